@@ -1,0 +1,215 @@
+"""Where arrays live, and how work is spread over the cores of a CPU.
+
+Every function of minifcn asks `array_module` which library its arrays belong to and then calls that
+library's functions by the names that NumPy and CuPy share, so the same lines run on the CPU and on the GPU.
+"""
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+Array: TypeAlias = npt.NDArray[Any]
+"""An array of NumPy or of CuPy; CuPy's arrays take the same annotations."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def array_module(*arrays: Array | None, **named: Array | None) -> Any:
+    """Return the module, `numpy` or `cupy`, that all the given arrays belong to.
+
+    Args:
+        *arrays: Arrays; `None` is passed over.
+        **named: The same, with the names that an error message should use.
+
+    Returns:
+        The module `numpy` or `cupy`.
+
+    Raises:
+        TypeError: If something is not an array, or if arrays of both modules are mixed.
+
+    Example:
+        >>> import numpy as np
+        >>> array_module(x=np.zeros(3), b=None) is np
+        True
+    """
+    arguments = {f"argument {i}": array for i, array in enumerate(arrays)} | named
+    homes: dict[str, str] = {}
+    for name, array in arguments.items():
+        if array is None:
+            continue
+        if isinstance(array, np.ndarray):
+            homes[name] = "numpy"
+        elif type(array).__module__.partition(".")[0] == "cupy":
+            homes[name] = "cupy"
+        else:
+            raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(array).__name__}")
+    if len(set(homes.values())) > 1:
+        where = ", ".join(
+            f"{name} is on the {'CPU (NumPy)' if home == 'numpy' else 'GPU (CuPy)'}"
+            for name, home in homes.items()
+        )
+        raise TypeError(
+            f"arrays of NumPy and CuPy are mixed: {where}; move them to one place with "
+            f"minifcn.to_device(array, 'cpu') or minifcn.to_device(array, 'cuda')"
+        )
+    return sys.modules["cupy"] if "cupy" in homes.values() else np
+
+
+def cuda_device(device: str) -> Any | None:
+    """Return `cupy.cuda.Device` for a device name, or `None` for the CPU.
+
+    Args:
+        device: `"cpu"`, `"cuda"` (the first GPU) or `"cuda:N"`.
+
+    Raises:
+        ValueError: If the name is unknown, or if CuPy or the GPU it names is not there.
+
+    Example:
+        >>> cuda_device("cpu") is None
+        True
+    """
+    kind, _, index = str(device).partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or (":" in device and not index.isdecimal()):
+        raise ValueError(f"unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
+    try:
+        import cupy  # type: ignore[import-not-found, unused-ignore]  # optional; there are no stubs
+    except ImportError as error:
+        raise ValueError(
+            f"device {device!r} needs CuPy: install minifcn[cuda12] or minifcn[cuda13], or use device 'cpu'"
+        ) from error
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise ValueError(f"device {device!r}: CuPy finds no CUDA GPU ({error}); use device 'cpu'") from error
+    if int(index or 0) >= count:
+        raise ValueError(f"device {device!r} does not exist: this machine has {count} GPU(s), counted from 0")
+    return cupy.cuda.Device(int(index or 0))
+
+
+def to_device(array: Array, device: str) -> Array:
+    """Return the array on a device; one that is there already is returned as it is.
+
+    Args:
+        array: Array of NumPy or CuPy.
+        device: `"cpu"`, `"cuda"` or `"cuda:N"`.
+
+    Raises:
+        TypeError: If `array` is not an array.
+        ValueError: If the device is unknown or not there.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.zeros(3)
+        >>> to_device(x, "cpu") is x
+        True
+    """
+    xp = array_module(array=array)
+    gpu = cuda_device(device)
+    if gpu is None:
+        return array if xp is np else xp.asnumpy(array)
+    with gpu:
+        moved: Array = sys.modules["cupy"].asarray(array)
+    return moved
+
+
+def device_of(array: Array) -> str:
+    """Return the name of the device an array is on: "cpu" or "cuda:N".
+
+    Example:
+        >>> import numpy as np
+        >>> device_of(np.zeros(3))
+        'cpu'
+    """
+    if array_module(array=array) is np:
+        return "cpu"
+    gpu: Any = array.device
+    return f"cuda:{gpu.id}"
+
+
+def to_numpy(array: Array) -> Array:
+    """Return the array as a NumPy array, copied from the GPU where it lives there.
+
+    Example:
+        >>> import numpy as np
+        >>> to_numpy(np.arange(3)).tolist()
+        [0, 1, 2]
+    """
+    return to_device(array, "cpu")
+
+
+# Strips: a large operation is cut into pieces that fit the cache, and the pieces are handed to a pool of
+# threads. NumPy lets go of the interpreter's lock inside its loops and inside BLAS, so threads do run side by
+# side; BLAS is held to one thread meanwhile, or two pools would fight over the same cores.
+
+_scratch = threading.local()
+_state: dict[str, Any] = {"threads": None, "pool": None, "blas": None}
+_turn = threading.Lock()  # of two threads that have strips to run, one waits: there is one limit on BLAS
+
+
+def num_threads() -> int:
+    """Return how many threads work on strips: the cores this process may use, unless told otherwise."""
+    if _state["threads"] is None:
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        setting = os.environ.get("MINIFCN_NUM_THREADS", str(available))
+        if not setting.isdecimal() or int(setting) < 1:
+            raise ValueError(f"MINIFCN_NUM_THREADS must be a whole number from 1 on, got {setting!r}")
+        _state["threads"] = int(setting)
+    return int(_state["threads"])
+
+
+def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
+    """Call `function` on every strip, on all cores, and return the results in the order of the strips.
+
+    A strip must write only to its own part of a result. Cutting must not depend on the number of threads;
+    then neither does the result.
+
+    Args:
+        function: Called with one strip.
+        strips: What to call it with.
+
+    Example:
+        >>> run_strips(abs, [-1, 2, -3])
+        [1, 2, 3]
+    """
+    work = list(strips)
+    if len(work) < 2 or num_threads() == 1 or getattr(_scratch, "busy", False):
+        return [function(strip) for strip in work]
+
+    def guarded(strip: T) -> R:
+        _scratch.busy = True  # a strip that calls run_strips itself works alone: the pool is taken
+        return function(strip)
+
+    with _turn:
+        if _state["pool"] is None:
+            _state["pool"] = ThreadPoolExecutor(num_threads(), thread_name_prefix="minifcn")
+            _state["blas"] = ThreadpoolController()
+        with _state["blas"].limit(limits=1, user_api="blas"):
+            return list(_state["pool"].map(guarded, work))
+
+
+def scratch(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return uninitialised work space that the calling thread may use until it asks again.
+
+    On the CPU the same memory is handed out every time: fresh pages would cost as much as the work itself.
+    CuPy keeps a pool of its own.
+    """
+    if xp is not np:
+        fresh: Array = xp.empty(shape, dtype)
+        return fresh
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = getattr(_scratch, "buffer", None)
+    if buffer is None or buffer.nbytes < size:
+        buffer = _scratch.buffer = np.empty(size, np.uint8)
+    space: Array = buffer[:size].view(dtype).reshape(shape)
+    return space

@@ -1,0 +1,312 @@
+"""Sizes, receptive fields and coordinates: where in the picture does output number i look?
+
+Everything here is whole numbers and fractions along one axis; no array is touched. A convolution, a pooling
+layer or a transposed convolution is described by a `Window` (or a `Transposed` one) for its rows and one for
+its columns. From a chain of them follow the size of every map, the pixels that one output number sees, and
+the *coordinate map* that places each output number in the picture. The crop offsets that reference
+implementations of FCN carry as literals (19, 5, 27, 9, 31) are sums of these maps.
+
+Notation: k kernel size, s stride, p padding, d dilation, as in Dumoulin & Visin, "A guide to convolution
+arithmetic for deep learning" (2016).
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import TypeAlias
+
+Pair: TypeAlias = int | Sequence[int]
+"""A whole number for both axes, or a pair (rows, columns)."""
+
+
+def whole_number(value: object, name: str, minimum: int) -> int:
+    """Return `value` as an `int`, or say in one sentence why it is none from `minimum` on."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # NumPy's integers pass, floats do not
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < minimum:
+        raise ValueError(f"{name} must be a whole number from {minimum} on, got {value!r}")
+    return number
+
+
+def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
+    """Return (rows, columns) from a whole number for both, or from a pair.
+
+    Raises:
+        ValueError: If it is neither, or a number is below `minimum`.
+
+    Example:
+        >>> pair(3, "stride"), pair((1, 2), "stride")
+        ((3, 3), (1, 2))
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ValueError(f"{name} must be a whole number or a pair (rows, columns), got {value!r}")
+        return whole_number(value[0], name, minimum), whole_number(value[1], name, minimum)
+    number = whole_number(value, name, minimum)
+    return number, number
+
+
+@dataclass(frozen=True)
+class CoordinateMap:
+    """Places index i of a map at position `scale * i + offset` of another map, in exact fractions.
+
+    `a @ b` places by `b` first and then by `a`, so the map of a chain of layers from its output to its input
+    is `first @ second @ ... @ last`.
+
+    Example:
+        >>> pool = Window(2, stride=2).coordinate_map()
+        >>> print(pool, "|", pool @ pool, "|", (pool @ pool).inverse())
+        2 i + 1/2 | 4 i + 3/2 | 1/4 i - 3/8
+    """
+
+    scale: Fraction = Fraction(1)
+    offset: Fraction = Fraction(0)
+
+    def __call__(self, index: int | Fraction) -> Fraction:
+        """Return the position of an index."""
+        return self.scale * index + self.offset
+
+    def __matmul__(self, other: "CoordinateMap") -> "CoordinateMap":
+        return CoordinateMap(self.scale * other.scale, self(other.offset))
+
+    def inverse(self) -> "CoordinateMap":
+        """Return the map that leads back."""
+        return CoordinateMap(1 / self.scale, -self.offset / self.scale)
+
+    def __str__(self) -> str:
+        return f"{self.scale} i {'-' if self.offset < 0 else '+'} {abs(self.offset)}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides along one axis: of a convolution, or of a pooling layer.
+
+    Attributes:
+        kernel: Number of taps.
+        stride: Step between neighbouring outputs.
+        padding: Zeros (for max pooling: nothing) set before and after the input.
+        dilation: Distance between neighbouring taps.
+        ceil_mode: Round the number of outputs up, so that the last window may hang over the end, as long as
+            it starts inside the input or its leading padding.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+            number = whole_number(getattr(self, name), "kernel_size" if name == "kernel" else name, minimum)
+            object.__setattr__(self, name, number)  # Python's numbers do not overflow, NumPy's do
+
+    @property
+    def extent(self) -> int:
+        """Input positions from the first tap to the last one: d (k - 1) + 1."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def output_size(self, size: int, axis: str = "size") -> int:
+        """Return the number of outputs: (size + 2p - d (k - 1) - 1) / s + 1, rounded down (or up).
+
+        Args:
+            size: Input size.
+            axis: What an error message calls the size, for example "height".
+
+        Raises:
+            ValueError: If the window does not fit.
+
+        Example:
+            >>> Window(7, stride=2).output_size(227), Window(2, stride=2, ceil_mode=True).output_size(5)
+            (111, 3)
+        """
+        room = size + 2 * self.padding - self.extent
+        outputs = (-(-room // self.stride) if self.ceil_mode else room // self.stride) + 1
+        if self.ceil_mode and (outputs - 1) * self.stride >= size + self.padding:
+            outputs -= 1
+        if size < 1 or outputs < 1:
+            raise ValueError(
+                f"kernel of extent {self.extent} (kernel_size {self.kernel}, dilation {self.dilation}) does "
+                f"not fit into {axis} {size} with padding {self.padding}"
+            )
+        return outputs
+
+    def input_size_range(self, outputs: int) -> tuple[int, int]:
+        """Return the smallest and the largest input size that gives this many outputs (rounding down).
+
+        These are the sizes that a transposed convolution may have: (outputs - 1) s - 2p + d (k - 1) + 1 and
+        up to s - 1 more.
+
+        Example:
+            >>> Window(3, stride=2, padding=1).input_size_range(4)
+            (7, 8)
+        """
+        smallest = (outputs - 1) * self.stride - 2 * self.padding + self.extent
+        return max(smallest, 1), smallest + self.stride - 1
+
+    def input_range(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and the last input index that the outputs `first` to `last` look at."""
+        return (
+            first * self.stride - self.padding,
+            last * self.stride - self.padding + self.extent - 1,
+        )
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p)."""
+        return CoordinateMap(Fraction(self.stride), Fraction(self.extent - 1, 2) - self.padding)
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """The window of a transposed convolution: `window` belongs to the convolution that it is the adjoint of.
+
+    Attributes:
+        window: The window of the forward convolution.
+        output_padding: How much larger than the smallest possible output the output is, below the stride.
+    """
+
+    window: Window
+    output_padding: int = 0
+
+    def output_size(self, size: int, axis: str = "size") -> int:
+        """Return (size - 1) s - 2p + d (k - 1) + 1 + output_padding.
+
+        Raises:
+            ValueError: If that is less than 1, or if `output_padding` is not below the stride.
+
+        Example:
+            >>> Transposed(Window(64, stride=32)).output_size(16)
+            544
+        """
+        whole_number(self.output_padding, "output_padding", 0)
+        if self.output_padding >= self.window.stride:
+            raise ValueError(
+                f"output_padding must be below the stride {self.window.stride}, got {self.output_padding}"
+            )
+        smallest = (size - 1) * self.window.stride - 2 * self.window.padding + self.window.extent
+        if size < 1 or smallest + self.output_padding < 1:
+            raise ValueError(
+                f"{axis} {size} gives a transposed convolution of size {smallest + self.output_padding}: "
+                f"padding {self.window.padding} takes away more than there is"
+            )
+        return smallest + self.output_padding
+
+    def input_range(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and the last input index that reach the outputs `first` to `last`."""
+        window = self.window
+        return (
+            -((window.extent - 1 - first - window.padding) // window.stride),
+            (last + window.padding) // window.stride,
+        )
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return the inverse of the forward convolution's map: (i + p - d (k - 1) / 2) / s."""
+        return self.window.coordinate_map().inverse()
+
+
+Chain: TypeAlias = Iterable[Window | Transposed]
+
+
+def coordinate_map(chain: Chain) -> CoordinateMap:
+    """Return where each output of a chain of layers lies in the input of the first one.
+
+    Example:
+        >>> vgg_block = [Window(3, padding=1), Window(3, padding=1), Window(2, stride=2)]
+        >>> print(coordinate_map(vgg_block * 2))
+        4 i + 3/2
+    """
+    return reduce(operator.matmul, (window.coordinate_map() for window in chain), CoordinateMap())
+
+
+def receptive_field(chain: Chain, index: int = 0) -> range:
+    """Return the input indices that one output of a chain of layers depends on.
+
+    They may lie outside the input, where there is padding.
+
+    Args:
+        chain: Windows in the order in which data passes them.
+        index: Which output.
+
+    Example:
+        >>> receptive_field([Window(3, padding=1), Window(2, stride=2), Window(3, padding=1)], index=4)
+        range(5, 13)
+    """
+    first = last = index
+    for window in reversed(list(chain)):
+        first, last = window.input_range(first, last)
+    return range(first, last + 1)
+
+
+def crop_offset(larger: CoordinateMap, reference: CoordinateMap) -> int:
+    """Return how many entries of `larger` lie before the first entry of `reference`.
+
+    Both maps lead to the same picture. Cropping the first map by this offset lays it over the second one.
+
+    Args:
+        larger: Map of what is cropped.
+        reference: Map of what it is laid over.
+
+    Raises:
+        ValueError: If the two grids have different spacing, or are out of step by a fraction of it.
+
+    Example:
+        FCN-32s after VGG16 with 100 pixels of padding (Long et al. 2015):
+
+        >>> conv, pool = Window(3, padding=1), Window(2, stride=2, ceil_mode=True)
+        >>> trunk = [Window(3, padding=100), conv, pool, conv, conv, pool] + [conv, conv, conv, pool] * 3
+        >>> score = [*trunk, Window(7), Window(1), Window(1)]
+        >>> crop_offset(coordinate_map([*score, Transposed(Window(64, stride=32))]), CoordinateMap())
+        19
+    """
+    between = larger.inverse() @ reference
+    if between.scale != 1 or between.offset.denominator != 1:
+        raise ValueError(
+            f"grids at {larger} and {reference} do not lie on each other: an index i of the second is index "
+            f"{between} of the first"
+        )
+    return int(between.offset)
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """How the window of a 2-D convolution slides: its rows, its columns, and its groups of channels."""
+
+    rows: Window
+    cols: Window
+    groups: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        ceil_mode: bool = False,
+    ) -> "ConvGeometry":
+        """Build it from numbers or pairs (rows, columns), as the layers take them.
+
+        Raises:
+            ValueError: If a number is out of its range.
+        """
+        numbers = zip(
+            pair(kernel_size, "kernel_size", 1),
+            pair(stride, "stride", 1),
+            pair(padding, "padding"),
+            pair(dilation, "dilation", 1),
+            strict=True,
+        )
+        rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in numbers)
+        return cls(rows, cols, whole_number(groups, "groups", 1))
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of the output for an input of (rows, columns)."""
+        return self.rows.output_size(size[0], "height"), self.cols.output_size(size[1], "width")
