@@ -1,0 +1,75 @@
+"""Rectification and softmax, with their gradients."""
+
+from minifcn.backend import Array, array_module
+from minifcn.functional.operands import check_float
+
+
+def relu(x: Array) -> Array:
+    """Return max(x, 0), number by number.
+
+    Args:
+        x: Any shape, float32 or float64.
+
+    Raises:
+        TypeError: If x is not a floating-point array.
+
+    Example:
+        >>> import numpy as np
+        >>> relu(np.array([-1.0, 0.0, 2.0]))
+        array([0., 0., 2.])
+    """
+    xp = array_module(x=x)
+    check_float(x=x)
+    y: Array = xp.maximum(x, x.dtype.type(0))
+    return y
+
+
+def relu_grad(dy: Array, y: Array) -> Array:
+    """Return the gradient of `relu`: dy where the output y is positive, 0 elsewhere.
+
+    The output serves as well as the input, and a network keeps it anyway for the next layer.
+
+    Example:
+        >>> import numpy as np
+        >>> relu_grad(np.array([5.0, 6.0, 7.0]), relu(np.array([-1.0, 0.0, 2.0])))
+        array([0., 0., 7.])
+    """
+    array_module(dy=dy, y=y)
+    dx: Array = dy * (y > 0)
+    return dx
+
+
+def softmax(x: Array, axis: int = 1) -> Array:
+    """Return exp(x) / sum exp(x) along an axis, in a way that does not overflow.
+
+    Args:
+        x: Scores, float32 or float64; the classes lie along `axis`.
+        axis: The axis that sums to 1.
+
+    Raises:
+        TypeError: If x is not a floating-point array.
+
+    Example:
+        >>> import numpy as np
+        >>> softmax(np.array([[1e4, 1e4]]))
+        array([[0.5, 0.5]])
+    """
+    xp = array_module(x=x)
+    check_float(x=x)
+    y: Array = x - x.max(axis=axis, keepdims=True)
+    xp.exp(y, out=y)
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
+
+
+def softmax_grad(dy: Array, y: Array, axis: int = 1) -> Array:
+    """Return the gradient of `softmax` from its output: y (dy - sum of y dy).
+
+    Example:
+        >>> import numpy as np
+        >>> softmax_grad(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+        array([[ 0.25, -0.25]])
+    """
+    array_module(dy=dy, y=y)
+    dx: Array = y * (dy - (dy * y).sum(axis=axis, keepdims=True))
+    return dx

@@ -1,0 +1,305 @@
+"""Convolution, its two gradients, and the transposed convolution, which is one of them.
+
+Convolution is one bilinear map y = conv2d(x, w). All of minifcn follows from its two adjoints:
+
+    <conv2d(x, w), g>  =  <x, conv2d_input_grad(g, w)>  =  <w, conv2d_weight_grad(x, g)>     for all x, w, g.
+
+A transposed ("fractionally strided") convolution is `conv2d_input_grad` used as a forward map, so its own
+gradients are `conv2d` and, with the operands exchanged, `conv2d_weight_grad`.
+
+Notation: N images, C input channels, O output channels (filters), H x W input, KH x KW kernel. Convolution
+means cross-correlation, as everywhere in deep learning: the kernel is not flipped. Padding is always the
+padding of the forward convolution.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from minifcn.backend import Array, array_module
+from minifcn.functional.algorithms import im2col, loops, polyphase
+from minifcn.functional.operands import check_bias, check_float, check_rank
+from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
+
+# The seam where an algorithm joins: the best one for a map comes first, and "auto" takes it.
+_ALGORITHMS: dict[str, dict[str, ModuleType]] = {
+    "conv2d": {"im2col": im2col, "loops": loops},
+    "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "loops": loops},
+    "conv2d_weight_grad": {"im2col": im2col, "loops": loops},
+}
+
+
+def algorithms(operation: str) -> tuple[str, ...]:
+    """Return the names that `algorithm=` may have for an operation, the preferred one first.
+
+    Args:
+        operation: `"conv2d"`, `"conv2d_input_grad"` or `"conv2d_weight_grad"`.
+
+    Example:
+        >>> algorithms("conv2d_input_grad")
+        ('polyphase', 'im2col', 'loops')
+    """
+    return tuple(_ALGORITHMS[operation])
+
+
+def _compute(operation: str, algorithm: str, *operands: Any) -> Array:
+    """Run an operation by the algorithm that was asked for, or by the preferred one."""
+    offered = _ALGORITHMS[operation]
+    name = next(iter(offered)) if algorithm == "auto" else algorithm
+    if name not in offered:
+        raise ValueError(
+            f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {name!r}"
+        )
+    result: Array = getattr(offered[name], operation)(*operands)
+    return result
+
+
+def _check_groups(groups: int, channels: int, filters: int) -> None:
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"groups {groups} must divide both channels and filters, got {channels} and {filters}"
+        )
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Convolve images with filters.
+
+    y[n, o, i, j] = b[o] + sum over c, a, b of x[n, c, i s + a d - p, j s + b d - p] * w[o, c, a, b]
+
+    Args:
+        x: Images (N, C, H, W), float32 or float64.
+        w: Filters (O, C / groups, KH, KW), of the same dtype.
+        b: Bias (O,), added to every position, or `None`.
+        stride: Step of the window; a number or a pair (rows, columns), as are the next two.
+        padding: Zeros around the image.
+        dilation: Distance between the taps of the kernel.
+        groups: Channels and filters are cut into so many groups that do not see one another; with
+            `groups == C` the convolution is depthwise.
+        algorithm: `"auto"` or one of `algorithms("conv2d")`.
+
+    Returns:
+        (N, O, OH, OW) in the dtype of x, with OH = (H + 2p - d (KH - 1) - 1) // s + 1.
+
+    Raises:
+        TypeError: If the operands are not floating-point arrays of one dtype in one place.
+        ValueError: If shapes or numbers do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+        >>> conv2d(x, np.ones((1, 1, 2, 2)), stride=2)[0, 0]
+        array([[10., 18.],
+               [42., 50.]])
+    """
+    array_module(x=x, w=w, b=b)
+    check_float(x=x, w=w, b=b)
+    check_rank(4, "(N, C, H, W)", x=x)
+    check_rank(4, "(O, C / groups, KH, KW)", w=w)
+    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    _check_groups(groups, x.shape[1], len(w))
+    if w.shape[1] * groups != x.shape[1]:
+        raise ValueError(
+            f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {w.shape[1] * groups}"
+        )
+    check_bias(b, len(w))
+    geometry.output_size((x.shape[2], x.shape[3]))
+    y = _compute("conv2d", algorithm, x, w, geometry)
+    if b is not None:
+        y += b[:, None, None]
+    return y
+
+
+def conv2d_input_grad(
+    dy: Array,
+    w: Array,
+    *,
+    input_size: tuple[int, int],
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Return the gradient of `conv2d` to its input: every output's gradient spread back over its window.
+
+    Args:
+        dy: Gradient to the output, (N, O, OH, OW).
+        w: Filters of the convolution, (O, C / groups, KH, KW).
+        input_size: (H, W) of the input. With a stride above 1 several sizes give the same (OH, OW).
+        stride: As in `conv2d`; so are `padding`, `dilation` and `groups`.
+        padding: See `conv2d`.
+        dilation: See `conv2d`.
+        groups: See `conv2d`.
+        algorithm: `"auto"` or one of `algorithms("conv2d_input_grad")`.
+
+    Returns:
+        dx (N, C, H, W).
+
+    Raises:
+        TypeError: If the operands are not floating-point arrays of one dtype in one place.
+        ValueError: If shapes or numbers do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> conv2d_input_grad(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), input_size=(3, 3))[0, 0]
+        array([[1., 2., 1.],
+               [2., 4., 2.],
+               [1., 2., 1.]])
+    """
+    array_module(dy=dy, w=w)
+    check_float(dy=dy, w=w)
+    check_rank(4, "(N, O, OH, OW)", dy=dy)
+    check_rank(4, "(O, C / groups, KH, KW)", w=w)
+    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    _check_groups(groups, w.shape[1] * groups, len(w))
+    if dy.shape[1] != len(w):
+        raise ValueError(f"dy has {dy.shape[1]} channels but w {w.shape} has {len(w)} filters")
+    input_size = pair(input_size, "input_size", 1)
+    expected = geometry.output_size(input_size)
+    if dy.shape[2:] != expected:
+        raise ValueError(
+            f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
+            f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
+        )
+    return _compute("conv2d_input_grad", algorithm, dy, w, geometry, input_size)
+
+
+def conv2d_weight_grad(
+    x: Array,
+    dy: Array,
+    *,
+    kernel_size: Pair,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Return the gradient of `conv2d` to its filters: every output's gradient times its window, summed.
+
+    Args:
+        x: Input of the convolution, (N, C, H, W).
+        dy: Gradient to the output, (N, O, OH, OW).
+        kernel_size: KH, KW; with a stride above 1 the shapes of x and dy do not tell.
+        stride: As in `conv2d`; so are `padding`, `dilation` and `groups`.
+        padding: See `conv2d`.
+        dilation: See `conv2d`.
+        groups: See `conv2d`.
+        algorithm: `"auto"` or one of `algorithms("conv2d_weight_grad")`.
+
+    Returns:
+        dw (O, C / groups, KH, KW).
+
+    Raises:
+        TypeError: If the operands are not floating-point arrays of one dtype in one place.
+        ValueError: If shapes or numbers do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+        >>> conv2d_weight_grad(x, np.ones((1, 1, 2, 2)), kernel_size=2)[0, 0]
+        array([[ 8., 12.],
+               [20., 24.]])
+    """
+    array_module(x=x, dy=dy)
+    check_float(x=x, dy=dy)
+    check_rank(4, "(N, C, H, W)", x=x)
+    check_rank(4, "(N, O, OH, OW)", dy=dy)
+    geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+    _check_groups(groups, x.shape[1], dy.shape[1])
+    expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
+    if dy.shape != expected:
+        raise ValueError(f"x {x.shape} with kernel_size {kernel_size} gives {expected}, but dy is {dy.shape}")
+    return _compute("conv2d_weight_grad", algorithm, x, dy, geometry)
+
+
+def conv_transpose2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    output_size: tuple[int, int] | None = None,
+    dilation: Pair = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> Array:
+    """Transposed convolution: the gradient of `conv2d` to its input, used as a forward map.
+
+    Its stride of s over the output is a step of 1/s over the input, hence "fractionally strided". The same
+    array w that takes `conv2d` from (H, W) down to (OH, OW) takes this one from (OH, OW) up to (H, W).
+
+    Args:
+        x: (N, C, H, W), float32 or float64.
+        w: (C, O / groups, KH, KW): the filters of the convolution from O to C channels that this one is the
+            adjoint of, neither flipped nor exchanged.
+        b: Bias (O,) or `None`.
+        stride: Step of the window over the *output*; a number or a pair (rows, columns).
+        padding: Padding of the forward convolution, which here takes rows and columns away.
+        output_padding: With a stride of s, s output sizes belong to one input size; this many rows and
+            columns are added (0 to s - 1), and they are real values, not zeros.
+        output_size: The output size itself, in place of `output_padding`.
+        dilation: Distance between the taps of the kernel.
+        groups: Groups of channels that do not see one another.
+        algorithm: `"auto"` or one of `algorithms("conv2d_input_grad")`.
+
+    Returns:
+        (N, O, OH, OW) with OH = (H - 1) s - 2p + d (KH - 1) + output_padding + 1.
+
+    Raises:
+        TypeError: If the operands are not floating-point arrays of one dtype in one place.
+        ValueError: If shapes or numbers do not fit; for `output_size` the valid range is named.
+
+    Example:
+        >>> import numpy as np
+        >>> conv_transpose2d(np.array([[[[1.0, 2.0]]]]), np.array([[[[1.0, 10.0, 100.0]]]]), stride=(1, 2))
+        array([[[[  1.,  10., 102.,  20., 200.]]]])
+    """
+    array_module(x=x, w=w, b=b)
+    check_float(x=x, w=w, b=b)
+    check_rank(4, "(N, C, H, W)", x=x)
+    check_rank(4, "(C, O / groups, KH, KW)", w=w)
+    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    if x.shape[1] != len(w):
+        raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} takes {len(w)}")
+    _check_groups(groups, len(w), w.shape[1] * groups)
+    check_bias(b, w.shape[1] * groups)
+    if output_size is None:
+        extra = pair(output_padding, "output_padding")
+        output_size = (
+            Transposed(geometry.rows, extra[0]).output_size(x.shape[2], "height"),
+            Transposed(geometry.cols, extra[1]).output_size(x.shape[3], "width"),
+        )
+    else:
+        output_size = pair(output_size, "output_size", 1)
+        smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
+        if pair(output_padding, "output_padding") != (0, 0):
+            raise ValueError("output_size and output_padding say the same thing: give one of them")
+        if not all(lo <= n <= hi for lo, n, hi in zip(smallest, output_size, largest, strict=True)):
+            raise ValueError(
+                f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
+                f"range from {smallest} to {largest}"
+            )
+    y = _compute("conv2d_input_grad", algorithm, x, w, geometry, output_size)
+    if b is not None:
+        y += b[:, None, None]
+    return y
+
+
+def _input_sizes(dy: Array, geometry: ConvGeometry, end: int) -> tuple[int, int]:
+    """Return the smallest (end 0) or largest (end 1) input size that the forward convolution takes to dy."""
+    return (
+        geometry.rows.input_size_range(dy.shape[2])[end],
+        geometry.cols.input_size_range(dy.shape[3])[end],
+    )

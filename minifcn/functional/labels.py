@@ -1,0 +1,75 @@
+"""The one rule about labels: uint8 class numbers, one value for void, and nothing else.
+
+Loss and metrics both leave out the pixels that `valid_pixels` leaves out.
+"""
+
+from minifcn.backend import Array, array_module
+from minifcn.geometry import whole_number
+
+
+def check_classes(num_classes: int, ignore_index: int) -> None:
+    """Refuse a number of classes, or a void label, that uint8 labels cannot hold.
+
+    Args:
+        num_classes: Classes are numbered 0 to num_classes - 1.
+        ignore_index: The label of void, 0 to 255; inside 0 to num_classes - 1 that class becomes void.
+
+    Raises:
+        ValueError: If one of them is no whole number in its range.
+    """
+    whole_number(num_classes, "num_classes", 1)
+    if whole_number(ignore_index, "ignore_index", 0) > 255:
+        raise ValueError(f"ignore_index must be from 0 to 255, for labels are uint8, got {ignore_index}")
+
+
+def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
+    """Return how many elements of a mask are true, and the index of the first; for error messages.
+
+    Args:
+        mask: Boolean array, any shape, with at least one true element.
+
+    Example:
+        >>> import numpy as np
+        >>> first_true(np.array([[False, False], [True, True]]))
+        (2, (1, 0))
+    """
+    where = array_module(mask=mask).argwhere(mask)
+    return len(where), tuple(where[0].tolist())
+
+
+def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Array:
+    """Return which pixels are labelled with a class, after checking that the others are void.
+
+    Args:
+        labels: Class numbers and void, any shape, uint8.
+        num_classes: Number of classes.
+        ignore_index: The label of void.
+
+    Returns:
+        Boolean array of the shape of `labels`, false at void pixels.
+
+    Raises:
+        TypeError: If `labels` is no array of uint8.
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+        >>> import numpy as np
+        >>> valid_pixels(np.array([[0, 2], [1, 255]], np.uint8), num_classes=3).tolist()
+        [[True, True], [True, False]]
+    """
+    xp = array_module(labels=labels)
+    check_classes(num_classes, ignore_index)
+    if labels.dtype != xp.uint8:
+        raise TypeError(
+            f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
+            f"{ignore_index} and convert with labels.astype('uint8')"
+        )
+    valid: Array = labels != ignore_index
+    wrong = valid & (labels > min(num_classes - 1, 255))
+    if wrong.any():
+        count, first = first_true(wrong)
+        raise ValueError(
+            f"labels must be below num_classes = {num_classes} or equal to ignore_index = {ignore_index}, "
+            f"got {int(labels[first])} at {first}; {count} of {labels.size} pixels are out of range"
+        )
+    return valid

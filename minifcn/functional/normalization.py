@@ -1,0 +1,154 @@
+"""Local response normalisation (AlexNet) and batch normalisation, with their gradients."""
+
+from typing import NamedTuple
+
+from minifcn.backend import Array, array_module
+from minifcn.functional.operands import check_float, check_rank
+from minifcn.geometry import whole_number
+
+
+def _channel_sums(x: Array, size: int) -> Array:
+    """Sum each channel of x (N, C, H, W) with its neighbours, `size` in all and fewer at the ends."""
+    before, after = size // 2, (size - 1) // 2
+    channels = x.shape[1]
+    sums: Array = x.copy()
+    for shift in range(1, max(before, after) + 1):
+        if shift <= before:
+            sums[:, shift:] += x[:, : channels - shift]
+        if shift <= after:
+            sums[:, : channels - shift] += x[:, shift:]
+    return sums
+
+
+def local_response_norm(
+    x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> tuple[Array, Array]:
+    """Divide each number by the energy of its neighbours in other channels.
+
+    y = x / scale ** beta,  scale = k + alpha / size * (sum of x ** 2 over `size` neighbouring channels)
+
+    (Krizhevsky et al. 2012, section 3.3, with alpha divided by the size as Caffe and PyTorch do.)
+
+    Args:
+        x: (N, C, H, W), float32 or float64.
+        size: Number of channels in the sum, an odd number.
+        alpha: Weight of the sum.
+        beta: Exponent.
+        k: Added to the sum.
+
+    Returns:
+        y, and `scale`, which the gradient needs.
+
+    Raises:
+        TypeError: If x is not a floating-point array.
+        ValueError: If x does not have 4 axes, or size is not odd.
+
+    Example:
+        >>> import numpy as np
+        >>> y, scale = local_response_norm(np.full((1, 1, 1, 1), 2.0), size=1, alpha=1.0, beta=1.0)
+        >>> float(y[0, 0, 0, 0]), float(scale[0, 0, 0, 0])
+        (0.4, 5.0)
+    """
+    array_module(x=x)
+    check_float(x=x)
+    check_rank(4, "(N, C, H, W)", x=x)
+    if whole_number(size, "size", 1) % 2 == 0:
+        raise ValueError(f"size must be an odd number of channels, got {size}")
+    scale = _channel_sums(x * x, min(size, 2 * x.shape[1] - 1))
+    scale *= alpha / size
+    scale += k
+    return x * scale**-beta, scale
+
+
+def local_response_norm_grad(
+    dy: Array, x: Array, scale: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75
+) -> Array:
+    """Return the gradient of `local_response_norm`.
+
+    dx = dy scale ** -beta - 2 alpha beta / size * x * (sum over neighbours of dy x scale ** (-beta - 1))
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.full((1, 1, 1, 1), 2.0)
+        >>> y, scale = local_response_norm(x, size=1, alpha=1.0, beta=1.0)
+        >>> round(float(local_response_norm_grad(np.ones_like(x), x, scale, 1, 1.0, 1.0)[0, 0, 0, 0]), 3)
+        -0.12
+    """
+    array_module(dy=dy, x=x, scale=scale)
+    power = scale**-beta
+    shared = _channel_sums(dy * x * power / scale, min(size, 2 * x.shape[1] - 1))
+    dx: Array = dy * power - (2 * alpha * beta / size) * x * shared
+    return dx
+
+
+class BatchNormCache(NamedTuple):
+    """What the gradient of `batch_norm` needs."""
+
+    normalized: Array
+    inverse_std: Array
+
+
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, eps: float = 1e-5
+) -> tuple[Array, BatchNormCache]:
+    """Normalise each channel with a mean and a variance, then scale and shift it.
+
+    y = gamma (x - mean) / sqrt(variance + eps) + beta   (Ioffe & Szegedy 2015)
+
+    Args:
+        x: (N, C, H, W), float32 or float64.
+        gamma: Scale (C,).
+        beta: Shift (C,).
+        mean: (C,), of this batch in training, of all batches afterwards.
+        variance: (C,), likewise, dividing by the number of values.
+        eps: Added to the variance.
+
+    Returns:
+        y, and what the gradient needs.
+
+    Raises:
+        TypeError: If x is not a floating-point array.
+        ValueError: If x does not have 4 axes.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([1.0, 3.0]).reshape(1, 1, 1, 2)
+        >>> one, zero = np.ones(1), np.zeros(1)
+        >>> batch_norm(x, one, zero, mean=np.full(1, 2.0), variance=one, eps=0.0)[0]
+        array([[[[-1.,  1.]]]])
+    """
+    xp = array_module(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    check_float(x=x, gamma=gamma, beta=beta)
+    check_rank(4, "(N, C, H, W)", x=x)
+    inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
+    normalized = (x - mean[:, None, None]) * inverse_std[:, None, None]
+    y = normalized * gamma[:, None, None] + beta[:, None, None]
+    return y, BatchNormCache(normalized, inverse_std)
+
+
+def batch_norm_grad(
+    dy: Array, gamma: Array, cache: BatchNormCache, *, of_batch: bool
+) -> tuple[Array, Array, Array]:
+    """Return the gradients of `batch_norm` to x, gamma and beta.
+
+    Args:
+        dy: Gradient to the output, (N, C, H, W).
+        gamma: Scale (C,).
+        cache: From `batch_norm`.
+        of_batch: Whether mean and variance were those of x itself, so that x acts through them, too.
+
+    Example:
+        >>> import numpy as np
+        >>> cache = BatchNormCache(np.array([[[[-1.0, 1.0]]]]), np.ones(1))
+        >>> batch_norm_grad(np.array([[[[0.0, 2.0]]]]), np.ones(1), cache, of_batch=True)[0]
+        array([[[[0., 0.]]]])
+    """
+    array_module(dy=dy, gamma=gamma, normalized=cache.normalized)
+    normalized, inverse_std = cache
+    dgamma = (dy * normalized).sum(axis=(0, 2, 3))
+    dbeta = dy.sum(axis=(0, 2, 3))
+    dx: Array = dy
+    if of_batch:
+        count = dy.size // dy.shape[1]
+        dx = dy - (dbeta[:, None, None] + normalized * dgamma[:, None, None]) / count
+    return dx * (gamma * inverse_std)[:, None, None], dgamma, dbeta

@@ -1,0 +1,42 @@
+"""Checks that several maps share: what a user may hand in, said in one sentence where it is wrong."""
+
+from minifcn.backend import Array
+
+
+def check_float(**arrays: Array | None) -> None:
+    """Demand that all arrays are float32, or all float64.
+
+    Raises:
+        TypeError: Otherwise; the sentence says what to do.
+    """
+    present = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in present.items():
+        if array.dtype.name not in ("float32", "float64"):
+            raise TypeError(
+                f"{name} must be float32 or float64, got {array.dtype.name}; convert it with "
+                f"{name}.astype('float32')"
+            )
+    if len({array.dtype for array in present.values()}) > 1:
+        listed = ", ".join(f"{name} is {array.dtype.name}" for name, array in present.items())
+        raise TypeError(f"dtypes are mixed: {listed}; convert them to one with .astype")
+
+
+def check_rank(rank: int, layout: str, **arrays: Array) -> None:
+    """Demand arrays of a number of axes, for example 4 for "(N, C, H, W)".
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    for name, array in arrays.items():
+        if array.ndim != rank:
+            raise ValueError(f"{name} must have {rank} axes {layout}, got shape {array.shape}")
+
+
+def check_bias(b: Array | None, channels: int) -> None:
+    """Demand one number for each output channel.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    if b is not None and b.shape != (channels,):
+        raise ValueError(f"b must have shape ({channels},), one number an output channel, got {b.shape}")

@@ -1,0 +1,55 @@
+"""Rows and columns set around an image: zeros, or its border values."""
+
+from typing import TypeAlias
+
+from minifcn.backend import Array, array_module
+
+Sides: TypeAlias = tuple[int, int, int, int]
+"""How much on each side: top, bottom, left, right."""
+
+
+def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array:
+    """Return x (N, C, H, W) with zeros added on each side, or cut where a number is negative.
+
+    No more may be cut than there is. With nothing to do, x itself comes back.
+    """
+    if not (top or bottom or left or right):
+        return x
+    n, c, h, w = x.shape
+    padded: Array = array_module(x=x).zeros((n, c, h + top + bottom, w + left + right), x.dtype)
+    inside = x[:, :, max(-top, 0) : h + min(bottom, 0), max(-left, 0) : w + min(right, 0)]
+    if inside.size:
+        row, col = max(top, 0), max(left, 0)
+        padded[:, :, row : row + inside.shape[2], col : col + inside.shape[3]] = inside
+    return padded
+
+
+def replicate_pad2d(x: Array, sides: Sides) -> Array:
+    """Return x (N, C, H, W) continued on each side with its border values.
+
+    Example:
+        >>> import numpy as np
+        >>> replicate_pad2d(np.array([[[[1.0, 2.0]]]]), (0, 0, 1, 2))
+        array([[[[1., 1., 2., 2., 2.]]]])
+    """
+    top, bottom, left, right = sides
+    padded: Array = array_module(x=x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="edge")
+    return padded
+
+
+def replicate_pad2d_grad(dy: Array, sides: Sides) -> Array:
+    """Return the gradient of `replicate_pad2d`: border values also get what their copies received.
+
+    Example:
+        >>> import numpy as np
+        >>> replicate_pad2d_grad(np.ones((1, 1, 1, 5)), (0, 0, 1, 2))
+        array([[[[2., 3.]]]])
+    """
+    top, bottom, left, right = sides
+    rows = dy[:, :, top : dy.shape[2] - bottom].copy()
+    rows[:, :, 0] += dy[:, :, :top].sum(axis=2)
+    rows[:, :, -1] += dy[:, :, dy.shape[2] - bottom :].sum(axis=2)
+    dx: Array = rows[:, :, :, left : dy.shape[3] - right].copy()
+    dx[:, :, :, 0] += rows[:, :, :, :left].sum(axis=3)
+    dx[:, :, :, -1] += rows[:, :, :, dy.shape[3] - right :].sum(axis=3)
+    return dx

@@ -1,0 +1,54 @@
+"""Bilinear interpolation as a kernel of a transposed convolution."""
+
+from typing import Literal
+
+import numpy as np
+
+from minifcn.backend import Array
+from minifcn.geometry import whole_number
+
+
+def bilinear_kernel(
+    channels: int,
+    stride: int,
+    kernel_size: int | None = None,
+    *,
+    dtype: Literal["float32", "float64"] = "float32",
+) -> Array:
+    """Return weights with which a depthwise transposed convolution interpolates bilinearly.
+
+    Along one axis the kernel is a tent: 1 at its centre and 0 at a distance of `stride`. The shifted tents of
+    all inputs sum to 1 everywhere but at the border, so there is no checkerboard. The even width 2s puts the
+    centre between two outputs, the odd width 2s - 1 on one: which one is needed depends on how the coarse
+    grid lies over the fine one (`minifcn.models.fcn`). The reference code of Long et al. (2015) uses 64 for
+    VGG16 and 63 for AlexNet, both at stride 32.
+
+    Args:
+        channels: Number of channels; each is upsampled by itself.
+        stride: Factor of the upsampling.
+        kernel_size: 2 * stride (the default) or 2 * stride - 1.
+        dtype: `"float32"` or `"float64"`.
+
+    Returns:
+        (channels, 1, kernel_size, kernel_size), for `conv_transpose2d(..., stride=stride, groups=channels)`.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> bilinear_kernel(1, 2)[0, 0, 0] * 16
+        array([1., 3., 3., 1.], dtype=float32)
+        >>> bilinear_kernel(1, 2, 3)[0, 0, 1] * 2
+        array([1., 2., 1.], dtype=float32)
+    """
+    whole_number(channels, "channels", 1)
+    whole_number(stride, "stride", 1)
+    size = 2 * stride if kernel_size is None else kernel_size
+    if size not in (2 * stride, 2 * stride - 1):
+        raise ValueError(
+            f"kernel_size must be {2 * stride} or {2 * stride - 1} for stride {stride}, got {kernel_size}"
+        )
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
+    return np.tile(np.outer(tent, tent).astype(dtype), (channels, 1, 1, 1))
