@@ -1,0 +1,30 @@
+"""Layers: they own parameters, keep what backward needs, and call the maps in `minifcn.functional`."""
+
+from minifcn.layers.base import Buffer, Layer, Parameter
+from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
+from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
+from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
+from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
+from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+
+__all__ = [
+    "Add",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Buffer",
+    "Concat",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Crop",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Layer",
+    "LayerDict",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+]

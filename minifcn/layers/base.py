@@ -1,0 +1,306 @@
+"""What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from minifcn.backend import Array, array_module, cuda_device, to_device, to_numpy
+from minifcn.geometry import ConvGeometry, CoordinateMap
+
+Shape: TypeAlias = tuple[int, ...]
+"""Shape of one item, without the batch axis: (C, H, W), or (features,) after flattening."""
+
+Rng: TypeAlias = np.random.Generator | int | None
+"""Where random weights come from: a generator, which moves on, or a seed, which starts a new one; `None`
+gives zeros, for a score layer of FCN or for weights that are loaded next."""
+
+
+class Parameter:
+    """An array that training changes.
+
+    Attributes:
+        data: The values.
+        grad: The gradient that `backward` has added up, or `None` before the first one.
+        lr_multiplier: Factor of the learning rate (biases of FCN learn at twice the rate).
+        decay_multiplier: Factor of the weight decay (biases have none).
+        trainable: Whether optimisers change it; if not, its gradient is not computed.
+
+    Example:
+        >>> import numpy as np
+        >>> weight = Parameter(np.zeros((2, 3)))
+        >>> weight.accumulate(np.ones((2, 3)))
+        >>> weight.accumulate(np.ones((2, 3)))
+        >>> float(weight.grad[0, 0])
+        2.0
+    """
+
+    def __init__(
+        self,
+        data: Array,
+        *,
+        lr_multiplier: float = 1.0,
+        decay_multiplier: float = 1.0,
+        trainable: bool = True,
+    ):
+        self.data = data
+        self.grad: Array | None = None
+        self.lr_multiplier = lr_multiplier
+        self.decay_multiplier = decay_multiplier
+        self.trainable = trainable
+
+    def accumulate(self, gradient: Array) -> None:
+        """Add to the gradient."""
+        if self.grad is None:
+            self.grad = gradient
+        else:
+            self.grad += gradient
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the gradient out of copies."""
+        return {**self.__dict__, "grad": None}
+
+    def __repr__(self) -> str:
+        return f"Parameter{self.data.shape}"
+
+
+class Buffer:
+    """An array that belongs to a layer's state but is not trained, such as a running mean."""
+
+    def __init__(self, data: Array):
+        self.data = data
+
+
+class Layer:
+    """A map with a forward and a backward pass.
+
+    A subclass writes `forward`, which keeps what backward needs by `self.keep(...)`, and `backward`, which
+    gets it back by `self.recall(dy)`, adds to the gradients of its parameters and returns the gradient to its
+    input. Parameters, buffers and other layers are found where they are set as attributes, in that order.
+
+    Example:
+        A layer of one's own, and the proof that its gradients are right:
+
+        >>> import numpy as np
+        >>> class Scale(Layer):
+        ...     def __init__(self, factor):
+        ...         self.factor = Parameter(np.array([factor]))
+        ...     def forward(self, x):
+        ...         y = x * self.factor.data
+        ...         self.keep(x, output=y)
+        ...         return y
+        ...     def backward(self, dy):
+        ...         (x,) = self.recall(dy)
+        ...         self.factor.accumulate((dy * x).sum(keepdims=True).reshape(1))
+        ...         return dy * self.factor.data
+        >>> from minifcn.checks import check_gradient
+        >>> check_gradient(Scale(3.0), np.random.default_rng(0).normal(size=(2, 3)))
+    """
+
+    training = True
+    _kept: tuple[Any, ...] | None = None
+    _expected: tuple[Shape, Any, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what the last forward pass kept out of copies."""
+        return {name: value for name, value in vars(self).items() if name not in ("_kept", "_expected")}
+
+    def forward(self, x: Array) -> Array:
+        """Return the output for x."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dy: Array) -> Array:
+        """Add to the gradients of the parameters, and return the gradient to the input.
+
+        Args:
+            dy: Gradient to the output of the last forward pass, of its shape and dtype.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def __call__(self, x: Array) -> Array:
+        """Return `forward(x)`."""
+        return self.forward(x)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of one output item for the shape of one input item; nothing is computed."""
+        return shape
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where output (i, i) lies in the input, for a layer that treats rows and columns alike."""
+        return CoordinateMap()
+
+    # What backward needs
+
+    def keep(self, *values: Any, output: Array) -> None:
+        """In training, keep values for `backward`, and remember what the gradient must look like."""
+        if self.training:
+            self._kept = values
+            self._expected = output.shape, output.dtype, array_module(output)
+
+    def recall(self, dy: Array) -> tuple[Any, ...]:
+        """Return what `forward` kept, once.
+
+        Raises:
+            ValueError: Without a forward pass in training mode before this backward pass, or if dy does not
+                have the shape of the output.
+            TypeError: If dy does not have its dtype, or is not an array of the same module.
+        """
+        if self._kept is None or self._expected is None:
+            why = (
+                "forward has not run since the last backward"
+                if self.training
+                else "in eval mode forward keeps nothing for it; call train() before forward"
+            )
+            raise ValueError(f"{self!r}.backward: {why}")
+        shape, dtype, module = self._expected
+        if array_module(dy=dy) is not module:
+            raise TypeError(f"{self!r}.backward: dy must be an array of {module.__name__} as the output was")
+        if dy.shape != shape:
+            raise ValueError(f"{self!r}.backward: dy must have the output's shape {shape}, got {dy.shape}")
+        if dy.dtype != dtype:
+            raise TypeError(f"{self!r}.backward: dy must have the output's dtype {dtype}, got {dy.dtype}")
+        kept, self._kept, self._expected = self._kept, None, None
+        return kept
+
+    # Parts
+
+    def children(self) -> Iterator[tuple[str, "Layer"]]:
+        """Yield the layers this one is made of, with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+
+    def layers(self) -> Iterator["Layer"]:
+        """Yield this layer and all layers inside it."""
+        yield self
+        for _, child in self.children():
+            yield from child.layers()
+
+    def _named_arrays(self, prefix: str = "") -> Iterator[tuple[str, Parameter | Buffer]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter | Buffer):
+                yield prefix + name, value
+        for name, child in self.children():
+            yield from child._named_arrays(f"{prefix}{name}.")
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield each parameter with its name, in the order of definition: "features.0.weight"."""
+        for name, value in self._named_arrays():
+            if isinstance(value, Parameter):
+                yield name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield each parameter."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    # State
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return all parameters and buffers by name; the arrays are the layer's own, not copies."""
+        return {name: value.data for name, value in self._named_arrays()}
+
+    def load_state_dict(self, state: Mapping[str, Array], *, strict: bool = True) -> None:
+        """Copy values into the parameters and buffers, all of them or none.
+
+        Args:
+            state: Arrays by name, as `state_dict` returns them; they are converted to the layer's dtype and
+                device.
+            strict: Refuse names that are missing or left over. Shapes must agree in any case.
+
+        Raises:
+            ValueError: Names every entry that is missing, left over or misshapen; nothing has been loaded.
+        """
+        own = dict(self._named_arrays())
+        problems = []
+        if strict:
+            problems += [f"{name} is missing" for name in own if name not in state]
+            problems += [f"{name} is not known here" for name in state if name not in own]
+        for name in own.keys() & state.keys():
+            if not hasattr(state[name], "dtype"):
+                problems.append(f"{name} is no array but {type(state[name]).__name__}")
+            elif state[name].shape != own[name].data.shape:
+                problems.append(f"{name} has shape {state[name].shape}, expected {own[name].data.shape}")
+            elif state[name].dtype.kind != "f":
+                problems.append(f"{name} has dtype {state[name].dtype}, expected floating-point numbers")
+        if problems:
+            raise ValueError(
+                f"the state does not fit {type(self).__name__}, nothing was loaded: "
+                + "; ".join(sorted(problems))
+            )
+        for name in own.keys() & state.keys():
+            here = own[name].data
+            values = to_numpy(state[name]).astype(here.dtype)
+            here[...] = array_module(here).asarray(values)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training: layers keep what backward needs, and dropout drops."""
+        for layer in self.layers():
+            layer.training = mode
+            layer._kept = layer._expected = None
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation: nothing is kept, nothing is dropped."""
+        return self.train(False)
+
+    def to(self, device: str) -> Self:
+        """Move parameters, gradients and buffers to a device: "cpu", "cuda" or "cuda:N"."""
+        cuda_device(device)  # a layer without parameters refuses an unknown device, too
+        for _, value in self._named_arrays():
+            value.data = to_device(value.data, device)
+            if isinstance(value, Parameter) and value.grad is not None:
+                value.grad = to_device(value.grad, device)
+        return self
+
+    def astype(self, dtype: str) -> Self:
+        """Convert all parameters and buffers to "float32" (work) or "float64" (checks)."""
+        for _, value in self._named_arrays():
+            value.data = value.data.astype(dtype)
+            if isinstance(value, Parameter):
+                value.grad = None
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def he_normal(shape: Shape, fan_in: int, rng: Rng) -> Array:
+    """Return float32 weights of variance 2 / fan_in (He et al. 2015), which keep a ReLU network's scale.
+
+    Args:
+        shape: Shape of the weights.
+        fan_in: Numbers that one output sums.
+        rng: Where the randomness comes from; `None` gives zeros.
+    """
+    if rng is None:
+        return np.zeros(shape, np.float32)
+    weights = np.random.default_rng(rng).standard_normal(shape, np.float32)
+    weights *= np.float32(np.sqrt(2 / fan_in))
+    return weights
+
+
+def check_image_shape(layer: Layer, shape: Shape, channels: int | None = None) -> None:
+    """Demand the shape of one image item, (C, H, W), with a number of channels if it matters.
+
+    Raises:
+        ValueError: Otherwise, in the layer's name.
+    """
+    if len(shape) != 3 or channels not in (None, shape[0]):
+        raise ValueError(f"{layer!r} takes (N, {channels or 'C'}, H, W), got items of shape {shape}")
+
+
+def square_map(layer: Layer, geometry: ConvGeometry) -> CoordinateMap:
+    """Return the coordinate map of a window that is the same for rows and columns.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if geometry.rows != geometry.cols:
+        raise ValueError(f"{layer!r} treats rows and columns differently: it has no single coordinate map")
+    return geometry.rows.coordinate_map()
+
+
+def indented(name: str, layer: Layer) -> str:
+    """Return a line of a container's repr, with what is inside moved to the right."""
+    return f"  ({name}): " + repr(layer).replace("\n", "\n  ")

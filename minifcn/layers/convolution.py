@@ -1,0 +1,292 @@
+"""Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
+
+from typing import Any
+
+import numpy as np
+
+from minifcn.backend import Array, array_module
+from minifcn.functional import conv2d, conv2d_input_grad, conv2d_weight_grad, conv_transpose2d
+from minifcn.functional.operands import check_float
+from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Transposed, pair, whole_number
+from minifcn.layers.base import Layer, Parameter, Rng, Shape, check_image_shape, he_normal, square_map
+
+
+def _bias(channels: int, wanted: bool) -> Parameter | None:
+    return Parameter(np.zeros(channels, np.float32)) if wanted else None
+
+
+class _Convolution(Layer):
+    """What `Conv2d` and `ConvTranspose2d` share: the numbers that say how the window slides."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ):
+        self.in_channels = whole_number(in_channels, "in_channels", 1)
+        self.out_channels = whole_number(out_channels, "out_channels", 1)
+        self.geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
+            )
+        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.options: dict[str, Any] = {
+            "stride": pair(stride, "stride", 1),
+            "padding": pair(padding, "padding"),
+            "dilation": pair(dilation, "dilation", 1),
+        }
+        self.groups = groups
+
+    def __repr__(self) -> str:
+        words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
+        usual = {
+            "stride": (1, 1),
+            "padding": (0, 0),
+            "dilation": (1, 1),
+            "output_padding": (0, 0),
+            "groups": 1,
+        }
+        options = {**self.options, "groups": self.groups}
+        if isinstance(self, ConvTranspose2d):
+            options["output_padding"] = self.output_padding
+        words += [f"{name}={value}" for name, value in options.items() if value != usual[name]]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+
+class Conv2d(_Convolution):
+    """Convolution of (N, C, H, W) with filters (O, C / groups, KH, KW); see `minifcn.functional.conv2d`.
+
+    Args:
+        in_channels: C.
+        out_channels: O, the number of filters.
+        kernel_size: KH, KW; a number or a pair (rows, columns), as are stride, padding and dilation.
+        stride: Step of the window.
+        padding: Zeros around the image.
+        dilation: Distance between the taps.
+        groups: Groups of channels that do not see one another.
+        bias: Whether to add a number for each filter.
+        rng: Generator or seed for the weights (He et al. 2015); `None` gives zeros.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> conv = Conv2d(3, 8, 3, padding=1)
+        >>> y = conv(np.ones((1, 3, 5, 7), np.float32))
+        >>> y.shape, conv.backward(y).shape, conv.weight.grad.shape
+        ((1, 8, 5, 7), (1, 3, 5, 7), (8, 3, 3, 3))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        *,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: Rng = 0,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = Parameter(he_normal(shape, int(np.prod(shape[1:])), rng))
+        self.bias = _bias(out_channels, bias)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, O, OH, OW)."""
+        bias = self.bias.data if self.bias else None
+        y = conv2d(x, self.weight.data, bias, groups=self.groups, **self.options)
+        self.keep(x, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        (x,) = self.recall(dy)
+        if self.weight.trainable:
+            self.weight.accumulate(
+                conv2d_weight_grad(x, dy, kernel_size=self.kernel_size, groups=self.groups, **self.options)
+            )
+        if self.bias and self.bias.trainable:
+            self.bias.accumulate(dy.sum(axis=(0, 2, 3)))
+        return conv2d_input_grad(
+            dy, self.weight.data, input_size=x.shape[2:], groups=self.groups, **self.options
+        )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (O, OH, OW) for (C, H, W)."""
+        check_image_shape(self, shape, self.in_channels)
+        return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where the centre of each window lies."""
+        return square_map(self, self.geometry)
+
+
+class ConvTranspose2d(_Convolution):
+    """Transposed convolution, with weights (C, O / groups, KH, KW): the adjoint of `Conv2d(O, C, ...)`.
+
+    It calls the same three maps as `Conv2d` in another order; see `minifcn.functional.conv_transpose2d`.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: KH, KW; a number or a pair (rows, columns), as are the next four.
+        stride: Factor of the upsampling.
+        padding: Padding of the forward convolution; it takes rows and columns away here.
+        output_padding: Rows and columns more than the smallest output, below the stride.
+        dilation: Distance between the taps.
+        groups: Groups of channels that do not see one another.
+        bias: Whether to add a number for each output channel.
+        rng: Generator or seed for the weights; `None` gives zeros.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> up = ConvTranspose2d(4, 2, 4, stride=2, padding=1)
+        >>> y = up(np.ones((1, 4, 5, 7), np.float32))
+        >>> y.shape, up.backward(y).shape
+        ((1, 2, 10, 14), (1, 4, 5, 7))
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        *,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        output_padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: Rng = 0,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        self.output_padding = pair(output_padding, "output_padding")
+        for extra, step in zip(self.output_padding, self.options["stride"], strict=True):
+            if extra >= step:
+                raise ValueError(f"output_padding must be below the stride {stride}, got {output_padding}")
+        shape = (in_channels, out_channels // groups, *self.kernel_size)
+        # One output sums in_channels / groups windows, of whose taps one in stride * stride meets an input.
+        taps = np.prod(self.kernel_size) / np.prod(self.options["stride"])
+        self.weight = Parameter(he_normal(shape, max(int(in_channels // groups * taps), 1), rng))
+        self.bias = _bias(out_channels, bias)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, O, OH, OW)."""
+        y = conv_transpose2d(
+            x,
+            self.weight.data,
+            self.bias.data if self.bias else None,
+            output_padding=self.output_padding,
+            groups=self.groups,
+            **self.options,
+        )
+        self.keep(x, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W): the forward convolution of dy."""
+        (x,) = self.recall(dy)
+        if self.weight.trainable:
+            self.weight.accumulate(
+                conv2d_weight_grad(dy, x, kernel_size=self.kernel_size, groups=self.groups, **self.options)
+            )
+        if self.bias and self.bias.trainable:
+            self.bias.accumulate(dy.sum(axis=(0, 2, 3)))
+        return conv2d(dy, self.weight.data, groups=self.groups, **self.options)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (O, OH, OW) for (C, H, W)."""
+        check_image_shape(self, shape, self.in_channels)
+        rows, cols = self.geometry.rows, self.geometry.cols
+        return (
+            self.out_channels,
+            Transposed(rows, self.output_padding[0]).output_size(shape[1], "height"),
+            Transposed(cols, self.output_padding[1]).output_size(shape[2], "width"),
+        )
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return the inverse of the forward convolution's map."""
+        return square_map(self, self.geometry).inverse()
+
+
+class Linear(Layer):
+    """Dense layer: y = x @ weight.T + bias, for x (N, in_features).
+
+    Each row of the weight sees the whole input: it is a convolution whose kernel covers its input, and
+    `minifcn.dense_to_conv` turns it into one.
+
+    Args:
+        in_features: Numbers in.
+        out_features: Numbers out.
+        bias: Whether to add a number to each output.
+        rng: Generator or seed for the weights; `None` gives zeros.
+
+    Raises:
+        ValueError: If a number is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> Linear(3, 2)(np.ones((4, 3), np.float32)).shape
+        (4, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        rng: Rng = 0,
+    ):
+        self.in_features = whole_number(in_features, "in_features", 1)
+        self.out_features = whole_number(out_features, "out_features", 1)
+        self.weight = Parameter(he_normal((out_features, in_features), in_features, rng))
+        self.bias = _bias(out_features, bias)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, out_features)."""
+        bias = self.bias.data if self.bias else None
+        array_module(x=x, weight=self.weight.data)
+        check_float(x=x, weight=self.weight.data)
+        if x.ndim != 2:
+            raise ValueError(f"{self!r} takes (N, {self.in_features}), got {x.shape}; flatten it first")
+        self.output_shape(x.shape[1:])
+        y: Array = x @ self.weight.data.T
+        if bias is not None:
+            y += bias
+        self.keep(x, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, in_features)."""
+        (x,) = self.recall(dy)
+        if self.weight.trainable:
+            self.weight.accumulate(dy.T @ x)
+        if self.bias and self.bias.trainable:
+            self.bias.accumulate(dy.sum(axis=0))
+        dx: Array = dy @ self.weight.data
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (out_features,)."""
+        if shape != (self.in_features,):
+            raise ValueError(f"{self!r} takes (N, {self.in_features}), got items of shape {shape}")
+        return (self.out_features,)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.in_features}, {self.out_features})"

@@ -1,0 +1,112 @@
+"""Local response normalisation and batch normalisation as layers."""
+
+import numpy as np
+
+from minifcn.backend import Array, array_module
+from minifcn.functional import (
+    batch_norm,
+    batch_norm_grad,
+    local_response_norm,
+    local_response_norm_grad,
+)
+from minifcn.functional.operands import check_float
+from minifcn.geometry import whole_number
+from minifcn.layers.base import Buffer, Layer, Parameter, Shape, check_image_shape
+
+
+class LocalResponseNorm(Layer):
+    """Divide each number by the energy of neighbouring channels; see `functional.local_response_norm`.
+
+    Args:
+        size: Number of channels in the sum, odd.
+        alpha: Weight of the sum (divided by the size).
+        beta: Exponent.
+        k: Added to the sum.
+
+    Example:
+        >>> import numpy as np
+        >>> LocalResponseNorm(5)(np.ones((1, 8, 2, 2))).shape
+        (1, 8, 2, 2)
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        if whole_number(size, "size", 1) % 2 == 0:
+            raise ValueError(f"size must be an odd number of channels, got {size}")
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, H, W)."""
+        y, scale = local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+        self.keep(x, scale, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        x, scale = self.recall(dy)
+        return local_response_norm_grad(dy, x, scale, self.size, self.alpha, self.beta)
+
+    def __repr__(self) -> str:
+        return f"LocalResponseNorm({self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k})"
+
+
+class BatchNorm2d(Layer):
+    """Normalise each channel by the mean and variance of the batch, or, in evaluation, of all batches.
+
+    Args:
+        num_features: C.
+        eps: Added to the variance.
+        momentum: Weight of a new batch in the running mean and variance.
+
+    Example:
+        >>> import numpy as np
+        >>> norm = BatchNorm2d(3).astype("float64")
+        >>> y = norm(np.random.default_rng(0).normal(5, 2, (4, 3, 8, 8)))
+        >>> bool(np.allclose(y.mean(axis=(0, 2, 3)), 0)), list(norm.state_dict())
+        (True, ['weight', 'bias', 'running_mean', 'running_var'])
+    """
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1):
+        self.num_features = whole_number(num_features, "num_features", 1)
+        self.eps, self.momentum = eps, momentum
+        self.weight = Parameter(np.ones(num_features, np.float32))
+        self.bias = Parameter(np.zeros(num_features, np.float32))
+        self.running_mean = Buffer(np.zeros(num_features, np.float32))
+        self.running_var = Buffer(np.ones(num_features, np.float32))
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, H, W)."""
+        array_module(x=x, weight=self.weight.data)
+        check_float(x=x, weight=self.weight.data)
+        self.output_shape(x.shape[1:])
+        mean, variance = self.running_mean.data, self.running_var.data
+        if self.training:
+            count = x.size // self.num_features
+            if count < 2:
+                raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
+            mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+            for running, new in (
+                (self.running_mean, mean),
+                (self.running_var, variance * (count / (count - 1))),  # unbiased, as PyTorch keeps it
+            ):
+                running.data += self.momentum * (new - running.data)
+        y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
+        self.keep(cache, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        (cache,) = self.recall(dy)
+        dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, cache, of_batch=True)
+        if self.weight.trainable:
+            self.weight.accumulate(dgamma)
+        if self.bias.trainable:
+            self.bias.accumulate(dbeta)
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, H, W)."""
+        check_image_shape(self, shape, self.num_features)
+        return shape
+
+    def __repr__(self) -> str:
+        return f"BatchNorm2d({self.num_features})"

@@ -1,0 +1,168 @@
+"""Layers that work number by number, or only rearrange numbers."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from minifcn.backend import Array, array_module
+from minifcn.functional import relu, relu_grad
+from minifcn.functional.operands import check_float
+from minifcn.geometry import CoordinateMap, whole_number
+from minifcn.layers.base import Layer, Shape
+
+
+class ReLU(Layer):
+    """max(x, 0), number by number.
+
+    Example:
+        >>> import numpy as np
+        >>> ReLU()(np.array([-1.0, 2.0]))
+        array([0., 2.])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return max(x, 0)."""
+        y = relu(x)
+        self.keep(y, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy where the output was positive."""
+        (y,) = self.recall(dy)
+        return relu_grad(dy, y)
+
+
+class Dropout(Layer):
+    """In training, set each number to 0 with probability p and scale the others by 1 / (1 - p).
+
+    Args:
+        p: Probability, 0 <= p < 1.
+        rng: Where the randomness comes from: a generator or a seed.
+
+    Raises:
+        ValueError: If p is not a probability below 1, or the seed is no whole number.
+
+    Example:
+        >>> import numpy as np
+        >>> Dropout(0.5, rng=0)(np.ones(6))
+        array([2., 2., 2., 0., 0., 0.])
+        >>> Dropout(0.5, rng=0).eval()(np.ones(6))
+        array([1., 1., 1., 1., 1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int = 0):
+        if not 0 <= p < 1:
+            raise ValueError(f"p must be a probability from 0 to below 1, got {p}")
+        self.p = p
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(whole_number(rng, "rng", 0))
+        self.rng = rng
+
+    def forward(self, x: Array) -> Array:
+        """Return x with some numbers dropped, or, in evaluation, x itself, not a copy."""
+        xp = array_module(x=x)
+        check_float(x=x)
+        if not self.training:
+            return x
+        kept = self.rng.random(x.shape, np.float32) >= self.p
+        mask = xp.asarray(kept).astype(x.dtype) / x.dtype.type(1 - self.p)
+        y: Array = x * mask
+        self.keep(mask, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy, dropped and scaled alike."""
+        (mask,) = self.recall(dy)
+        dx: Array = dy * mask
+        return dx
+
+    def __repr__(self) -> str:
+        return f"Dropout(p={self.p})"
+
+
+class Flatten(Layer):
+    """(N, C, H, W) becomes (N, C * H * W), in the order channel, row, column; a view, not a copy.
+
+    That order is what makes `minifcn.dense_to_conv` a plain reshape.
+
+    Example:
+        >>> import numpy as np
+        >>> Flatten()(np.ones((2, 3, 4, 5))).shape
+        (2, 60)
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C * H * W)."""
+        array_module(x=x)
+        y: Array = x.reshape(len(x), math.prod(x.shape[1:]))  # (N, C, H, W) -> (N, C * H * W)
+        self.keep(x.shape, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy in the shape of the input."""
+        (shape,) = self.recall(dy)
+        dx: Array = dy.reshape(shape)
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C * H * W,)."""
+        return (math.prod(shape),)
+
+
+class Crop(Layer):
+    """Cut a window out of an image.
+
+    Args:
+        top: Rows left out before the window.
+        left: Columns left out before it.
+        height: Rows kept.
+        width: Columns kept.
+
+    Raises:
+        ValueError: If a number is out of range; in `forward`, if the window leaves the image.
+
+    Example:
+        >>> import numpy as np
+        >>> Crop(1, 0, 1, 2)(np.arange(6.0).reshape(1, 1, 2, 3))
+        array([[[[3., 4.]]]])
+    """
+
+    def __init__(self, top: int, left: int, height: int, width: int):
+        self.top, self.left = whole_number(top, "top", 0), whole_number(left, "left", 0)
+        self.height, self.width = whole_number(height, "height", 1), whole_number(width, "width", 1)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, height, width)."""
+        array_module(x=x)
+        self.output_shape(x.shape[1:])
+        y: Array = x[self._window].copy()
+        self.keep(x.shape, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy amid zeros."""
+        (shape,) = self.recall(dy)
+        dx: Array = array_module(dy=dy).zeros(shape, dy.dtype)
+        dx[self._window] = dy
+        return dx
+
+    @property
+    def _window(self) -> tuple[slice, ...]:
+        rows = slice(self.top, self.top + self.height)
+        return slice(None), slice(None), rows, slice(self.left, self.left + self.width)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, height, width)."""
+        if len(shape) != 3 or self.top + self.height > shape[1] or self.left + self.width > shape[2]:
+            raise ValueError(f"{self!r} leaves an image of shape {shape}")
+        return (shape[0], self.height, self.width)
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return i + top, where as much is cut at the left."""
+        if self.top != self.left:
+            raise ValueError(f"{self!r} treats rows and columns differently: it has no single coordinate map")
+        return CoordinateMap(offset=Fraction(self.top))
+
+    def __repr__(self) -> str:
+        return f"Crop(top={self.top}, left={self.left}, height={self.height}, width={self.width})"

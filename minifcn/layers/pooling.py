@@ -1,0 +1,149 @@
+"""Layers that pool: windows of an image, or all of it."""
+
+from minifcn.backend import Array, array_module
+from minifcn.functional.operands import check_float, check_rank
+from minifcn.functional.pooling import (
+    avg_pool2d,
+    avg_pool2d_grad,
+    max_pool2d,
+    max_pool2d_grad,
+    pool_geometry,
+)
+from minifcn.geometry import ConvGeometry, CoordinateMap, Pair
+from minifcn.layers.base import Layer, Shape, check_image_shape, square_map
+
+
+class _Pool2d(Layer):
+    """What `MaxPool2d` and `AvgPool2d` share: the window."""
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        *,
+        ceil_mode: bool = False,
+    ):
+        pool_geometry(kernel_size, stride, padding, ceil_mode)  # refuses impossible windows
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        """The windows over rows and columns."""
+        return pool_geometry(self.kernel_size, self.stride, self.padding, self.ceil_mode)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, OH, OW) for (C, H, W)."""
+        check_image_shape(self, shape)
+        return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where the centre of each window lies."""
+        return square_map(self, self.geometry)
+
+    def __repr__(self) -> str:
+        more = f", padding={self.padding}" if self.padding not in (0, (0, 0)) else ""
+        more += ", ceil_mode=True" if self.ceil_mode else ""
+        return f"{type(self).__name__}(kernel_size={self.kernel_size}, stride={self.stride}{more})"
+
+
+class MaxPool2d(_Pool2d):
+    """Largest number of each window; of equal ones the first. See `minifcn.functional.max_pool2d`.
+
+    Args:
+        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
+        stride: Step of the window; the kernel size unless given.
+        padding: Rows and columns around the image that never win, at most half of the kernel.
+        ceil_mode: Round the output size up.
+
+    Example:
+        >>> import numpy as np
+        >>> MaxPool2d(2, ceil_mode=True)(np.ones((1, 3, 5, 5))).shape
+        (1, 3, 3, 3)
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, OH, OW)."""
+        y, winners = max_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        self.keep(winners, x.shape[2:], output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        winners, input_size = self.recall(dy)
+        return max_pool2d_grad(
+            dy,
+            winners,
+            input_size=input_size,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+        )
+
+
+class AvgPool2d(_Pool2d):
+    """Average of each window; padding counts as zeros. See `minifcn.functional.avg_pool2d`.
+
+    Args:
+        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
+        stride: Step of the window; the kernel size unless given.
+        padding: Zeros around the image, at most half of the kernel.
+        ceil_mode: Round the output size up.
+
+    Example:
+        >>> import numpy as np
+        >>> AvgPool2d(2)(np.ones((1, 3, 5, 5))).shape
+        (1, 3, 2, 2)
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, OH, OW)."""
+        y = avg_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        self.keep(x.shape[2:], output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        (input_size,) = self.recall(dy)
+        return avg_pool2d_grad(
+            dy,
+            input_size=input_size,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+        )
+
+
+class GlobalAvgPool2d(Layer):
+    """Average over the whole image: (N, C, H, W) becomes (N, C, 1, 1), whatever H and W are.
+
+    Example:
+        >>> import numpy as np
+        >>> GlobalAvgPool2d()(np.arange(4.0).reshape(1, 1, 2, 2))
+        array([[[[1.5]]]])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, 1, 1)."""
+        array_module(x=x)
+        check_float(x=x)
+        check_rank(4, "(N, C, H, W)", x=x)
+        y: Array = x.mean(axis=(2, 3), keepdims=True)
+        self.keep(x.shape, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W): an equal share for every pixel."""
+        (shape,) = self.recall(dy)
+        dx: Array = array_module(dy=dy).broadcast_to(dy / (shape[2] * shape[3]), shape).copy()
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, 1, 1)."""
+        check_image_shape(self, shape)
+        return (shape[0], 1, 1)

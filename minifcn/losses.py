@@ -1,0 +1,119 @@
+"""What training minimises: softmax cross-entropy at every labelled pixel."""
+
+import math
+from typing import Any, Literal, get_args
+
+from minifcn.backend import Array, array_module
+from minifcn.functional.labels import first_true, valid_pixels
+from minifcn.functional.operands import check_float
+
+Reduction = Literal["mean", "sum", "batch"]
+
+
+def softmax_cross_entropy(
+    scores: Array,
+    labels: Array,
+    *,
+    ignore_index: int = 255,
+    reduction: Reduction = "mean",
+    class_weights: Array | None = None,
+) -> tuple[float, Array]:
+    """Return the cross-entropy between labels and the softmax of scores, and its gradient to the scores.
+
+    With p = softmax(scores) over the classes, a pixel of class k and weight w_k adds -w_k log p_k to the sum,
+    and w_k (p - onehot(k)) to the gradient; a void pixel adds nothing to either. The sum, with its gradient,
+    is then divided as `reduction` says:
+
+    - "mean": by the sum of the weights of all labelled pixels; without class weights, by their number.
+    - "sum": by 1. At one image a batch this is the loss of the reference FCN (Caffe's `normalize: false`),
+      whose learning rates of 1e-10 and below belong to it and to no other.
+    - "batch": by the number of images, which is Caffe's `normalize: false` at any batch.
+
+    Args:
+        scores: Unnormalised scores, (N, C, H, W), or generally (N, C, ...); float32 or float64.
+        labels: Class numbers, (N, H, W), or generally (N, ...); uint8.
+        ignore_index: The label of void.
+        reduction: "mean", "sum" or "batch".
+        class_weights: Weights of the classes, (C,), none negative, in the dtype of `scores`; all 1 if left
+            out.
+
+    Returns:
+        The loss, summed in float64, and its gradient in the shape and dtype of `scores`. Where no pixel
+        counts, both are 0.
+
+    Raises:
+        TypeError: If an argument is no array, arrays of NumPy and CuPy are mixed, or a dtype is wrong.
+        ValueError: If shapes do not fit, a label is out of range, a score is NaN or infinite, a weight is
+            negative, NaN or infinite, or the reduction is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.zeros((1, 4, 1, 2))
+        >>> loss, dscores = softmax_cross_entropy(scores, np.array([[[2, 255]]], np.uint8))
+        >>> round(loss, 4)  # ln 4: every class is as likely; the void pixel does not count
+        1.3863
+        >>> dscores[0, :, 0, 0].tolist(), dscores[0, :, 0, 1].any().item()
+        ([0.25, 0.25, -0.75, 0.25], False)
+    """
+    xp = array_module(scores=scores, labels=labels, class_weights=class_weights)
+    _check_arguments(xp, scores, labels, reduction, class_weights)
+    num_classes = scores.shape[1]
+    valid = valid_pixels(labels, num_classes, ignore_index)
+
+    # Void pixels borrow class 0 and weigh nothing, so that no gather leaves the range (CuPy would wrap).
+    classes = labels * valid  # (N, ...), uint8
+    weights = valid.astype(scores.dtype)
+    if class_weights is not None:
+        weights *= class_weights[classes]
+    divisor = 1.0
+    if reduction == "mean":
+        divisor = float(weights.sum(dtype=xp.float64))
+    elif reduction == "batch":
+        divisor = float(len(labels))
+    divisor = divisor or 1.0  # 0 only where nothing counts: then loss and gradient are 0 anyway
+
+    shifted = scores - scores.max(axis=1, keepdims=True)  # at most 0: exp cannot overflow
+    # (N, C, ...), (N, 1, ...) -> (N, 1, ...) -> (N, ...)
+    chosen = xp.take_along_axis(shifted, classes[:, None].astype(xp.int64), axis=1)[:, 0]
+    dscores: Array = xp.exp(shifted, out=shifted)
+    total = dscores.sum(axis=1)  # (N, ...), at least 1
+    loss = float((weights * (xp.log(total) - chosen)).sum(dtype=xp.float64)) / divisor
+
+    weights /= divisor
+    dscores *= (weights / total)[:, None]
+    # Class by class, for a one-hot array would be as large as the scores; labels know no class above 255.
+    for k in range(min(num_classes, 256)):
+        dscores[:, k] -= weights * (classes == k)
+    return loss, dscores
+
+
+def _check_arguments(
+    xp: Any, scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None
+) -> None:
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'batch', got {reduction!r}")
+    check_float(scores=scores, class_weights=class_weights)
+    if scores.ndim < 2 or scores.shape[1] == 0:
+        raise ValueError(
+            f"scores must have the shape (N, C, ...) with at least one class, got {scores.shape}"
+        )
+    if labels.shape != scores.shape[:1] + scores.shape[2:]:
+        raise ValueError(
+            f"labels must have the shape of scores without its class axis: scores are {scores.shape}, so "
+            f"labels must be {scores.shape[:1] + scores.shape[2:]}, got {labels.shape}"
+        )
+    finite = xp.isfinite(scores)
+    if not finite.all():
+        count, first = first_true(~finite)
+        raise ValueError(
+            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
+            f"the first is {float(scores[first])} at {first}"
+        )
+    if class_weights is not None:
+        if class_weights.shape != scores.shape[1:2]:
+            raise ValueError(
+                f"class_weights must have one weight for each of {scores.shape[1]} classes, "
+                f"got the shape {class_weights.shape}"
+            )
+        if not all(0 <= weight < math.inf for weight in class_weights.tolist()):
+            raise ValueError(f"class_weights must be finite and none negative, got {class_weights.tolist()}")
