@@ -1,0 +1,165 @@
+"""A dense layer is a convolution whose kernel covers its whole input.
+
+A classifier flattens its last feature map (C, H, W) and multiplies it with a matrix (O, C * H * W). Row o of
+that matrix holds one weight for each number of the map: folded back, it is a filter (C, H, W). Nothing is
+computed anew; only the shape of the weights changes. But a filter can slide. On a larger image it gives the
+classifier's answer at every position, in one pass, and *what* becomes *what, where* (Long et al. 2015,
+section 3.1).
+"""
+
+import copy
+
+from minifcn.backend import Array
+from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, Sequential
+from minifcn.layers.base import Shape
+
+
+def _check_image_shape(input_shape: Shape) -> tuple[int, int, int]:
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(f"input_shape must be (C, H, W), got {input_shape}")
+    channels, height, width = input_shape
+    return channels, height, width
+
+
+def dense_to_conv(
+    linear: Linear, input_shape: Shape, order: str = "CHW", *, padding: tuple[int, int] = (0, 0)
+) -> Conv2d:
+    """Turn a dense layer on flattened maps into the convolution that does the same.
+
+    Args:
+        linear: Dense layer with O outputs and C * H * W inputs.
+        input_shape: (C, H, W) of the map that was flattened.
+        order: How it was flattened: `"CHW"` (PyTorch, Caffe, `minifcn.layers.Flatten`) or `"HWC"` (Keras,
+            TensorFlow).
+        padding: Padding of the convolution, (rows, columns).
+
+    Returns:
+        A convolution with weights (O, C, H, W), copied: `linear.weight.reshape(O, C, H, W)`.
+
+    Raises:
+        ValueError: If the sizes do not agree, or the order is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> linear = Linear(2 * 3 * 4, 5)
+        >>> x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype("float32")
+        >>> dense, conv = linear(x.reshape(1, -1)), dense_to_conv(linear, (2, 3, 4))(x)
+        >>> conv.shape, bool(np.allclose(dense, conv[:, :, 0, 0], atol=1e-6))
+        ((1, 5, 1, 1), True)
+    """
+    channels, height, width = _check_image_shape(input_shape)
+    if linear.in_features != channels * height * width:
+        raise ValueError(
+            f"{linear!r} does not take a flattened map of {channels} x {height} x {width} = "
+            f"{channels * height * width} numbers"
+        )
+    outputs = linear.out_features
+    weight = linear.weight.data
+    if order == "CHW":
+        filters = weight.reshape(outputs, channels, height, width)  # (O, C * H * W) -> (O, C, H, W)
+    elif order == "HWC":
+        # (O, H * W * C) -> (O, H, W, C) -> (O, C, H, W)
+        filters = weight.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
+    else:
+        raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
+    conv = Conv2d(channels, outputs, (height, width), padding=padding, bias=bool(linear.bias), rng=None)
+    _transplant(linear, conv, filters)
+    return conv
+
+
+def conv_to_dense(conv: Conv2d, order: str = "CHW") -> Linear:
+    """Turn a convolution back into the dense layer on a flattened map of the kernel's size.
+
+    The inverse of `dense_to_conv`.
+
+    Args:
+        conv: Convolution without stride, dilation or groups; its padding is forgotten.
+        order: As in `dense_to_conv`.
+
+    Raises:
+        ValueError: If the convolution is no dense layer, or the order is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> linear = Linear(24, 5)
+        >>> back = conv_to_dense(dense_to_conv(linear, (2, 3, 4)))
+        >>> bool((back.weight.data == linear.weight.data).all())
+        True
+    """
+    if conv.groups != 1 or conv.options["stride"] != (1, 1) or conv.options["dilation"] != (1, 1):
+        raise ValueError(f"{conv!r} has stride, dilation or groups: it is not a dense layer")
+    if order not in ("CHW", "HWC"):
+        raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
+    weight = conv.weight.data if order == "CHW" else conv.weight.data.transpose(0, 2, 3, 1)
+    linear = Linear(weight[0].size, len(weight), bias=bool(conv.bias), rng=None)
+    _transplant(conv, linear, weight.reshape(len(weight), -1))  # (O, C, H, W) -> (O, C * H * W)
+    return linear
+
+
+def _transplant(old: Conv2d | Linear, new: Conv2d | Linear, weight: Array) -> None:
+    """Give a new layer a copy of these weights, and of all else that the old layer's parameters carry."""
+    new.weight = copy.copy(old.weight)
+    new.weight.data = weight.copy()
+    new.bias = copy.deepcopy(old.bias)
+    new.training = old.training
+
+
+def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool = False) -> Sequential:
+    """Turn a classifier into a fully convolutional network that gives its scores at every position.
+
+    The first dense layer after the maps are flattened gets a kernel as large as those maps, further ones get
+    1 x 1 kernels, a global average becomes an average over a window of the trained size, and `Flatten` goes.
+    All other layers (dropout, too) stay as they are. Weights are copied.
+
+    On the trained size the scores (N, classes, 1, 1) are the classifier's. On a larger image of a network
+    without padding, the scores at each position are those of the crop that the position looks at. With
+    padding they are not: a crop's borders see zeros where the large image has pixels, so the scores differ
+    wherever a receptive field reaches over the edge of the crop.
+
+    Args:
+        model: Layers in sequence, containing `Flatten` and `Linear`, or a global average.
+        input_shape: (C, H, W) of the images that the classifier was made for.
+        same_size: Pad the first dense kernel by half its size, so that the map of scores is as large as the
+            last feature map (one larger if the kernel is even), and even small images have one.
+
+    Returns:
+        A new network; the parts keep their names.
+
+    Raises:
+        ValueError: If the model does not take such images, or a dense layer has a shape that does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.layers import MaxPool2d, ReLU
+        >>> classifier = Sequential(Conv2d(1, 4, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(36, 10))
+        >>> fully_convolutional = convolutionalize(classifier, (1, 8, 8))
+        >>> fully_convolutional(np.ones((1, 1, 40, 60), np.float32)).shape
+        (1, 10, 17, 27)
+    """
+    converted, _ = _convert(model, _check_image_shape(input_shape), same_size)
+    return converted.train(model.training)
+
+
+def _convert(model: Sequential, shape: Shape, same_size: bool) -> tuple[Sequential, Shape]:
+    """Return the converted layers, and their output shape (C, H, W) for an input of this shape.
+
+    The output of a dense layer counts as a map (O, 1, 1), so that further dense layers follow by themselves.
+    """
+    parts: dict[str, Layer] = {}
+    for name, layer in model.children():
+        if isinstance(layer, Flatten):
+            continue
+        if isinstance(layer, Sequential):
+            parts[name], shape = _convert(layer, shape, same_size)
+            continue
+        if isinstance(layer, Linear):
+            _, height, width = shape
+            padding = (height // 2, width // 2) if same_size else (0, 0)
+            parts[name], shape = dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
+            continue
+        if isinstance(layer, GlobalAvgPool2d):
+            parts[name] = AvgPool2d((shape[1], shape[2]), 1)
+        else:
+            parts[name] = copy.deepcopy(layer)
+        shape = layer.output_shape(shape)
+    return Sequential(**parts), shape

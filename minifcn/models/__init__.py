@@ -1,0 +1,18 @@
+"""Classifiers, and the fully convolutional networks made from them."""
+
+from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
+from minifcn.models.fcn import FCN
+from minifcn.models.info import ModelInfo, Preprocessing
+from minifcn.models.registry import build
+from minifcn.models.upsampling import AlignedUpsample
+
+__all__ = [
+    "FCN",
+    "AlignedUpsample",
+    "Classifier",
+    "ModelInfo",
+    "Preprocessing",
+    "build",
+    "digit_classifier",
+    "vgg16",
+]

@@ -1,0 +1,142 @@
+"""Classifiers: features, then dense layers. Names and shapes are those of the public weight files."""
+
+from typing import Any
+
+import numpy as np
+
+from minifcn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
+from minifcn.layers.base import Rng
+from minifcn.models.info import ModelInfo
+
+
+class Classifier(Sequential):
+    """A network that says *what*: `features`, `Flatten`, and dense layers under the name `classifier`.
+
+    Args:
+        features: Layers from the image to the last map.
+        classifier: Layers from the flattened map to the scores; the last one is `Linear`.
+        input_shape: (C, H, W) of the images it is made for.
+        taps: Where an FCN may take finer scores from: the name of a layer in `features` for each stride.
+        architecture: Name and arguments with which `minifcn.models.build` makes it again.
+
+    Attributes:
+        info: Class names, colours and preprocessing, once known.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+
+    info: ModelInfo | None = None
+
+    def __init__(
+        self,
+        features: Sequential,
+        classifier: Sequential,
+        *,
+        input_shape: tuple[int, int, int],
+        taps: dict[int, str],
+        architecture: dict[str, Any],
+    ):
+        super().__init__(features=features, flatten=Flatten(), classifier=classifier)
+        self.output_shape(input_shape)
+        for stride, name in taps.items():
+            if name not in features.parts:
+                raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
+        self.input_shape = input_shape
+        self.taps = taps
+        self.architecture = architecture
+
+    @property
+    def features(self) -> Sequential:
+        """The layers from the image to the last map."""
+        features = self.parts["features"]
+        assert isinstance(features, Sequential)
+        return features
+
+
+def _blocks(widths: tuple[tuple[int, ...], ...], in_channels: int, rng: Rng) -> tuple[Sequential, list[str]]:
+    """Return blocks of 3 x 3 convolutions, each block ending in a pool, and the names of the pools."""
+    layers: list[Layer] = []
+    pools = []
+    for block in widths:
+        for width in block:
+            layers += [Conv2d(in_channels, width, 3, padding=1, rng=rng), ReLU()]
+            in_channels = width
+        pools.append(str(len(layers)))
+        layers.append(MaxPool2d(2))
+    return Sequential(*layers), pools
+
+
+def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
+    """A small VGG for grey images of 32 x 32: five convolutions, three pools, two dense layers.
+
+    Its first scores are small, so training starts with every class about as likely. FCN taps the outputs of
+    the first and the second pool, at strides 2 and 4.
+
+    Args:
+        num_classes: Number of scores.
+        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+
+    Example:
+        >>> import numpy as np
+        >>> digit_classifier()(np.zeros((2, 1, 32, 32), np.float32)).shape
+        (2, 10)
+    """
+    rng = _generator(rng)
+    features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, rng)
+    scores = Linear(128, num_classes, rng=rng)
+    scores.weight.data *= np.float32(0.1)
+    dense = Sequential(Linear(64 * 4 * 4, 128, rng=rng), ReLU(), Dropout(0.2, rng=_dropout_seed(rng)), scores)
+    return Classifier(
+        features,
+        dense,
+        input_shape=(1, 32, 32),
+        taps={2: pools[0], 4: pools[1]},
+        architecture={"name": "digit_classifier", "arguments": {"num_classes": num_classes}},
+    )
+
+
+def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+    """VGG16 (Simonyan & Zisserman 2015), with the names and shapes of torchvision's weight files.
+
+    138,357,544 parameters for 1000 classes. Takes RGB images of 224 x 224. FCN taps the outputs of the third
+    and the fourth pool, at strides 8 and 16.
+
+    Args:
+        num_classes: Number of scores.
+        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+
+    Example:
+        >>> model = vgg16(rng=None)
+        >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
+        ((1000,), 138357544)
+    """
+    rng = _generator(rng)
+    widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    features, pools = _blocks(widths, 3, rng)
+    seed = _dropout_seed(rng)
+    dense = Sequential(
+        Linear(512 * 7 * 7, 4096, rng=rng),
+        ReLU(),
+        Dropout(0.5, rng=seed),
+        Linear(4096, 4096, rng=rng),
+        ReLU(),
+        Dropout(0.5, rng=seed + 1),
+        Linear(4096, num_classes, rng=rng),
+    )
+    return Classifier(
+        features,
+        dense,
+        input_shape=(3, 224, 224),
+        taps={8: pools[2], 16: pools[3]},
+        architecture={"name": "vgg16", "arguments": {"num_classes": num_classes}},
+    )
+
+
+def _generator(rng: Rng) -> np.random.Generator | None:
+    """Return one generator for all layers, so that a seed does not give each of them the same weights."""
+    return None if rng is None else np.random.default_rng(rng)
+
+
+def _dropout_seed(rng: np.random.Generator | None) -> int:
+    return 0 if rng is None else int(rng.integers(2**32))
