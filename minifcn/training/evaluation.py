@@ -1,0 +1,48 @@
+"""Scores of a network on a dataset."""
+
+from tqdm import tqdm
+
+from minifcn.backend import Array, device_of, to_device
+from minifcn.data import Loader
+from minifcn.layers import Layer
+from minifcn.metrics import ConfusionMatrix
+
+
+def predict(model: Layer, x: Array) -> Array:
+    """Return the class with the highest score: uint8 (N, H, W), or (N,) from a classifier.
+
+    Args:
+        model: A network, in evaluation mode.
+        x: Preprocessed images (N, C, H, W), on the network's device.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.models import FCN, digit_classifier
+        >>> predict(FCN(digit_classifier(), 11).eval(), np.zeros((1, 1, 40, 50), np.float32)).shape
+        (1, 40, 50)
+    """
+    predictions: Array = model(x).argmax(axis=1).astype("uint8")
+    return predictions
+
+
+def evaluate(model: Layer, loader: Loader, *, progress: str | None = None) -> ConfusionMatrix:
+    """Count a network's predictions against the labels of a whole dataset.
+
+    The network is switched to evaluation mode and back to the mode it was in.
+
+    Args:
+        model: A network.
+        loader: Batches of preprocessed images and labels.
+        progress: Name of a progress bar, or `None` for none.
+
+    Returns:
+        The confusion matrix, from which the four metrics follow.
+    """
+    names = loader.dataset.class_names
+    matrix = ConfusionMatrix(len(names), class_names=names)
+    device, training = device_of(next(model.parameters()).data), model.training
+    model.eval()
+    for x, labels in tqdm(loader, desc=progress, disable=progress is None, leave=False, unit="batch"):
+        matrix.update(to_device(labels, device), predict(model, to_device(x, device)))
+    model.train(training)
+    return matrix

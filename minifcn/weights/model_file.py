@@ -1,0 +1,146 @@
+"""Model files: safetensors that carry everything needed to use them again.
+
+The weights lie in the file under the names of `state_dict`. Its metadata hold, as JSON, the architecture, the
+class names, the colours and the preprocessing. Nothing in it is ever executed.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from minifcn.backend import to_numpy
+from minifcn.files import atomic_write
+from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+
+_FORMAT = "minifcn 1"
+_DTYPES = ("F16", "F32", "F64")
+
+
+def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
+    """Write a network to a safetensors file, whole or not at all.
+
+    Args:
+        model: A network of `minifcn.models`; its `info` must be set, so that the file can be used.
+        path: The file to write or replace; by custom it ends in ".safetensors".
+
+    Raises:
+        ValueError: If `model.info` is missing or names another number of classes.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from minifcn.models import digit_classifier
+        >>> model = digit_classifier()
+        >>> model.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (128.0,), (64.0,)))
+        >>> path = Path(tempfile.mkdtemp()) / "digits.safetensors"
+        >>> save(model, path)
+        >>> load(path).info.class_names[3]
+        '3'
+    """
+    if model.info is None:
+        raise ValueError("model.info is not set: a model file needs class names and preprocessing")
+    architecture = model.architecture
+    classes = architecture["arguments"]["num_classes"]
+    if len(model.info.class_names) != classes:
+        raise ValueError(f"the model has {classes} classes, its info names {len(model.info.class_names)}")
+    metadata = {
+        "format": _FORMAT,
+        "architecture": json.dumps(architecture),
+        "info": json.dumps(asdict(model.info)),
+    }
+    state = {name: to_numpy(array) for name, array in model.state_dict().items()}
+    try:
+        with atomic_write(path) as temporary:
+            save_file(state, temporary, metadata)
+    except (SafetensorError, OSError) as error:
+        raise OSError(f"cannot write the model file {os.fspath(path)}: {error}") from error
+
+
+def load(path: str | os.PathLike[str]) -> Classifier | FCN:
+    """Read a network from a file that `save` wrote; nothing else is needed.
+
+    Args:
+        path: A safetensors file.
+
+    Returns:
+        The network in evaluation mode, on the CPU, with its `info`.
+
+    Raises:
+        OSError: If there is no such file or it cannot be read.
+        ValueError: If it is cut off, is something else, or its contents do not fit together.
+    """
+    file = Path(path)
+    with file.open("rb"):  # a missing or unreadable file says so by its own error
+        pass
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            metadata = tensors.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ValueError(f"{file} is no model file of minifcn: it lacks the mark {_FORMAT!r}")
+            model = build(_json(file, metadata, "architecture"))
+            model.info = _info(file, _json(file, metadata, "info"))
+            _check_tensors(file, model, tensors)
+            model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.offset_keys()})
+    except SafetensorError as error:
+        raise ValueError(f"{file} is cut off or is not a safetensors file: {error}") from error
+    return model.eval()
+
+
+def _json(file: Path, metadata: dict[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata.get(key, ""))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{file}: its {key} is not JSON") from error
+
+
+def _info(file: Path, info: Any) -> ModelInfo:
+    """Return the `ModelInfo` that `asdict` was made from, with every type checked."""
+    try:
+        preprocessing = info["preprocessing"]
+        return ModelInfo(
+            class_names=_tuple(info["class_names"], _text),
+            preprocessing=Preprocessing(
+                _text(preprocessing["channels"]),
+                _tuple(preprocessing["mean"], float),
+                _tuple(preprocessing["std"], float),
+            ),
+            colors=_tuple(info["colors"], _color),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{file}: its info does not fit: {error}") from error
+
+
+def _tuple(values: Any, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"expected a list, got {str(values)[:50]!r}")
+    return tuple(map(convert, values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {str(value)[:50]!r}")
+    return value
+
+
+def _color(value: Any) -> tuple[int, ...]:
+    color = _tuple(value, int)
+    if len(color) != 3 or not all(0 <= part <= 255 for part in color):
+        raise ValueError(f"a colour has three numbers from 0 to 255, got {value}")
+    return color
+
+
+def _check_tensors(file: Path, model: Classifier | FCN, tensors: Any) -> None:
+    """Compare dtypes before anything is read; `load_state_dict` then compares names and shapes."""
+    classes = model.architecture["arguments"]["num_classes"]
+    if model.info is None or len(model.info.class_names) != classes:
+        raise ValueError(f"{file}: its architecture has {classes} classes, its info another number")
+    for name in tensors.offset_keys():
+        dtype = tensors.get_slice(name).get_dtype()
+        if dtype not in _DTYPES:
+            raise ValueError(f"{file}: {name} is {dtype}, expected one of {', '.join(_DTYPES)}")
