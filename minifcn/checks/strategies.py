@@ -1,0 +1,148 @@
+"""Hypothesis strategies for cases: every geometry that they draw is possible, and none is thrown away.
+
+The number of outputs is drawn first, and the size of the input is derived from it: a window of extent
+d (k - 1) + 1 that makes OH steps of s needs (OH - 1) s + d (k - 1) + 1 padded rows, and up to s - 1 more rows
+remain unseen at the end. All numbers shrink towards the smallest case.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minifcn.backend import Array
+from minifcn.checks._hypothesis import st
+from minifcn.checks.cases import ConvCase, PoolCase
+
+__all__ = ["arrays", "conv_geometries", "pool_geometries"]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The numbers of one axis."""
+
+    size: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+
+
+@st.composite
+def _conv_axes(draw: st.DrawFn, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
+    d = draw(st.integers(1, dilation))
+    s = draw(st.integers(1, stride))
+    k = draw(st.integers(1, kernel))
+    padded = (draw(st.integers(1, outputs)) - 1) * s + d * (k - 1) + 1
+    padded += draw(st.integers(0, s - 1))
+    p = draw(st.integers(0, min(padding, (padded - 1) // 2)))  # at least one row is the image
+    return _Axis(padded - 2 * p, k, s, p, d)
+
+
+@st.composite
+def conv_geometries(
+    draw: st.DrawFn,
+    *,
+    max_batch: int = 2,
+    max_channels: int = 3,
+    max_groups: int = 3,
+    max_outputs: int = 4,
+    max_kernel: int = 4,
+    max_stride: int = 3,
+    max_padding: int = 3,
+    max_dilation: int = 3,
+) -> ConvCase:
+    """Draw a `ConvCase`; rows and columns differ.
+
+    Args:
+        draw: Given by Hypothesis.
+        max_batch: Most images.
+        max_channels: Most channels, and most filters, of one group; with 1 and 1 it is depthwise.
+        max_groups: Most groups.
+        max_outputs: Most outputs along an axis.
+        max_kernel: Largest kernel along an axis.
+        max_stride: Largest stride.
+        max_padding: Largest padding.
+        max_dilation: Largest dilation.
+
+    Example:
+        >>> from hypothesis import find
+        >>> print(find(conv_geometries(), lambda case: case.padding[0] > 0 and case.groups > 1))
+        1 image, 2 -> 2 channels, input 1x1, kernel 1x1, stride 1, padding 1x0, dilation 1, groups 2
+    """
+    groups = draw(st.integers(1, max_groups))
+    axes = _conv_axes(max_outputs, max_kernel, max_stride, max_padding, max_dilation)
+    rows, cols = draw(axes), draw(axes)
+    channels = st.integers(1, max_channels)
+    return ConvCase(
+        batch=draw(st.integers(1, max_batch)),
+        in_channels=groups * draw(channels),
+        out_channels=groups * draw(channels),
+        input_size=(rows.size, cols.size),
+        kernel_size=(rows.kernel, cols.kernel),
+        stride=(rows.stride, cols.stride),
+        padding=(rows.padding, cols.padding),
+        dilation=(rows.dilation, cols.dilation),
+        groups=groups,
+    )
+
+
+@st.composite
+def _pool_axes(draw: st.DrawFn, outputs: int, kernel: int, stride: int, ceil_mode: bool) -> _Axis:
+    s = draw(st.integers(1, stride))
+    k = draw(st.integers(1, kernel))
+    p = draw(st.integers(0, k // 2))
+    # At least one row is the image: with padding of half an even kernel, one output is too few.
+    fewest = 2 if k == 2 * p else 1
+    size = (draw(st.integers(fewest, outputs)) - 1) * s + k - 2 * p
+    off = draw(st.integers(0, min(s - 1, size - 1) if ceil_mode else s - 1))
+    return _Axis(size - off if ceil_mode else size + off, k, s, p, 1)
+
+
+@st.composite
+def pool_geometries(
+    draw: st.DrawFn,
+    *,
+    max_batch: int = 2,
+    max_channels: int = 2,
+    max_outputs: int = 4,
+    max_kernel: int = 4,
+    max_stride: int = 4,
+) -> PoolCase:
+    """Draw a `PoolCase`; rows and columns differ, and the padding is at most half of the kernel.
+
+    Args:
+        draw: Given by Hypothesis.
+        max_batch: Most images.
+        max_channels: Most channels.
+        max_outputs: Most outputs along an axis, at least 2.
+        max_kernel: Largest window along an axis.
+        max_stride: Largest stride.
+
+    Example:
+        >>> from hypothesis import find
+        >>> print(find(pool_geometries(), lambda case: case.ceil_mode and case.stride[1] > 1))
+        1 image, 1 channel, input 1x1, kernel 1x1, stride 1x2, padding 0, rounding up
+    """
+    ceil_mode = draw(st.booleans())
+    axes = _pool_axes(max_outputs, max_kernel, max_stride, ceil_mode)
+    rows, cols = draw(axes), draw(axes)
+    return PoolCase(
+        batch=draw(st.integers(1, max_batch)),
+        channels=draw(st.integers(1, max_channels)),
+        input_size=(rows.size, cols.size),
+        kernel_size=(rows.kernel, cols.kernel),
+        stride=(rows.stride, cols.stride),
+        padding=(rows.padding, cols.padding),
+        ceil_mode=ceil_mode,
+    )
+
+
+def arrays(*shape: int) -> st.SearchStrategy[Array]:
+    """Draw float64 arrays of a shape: only their seed is drawn, so that a large one costs nothing.
+
+    Example:
+        >>> from hypothesis import find
+        >>> find(arrays(2, 3), lambda x: True).shape
+        (2, 3)
+    """
+    return st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).standard_normal(shape))
