@@ -1,0 +1,84 @@
+"""What the figures accept: each check says in one sentence what was expected and what came."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minifcn.backend import Array, to_numpy
+from minifcn.functional.labels import first_true
+from minifcn.palette import VOID
+
+
+def rgb_image(image: Array, name: str = "image") -> Array:
+    """Return a picture (H, W), (H, W, 1) or (H, W, 3) of uint8 as (H, W, 3).
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    image = to_numpy(image)
+    if (
+        image.dtype != np.uint8
+        or image.size == 0
+        or (image.ndim != 2 and image.shape[2:] not in ((1,), (3,)))
+    ):
+        raise ValueError(
+            f"{name} must be a uint8 picture of shape (H, W), (H, W, 1) or (H, W, 3), "
+            f"got {image.dtype} of shape {image.shape}"
+        )
+    height, width = image.shape[:2]
+    return np.broadcast_to(
+        image.reshape(height, width, -1), (height, width, 3)
+    )  # (H, W) gets its channel axis
+
+
+def class_palette(palette: Array, class_names: Sequence[str] | None = None) -> Array:
+    """Return the palette if it is uint8 (K, 3), with one name for each of its colours.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    palette = to_numpy(palette)
+    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
+        raise ValueError(f"palette must be uint8 (K, 3), got {palette.dtype} of shape {palette.shape}")
+    if not 1 <= len(palette) <= VOID:
+        raise ValueError(f"palette must have 1 to {VOID} colours, got {len(palette)}")
+    if class_names is not None and len(class_names) != len(palette):
+        raise ValueError(f"palette has {len(palette)} colours for {len(class_names)} class_names")
+    return palette
+
+
+def label_image(
+    labels: Array,
+    num_classes: int,
+    name: str = "labels",
+    *,
+    size: tuple[int, int] | None = None,
+    void: bool = True,
+) -> Array:
+    """Return labels (H, W) as uint8 if every one is a class, or void where that is allowed.
+
+    Args:
+        labels: Integers.
+        num_classes: Classes are 0 to `num_classes` - 1.
+        name: What a message calls the labels.
+        size: (H, W) that the labels must have, that of the picture they belong to.
+        void: Whether `VOID` may occur.
+
+    Raises:
+        ValueError: If rank, dtype, size or values are wrong.
+    """
+    labels = to_numpy(labels)
+    if labels.dtype.kind not in "iu" or labels.ndim != 2 or labels.size == 0:
+        raise ValueError(f"{name} must be integers (H, W), got {labels.dtype} of shape {labels.shape}")
+    if size is not None and labels.shape != size:
+        raise ValueError(f"{name} of size {labels.shape} do not fit the image of size {size}")
+    wrong = (labels < 0) | (labels >= num_classes)
+    if void:
+        wrong &= labels != VOID
+    if wrong.any():
+        count, first = first_true(wrong)
+        raise ValueError(
+            f"{name} must lie in 0 to {num_classes - 1}{f' or be {VOID} (void)' if void else ''}, "
+            f"got {int(labels[first])} at {first}; {count} of {labels.size} pixels are out of range"
+        )
+    return labels.astype(np.uint8)

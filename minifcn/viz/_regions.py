@@ -1,0 +1,93 @@
+"""Regions of a label image: their borders, and their names where there is room."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
+from PIL import Image, ImageDraw
+
+from minifcn.backend import Array
+from minifcn.palette import VOID
+from minifcn.viz._drawing import FONT_SIZE, LETTER, POINTS_PER_INCH
+
+
+def draw_borders(axes: Axes, labels: Array) -> None:
+    """Draw a line along every pixel edge between two classes (H, W); void is a border by itself."""
+    between = (labels[1:] != labels[:-1]) & (labels[1:] != VOID) & (labels[:-1] != VOID)
+    rows, cols = np.nonzero(between)
+    below = np.stack([cols - 0.5, rows + 0.5, cols + 0.5, rows + 0.5], axis=1)
+    between = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != VOID) & (labels[:, :-1] != VOID)
+    rows, cols = np.nonzero(between)
+    beside = np.stack([cols + 0.5, rows - 0.5, cols + 0.5, rows + 0.5], axis=1)
+    segments = np.concatenate([below, beside]).reshape(-1, 2, 2)  # (edges, 4) -> (edges, ends, xy)
+    axes.add_collection(LineCollection(list(segments), colors="white", linewidths=0.7, capstyle="projecting"))
+
+
+def write_names(axes: Axes, labels: Array, class_names: Sequence[str], width: float) -> None:
+    """Write its class name into each region that has room for it.
+
+    The name of a narrow region may stick out if its class has not been named before.
+
+    Args:
+        axes: Where the picture is shown.
+        labels: (H, W).
+        class_names: One for each class.
+        width: Of the picture, in inches, by which the room is measured.
+    """
+    last = labels.shape[1] - 1
+    letter = FONT_SIZE * labels.shape[1] / (width * POINTS_PER_INCH)  # a font size, in pixels
+    taken: list[tuple[float, float, float]] = []
+    named: set[int] = set()
+    for row, col, depth in innermost_pixels(labels):
+        if depth < 0.75 * letter:
+            break  # the regions come largest first
+        label = int(labels[row, col])
+        half = 0.5 * LETTER * letter * len(class_names[label])
+        x = float(np.clip(col, min(half, last / 2), max(last - half, last / 2)))
+        around = labels[row, max(0, round(x - half)) : round(x + half) + 1]
+        if (label in named and (around != label).any()) or any(
+            abs(x - x2) < half + half2 and abs(row - row2) < 1.2 * letter for x2, row2, half2 in taken
+        ):
+            continue
+        taken.append((x, row, half))
+        named.add(label)
+        axes.text(
+            x,
+            row,
+            class_names[label],
+            color="white",
+            fontsize=FONT_SIZE,
+            ha="center",
+            va="center",
+            parse_math=False,
+            path_effects=[withStroke(linewidth=2, foreground="black")],
+        )
+
+
+def innermost_pixels(labels: Array) -> Iterator[tuple[int, int, int]]:
+    """Yield (row, col, distance to the border) of the innermost pixel of each region, largest distance first.
+
+    A region is 4-connected; distances are city-block ones, 1 for a pixel at the border of its region or of
+    the image. Void is no region. Images of more than 160 pixels are thinned out first: a name need not stand
+    on the very pixel.
+    """
+    step = -(-max(labels.shape) // 160)
+    coarse = np.ascontiguousarray(labels[::step, ::step])
+    padded = np.pad(coarse, 1, constant_values=VOID)
+    depth = np.zeros(coarse.shape, np.int64)
+    alive = padded != VOID
+    while alive.any():  # each turn peels one layer off every region
+        depth += alive[1:-1, 1:-1]
+        inner = alive.copy()
+        for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            inner &= (np.roll(padded, shift, axis) == padded) & np.roll(alive, shift, axis)
+        alive = inner
+    rest = Image.fromarray(coarse).copy()  # its own memory: the regions are erased one after the other
+    while depth.any():
+        row, col = (int(i) for i in np.unravel_index(int(depth.argmax()), depth.shape))
+        deepest = int(depth[row, col])
+        ImageDraw.floodfill(rest, (col, row), VOID)
+        depth[np.asarray(rest) == VOID] = 0
+        yield row * step, col * step, deepest * step

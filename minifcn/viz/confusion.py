@@ -1,0 +1,72 @@
+"""The confusion matrix as a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from minifcn.backend import Array, to_numpy
+from minifcn.viz._drawing import FONT_SIZE, new_figure
+
+
+def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix: of the pixels of each true class, how many percent were predicted as what.
+
+    Args:
+        matrix: Numbers of pixels, integers (K, K): rows truth, columns prediction.
+        class_names: One name for each class.
+
+    Returns:
+        The figure. A row without pixels is left empty.
+
+    Raises:
+        ValueError: If the matrix is not square, not of counts, or does not fit the names.
+
+    Example:
+        >>> import numpy as np
+        >>> figure = confusion_matrix(np.array([[90, 10], [0, 0]]), ["ground", "line"])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['90.0', '10.0']
+    """
+    matrix, classes = to_numpy(matrix), len(class_names)
+    if matrix.dtype.kind not in "iu" or matrix.shape != (classes, classes) or classes == 0:
+        raise ValueError(
+            f"matrix must be integers ({classes}, {classes}), one row and one column for each of the "
+            f"class_names, got {matrix.dtype} of shape {matrix.shape}"
+        )
+    if matrix.min() < 0:
+        raise ValueError(f"matrix must hold counts, got {int(matrix.min())}")
+    totals = matrix.sum(axis=1, keepdims=True)
+    percent = 100 * matrix / np.maximum(totals, 1)
+
+    side = max(0.42 * classes, 2.0)
+    names = 0.07 * max(len(name) for name in class_names)
+    figure = new_figure(1.08 * side + names + 1.6, side + names + 0.9)
+    figure.suptitle("percent of the pixels of each true class (rows add up to 100)", fontsize=FONT_SIZE + 1)
+    axes = figure.subplots()
+    shown = np.ma.masked_array(percent, np.broadcast_to(totals == 0, matrix.shape))
+    cells = axes.imshow(shown, cmap="Blues", vmin=0, vmax=100)
+    for row, col in np.argwhere(np.broadcast_to(totals > 0, matrix.shape)):
+        value = percent[row, col]
+        axes.text(
+            col,
+            row,
+            "0" if matrix[row, col] == 0 else "<0.1" if value < 0.05 else f"{value:.1f}",
+            ha="center",
+            va="center",
+            fontsize=FONT_SIZE - 1,
+            color="white" if value > 55 else "0.7" if matrix[row, col] == 0 else "black",
+        )
+    axes.set_xticks(
+        range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
+    )
+    axes.set_yticks(range(classes), class_names, parse_math=False)
+    axes.set_xticks(np.arange(1, classes) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, classes) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.9", linewidth=0.5)
+    axes.tick_params(which="both", length=0, labelsize=FONT_SIZE)
+    axes.set_xlabel("prediction", fontsize=FONT_SIZE + 2)
+    axes.set_ylabel("truth", fontsize=FONT_SIZE + 2)
+    bar = figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03)
+    bar.ax.tick_params(labelsize=FONT_SIZE)
+    return figure

@@ -1,0 +1,97 @@
+"""Labels as colours: a plain label map, and labels laid over their photograph."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from minifcn.backend import Array
+from minifcn.palette import VOID, VOID_COLOR
+from minifcn.viz._drawing import (
+    Swatch,
+    add_legend,
+    class_swatches,
+    legend_shape,
+    new_figure,
+    picture_size,
+    show_picture,
+)
+from minifcn.viz._inputs import class_palette, label_image, rgb_image
+from minifcn.viz._regions import draw_borders, write_names
+
+
+def label_map(labels: Array, palette: Array) -> Array:
+    """Return a picture of labels: each pixel in the colour of its class, void in `VOID_COLOR`.
+
+    Args:
+        labels: Integers (H, W): classes, or `VOID` (255).
+        palette: One colour for each class, uint8 (K, 3).
+
+    Returns:
+        RGB picture, uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If the labels are not (H, W), or hold a class without a colour.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.palette import palette
+        >>> label_map(np.array([[0, 1, 255]]), palette(2)).tolist()
+        [[[48, 48, 48], [230, 159, 0], [255, 255, 255]]]
+    """
+    palette = class_palette(palette)
+    colors = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
+    colors[: len(palette)] = palette
+    return colors[label_image(labels, len(palette))]
+
+
+def overlay(
+    image: Array, labels: Array, class_names: Sequence[str], palette: Array, *, opacity: float = 0.6
+) -> Figure:
+    """Draw labels over the picture they belong to.
+
+    Regions are tinted, outlined and, where there is room, named; a legend names the classes that occur. Void
+    pixels show the picture as it is.
+
+    Args:
+        image: Picture (H, W, 3), (H, W, 1) or (H, W) of uint8.
+        labels: Integers (H, W): classes, or `VOID` (255).
+        class_names: One name for each class.
+        palette: One colour for each class, uint8 (K, 3).
+        opacity: Share of the colour in a tinted pixel, 0 (only the picture) to 1 (only the colour).
+
+    Returns:
+        The figure; `figure.savefig(path)` writes it.
+
+    Raises:
+        ValueError: If sizes disagree, a class has no colour or name, or `opacity` is not from 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.palette import palette
+        >>> photo = np.full((40, 60, 3), 128, np.uint8)
+        >>> labels = np.zeros((40, 60), np.uint8)
+        >>> labels[10:30, 20:40] = 1
+        >>> figure = overlay(photo, labels, ["background", "seven"], palette(2))
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['background', 'seven']
+    """
+    picture = rgb_image(image)
+    palette = class_palette(palette, class_names)
+    labels = label_image(labels, len(palette), size=picture.shape[:2])
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in 0 to 1, got {opacity!r}")
+    share = np.where(labels == VOID, 0.0, opacity)[..., None]  # (H, W) -> (H, W, 1)
+    blended = np.rint((1 - share) * picture + share * label_map(labels, palette)).astype(np.uint8)
+
+    swatches: list[Swatch] = class_swatches([labels], class_names, palette)
+    if (labels == VOID).any():
+        swatches.append(("void: not tinted", None))
+    width, height = picture_size(picture, 7.0, 7.0)
+    figure = new_figure(width, height + legend_shape(swatches, width)[1])
+    axes = figure.subplots()
+    show_picture(axes, blended)
+    draw_borders(axes, labels)
+    write_names(axes, labels, class_names, width)
+    add_legend(figure, swatches)
+    return figure

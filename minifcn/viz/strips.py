@@ -1,0 +1,100 @@
+"""Picture, truth, prediction and error side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from minifcn.backend import Array
+from minifcn.palette import VOID, VOID_COLOR
+from minifcn.viz._drawing import (
+    FONT_SIZE,
+    add_legend,
+    class_swatches,
+    legend_shape,
+    new_figure,
+    picture_size,
+    show_picture,
+)
+from minifcn.viz._inputs import class_palette, label_image, rgb_image
+from minifcn.viz._regions import write_names
+from minifcn.viz.labels import label_map
+
+RIGHT_COLOR = (222, 222, 222)
+WRONG_COLOR = (200, 0, 40)
+_PANEL = (2.4, 3.6)
+
+
+def prediction_strips(
+    images: Sequence[Array],
+    labels: Sequence[Array],
+    predictions: Sequence[Array],
+    class_names: Sequence[str],
+    palette: Array,
+) -> Figure:
+    """Draw one row for each picture: image, truth, prediction, and where the prediction is wrong.
+
+    In the error panel right pixels are light grey, wrong ones red and void ones, which do not count, white;
+    below it stands the share of wrong pixels among those that count.
+
+    Args:
+        images: Pictures (H, W, 3), (H, W, 1) or (H, W) of uint8; sizes may differ.
+        labels: For each picture its true labels, integers (H, W): classes, or `VOID` (255).
+        predictions: For each picture the predicted classes, integers (H, W).
+        class_names: One name for each class.
+        palette: One colour for each class, uint8 (K, 3).
+
+    Returns:
+        The figure, with four panels a row.
+
+    Raises:
+        ValueError: If there is no picture, or numbers or sizes disagree, or a class has no colour or name.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.palette import palette
+        >>> photo, truth = np.zeros((8, 8, 1), np.uint8), np.eye(8, dtype=np.uint8)
+        >>> figure = prediction_strips([photo], [truth], [truth * 0], ["ground", "line"], palette(2))
+        >>> figure.axes[3].get_xlabel()
+        '12.5 % wrong'
+    """
+    palette = class_palette(palette, class_names)
+    if not len(images) == len(labels) == len(predictions) or len(images) == 0:
+        raise ValueError(
+            "images, labels and predictions must be equally many, at least one, "
+            f"got {len(images)}, {len(labels)} and {len(predictions)}"
+        )
+    pictures = [rgb_image(image, f"images[{i}]") for i, image in enumerate(images)]
+    truths = [
+        label_image(truth, len(palette), f"labels[{i}]", size=pictures[i].shape[:2])
+        for i, truth in enumerate(labels)
+    ]
+    guesses = [
+        label_image(guess, len(palette), f"predictions[{i}]", size=pictures[i].shape[:2], void=False)
+        for i, guess in enumerate(predictions)
+    ]
+    swatches = class_swatches([*truths, *guesses], class_names, palette)
+    swatches += [("right", np.divide(RIGHT_COLOR, 255)), ("wrong", np.divide(WRONG_COLOR, 255))]
+    if any((truth == VOID).any() for truth in truths):
+        swatches.append(("void", np.divide(VOID_COLOR, 255)))
+    widths, heights = zip(*(picture_size(picture, *_PANEL) for picture in pictures), strict=True)
+    width = 4 * (max(widths) + 0.07)
+    height = sum(heights) + 0.25 * len(heights) + 0.3 + legend_shape(swatches, width)[1]
+    figure = new_figure(width, height)
+    panels = figure.subplots(len(pictures), 4, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, title in zip(panels[0], ("image", "truth", "prediction", "error"), strict=True):
+        axes.set_title(title, fontsize=FONT_SIZE + 2)
+    for row, inches, picture, truth, guess in zip(panels, widths, pictures, truths, guesses, strict=True):
+        counts, wrong = truth != VOID, (truth != VOID) & (truth != guess)
+        error = np.full(picture.shape, VOID_COLOR, np.uint8)
+        error[counts], error[wrong] = RIGHT_COLOR, WRONG_COLOR
+        for axes, panel in zip(
+            row, (picture, label_map(truth, palette), label_map(guess, palette), error), strict=True
+        ):
+            show_picture(axes, panel)
+        write_names(row[1], truth, class_names, inches)
+        write_names(row[2], guess, class_names, inches)
+        share = f"{wrong.sum() / counts.sum():.1%}".replace("%", " %") if counts.any() else "no pixel"
+        row[3].set_xlabel(f"{share} wrong" if counts.any() else "only void", fontsize=FONT_SIZE)
+    add_legend(figure, swatches)
+    return figure
