@@ -1,0 +1,48 @@
+"""`minifcn info`: versions, devices and threads, for a look or for a report."""
+
+import argparse
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from threadpoolctl import threadpool_info
+
+from minifcn.backend import cuda_device, num_threads
+
+_PACKAGES = ("minifcn", "numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("info", help="versions, devices and threads")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what this installation has."""
+    rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    rows += [(package, _version(package)) for package in _PACKAGES]
+    rows.append(("threads", f"{num_threads()} (MINIFCN_NUM_THREADS sets them)"))
+    rows += [
+        ("BLAS", f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads")
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    rows.append(("GPU", _gpu()))
+    for name, value in rows:
+        print(f"{name:14}{value}")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> str:
+    try:
+        device = cuda_device("cuda")
+    except ValueError as error:
+        return str(error)
+    return f"CuPy {_version('cupy')}, device {device}"
