@@ -1,8 +1,9 @@
 """One colour for each class, and the label that means "no class".
 
 The first 21 colours were chosen for readers who cannot tell red from green: Okabe and Ito's seven, then,
-one after the other, that colour of Paul Tol's schemes which lies farthest from all before it under normal
-vision and simulated protanopia and deuteranopia. They differ in lightness as well as in hue.
+one after the other, that colour of Paul Tol's schemes, neither very dark nor very pale, which lies farthest
+in CIELAB from all before it under normal vision and simulated protanopia and deuteranopia. They differ in
+lightness as well as in hue.
 
 Sources: M. Okabe, K. Ito, "Color Universal Design" (2008); P. Tol, "Colour Schemes", SRON technical note
 SRON/EPS/TN/09-002 (2021); for the colours after these, M. Roberts, "The unreasonable effectiveness of

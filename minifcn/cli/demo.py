@@ -168,7 +168,7 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
     fcn = FCN(classifier, len(unseen.class_names), stride=max(CANVASES)).to(demo.device)
     fcn.info = ModelInfo(unseen.class_names, GREY)
-    image, labels = unseen[0]
+    image, labels = DigitCanvases("test", 1, size=(96, 144), digits_per_canvas=8, seed=demo.seed)[0]
     rows, predictions, seen = [], [], 0
     for stride, count in CANVASES.items():
         if stride < fcn.stride:
@@ -186,7 +186,7 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
     print(f"  wrote {path}")
     names, colors = unseen.class_names, unseen.palette
     loaded = load(path)
-    shown = [unseen[i] for i in range(1, 4)]
+    shown = [unseen[i] for i in range(3)]
     strips = viz.prediction_strips(
         [image for image, _ in shown],
         [labels for _, labels in shown],
@@ -195,10 +195,15 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
         colors,
     )
     demo.picture(strips, "predictions.png")
-    demo.picture(
-        viz.prediction_strips([image] * len(rows), [labels] * len(rows), predictions, names, colors),
-        "strides.png",
+    strips = viz.prediction_strips(
+        [image] * len(rows),
+        [labels] * len(rows),
+        predictions,
+        names,
+        colors,
+        row_names=[f"stride {stride}" for stride in CANVASES],
     )
+    demo.picture(strips, "strides.png")
     demo.picture(viz.confusion_matrix(rows[-1][1].matrix, names), "confusion-matrix.png")
 
 

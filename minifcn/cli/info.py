@@ -7,9 +7,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
+from minifcn import __version__
 from minifcn.backend import cuda_device, num_threads
 
-_PACKAGES = ("minifcn", "numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
+_PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
 
 
 def add_parser(commands: Any) -> None:
@@ -21,6 +22,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what this installation has."""
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    rows.append(("minifcn", __version__))
     rows += [(package, _version(package)) for package in _PACKAGES]
     rows.append(("threads", f"{num_threads()} (MINIFCN_NUM_THREADS sets them)"))
     rows += [

@@ -215,7 +215,7 @@ class DigitCanvases:
 
 
 def _far_enough(centre: Place, height: float, other_centre: Place, other_height: float) -> bool:
-    """Tell whether two digits overlap by a fifth of their heights or widths at most."""
+    """Tell whether two digits are so far apart that they overlap by a fifth of their height at most."""
     down, right = centre[0] - other_centre[0], centre[1] - other_centre[1]
     return math.hypot(down, right / 0.75) >= 0.8 * (height + other_height) / 2  # width is 3/4 of height
 

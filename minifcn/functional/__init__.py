@@ -2,7 +2,7 @@
 
 from minifcn.functional.activation import relu, relu_grad, softmax, softmax_grad
 from minifcn.functional.convolution import (
-    algorithms,
+    algorithms_for,
     conv2d,
     conv2d_input_grad,
     conv2d_weight_grad,
@@ -18,7 +18,7 @@ from minifcn.functional.pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, 
 from minifcn.functional.upsampling import bilinear_kernel
 
 __all__ = [
-    "algorithms",
+    "algorithms_for",
     "avg_pool2d",
     "avg_pool2d_grad",
     "batch_norm",

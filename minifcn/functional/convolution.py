@@ -28,14 +28,14 @@ _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
 }
 
 
-def algorithms(operation: str) -> tuple[str, ...]:
+def algorithms_for(operation: str) -> tuple[str, ...]:
     """Return the names that `algorithm=` may have for an operation, the preferred one first.
 
     Args:
         operation: `"conv2d"`, `"conv2d_input_grad"` or `"conv2d_weight_grad"`.
 
     Example:
-        >>> algorithms("conv2d_input_grad")
+        >>> algorithms_for("conv2d_input_grad")
         ('polyphase', 'im2col', 'loops')
     """
     return tuple(_ALGORITHMS[operation])
@@ -54,6 +54,8 @@ def _compute(operation: str, algorithm: str, *operands: Any) -> Array:
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
+    if channels < 1 or filters < 1:
+        raise ValueError(f"a convolution needs channels and filters, got {channels} and {filters}")
     if channels % groups or filters % groups:
         raise ValueError(
             f"groups {groups} must divide both channels and filters, got {channels} and {filters}"
@@ -84,7 +86,7 @@ def conv2d(
         dilation: Distance between the taps of the kernel.
         groups: Channels and filters are cut into so many groups that do not see one another; with
             `groups == C` the convolution is depthwise.
-        algorithm: `"auto"` or one of `algorithms("conv2d")`.
+        algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
         (N, O, OH, OW) in the dtype of x, with OH = (H + 2p - d (KH - 1) - 1) // s + 1.
@@ -139,7 +141,7 @@ def conv2d_input_grad(
         padding: See `conv2d`.
         dilation: See `conv2d`.
         groups: See `conv2d`.
-        algorithm: `"auto"` or one of `algorithms("conv2d_input_grad")`.
+        algorithm: `"auto"` or one of `algorithms_for("conv2d_input_grad")`.
 
     Returns:
         dx (N, C, H, W).
@@ -194,7 +196,7 @@ def conv2d_weight_grad(
         padding: See `conv2d`.
         dilation: See `conv2d`.
         groups: See `conv2d`.
-        algorithm: `"auto"` or one of `algorithms("conv2d_weight_grad")`.
+        algorithm: `"auto"` or one of `algorithms_for("conv2d_weight_grad")`.
 
     Returns:
         dw (O, C / groups, KH, KW).
@@ -252,7 +254,7 @@ def conv_transpose2d(
         output_size: The output size itself, in place of `output_padding`.
         dilation: Distance between the taps of the kernel.
         groups: Groups of channels that do not see one another.
-        algorithm: `"auto"` or one of `algorithms("conv2d_input_grad")`.
+        algorithm: `"auto"` or one of `algorithms_for("conv2d_input_grad")`.
 
     Returns:
         (N, O, OH, OW) with OH = (H - 1) s - 2p + d (KH - 1) + output_padding + 1.

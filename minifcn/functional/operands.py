@@ -25,9 +25,12 @@ def check_rank(rank: int, layout: str, **arrays: Array) -> None:
     """Demand arrays of a number of axes, for example 4 for "(N, C, H, W)".
 
     Raises:
-        ValueError: Otherwise.
+        TypeError: If one is None, which other checks pass over.
+        ValueError: If one has another number of axes.
     """
     for name, array in arrays.items():
+        if array is None:
+            raise TypeError(f"{name} must be an array {layout}, got NoneType")
         if array.ndim != rank:
             raise ValueError(f"{name} must have {rank} axes {layout}, got shape {array.shape}")
 

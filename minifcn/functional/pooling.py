@@ -74,7 +74,8 @@ def max_pool2d(
         x: (N, C, H, W), float32 or float64.
         kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
         stride: Step of the window; the kernel size unless given.
-        padding: Rows and columns set around the image; they never win. At most half of the kernel.
+        padding: Rows and columns of -inf set around the image, at most half of the kernel. They never win
+            against a finite number.
         ceil_mode: Round the output size up: the last window may hang over the end, as in Caffe.
 
     Returns:

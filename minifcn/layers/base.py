@@ -255,6 +255,8 @@ class Layer:
 
     def astype(self, dtype: str) -> Self:
         """Convert all parameters and buffers to "float32" (work) or "float64" (checks)."""
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         for _, value in self._named_arrays():
             value.data = value.data.astype(dtype)
             if isinstance(value, Parameter):

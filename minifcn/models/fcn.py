@@ -4,7 +4,7 @@ import copy
 from itertools import count
 from typing import Any, Self
 
-from minifcn.backend import Array, device_of
+from minifcn.backend import Array, array_module, device_of
 from minifcn.convolutionalize import convolutionalize
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
@@ -103,7 +103,10 @@ class FCN(Layer):
 
     def _like_head(self, layer: AnyLayer) -> AnyLayer:
         """Give a new layer the dtype, the device and the mode of the layers there are."""
-        here = next(self.features.parameters()).data
+        parameter = next(self.parameters(), None)
+        if parameter is None:  # features of pools only, and no head
+            return layer
+        here = parameter.data
         return layer.astype(here.dtype.name).to(device_of(here)).train(self.training)
 
     def _upsample(self, coarse: int, fine: int) -> dict[str, AlignedUpsample]:
@@ -178,6 +181,7 @@ class FCN(Layer):
         Raises:
             ValueError: If x does not have 4 axes or the right channels, or is empty.
         """
+        array_module(x=x)
         if x.ndim != 4 or x.shape[1] != self._channels or min(x.shape[2:]) < 1:
             raise ValueError(f"FCN takes images (N, {self._channels}, H, W), got shape {x.shape}")
         height, width = x.shape[2:]

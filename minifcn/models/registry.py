@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from minifcn.geometry import whole_number
 from minifcn.layers.base import Rng
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
 
+MAX_CLASSES = 100_000
 CLASSIFIERS = {"digit_classifier": digit_classifier, "vgg16": vgg16}
 
 
@@ -30,20 +32,25 @@ def build(architecture: dict[str, Any], *, rng: Rng = None) -> Classifier | FCN:
     name, arguments = _parts(architecture)
     try:
         if name in CLASSIFIERS:
-            num_classes = arguments["num_classes"]
-            if not isinstance(num_classes, int) or not 1 <= num_classes <= 100_000:
-                raise ValueError(f"num_classes must be from 1 to 100000, got {num_classes!r}")
-            return CLASSIFIERS[name](num_classes, rng=rng)
+            return _classifier(name, arguments, rng)
         if name == "fcn":
-            classifier = build(arguments["classifier"], rng=rng)
-            if not isinstance(classifier, Classifier):
-                raise ValueError("an FCN is made from a classifier")
+            inner, its_arguments = _parts(arguments["classifier"])
+            if inner not in CLASSIFIERS:
+                raise ValueError(f"an FCN is made from a classifier, not from {inner[:50]!r}")
             others = {key: value for key, value in arguments.items() if key != "classifier"}
-            return FCN(classifier, **others)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"the arguments of architecture {name!r} do not fit: {error}") from error
+            return FCN(_classifier(inner, its_arguments, rng), **others)
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"the arguments of architecture {name!r} do not fit: {str(error)[:200]}") from error
     known = ", ".join((*CLASSIFIERS, "fcn"))
-    raise ValueError(f"unknown architecture {name!r}: known are {known}")
+    raise ValueError(f"unknown architecture {name[:50]!r}: known are {known}")
+
+
+def _classifier(name: str, arguments: dict[str, Any], rng: Rng) -> Classifier:
+    if arguments.keys() != {"num_classes"}:
+        raise ValueError(f"a classifier takes num_classes alone, got {', '.join(map(str, arguments))}")
+    if whole_number(arguments["num_classes"], "num_classes", 1) > MAX_CLASSES:
+        raise ValueError(f"num_classes must be at most {MAX_CLASSES}, got {arguments['num_classes']}")
+    return CLASSIFIERS[name](arguments["num_classes"], rng=rng)
 
 
 def _parts(architecture: object) -> tuple[str, dict[str, Any]]:

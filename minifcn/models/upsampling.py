@@ -2,10 +2,10 @@
 
 import math
 
-from minifcn.backend import Array
+from minifcn.backend import Array, array_module
 from minifcn.functional import bilinear_kernel
 from minifcn.functional.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
-from minifcn.geometry import CoordinateMap, Transposed, Window, crop_offset
+from minifcn.geometry import CoordinateMap, Transposed, Window, crop_offset, pair
 from minifcn.layers import ConvTranspose2d, Layer
 from minifcn.layers.base import Shape, check_image_shape
 
@@ -63,8 +63,11 @@ class AlignedUpsample(Layer):
 
     def forward(self, x: Array, output_size: tuple[int, int] | None = None) -> Array:
         """Return (N, C, *output_size), by default f times as large as x (N, C, h, w)."""
+        array_module(x=x)
+        check_image_shape(self, x.shape[1:], self.deconv.in_channels)
         if output_size is None:
             output_size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
+        output_size = pair(output_size, "output_size", 1)
         top, bottom, row = self.plan(x.shape[2], output_size[0])
         left, right, col = self.plan(x.shape[3], output_size[1])
         sides = top, bottom, left, right

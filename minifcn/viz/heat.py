@@ -87,8 +87,7 @@ def heat_maps(
             scores[index], cmap=_HEAT, vmin=lowest, vmax=highest, extent=extent, interpolation="nearest"
         )
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=0.5))
-        show_picture(axes, shadow)
-        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))  # a map may reach over the edge
+        show_picture(axes, shadow)  # last: the panel shows the picture's part of a map that reaches further
         axes.set_title(class_names[index], fontsize=FONT_SIZE + 1, parse_math=False)
     for axes in panels.flat[len(chosen) :]:
         axes.set_axis_off()

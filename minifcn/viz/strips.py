@@ -31,6 +31,8 @@ def prediction_strips(
     predictions: Sequence[Array],
     class_names: Sequence[str],
     palette: Array,
+    *,
+    row_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw one row for each picture: image, truth, prediction, and where the prediction is wrong.
 
@@ -43,6 +45,7 @@ def prediction_strips(
         predictions: For each picture the predicted classes, integers (H, W).
         class_names: One name for each class.
         palette: One colour for each class, uint8 (K, 3).
+        row_names: What stands at the left of each row, for example which network predicted it.
 
     Returns:
         The figure, with four panels a row.
@@ -64,6 +67,8 @@ def prediction_strips(
             "images, labels and predictions must be equally many, at least one, "
             f"got {len(images)}, {len(labels)} and {len(predictions)}"
         )
+    if row_names is not None and len(row_names) != len(images):
+        raise ValueError(f"row_names must name each of {len(images)} rows, got {len(row_names)}")
     pictures = [rgb_image(image, f"images[{i}]") for i, image in enumerate(images)]
     truths = [
         label_image(truth, len(palette), f"labels[{i}]", size=pictures[i].shape[:2])
@@ -84,6 +89,8 @@ def prediction_strips(
     panels = figure.subplots(len(pictures), 4, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, title in zip(panels[0], ("image", "truth", "prediction", "error"), strict=True):
         axes.set_title(title, fontsize=FONT_SIZE + 2)
+    for row, name in zip(panels, row_names or (), strict=bool(row_names)):
+        row[0].set_ylabel(name, fontsize=FONT_SIZE + 2)
     for row, inches, picture, truth, guess in zip(panels, widths, pictures, truths, guesses, strict=True):
         counts, wrong = truth != VOID, (truth != VOID) & (truth != guess)
         error = np.full(picture.shape, VOID_COLOR, np.uint8)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -54,7 +55,8 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
         "architecture": json.dumps(architecture),
         "info": json.dumps(asdict(model.info)),
     }
-    state = {name: to_numpy(array) for name, array in model.state_dict().items()}
+    # The file gets the bytes as they lie in memory, so they must lie in order.
+    state = {name: np.ascontiguousarray(to_numpy(array)) for name, array in model.state_dict().items()}
     try:
         with atomic_write(path) as temporary:
             save_file(state, temporary, metadata)
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
         path: A safetensors file.
 
     Returns:
-        The network in evaluation mode, on the CPU, with its `info`.
+        The network in evaluation mode, on the CPU, in float32, with its `info`.
 
     Raises:
         OSError: If there is no such file or it cannot be read.
@@ -131,7 +133,7 @@ def _text(value: Any) -> str:
 def _color(value: Any) -> tuple[int, ...]:
     color = _tuple(value, int)
     if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-        raise ValueError(f"a colour has three numbers from 0 to 255, got {value}")
+        raise ValueError(f"a colour has three numbers from 0 to 255, got {str(value)[:50]}")
     return color
 
 

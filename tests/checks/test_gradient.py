@@ -1,0 +1,424 @@
+"""Right gradients pass; each planted mistake is refused by name, with the entry or the factor that tells."""
+
+import numpy as np
+import pytest
+
+from minifcn import functional as F
+from minifcn import layers
+from minifcn.checks import CheckFailed, check_gradient
+from minifcn.layers import Layer, Parameter
+
+RNG = np.random.default_rng(7)
+X = RNG.standard_normal((3, 2, 5, 6))
+
+
+class Planted(Layer):
+    """A convolution whose backward pass can be spoilt: one method for each mistake."""
+
+    def __init__(self):
+        rng = np.random.default_rng(3)
+        self.weight = Parameter(rng.standard_normal((4, 2, 3, 3)))
+        self.bias = Parameter(rng.standard_normal(4))
+        self.options = {"stride": 2, "padding": 1}
+
+    def forward(self, x):
+        y = F.conv2d(x, self.weight.data, self.bias.data, **self.options)
+        self.keep(x, output=y)
+        return y
+
+    def backward(self, dy):
+        (x,) = self.recall(dy)
+        self.weight.accumulate(self.dw(x, dy))
+        self.bias.accumulate(self.db(dy))
+        return self.dx(x, dy)
+
+    def dx(self, x, dy):
+        return F.conv2d_input_grad(dy, self.weight.data, input_size=x.shape[2:], **self.options)
+
+    def dw(self, x, dy):
+        return F.conv2d_weight_grad(x, dy, kernel_size=3, **self.options)
+
+    def db(self, dy):
+        return dy.sum(axis=(0, 2, 3))
+
+
+class KernelFlipped(Planted):
+    def dx(self, x, dy):
+        flipped = self.weight.data[:, :, ::-1, ::-1]
+        return F.conv2d_input_grad(dy, flipped, input_size=x.shape[2:], **self.options)
+
+
+class StrideForgotten(Planted):
+    def dw(self, x, dy):
+        h, w = dy.shape[2:]
+        return F.conv2d_weight_grad(x[:, :, :h, :w], dy, kernel_size=3, stride=1, padding=1)
+
+
+class BatchSumMissing(Planted):
+    def dw(self, x, dy):
+        return super().dw(x[:1], dy[:1])
+
+
+class BatchMeanOfBias(Planted):
+    def db(self, dy):
+        return super().db(dy) / len(dy)
+
+
+class PaddingOffByOne(Planted):
+    def dx(self, x, dy):
+        padded = np.pad(dy, ((0, 0), (0, 0), (1, 0), (1, 0)))[:, :, :-1, :-1]
+        return super().dx(x, padded)
+
+
+class OnePercentTooLarge(Planted):
+    def dw(self, x, dy):
+        return 1.01 * super().dw(x, dy)
+
+
+class AxesTransposed(Planted):
+    def dw(self, x, dy):
+        return np.ascontiguousarray(super().dw(x, dy).transpose(0, 1, 3, 2))
+
+
+class SignWrong(Planted):
+    def db(self, dy):
+        return -super().db(dy)
+
+
+class Zero(Planted):
+    def dx(self, x, dy):
+        return np.zeros_like(x)
+
+
+class OneEntryWrong(Planted):
+    def dw(self, x, dy):
+        dw = super().dw(x, dy)
+        dw[3, 1, 2, 0] *= 1.001
+        return dw
+
+
+class NotANumber(Planted):
+    def dw(self, x, dy):
+        dw = super().dw(x, dy)
+        dw[0, 1, 0, 2] = np.nan
+        return dw
+
+
+class Overwritten(Planted):
+    def backward(self, dy):
+        (x,) = self.recall(dy)
+        self.weight.grad = self.dw(x, dy)
+        self.bias.accumulate(self.db(dy))
+        return self.dx(x, dy)
+
+
+class AddedTwice(Planted):
+    def backward(self, dy):
+        (x,) = self.recall(dy)
+        if self.bias.grad is not None:
+            self.bias.accumulate(self.db(dy))
+        self.bias.accumulate(self.db(dy))
+        self.weight.accumulate(self.dw(x, dy))
+        return self.dx(x, dy)
+
+
+class NoGradient(Planted):
+    def backward(self, dy):
+        (x,) = self.recall(dy)
+        self.weight.accumulate(self.dw(x, dy))
+        return self.dx(x, dy)
+
+
+class InputChangedByForward(Planted):
+    def forward(self, x):
+        y = super().forward(x)
+        x *= 2
+        return y
+
+
+class InputChangedByBackward(Planted):
+    def dx(self, x, dy):
+        dx = super().dx(x, dy)
+        x[...] = dx
+        return x
+
+
+class WeightChanged(Planted):
+    def dx(self, x, dy):
+        dx = super().dx(x, dy)
+        self.weight.data *= 1 - 1e-9
+        return dx
+
+
+class GradientChanged(Planted):
+    def db(self, dy):
+        db = super().db(dy)
+        dy *= 0.5
+        return db
+
+
+class GradientKept(Layer):
+    """y = x + shift: the gradient to the shift is dy itself, and adding to it changes the caller's array."""
+
+    def __init__(self):
+        self.shift = Parameter(np.ones((2, 3)))
+
+    def forward(self, x):
+        y = x + self.shift.data
+        self.keep(output=y)
+        return y
+
+    def backward(self, dy):
+        self.recall(dy)
+        self.shift.accumulate(dy)
+        return dy.copy()
+
+
+class WrongShape(Planted):
+    def db(self, dy):
+        return super().db(dy)[:, None]
+
+
+class WrongDtype(Planted):
+    def dx(self, x, dy):
+        return super().dx(x, dy).astype(np.float32)
+
+
+class NotAnArray(Planted):
+    def dx(self, x, dy):
+        return super().dx(x, dy).tolist()
+
+
+class OutputFloat32(Planted):
+    def forward(self, x):
+        return super().forward(x).astype(np.float32)
+
+
+PLANTED = [
+    (
+        KernelFlipped,
+        r"the gradient to x is wrong\nat \[\d, \d, \d, \d\] expected .*, got .* \(relative error",
+    ),
+    (StrideForgotten, r"the gradient to weight is wrong\nat \[\d, \d, \d, \d\] expected"),
+    (BatchSumMissing, r"the gradient to weight is wrong\nat \[\d, \d, \d, \d\] expected"),
+    (BatchMeanOfBias, r"the gradient to bias is wrong; it is everywhere 0.333333 times what it should be\n"),
+    (PaddingOffByOne, r"the gradient to x is wrong\nat \[\d, \d, \d, \d\] expected"),
+    (OnePercentTooLarge, r"the gradient to weight is wrong; it is everywhere 1.01 times too large\n"),
+    (AxesTransposed, r"the gradient to weight is wrong\nat \[\d, \d, \d, \d\] expected"),
+    (
+        SignWrong,
+        r"the gradient to bias is wrong; it is everywhere -1 times what it should be: the sign is wrong\n",
+    ),
+    (Zero, r"the gradient to x is wrong; it is zero everywhere\nat \[\d, \d, \d, \d\] expected .*, got 0 "),
+    (
+        OneEntryWrong,
+        r"the gradient to weight is wrong\nat \[3, 1, 2, 0\] expected .* \(relative error 0.001\)",
+    ),
+    (NotANumber, r"the gradient to weight is not a finite number at \[0, 1, 0, 2\]"),
+    (Overwritten, r"a second backward pass must add to the gradient to weight, but it is overwritten"),
+    (AddedTwice, r"a second backward pass must add to the gradient to bias, but at \[\d\] expected"),
+    (NoGradient, r"the backward pass gives no gradient to bias"),
+    (InputChangedByForward, r"the forward pass changes x in place; work on a copy"),
+    (InputChangedByBackward, r"the backward pass changes x in place; work on a copy"),
+    (WeightChanged, r"the backward pass changes weight in place; work on a copy"),
+    (GradientChanged, r"the backward pass changes the gradient it is given in place; work on a copy"),
+    (WrongShape, r"the gradient to bias must have shape \(4,\), got \(4, 1\)"),
+    (WrongDtype, r"the gradient to x must be float64, got float32"),
+    (NotAnArray, r"backward returned 3 gradient\(s\) for 1 input\(s\)"),
+    (OutputFloat32, r"the output for float64 inputs must be float64, got float32"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "message"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_planted_mistake_is_refused(mistake, message):
+    with pytest.raises(CheckFailed, match=message) as caught:
+        check_gradient(mistake(), X)
+    assert str(caught.value).startswith(f"{mistake.__name__}(): ")
+    others = {"x", "weight", "bias"} - {name for name in ("x", "weight", "bias") if f" {name} " in message}
+    assert not any(f"gradient to {name} is wrong" in str(caught.value) for name in others)
+
+
+def test_a_gradient_that_is_kept_without_a_copy_is_refused():
+    with pytest.raises(CheckFailed, match="the backward pass changes the gradient it is given in place"):
+        check_gradient(GradientKept(), RNG.standard_normal((2, 3)))
+
+
+def test_the_worst_entry_is_named_with_the_numbers_that_a_reader_would_find():
+    layer, right = OneEntryWrong(), Planted()
+    with pytest.raises(CheckFailed) as caught:
+        check_gradient(layer, X, rng=5)
+    g = np.random.default_rng(5).standard_normal(right(X).shape)
+    right.backward(g)
+    expected = right.weight.grad[3, 1, 2, 0]
+    assert f"expected {expected:.6g}, got {1.001 * expected:.6g}" in str(caught.value)
+
+
+def test_two_wrong_gradients_are_both_named():
+    class Both(SignWrong, OnePercentTooLarge):
+        pass
+
+    with pytest.raises(CheckFailed) as caught:
+        check_gradient(Both(), X)
+    assert "gradient to weight is wrong" in str(caught.value)
+    assert "gradient to bias is wrong" in str(caught.value)
+    assert "gradient to x is wrong" not in str(caught.value)
+
+
+def test_an_all_ones_cotangent_would_have_passed_the_flipped_kernel():
+    """With ones, a flipped kernel is right at all interior pixels; the check must not be taken in."""
+    x, w = RNG.standard_normal((1, 1, 9, 9)), RNG.standard_normal((1, 1, 3, 3))
+    ones = np.ones((1, 1, 7, 7))
+    right, flipped = (
+        F.conv2d_input_grad(ones, kernel, input_size=(9, 9)) for kernel in (w, w[:, :, ::-1, ::-1])
+    )
+    np.testing.assert_allclose(right[..., 2:-2, 2:-2], flipped[..., 2:-2, 2:-2])
+
+    def interior(x):
+        padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+
+        def backward(dy):
+            dx = F.conv2d_input_grad(dy, w[:, :, ::-1, ::-1], input_size=padded.shape[2:])
+            return dx[..., 2:-2, 2:-2]
+
+        return F.conv2d(padded, w), backward
+
+    y, backward = interior(x)
+    step = 1e-6
+    for index in [(0, 0, 4, 4), (0, 0, 0, 0), (0, 0, 8, 3)]:  # each entry passes under ones
+        moved = x.copy()
+        moved[index] += step
+        assert (interior(moved)[0].sum() - y.sum()) / step == pytest.approx(
+            backward(np.ones_like(y))[index], rel=1e-6
+        )
+    with pytest.raises(CheckFailed, match="the gradient to x is wrong"):
+        check_gradient(interior, x)
+
+
+LAYERS = [
+    lambda rng: layers.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, groups=2, rng=rng),
+    lambda rng: layers.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1, rng=rng),
+    lambda rng: layers.Sequential(layers.Conv2d(2, 3, 3, rng=rng), layers.ReLU(), layers.MaxPool2d(2)),
+    lambda rng: layers.BatchNorm2d(2),
+    lambda rng: layers.LocalResponseNorm(3, alpha=0.5),
+    lambda rng: layers.AvgPool2d(2, ceil_mode=True),
+    lambda rng: layers.GlobalAvgPool2d(),
+]
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_right_layers_pass(make):
+    check_gradient(make(np.random.default_rng(0)).astype("float64"), X)
+
+
+def test_right_functions_pass_with_several_inputs_and_scalar_outputs():
+    def sum_of_products(a, b, factor):
+        total = (a * b).sum() * factor
+        return total, lambda dy: (dy * factor * b, dy * factor * a, dy * (a * b).sum())
+
+    a, b = RNG.standard_normal((2, 4, 3))
+    check_gradient(sum_of_products, a, b, np.array(-2.0))
+    with pytest.raises(CheckFailed, match=r"sum_of_products: the gradient to b is wrong"):
+        check_gradient(
+            named(lambda a, b, factor: (sum_of_products(a, b, factor)[0], lambda dy: (
+                dy * factor * b, dy * factor * b, dy * (a * b).sum()))), a, b, np.array(-2.0)
+        )  # fmt: skip
+
+
+def named(function):
+    function.__name__ = "sum_of_products"
+    return function
+
+
+def test_nonlinear_functions_pass_at_every_scale():
+    def bumpy(x):
+        y = np.exp(np.sin(x)) / (1 + x * x)
+        slope = y * (np.cos(x) - 2 * x / (1 + x * x))
+        return y, lambda dy: dy * slope
+
+    for scale in (1e-3, 1.0, 1e3):
+        check_gradient(bumpy, scale * RNG.standard_normal((5, 4)))
+
+
+def test_a_large_input_is_checked_too_and_some_entries_are_looked_at():
+    def scaled(x, wrong=1.0):
+        return 3 * x, lambda dy: 3 * dy * wrong
+
+    x = RNG.standard_normal((30, 40))
+    check_gradient(scaled, x)
+
+    def doubled(x):
+        return scaled(x, wrong=2.0)
+
+    with pytest.raises(CheckFailed, match=r"everywhere 2 times too large\n.*\(among 100 entries looked at\)"):
+        check_gradient(doubled, x)
+
+    def one_wrong_in_many(x):
+        y, backward = scaled(x)
+
+        def wrong(dy):
+            dx = backward(dy)
+            dx[17, 18] += 1
+            return dx
+
+        return y, wrong
+
+    with pytest.raises(CheckFailed, match="gradient to x is wrong"):
+        check_gradient(one_wrong_in_many, x)
+
+
+def test_a_layer_is_given_its_numbers_back():
+    layer = layers.BatchNorm2d(2).astype("float64")
+    layer.weight.grad = np.array([5.0, 6.0])
+    before = {name: value.copy() for name, value in layer.state_dict().items()}
+    x = X.copy()
+    check_gradient(layer, x)
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    np.testing.assert_array_equal(layer.weight.grad, [5.0, 6.0])
+    np.testing.assert_array_equal(x, X)
+
+
+def test_frozen_parameters_are_left_out():
+    layer = layers.Conv2d(2, 3, 3, rng=np.random.default_rng(0)).astype("float64")
+    layer.weight.trainable = False
+    check_gradient(layer, X)
+
+
+def test_kinks_and_ties_are_named_as_such():
+    x = RNG.standard_normal((1, 1, 2, 4))
+    x[0, 0, 1, 2] = 0
+    with pytest.raises(ValueError, match=r"ReLU\(\) has a kink where x lies at \[0, 0, 1, 2\]: the slope is"):
+        check_gradient(layers.ReLU(), x)
+    with pytest.raises(ValueError, match=r"without zeros and without equal neighbours"):
+        check_gradient(layers.MaxPool2d(2), np.ones((1, 1, 2, 4)))
+    x[0, 0, 1, 2] = 1e-7
+    with pytest.raises(
+        ValueError, match=r"ReLU\(\) jumps or bends so near to this x that no slope can be measured"
+    ):
+        check_gradient(layers.ReLU(), x)
+    x[0, 0, 1, 2] = 2e-4  # near, but not too near
+    check_gradient(layers.ReLU(), x)
+
+
+def test_random_layers_are_refused():
+    layer = layers.Dropout(0.5, rng=np.random.default_rng(0))
+    with pytest.raises(CheckFailed, match="two forward passes over the same inputs differ"):
+        check_gradient(layer, X)
+
+
+def test_dtypes_other_than_float64_are_refused():
+    layer = layers.Conv2d(2, 3, 3, rng=np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"in float64, but x is float32; convert an input with .astype"):
+        check_gradient(layer.astype("float64"), X.astype(np.float32))
+    with pytest.raises(TypeError, match=r"but weight is float32; .* a layer with layer.astype\('float64'\)"):
+        check_gradient(layer.astype("float32"), X)
+    with pytest.raises(TypeError, match="x must be a NumPy or CuPy array, got list"):
+        check_gradient(layer.astype("float64"), X.tolist())
+
+
+def test_on_every_library(xp):
+    layer = layers.Conv2d(2, 3, 3, stride=2, rng=np.random.default_rng(0)).astype("float64")
+    for parameter in layer.parameters():
+        parameter.data = xp.module.asarray(parameter.data)
+    check_gradient(layer, xp.array(X))
+    assert isinstance(layer.weight.data, xp.module.ndarray)

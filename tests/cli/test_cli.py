@@ -1,0 +1,84 @@
+import json
+import os
+import stat
+
+import pytest
+from PIL import Image
+
+import minifcn as mf
+from minifcn.cli import demo, main
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The demo with so little data that it takes seconds."""
+    monkeypatch.setattr(demo, "CROPS", 1)
+    monkeypatch.setattr(demo, "CANVASES", {8: 42, 4: 42, 2: 42})
+    monkeypatch.setattr(demo, "UNSEEN", 4)
+    monkeypatch.setattr(demo, "FEW", 6)
+    monkeypatch.setattr(demo, "FEW_EPOCHS", 8)
+
+
+def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "stride 2, 126 canvases" in said
+    assert "from scratch" in said
+    assert str(out) in said
+    names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
+    assert {path.name for path in out.iterdir()} == names | {"log.jsonl", "digits-fcn.safetensors"}
+    for name in names:
+        with Image.open(out / name) as picture:
+            picture.load()
+    assert all("loss" in json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+    fcn = mf.load(out / "digits-fcn.safetensors")
+    assert fcn.info.class_names == ("background", *"0123456789")
+    assert fcn.stride == 2
+
+
+def test_ctrl_c_stops_in_one_line(monkeypatch, tmp_path, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "fit", interrupted)
+    assert main(["demo", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'cuda' or 'cuda:N'"),
+        (["--device", "cuda:x"], "unknown device 'cuda:x'"),
+        (["--seed", "-1"], "--seed must be a whole number from 0 on, got -1"),
+    ],
+)
+def test_wrong_input_gets_one_sentence_before_anything_is_written(arguments, sentence, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["demo", "--out", str(out), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["demo", "--out", str(file)]) == 2
+    assert f"--out {file} cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user may write everywhere")
+def test_no_write_permission(tmp_path, capsys):
+    tmp_path.chmod(stat.S_IREAD | stat.S_IEXEC)
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_info_names_versions_and_threads(capsys):
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    assert mf.__version__ in said
+    assert "threads" in said

@@ -1,0 +1,66 @@
+import re
+
+import numpy as np
+import pytest
+
+from minifcn.functional.labels import check_classes, first_true, valid_pixels
+
+
+def test_every_label_is_class_or_void_or_refused():
+    for num_classes in (1, 2, 21, 254, 255, 256, 300):
+        for ignore_index in (0, 11, 255):
+            for label in range(256):
+                labels = np.array([[label]], np.uint8)
+                if label == ignore_index or label < num_classes:
+                    valid = valid_pixels(labels, num_classes, ignore_index)
+                    assert valid.dtype == bool
+                    assert valid.tolist() == [[label != ignore_index]]
+                else:
+                    with pytest.raises(ValueError, match=f"got {label} at "):
+                        valid_pixels(labels, num_classes, ignore_index)
+
+
+def test_error_names_value_position_and_count():
+    labels = np.full((2, 3, 4), 255, np.uint8)
+    labels[1, 0, 2], labels[1, 2, 3], labels[0, 1, 1] = 7, 9, 11
+    message = (
+        "labels must be below num_classes = 7 or equal to ignore_index = 255, "
+        "got 11 at (0, 1, 1); 3 of 24 pixels are out of range"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        valid_pixels(labels, 7)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "float32", "bool"])
+def test_other_dtypes_are_refused(dtype):
+    with pytest.raises(TypeError, match=rf"labels must be uint8, got {dtype}; .*astype\('uint8'\)"):
+        valid_pixels(np.zeros((2, 2), dtype), 3)
+
+
+def test_what_is_no_array_is_refused():
+    with pytest.raises(TypeError, match="labels must be a NumPy or CuPy array, got list"):
+        valid_pixels([[0, 1]], 3)
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "ignore_index", "message"),
+    [
+        (0, 255, "num_classes must be a whole number from 1 on, got 0"),
+        (2.0, 255, "num_classes must be a whole number"),
+        (3, -100, "ignore_index must be a whole number from 0 on, got -100"),
+        (3, 256, "ignore_index must be from 0 to 255"),
+    ],
+)
+def test_numbers_that_labels_cannot_hold_are_refused(num_classes, ignore_index, message):
+    with pytest.raises(ValueError, match=message):
+        check_classes(num_classes, ignore_index)
+
+
+def test_empty_labels_are_valid():
+    assert valid_pixels(np.zeros((0, 5), np.uint8), 3).shape == (0, 5)
+
+
+def test_first_true_is_the_first_in_row_order():
+    mask = np.zeros((3, 4), bool)
+    mask[1, 3] = mask[2, 0] = True
+    assert first_true(mask) == (2, (1, 3))

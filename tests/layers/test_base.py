@@ -1,0 +1,346 @@
+import re
+import weakref
+
+import numpy as np
+import pytest
+
+from minifcn import to_numpy
+from minifcn.checks import check_gradient
+from minifcn.geometry import CoordinateMap
+from minifcn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Crop,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    LayerDict,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    Parameter,
+    ReLU,
+    Sequential,
+)
+from minifcn.layers.base import he_normal
+
+# One of each, with the shape of an input: (layer, shape)
+LEAVES = {
+    "Conv2d": lambda: (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, groups=2), (2, 2, 5, 6)),
+    "Conv2d without bias": lambda: (Conv2d(2, 3, 1, bias=False), (2, 2, 2, 3)),
+    "ConvTranspose2d": lambda: (
+        ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=(1, 0), groups=2),
+        (2, 2, 3, 4),
+    ),
+    "Linear": lambda: (Linear(6, 4), (3, 6)),
+    "Linear without bias": lambda: (Linear(6, 4, bias=False), (3, 6)),
+    "ReLU": lambda: (ReLU(), (2, 3, 4)),
+    "Dropout": lambda: (Dropout(0.4, rng=3), (2, 3, 4, 5)),
+    "Flatten": lambda: (Flatten(), (2, 3, 4, 5)),
+    "Crop": lambda: (Crop(1, 2, 2, 1), (2, 3, 4, 5)),
+    "MaxPool2d": lambda: (MaxPool2d(3, 2, 1, ceil_mode=True), (2, 3, 6, 5)),
+    "AvgPool2d": lambda: (AvgPool2d((3, 2), (2, 1), ceil_mode=True), (2, 3, 6, 5)),
+    "GlobalAvgPool2d": lambda: (GlobalAvgPool2d(), (2, 3, 4, 5)),
+    "LocalResponseNorm": lambda: (LocalResponseNorm(3, alpha=0.3, k=2.0), (2, 5, 2, 3)),
+    "BatchNorm2d": lambda: (BatchNorm2d(3), (2, 3, 4, 5)),
+}
+CONTAINERS = {
+    "Sequential": lambda: (
+        Sequential(Conv2d(2, 4, 3, padding=1), ReLU(), last=Sequential(Flatten(), Linear(48, 3, rng=1))),
+        (2, 2, 3, 4),
+    ),
+    "Concat": lambda: (Concat(ReLU(), wide=Sequential(Conv2d(2, 5, 3, padding=1), ReLU())), (2, 2, 3, 4)),
+    "Add": lambda: (Add(ReLU(), Conv2d(2, 2, 3, padding=1)), (2, 2, 3, 4)),
+}
+every_layer = pytest.mark.parametrize(
+    "make", [pytest.param(m, id=n) for n, m in (LEAVES | CONTAINERS).items()]
+)
+every_leaf = pytest.mark.parametrize("make", [pytest.param(m, id=n) for n, m in LEAVES.items()])
+
+
+def normal(shape, seed=0, dtype="float64"):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def run(layer, x, seed=9):
+    """Return output, gradient to the input and gradients to the parameters, in NumPy."""
+    y = layer(x)
+    dy = normal(y.shape, seed, y.dtype)
+    dx = layer.backward(dy if isinstance(y, np.ndarray) else type(y)(dy))
+    gradients = [to_numpy(p.grad) for p in layer.parameters() if p.grad is not None]
+    return [to_numpy(y), to_numpy(dx), *gradients]
+
+
+# Gradients, shapes, and the same numbers wherever arrays live
+
+
+class Still(Dropout):
+    """Dropout that drops the same numbers each time, for a slope needs a function."""
+
+    def forward(self, x):
+        self.rng = np.random.default_rng(3)
+        return super().forward(x)
+
+
+@every_layer
+def test_gradients(make):
+    layer, shape = make()
+    layer = Still(layer.p) if isinstance(layer, Dropout) else layer
+    check_gradient(layer.astype("float64"), normal(shape), rng=1)
+
+
+@every_layer
+def test_output_shape_says_what_forward_gives(make):
+    layer, shape = make()
+    layer.astype("float64")
+    assert layer(normal(shape)).shape == (shape[0], *layer.output_shape(shape[1:]))
+
+
+@every_layer
+def test_the_same_numbers_in_every_library(xp, make):
+    layer, shape = make()
+    expected = run(layer.astype("float64"), normal(shape))
+    layer = make()[0].astype("float64")
+    if xp.name in ("strict", "cupy"):
+        layer.to("cuda")
+    x = xp.array(normal(shape))
+    y = layer(x)
+    dx = layer.backward(xp.array(normal(y.shape, 9)))
+    gradients = [p.grad for p in layer.parameters()]
+    for got, want in zip([y, dx, *gradients], expected, strict=True):
+        assert np.allclose(xp.numpy(got), want, rtol=1e-12, atol=1e-12)
+
+
+@every_layer
+def test_float32_stays_float32(make):
+    layer, shape = make()
+    assert {str(result.dtype) for result in run(layer, normal(shape, dtype="float32"))} == {"float32"}
+
+
+@every_layer
+def test_gradients_of_two_passes_are_added(make):
+    layer, shape = make()
+    layer.astype("float64")
+    separate = []
+    for seed in (0, 1):
+        separate.append(run(layer, normal(shape, seed), seed + 5)[2:])
+        for parameter in layer.parameters():
+            parameter.grad = None
+    run(layer, normal(shape, 0), 5)
+    both = run(layer, normal(shape, 1), 6)[2:]
+    for total, first, second in zip(both, *separate, strict=True):
+        assert np.allclose(total, first + second, rtol=1e-12, atol=1e-12)
+
+
+@every_layer
+def test_a_fixed_parameter_gets_no_gradient(make):
+    layer, shape = make()
+    _, dx, *gradients = run(layer.astype("float64"), normal(shape))
+    for index, (name, _) in enumerate(layer.named_parameters()):
+        layer, shape = make()
+        fixed = dict(layer.astype("float64").named_parameters())[name]
+        fixed.trainable = False
+        _, same_dx, *others = run(layer, normal(shape))
+        assert fixed.grad is None
+        assert np.array_equal(same_dx, dx)
+        for got, want in zip(others, gradients[:index] + gradients[index + 1 :], strict=True):
+            assert np.array_equal(got, want)
+
+
+# Backward: after one forward pass in training mode, once, with a gradient that fits
+
+
+@every_layer
+def test_backward_needs_a_forward(make):
+    layer, shape = make()
+    layer.astype("float64")
+    y = layer(normal(shape))
+    layer.backward(y)
+    with pytest.raises(ValueError, match=r"\)\.backward: forward has not run since the last backward"):
+        layer.backward(y)
+    layer, _ = make()
+    with pytest.raises(ValueError, match=r"\)\.backward: forward has not run since the last backward"):
+        layer.backward(y)
+
+
+@every_leaf
+def test_refusals_name_the_layer(make):
+    layer, shape = make()
+    y = layer.astype("float64")(normal(shape))
+    name = re.escape(f"{layer!r}.backward: ")
+    wrong = y[:1], y[..., :1], y.reshape(-1), y[None]
+    for dy in (one for one in wrong if one.shape != y.shape):
+        expected = re.escape(f"dy must have the output's shape {y.shape}, got {dy.shape}")
+        with pytest.raises(ValueError, match=name + expected):
+            layer.backward(dy)
+    with pytest.raises(TypeError, match=f"{name}dy must have the output's dtype float64, got float32"):
+        layer.backward(y.astype("float32"))
+    layer.backward(y)  # a refusal costs nothing
+    with pytest.raises(ValueError, match=f"{name}forward has not run"):
+        layer.backward(y)
+    layer.eval()(normal(shape))
+    with pytest.raises(ValueError, match=rf"{name}in eval mode forward keeps nothing for it; call train\(\)"):
+        layer.backward(y)
+
+
+@every_layer
+def test_containers_refuse_gradients_that_do_not_fit(make):
+    layer, shape = make()
+    y = layer.astype("float64")(normal(shape))
+    with pytest.raises(ValueError, match="dy must have the output's shape"):
+        layer.backward(y[..., :1, :1] if y[..., :1, :1].size < y.size else y[:1])
+    with pytest.raises(TypeError, match="dy must have the output's dtype float64, got float32"):
+        layer.backward(y.astype("float32"))
+    layer.backward(y)
+
+
+@every_layer
+@pytest.mark.parametrize("home", ["cpu", "cuda"])
+def test_a_gradient_from_the_other_library_is_refused(strict, make, home):
+    layer, shape = make()
+    layer.astype("float64").to(home)
+    here, there = (np.array, strict.array) if home == "cpu" else (strict.array, np.array)
+    y = layer(here(normal(shape)))
+    with pytest.raises(TypeError, match=r"\)\.backward: dy must be an array of (numpy|cupy)"):
+        layer.backward(there(normal(y.shape)))
+
+
+@every_layer
+def test_a_gradient_that_is_no_array_is_refused(make):
+    layer, shape = make()
+    y = layer.astype("float64")(normal(shape))
+    with pytest.raises(TypeError, match="dy"):
+        layer.backward(y.tolist())
+
+
+@every_layer
+@pytest.mark.parametrize("let_go", ["in eval", "by backward", "by eval", "by train"])
+def test_memory_is_let_go(make, let_go):
+    layer, shape = make()
+    layer.astype("float64")
+    if let_go == "in eval":
+        layer.eval()
+    x = normal(shape)
+    y = layer(x)
+    kept = weakref.ref(x), weakref.ref(y)
+    if let_go == "by backward":
+        layer.backward(y)
+    elif let_go == "by eval":
+        layer.eval()
+    elif let_go == "by train":
+        layer.train()
+    del x, y
+    assert [one() for one in kept] == [None, None]
+
+
+@every_layer
+def test_train_and_eval_reach_every_part(make):
+    layer, _ = make()
+    assert all(part.training for part in layer.layers())
+    assert layer.eval() is layer
+    assert not any(part.training for part in layer.layers())
+    assert layer.train() is layer
+    assert all(part.training for part in layer.layers())
+
+
+# What comes in
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "bool"])
+@every_layer
+def test_other_numbers_are_refused_and_change_nothing(make, dtype):
+    layer, shape = make()
+    if isinstance(layer, Flatten | Crop):
+        return  # they only rearrange
+    before = {name: array.copy() for name, array in layer.state_dict().items()}
+    said = rf"x must be float32 or float64, got {dtype}; convert it with x.astype\('float32'\)"
+    with pytest.raises(TypeError, match=said):
+        layer(np.ones(shape, dtype))
+    for name, array in layer.state_dict().items():
+        assert np.array_equal(array, before[name]), name
+
+
+@every_layer
+def test_mixed_dtypes_are_refused_and_change_nothing(make):
+    layer, shape = make()
+    if not layer.state_dict():
+        return
+    before = {name: array.copy() for name, array in layer.state_dict().items()}
+    with pytest.raises(TypeError, match=r"dtypes are mixed: x is float64, (w|weight|gamma) is float32"):
+        layer(normal(shape))
+    for name, array in layer.state_dict().items():
+        assert np.array_equal(array, before[name]), name
+
+
+@every_layer
+def test_mixed_libraries_are_refused(strict, make):
+    layer, shape = make()
+    if not list(layer.parameters()):
+        return
+    with pytest.raises(TypeError, match=r"x is on the GPU \(CuPy\), (w|weight) is on the CPU \(NumPy\)"):
+        layer(strict.array(normal(shape, dtype="float32")))
+
+
+@every_leaf
+def test_what_is_no_array_is_refused(make):
+    layer, shape = make()
+    with pytest.raises(TypeError, match="x must be a NumPy or CuPy array, got list"):
+        layer(np.ones(shape).tolist())
+
+
+@every_leaf
+def test_the_wrong_number_of_axes_is_refused(make):
+    layer, shape = make()
+    if isinstance(layer, ReLU | Dropout | Flatten):
+        return  # any shape will do
+    for wrong in (shape[1:], (1, *shape)):
+        with pytest.raises(ValueError, match="|".join(map(re.escape, (str(wrong), str(wrong[1:]))))):
+            layer(normal(wrong, dtype="float32"))
+
+
+@every_layer
+def test_an_unknown_device_is_refused(make):
+    with pytest.raises(ValueError, match="unknown device 'gpu': expected 'cpu', 'cuda' or 'cuda:N'"):
+        make()[0].to("gpu")
+
+
+# Small things
+
+
+def test_a_parameter_adds_gradients_up():
+    parameter = Parameter(np.zeros(3), lr_multiplier=2.0, decay_multiplier=0.0)
+    first, second = np.array([1.0, 2.0, 3.0]), np.ones(3)
+    parameter.accumulate(first)
+    parameter.accumulate(second)
+    assert parameter.grad.tolist() == [2, 3, 4]
+    assert second.tolist() == [1, 1, 1]
+    assert repr(parameter) == "Parameter(3,)"
+    assert (parameter.lr_multiplier, parameter.decay_multiplier, parameter.trainable) == (2, 0, True)
+
+
+def test_a_layer_without_passes_says_so():
+    with pytest.raises(NotImplementedError, match="Layer has no forward"):
+        Layer()(np.ones(1))
+    with pytest.raises(NotImplementedError, match="Layer has no backward"):
+        Layer().backward(np.ones(1))
+    with pytest.raises(NotImplementedError, match="LayerDict has no forward"):
+        LayerDict(ReLU())(np.ones(1))
+    assert Layer().coordinate_map() == CoordinateMap()
+
+
+def test_random_weights_come_from_a_generator_or_a_seed():
+    shape = (200, 100)
+    weights = he_normal(shape, 100, 5)
+    assert np.array_equal(weights, he_normal(shape, 100, np.random.default_rng(5)))
+    assert not np.array_equal(weights, he_normal(shape, 100, 6))
+    rng = np.random.default_rng(5)
+    assert not np.array_equal(he_normal(shape, 100, rng), he_normal(shape, 100, rng))  # it moves on
+    assert weights.dtype == np.float32
+    assert weights.var() == pytest.approx(2 / 100, rel=0.05)
+    assert abs(weights.mean()) < 0.005
+    assert not he_normal(shape, 100, None).any()

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minifcn import functional as F
+from minifcn.layers import BatchNorm2d, LocalResponseNorm
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(1, 2, shape)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shapes=st.lists(
+        st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 4)), min_size=1, max_size=3
+    ),
+    momentum=st.sampled_from([0.1, 0.5, 1.0]),
+    eps=st.sampled_from([1e-5, 1e-2]),
+)
+def test_batch_norm_is_pytorchs(seed, shapes, momentum, eps):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    theirs = torch.nn.BatchNorm2d(3, eps=eps, momentum=momentum).double()
+    ours = BatchNorm2d(3, eps=eps, momentum=momentum).astype("float64")
+    state = {name: rng.uniform(0.5, 2, 3) for name in ours.state_dict()}
+    ours.load_state_dict(state)
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+
+    for n, h, w in shapes:
+        x, dy = rng.normal(size=(n, 3, h, w)), rng.normal(size=(n, 3, h, w))
+        tensor = torch.tensor(x, requires_grad=True)
+        y = theirs(tensor)
+        y.backward(torch.tensor(dy))  # gradients add up over the batches in both
+        assert np.allclose(ours(x), y.detach(), rtol=1e-10, atol=1e-10)
+        assert np.allclose(ours.backward(dy), tensor.grad, rtol=1e-7, atol=1e-8)
+        for name, parameter in theirs.named_parameters():
+            assert np.allclose(getattr(ours, name).grad, parameter.grad, rtol=1e-9, atol=1e-9), name
+        for name in ("running_mean", "running_var"):
+            assert np.allclose(ours.state_dict()[name], theirs.state_dict()[name], rtol=1e-12), name
+
+    x = rng.normal(size=(2, 3, 4, 5))
+    before = {name: value.copy() for name, value in ours.state_dict().items()}
+    assert np.allclose(ours.eval()(x), theirs.eval()(torch.tensor(x)).detach(), rtol=1e-12, atol=1e-12)
+    assert all(np.array_equal(value, before[name]) for name, value in ours.state_dict().items())
+
+
+def test_in_evaluation_images_do_not_see_one_another():
+    layer = BatchNorm2d(2).astype("float64")
+    layer(normal((4, 2, 3, 3)))
+    layer.eval()
+    x = normal((3, 2, 5, 5), 1)
+    assert np.allclose(layer(x)[1:2], layer(x[1:2]), rtol=1e-14)
+    assert layer(x[:1, :, :1, :1]).shape == (1, 2, 1, 1)  # one value is enough
+
+
+def test_batch_norm_refuses_what_it_cannot_normalise():
+    layer = BatchNorm2d(2).astype("float64")
+    with pytest.raises(
+        ValueError, match=r"BatchNorm2d\(2\) needs two values a channel in training, got .*\(1, 2, 1, 1\)"
+    ):
+        layer(normal((1, 2, 1, 1)))
+    for shape in ((1, 3, 2, 2), (1, 1, 2, 2)):
+        with pytest.raises(ValueError, match=r"BatchNorm2d\(2\) takes \(N, 2, H, W\), got"):
+            layer(normal(shape))
+        with pytest.raises(ValueError, match=r"BatchNorm2d\(2\) takes \(N, 2, H, W\), got"):
+            layer.output_shape(shape[1:])
+    assert layer.running_mean.data.tolist() == [0, 0]
+    assert layer.running_var.data.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="num_features must be a whole number from 1 on, got 0"):
+        BatchNorm2d(0)
+
+
+@pytest.mark.parametrize("x", [np.ones((2, 2, 3, 3)), np.ones((2, 2, 3, 3), np.uint8)])
+def test_a_refused_batch_leaves_the_statistics_alone(x):
+    layer = BatchNorm2d(2)
+    with pytest.raises(TypeError, match="float"):
+        layer(x)
+    assert layer.running_mean.data.tolist() == [0, 0]
+    assert layer.running_var.data.tolist() == [1, 1]
+
+
+def test_local_response_norm_is_the_map():
+    x, dy = normal((2, 6, 3, 3)), normal((2, 6, 3, 3), 1)
+    layer = LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)
+    y, scale = F.local_response_norm(x, 3, 0.5, 0.6, 2.0)
+    assert np.array_equal(layer(x), y)
+    assert np.array_equal(layer.backward(dy), F.local_response_norm_grad(dy, x, scale, 3, 0.5, 0.6))
+    assert repr(layer) == "LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)"
+
+
+@pytest.mark.parametrize("size", [0, 2, 4, -1, 2.5])
+def test_only_odd_sums_have_a_middle(size):
+    with pytest.raises(ValueError, match=f"size must be .* number .*, got {size}"):
+        LocalResponseNorm(size)

@@ -1,0 +1,120 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minifcn import functional as F
+from minifcn.geometry import CoordinateMap
+from minifcn.layers import Crop, Dropout, Flatten, ReLU
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seed=seeds, shape=st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
+def test_relu_is_the_map(seed, shape):
+    rng = np.random.default_rng(seed)
+    x, dy, layer = rng.normal(size=shape), rng.normal(size=shape), ReLU()
+    assert np.array_equal(layer(x), F.relu(x))
+    assert np.array_equal(layer.backward(dy), np.where(x > 0, dy, 0.0))
+
+
+@given(seed=seeds, p=st.floats(0, 0.95))
+def test_dropout_drops_and_scales_both_ways_alike(xp, seed, p):
+    rng = np.random.default_rng(seed)
+    x, dy = rng.uniform(1, 2, (4, 5)), rng.uniform(1, 2, (4, 5))
+    layer = Dropout(p, rng=seed)
+    y, dx = xp.numpy(layer(xp.array(x))), xp.numpy(layer.backward(xp.array(dy)))
+    kept = y != 0
+    assert np.allclose(y, np.where(kept, x / (1 - p), 0), rtol=1e-12)
+    assert np.allclose(dx, np.where(kept, dy / (1 - p), 0), rtol=1e-12)
+
+
+def test_dropout_drops_so_many_and_keeps_the_mean():
+    y = Dropout(0.3, rng=0)(np.ones((200, 200)))
+    assert (y == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert y.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_dropout_is_deterministic_by_seed():
+    x = np.ones(1000)
+    first, again, other = Dropout(0.5, rng=1), Dropout(0.5, rng=1), Dropout(0.5, rng=2)
+    one, two = first(x), first(x)
+    assert not np.array_equal(one, two)  # every batch is dropped in another way
+    assert np.array_equal(one, again(x))
+    assert np.array_equal(two, again(x))
+    assert not np.array_equal(one, other(x))
+    assert np.array_equal(Dropout(0.5, rng=np.random.default_rng(1))(x), one)
+
+
+def test_dropout_in_evaluation_uses_no_randomness():
+    x, layer = np.ones(100), Dropout(0.5, rng=1)
+    assert np.array_equal(layer.eval()(x), x)
+    assert np.array_equal(layer.train()(x), Dropout(0.5, rng=1)(x))
+    assert np.array_equal(Dropout(0)(x), x)
+    assert repr(Dropout(0.25)) == "Dropout(p=0.25)"
+
+
+@pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
+def test_impossible_probabilities_are_refused(p):
+    with pytest.raises(ValueError, match=f"p must be a probability from 0 to below 1, got {p}"):
+        Dropout(p)
+
+
+@given(seed=seeds, shape=st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple))
+def test_flatten_goes_by_channel_row_column(xp, seed, shape):
+    x = np.random.default_rng(seed).normal(size=shape)
+    layer = Flatten()
+    y = layer(xp.array(x))
+    assert xp.numpy(y).tolist() == [list(item.flat) for item in x]
+    assert np.array_equal(xp.numpy(layer.backward(y)), x)
+    assert layer.output_shape(shape[1:]) == (y.shape[1],)
+
+
+def test_flatten_of_no_images():
+    assert Flatten()(np.zeros((0, 2, 3))).shape == (0, 6)
+
+
+@given(seed=seeds, size=st.tuples(st.integers(1, 5), st.integers(1, 5)), data=st.data())
+def test_crop_cuts_a_window(xp, seed, size, data):
+    (top, bottom), (left, right) = (
+        sorted(data.draw(st.sets(st.integers(0, n), min_size=2, max_size=2))) for n in size
+    )
+    layer = Crop(top, left, bottom - top, right - left)
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(2, 3, *size))
+    y = layer(xp.array(x))
+    assert np.array_equal(xp.numpy(y), x[:, :, top:bottom, left:right])
+    assert layer.output_shape((3, *size)) == (3, bottom - top, right - left)
+    dy = rng.normal(size=y.shape)
+    dx = xp.numpy(layer.backward(xp.array(dy)))
+    assert dx.shape == x.shape
+    assert np.array_equal(dx[:, :, top:bottom, left:right], dy)
+    assert np.count_nonzero(dx) == np.count_nonzero(dy)
+
+
+def test_crop_owns_its_result():
+    x = np.ones((1, 1, 2, 2))
+    assert not np.shares_memory(Crop(0, 0, 2, 2)(x), x)
+
+
+@pytest.mark.parametrize("window", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0), (1.5, 0, 1, 1)])
+def test_impossible_crops_are_refused(window):
+    with pytest.raises(ValueError, match=r"must be a whole number|a crop starts at \(0, 0\) or later"):
+        Crop(*window)
+
+
+@pytest.mark.parametrize("window", [(1, 0, 2, 2), (0, 2, 2, 2), (0, 0, 3, 1), (0, 0, 1, 4)])
+def test_a_crop_stays_inside(window):
+    layer = Crop(*window)
+    with pytest.raises(ValueError, match=re.escape(f"{layer!r} leaves an image of shape (5, 2, 3)")):
+        layer(np.ones((1, 5, 2, 3)))
+    with pytest.raises(ValueError, match="leaves an image"):
+        layer.output_shape((5, 2, 3))
+
+
+def test_crop_moves_the_coordinates():
+    assert Crop(2, 2, 1, 3).coordinate_map() == CoordinateMap(offset=CoordinateMap()(2))
+    with pytest.raises(ValueError, match="rows and columns differently"):
+        Crop(1, 2, 1, 1).coordinate_map()

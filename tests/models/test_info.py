@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from minifcn.models import ModelInfo, Preprocessing
+
+GREY = Preprocessing("L", (128.0,), (64.0,))
+MEAN, STD = (104.0, 116.0, 122.0), (1.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize(("channels", "order"), [("L", [0]), ("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
+def test_preprocessing_pixel_by_pixel(channels, order):
+    mean, std = MEAN[: len(order)], STD[: len(order)]
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, len(order)), np.uint8)
+    before = images.copy()
+    x = Preprocessing(channels, mean, std)(images)
+    assert x.dtype == np.float32
+    assert x.shape == (2, len(order), 3, 4)
+    assert x.flags.c_contiguous
+    for n, i, j in np.ndindex(2, 3, 4):
+        for c, source in enumerate(order):  # mean and std are in the network's order
+            assert x[n, c, i, j] == pytest.approx(
+                (float(images[n, i, j, source]) - mean[c]) / std[c], rel=1e-6
+            )
+    assert np.array_equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("RGBA", (0.0,) * 4, (1.0,) * 4), "channels must be one of L, RGB, BGR, got 'RGBA'"),
+        (("rgb", MEAN, STD), "channels must be one of L, RGB, BGR, got 'rgb'"),
+        (("RGB", (0.0,), STD), "channels RGB need 3 means and 3 stds, got 1 and 3"),
+        (("L", MEAN, (1.0,)), "channels L need 1 means and 1 stds, got 3 and 1"),
+        (("L", (0.0,), (0.0,)), "must be finite, and every std positive"),
+        (("L", (0.0,), (-1.0,)), "must be finite, and every std positive"),
+        (("L", (float("nan"),), (1.0,)), "must be finite"),
+        (("L", (0.0,), (float("inf"),)), "must be finite"),
+    ],
+)
+def test_impossible_recipes_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        Preprocessing(*arguments)
+
+
+def test_images_that_do_not_fit():
+    with pytest.raises(TypeError, match="images must be uint8 from 0 to 255, got float32"):
+        GREY(np.zeros((1, 2, 2, 1), np.float32))
+    for shape in ((2, 2, 1), (1, 2, 2, 3), (1, 2, 2)):
+        with pytest.raises(ValueError, match=r"images must be \(N, H, W, 1\) for channels L, got "):
+            GREY(np.zeros(shape, np.uint8))
+
+
+def test_colours_are_chosen_or_given():
+    info = ModelInfo(("nothing", "something"), GREY)
+    assert info.palette.shape == (2, 3)
+    assert info.palette.dtype == np.uint8
+    assert len({tuple(color) for color in info.palette.tolist()}) == 2
+    given = ModelInfo(("a", "b"), GREY, ((1, 2, 3), (4, 5, 6)))
+    assert given.palette.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert given == ModelInfo(("a", "b"), GREY, ((1, 2, 3), (4, 5, 6)))
+    with pytest.raises(ValueError, match="2 class names but 1 colours"):
+        ModelInfo(("a", "b"), GREY, ((1, 2, 3),))
+    with pytest.raises(ValueError, match="class"):
+        ModelInfo((), GREY)
+
+
+def test_as_many_classes_as_imagenet():
+    info = ModelInfo(tuple(map(str, range(1000))), GREY)
+    assert info.palette.shape == (1000, 3)

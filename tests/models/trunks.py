@@ -1,0 +1,70 @@
+"""Three trunks, a few channels wide: what counts in the tests of FCN is how their windows slide."""
+
+import numpy as np
+import pytest
+
+from minifcn.layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential
+from minifcn.models import FCN, Classifier
+
+
+def classifier(convs, pool, taps, dense, *, channels=2, make_pool=MaxPool2d, rng=0):
+    """Convolutions, each followed by ReLU and a pool; two dense layers; taps: which pool, by stride."""
+    rng = np.random.default_rng(rng)
+    features, in_channels = Sequential(), 1
+    for number, options in enumerate(convs):
+        conv = Conv2d(in_channels, channels, **{"kernel_size": 3, "padding": 1, "rng": rng, **options})
+        features.parts |= {f"conv{number}": conv, f"relu{number}": ReLU(), f"pool{number}": make_pool(*pool)}
+        in_channels = channels
+    size = next(n for n in range(1, 2000) if _last_map(features, n) == dense)
+    width = channels * dense**2
+    head = Sequential(Linear(width, 3, rng=rng), ReLU(), Dropout(0.0), Linear(3, 4, rng=rng))
+    named = {stride: f"pool{number}" for stride, number in taps.items()}
+    return Classifier(features, head, input_shape=(1, size, size), taps=named, architecture={})
+
+
+def _last_map(features, size):
+    try:
+        return features.output_shape((1, size, size))[1]
+    except ValueError:
+        return 0
+
+
+def vgg(dense=7, **options):
+    """The windows of VGG16, one convolution a block: strides 8, 16 and 32."""
+    return classifier([{}] * 5, (2,), {8: 2, 16: 3}, dense, **options)
+
+
+def squeezenet(dense=3, **options):
+    """Unpadded convolutions and 3 x 3 pools, whose centres lie on pixels: strides 4, 8 and 16."""
+    convs = [{"stride": 2, "padding": 0}, {}, {}]
+    return classifier(convs, (3, 2), {4: 0, 8: 1}, dense, **options)
+
+
+def digits(dense=4, **options):
+    """The windows of the digit classifier, whose dense kernel is even: strides 2, 4 and 8."""
+    return classifier([{}] * 3, (2,), {2: 0, 4: 1}, dense, **options)
+
+
+TRUNKS = [(vgg, (32, 16, 8)), (squeezenet, (16, 8, 4)), (digits, (8, 4, 2))]
+every_trunk = pytest.mark.parametrize(("make", "strides"), TRUNKS, ids=["vgg", "squeezenet", "digits"])
+PAIRS = [
+    pytest.param(make, stride, id=f"{make.__name__}-{stride}") for make, all_ in TRUNKS for stride in all_
+]
+every_pair = pytest.mark.parametrize(("make", "stride"), PAIRS)
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def randomised(fcn, seed=0):
+    """Give biases and score layers, which begin at zero, numbers to work with."""
+    rng = np.random.default_rng(seed)
+    for name, parameter in fcn.named_parameters():
+        if name.startswith(("score", "skips")) or name.endswith("bias"):
+            parameter.data[...] = rng.normal(size=parameter.data.shape)
+    return fcn
+
+
+def float64(make, stride, seed=0, **options):
+    return randomised(FCN(make(), 2, stride, **options).astype("float64"), seed)

@@ -1,0 +1,181 @@
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from minifcn import backend
+from minifcn.backend import array_module, cuda_device, num_threads, run_strips, scratch, to_device, to_numpy
+
+
+def test_array_module_of_one_library(xp):
+    x = xp.array(np.zeros(2))
+    assert array_module(x, None, b=None, y=x) is xp.module
+    assert array_module() is np
+    assert array_module(None) is np
+
+
+def test_mixed_arrays_are_refused_by_name(strict):
+    x, w = np.zeros(2), strict.array(np.zeros(2))
+    with pytest.raises(TypeError, match=r"x is on the CPU \(NumPy\), w is on the GPU \(CuPy\)") as refusal:
+        array_module(x=x, w=w, b=None)
+    assert "to_device(array, 'cpu')" in str(refusal.value)
+    assert "b is" not in str(refusal.value)
+    with pytest.raises(TypeError, match="argument 0 is on the GPU"):
+        array_module(w, x)
+
+
+@pytest.mark.parametrize("value", [[1.0], 3.0, np.float64(3), "text"])
+def test_what_is_no_array_is_refused(value):
+    with pytest.raises(TypeError, match=f"x must be a NumPy or CuPy array, got {type(value).__name__}"):
+        array_module(x=value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:a", "cuda:1.0", "", "CUDA", 0])
+def test_unknown_devices_are_refused(strict, device):
+    with pytest.raises((TypeError, ValueError), match="device"):
+        to_device(np.zeros(2), device)
+
+
+def test_a_device_without_cupy_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
+    with pytest.raises(ValueError, match=r"'cuda' needs CuPy: install minifcn\[cuda12\]"):
+        cuda_device("cuda")
+    assert cuda_device("cpu") is None
+
+
+def test_a_gpu_that_is_not_there_is_refused(strict, monkeypatch):
+    with pytest.raises(ValueError, match=r"'cuda:1' does not exist: this machine has 1 GPU"):
+        cuda_device("cuda:1")
+    assert cuda_device("cuda:0").id == cuda_device("cuda").id == 0
+
+    def no_driver():
+        raise strict.module.cuda.runtime.CUDARuntimeError("no driver")
+
+    monkeypatch.setattr(strict.module.cuda.runtime, "getDeviceCount", no_driver)
+    with pytest.raises(ValueError, match=r"'cuda': CuPy finds no CUDA GPU \(no driver\); use device 'cpu'"):
+        cuda_device("cuda")
+
+
+def test_there_and_back(strict):
+    x = np.arange(6.0).reshape(2, 3)
+    there = to_device(x, "cuda")
+    assert isinstance(there, strict.module.ndarray)
+    assert to_device(there, "cuda:0") is there
+    back = to_numpy(there)
+    assert np.array_equal(back, x)
+    assert back is not x
+    assert to_numpy(x) is to_device(x, "cpu") is x
+    with pytest.raises(TypeError, match="array must be a NumPy or CuPy array, got list"):
+        to_device([1.0], "cpu")
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request, monkeypatch):
+    """A pool of so many threads, whatever this machine has."""
+    monkeypatch.setattr(backend, "_state", {"threads": request.param, "pool": None, "blas": None})
+    yield request.param
+    if backend._state["pool"]:
+        backend._state["pool"].shutdown()
+
+
+def test_strips_keep_their_order(threads):
+    assert run_strips(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+    assert run_strips(abs, []) == []
+    assert run_strips(abs, iter([-7])) == [7]
+
+
+def test_strips_run_side_by_side(threads):
+    met = threading.Barrier(threads, timeout=20)  # breaks unless all threads wait at once
+    run_strips(lambda _: met.wait(), range(threads))
+
+
+def test_a_strip_may_cut_strips_of_its_own(threads):
+    def outer(i):
+        return run_strips(lambda j: (i, j, threading.get_ident()), range(4))
+
+    for i, inner in enumerate(run_strips(outer, range(6))):
+        assert [pair[:2] for pair in inner] == [(i, j) for j in range(4)]
+        assert len({ident for *_, ident in inner}) == 1  # in the strip's own thread, so nobody waits for it
+
+
+def test_an_error_in_a_strip_comes_out_and_breaks_nothing(threads):
+    def fails(i):
+        if i == 2:
+            raise ValueError("strip 2")
+        return i
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="strip 2"):
+            run_strips(fails, range(8))
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
+def _blas_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_blas_is_held_to_one_thread_meanwhile(threads):
+    before = _blas_threads()
+    inside = run_strips(lambda _: _blas_threads(), range(4))
+    expected = before if threads == 1 else [1] * len(before)
+    assert all(seen == expected for seen in inside)
+    assert _blas_threads() == before
+
+
+def test_blas_gets_its_threads_back_when_two_callers_overlap(monkeypatch):
+    monkeypatch.setattr(backend, "_state", {"threads": 4, "pool": None, "blas": None})
+    before = _blas_threads()
+    limits = []
+
+    def strip(seconds):
+        limits.extend(_blas_threads())
+        time.sleep(seconds)
+
+    # The first to come is the last to leave: whoever restored what it found would restore the other's limit.
+    callers = [threading.Thread(target=run_strips, args=(strip, [wait] * 3)) for wait in (0.2, 0.1)]
+    for caller in callers:
+        caller.start()
+        time.sleep(0.05)
+    for caller in callers:
+        caller.join()
+    backend._state["pool"].shutdown()
+    assert set(limits) == {1}
+    assert _blas_threads() == before
+
+
+@pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])
+def test_a_wrong_number_of_threads_is_refused(monkeypatch, setting):
+    monkeypatch.setitem(backend._state, "threads", None)
+    monkeypatch.setenv("MINIFCN_NUM_THREADS", setting)
+    with pytest.raises(ValueError, match="MINIFCN_NUM_THREADS must be a whole number from 1 on, got "):
+        num_threads()
+
+
+def test_the_number_of_threads_can_be_set(monkeypatch):
+    monkeypatch.setitem(backend._state, "threads", None)
+    monkeypatch.setenv("MINIFCN_NUM_THREADS", "5")
+    assert num_threads() == 5
+
+
+def test_scratch_is_the_threads_own_and_is_handed_out_again():
+    first = scratch(np, (4, 5), np.float32)
+    again = scratch(np, (3, 2), np.float64)
+    assert (first.shape, first.dtype, again.shape, again.dtype) == ((4, 5), np.float32, (3, 2), np.float64)
+    assert np.shares_memory(first, again)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(scratch, np, (4, 5), np.float32).result()
+    assert not np.shares_memory(first, other)
+    larger = scratch(np, (400, 500), np.float32)
+    larger[...] = 1
+    assert larger.flags.c_contiguous
+    assert scratch(np, (0, 3), np.float32).shape == (0, 3)
+
+
+def test_scratch_on_a_gpu(strict):
+    space = scratch(strict.module, (2, 3), np.float32)
+    assert isinstance(space, strict.module.ndarray)
+    assert space.shape == (2, 3)

@@ -1,0 +1,59 @@
+import os
+import stat
+
+import pytest
+
+from minifcn.files import atomic_write
+
+
+def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_write(path) as temporary:
+        assert temporary.parent == tmp_path  # a rename across file systems would not be atomic
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_whole(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic_write(str(path)) as temporary:  # noqa: PT012
+        temporary.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_writer_may_replace_the_temporary_file_itself(tmp_path):
+    with atomic_write(tmp_path / "a") as temporary:
+        other = tmp_path / "other"
+        other.write_bytes(b"whole")
+        other.replace(temporary)
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(OSError), atomic_write(tmp_path / "missing" / "a.txt"):  # noqa: PT011
+        raise AssertionError("there is no folder to write to")
+    (tmp_path / "folder.d").mkdir()
+    with pytest.raises(OSError), atomic_write(tmp_path / "folder.d") as temporary:  # noqa: PT011
+        temporary.write_text("x")
+    assert os.listdir(tmp_path) == ["folder.d"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="umask belongs to POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "a") as temporary:
+            temporary.write_text("x")
+        assert os.umask(umask) == umask  # and it is put back
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask

@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+import pytest
+
+import minifcn
+
+HEAVY = "matplotlib PIL hypothesis sklearn cupy safetensors tqdm torch scipy IPython"
+
+
+def _run(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_import_loads_numpy_and_nothing_heavier():
+    code = f"import sys, minifcn; print(*(set(sys.modules) & set({HEAVY!r}.split())))"
+    result = _run(code)
+    assert (result.returncode, result.stdout.split(), result.stderr) == (0, [], "")
+
+
+@pytest.mark.parametrize("room", ["data", "weights", "checks", "training", "viz"])
+def test_rooms_open_when_they_are_entered(room):
+    code = f"import sys, minifcn; room = minifcn.{room}; assert room is sys.modules['minifcn.{room}']"
+    result = _run(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_every_public_name_is_there():
+    for name in minifcn.__all__:
+        assert getattr(minifcn, name) is not None
+    assert set(minifcn.__all__) <= set(dir(minifcn))
+    assert minifcn.load is minifcn.weights.load
+    assert minifcn.save is minifcn.weights.save
+    with pytest.raises(AttributeError, match="module 'minifcn' has no attribute 'lode'"):
+        _ = minifcn.lode
+
+
+@pytest.mark.parametrize(
+    "room", ["functional", "layers", "models", "weights", "data", "checks", "viz", "training"]
+)
+def test_every_public_name_of_a_room_is_there(room):
+    module = getattr(minifcn, room)
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name) is not None, name

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from minifcn.data import DigitCanvases, DigitCrops, Loader
+from minifcn.models import FCN, Preprocessing, digit_classifier
+from minifcn.optim import SGD, Adam, Poly
+from minifcn.training import evaluate, fit, predict
+
+GREY = Preprocessing("L", (150.0,), (54.0,))
+
+
+def crops(**options):
+    return Loader(DigitCrops("validation"), 50, preprocess=GREY, shuffle=True, **options)
+
+
+def adam(model, lr=2e-3):
+    return Adam(dict(model.named_parameters()), lr)
+
+
+def test_a_few_canvases_are_learned_by_heart():
+    """The whole chain in one test: loader, loss, backward, optimiser."""
+    canvases = DigitCanvases("train", 2, size=(48, 64))
+    fcn = FCN(digit_classifier(), 11, stride=2)
+    loader = Loader(canvases, 2, preprocess=GREY)
+    records = fit(fcn, loader, adam(fcn, 5e-3), epochs=60, progress=None)
+    assert records[0]["loss"] == pytest.approx(np.log(11), abs=1e-4)  # zero scores: every class as likely
+    assert records[-1]["loss"] < 0.1
+    assert evaluate(fcn, loader).pixel_accuracy() > 0.97
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
+    def weights(seed):
+        model = digit_classifier(rng=0)
+        fit(model, crops(seed=seed), adam(model), progress=None)
+        return np.concatenate([p.data.ravel() for p in model.parameters()])
+
+    first = weights(0)
+    assert np.array_equal(first, weights(0))
+    assert not np.array_equal(first, weights(1))
+
+
+def test_records_and_log(tmp_path):
+    model = digit_classifier()
+    optimizer = SGD(dict(model.named_parameters()), 1e-3)
+    log = tmp_path / "log.jsonl"
+    records = fit(
+        model,
+        crops(),
+        optimizer,
+        epochs=2,
+        schedule=Poly(8),
+        validation=Loader(DigitCrops("validation", seed=1), 99, preprocess=GREY),
+        log=log,
+        progress=None,
+    )
+    assert [json.loads(line) for line in log.read_text().splitlines()] == records
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert [record["step"] for record in records] == [4, 8]
+    assert records[1]["lr"] == pytest.approx(1e-3 * (1 - 7 / 8) ** 0.9)
+    assert 0 <= records[0]["pixel_accuracy"] <= 1
+    assert optimizer.lr == 1e-3  # the base rate is given back
+    assert not model.training
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide by zero")
+def test_divergence_is_told_at_once():
+    model = digit_classifier()
+    with pytest.raises(ValueError, match=r"step \d+, learning rate 1\.00e\+30: scores must be finite"):
+        fit(model, crops(), SGD(dict(model.named_parameters()), 1e30), epochs=2, progress=None)
+
+
+def test_evaluate_counts_every_labelled_pixel_once_and_restores_the_mode():
+    canvases = DigitCanvases("test", 5, size=(40, 56))
+    fcn = FCN(digit_classifier(), 11)
+    fcn.score.bias.data[3] = 1  # everything is class 3
+    matrix = evaluate(fcn, Loader(canvases, 2, preprocess=GREY)).matrix
+    labels = np.concatenate([canvases[i][1].ravel() for i in range(5)])
+    assert np.array_equal(matrix[:, 3], np.bincount(labels[labels < 255], minlength=11))
+    assert matrix.sum() == (labels < 255).sum()
+    assert fcn.training
+
+
+def test_predict_gives_the_best_class():
+    classifier = digit_classifier(rng=3).eval()
+    x = np.random.default_rng(0).normal(size=(4, 1, 32, 32)).astype(np.float32)
+    predictions = predict(classifier, x)
+    scores = classifier(x)
+    assert predictions.dtype == np.uint8
+    assert (scores[np.arange(4), predictions] == scores.max(axis=1)).all()
+
+
+@pytest.mark.parametrize("gpu", ["strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def test_training_on_a_gpu_agrees_with_the_cpu(gpu, request):
+    """Dataset, loader, FCN with skips, loss, optimiser and metrics: the whole chain on the other library."""
+    if gpu == "strict":
+        request.getfixturevalue("strict")
+    else:
+        pytest.importorskip("cupy")
+
+    def trained(device):
+        loader = Loader(DigitCanvases("train", 3, size=(30, 41)), 2, preprocess=GREY)
+        fcn = FCN(digit_classifier(), 11, stride=2).to(device)
+        [record] = fit(fcn, loader, adam(fcn), progress=None)
+        return record["loss"], evaluate(fcn, loader).matrix, fcn.to("cpu").state_dict()
+
+    loss, matrix, state = trained("cpu")
+    gpu_loss, gpu_matrix, gpu_state = trained("cuda")
+    assert gpu_loss == pytest.approx(loss, rel=1e-5)
+    assert np.abs(matrix - gpu_matrix).sum() <= 4
+    assert all(np.allclose(state[name], gpu_state[name], atol=1e-5) for name in state)

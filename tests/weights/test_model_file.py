@@ -1,0 +1,143 @@
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+
+from minifcn import load, save
+from minifcn.models import FCN, ModelInfo, digit_classifier
+from minifcn.weights import model_file
+from tests.weights.files import GREY, contents, equal, small
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+# There and back
+
+
+def networks():
+    classifier = small(3)
+    fcn = FCN(classifier, 3, 4, upsampling="learned")
+    rng = np.random.default_rng(0)
+    for parameter in fcn.parameters():
+        parameter.data[...] = rng.normal(size=parameter.data.shape)
+    fcn.info = classifier.info
+    return {"classifier": classifier, "fcn": fcn, "finer": _with_info(fcn.finer(), classifier.info)}
+
+
+def _with_info(model, info):
+    model.info = info
+    return model
+
+
+@pytest.mark.parametrize("kind", ["classifier", "fcn", "finer"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_network_comes_back_bit_by_bit(path, kind, as_text):
+    model = networks()[kind]
+    x = np.random.default_rng(1).normal(size=(2, 1, 32, 32)).astype("float32")
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    save(model, str(path) if as_text else path)
+    back = load(str(path) if as_text else path)
+    assert type(back) is type(model)
+    assert equal(back, model)
+    assert back.info == model.info
+    assert back.architecture == model.architecture
+    assert not any(layer.training for layer in back.layers())
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+    assert np.array_equal(back(x), model.eval()(x))
+    again = path.with_name("again")
+    save(back, again)
+    assert equal(load(again), model)
+
+
+def test_special_numbers_come_back(path):
+    model = small()
+    model.features[0].bias.data[:5] = np.nan, np.inf, -np.inf, -0.0, 1e-45
+    save(model, path)
+    assert equal(load(path), model)
+
+
+def test_arrays_need_not_be_contiguous(path):
+    model = small()
+    dense = model["classifier"][0].weight
+    dense.data = np.asfortranarray(dense.data)
+    save(model, path)
+    assert np.array_equal(load(path)["classifier"][0].weight.data, dense.data)
+
+
+def test_a_network_on_the_gpu_is_saved_and_loaded_on_the_cpu(strict, path):
+    model = small()
+    expected = {name: array.copy() for name, array in model.state_dict().items()}
+    save(model.to("cuda"), path)
+    assert all(isinstance(array, strict.module.ndarray) for array in model.state_dict().values())
+    assert all(np.array_equal(array, expected[name]) for name, array in load(path).state_dict().items())
+
+
+def test_the_file_is_plain_safetensors(path):
+    model = small()
+    save(model, path)
+    tensors, metadata = contents(path)
+    assert tensors.keys() == model.state_dict().keys()
+    assert json.loads(metadata["architecture"]) == model.architecture
+    info = json.loads(metadata["info"])
+    assert info["class_names"] == list(model.info.class_names)
+    assert info["preprocessing"] == {"channels": "L", "mean": [127.5], "std": [63.25]}
+    assert info["colors"][1] == [255, 128, 1]
+
+
+# What is not written
+
+
+def test_a_network_without_info_is_not_saved(path):
+    with pytest.raises(ValueError, match=r"model.info is not set"):
+        save(digit_classifier(), path)
+    model = small()
+    model.info = ModelInfo(("a", "b"), GREY)
+    with pytest.raises(ValueError, match="the model has 3 classes, its info names 2"):
+        save(model, path)
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), SafetensorError("disk full"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_whole(path, monkeypatch, error):
+    old = small(seed=1)
+    save(old, path)
+
+    def fails(state, temporary, metadata):
+        temporary.write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(model_file, "save_file", fails)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
+    with pytest.raises(expected) as raised:
+        save(small(seed=2), path)
+    if expected is OSError:
+        assert f"cannot write the model file {path}: disk full" in str(raised.value)
+    assert equal(load(path), old)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_nothing_but_the_file_is_left_behind(path):
+    for _ in range(2):
+        save(small(), path)
+    with pytest.raises(OSError, match="cannot write the model file"):
+        save(small(), path.parent / "missing" / "model.safetensors")
+    with pytest.raises(OSError, match="cannot write the model file"):
+        save(small(), path.parent)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="umask belongs to POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_permissions_follow_the_umask(path, umask):
+    before = os.umask(umask)
+    try:
+        save(small(), path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
