@@ -4,6 +4,7 @@ from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.info import ModelInfo, Preprocessing
 from minifcn.models.registry import build
+from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
 from minifcn.models.upsampling import AlignedUpsample
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "Preprocessing",
     "build",
     "digit_classifier",
+    "squeezenet1_0",
+    "squeezenet1_1",
     "vgg16",
 ]

@@ -1,4 +1,4 @@
-"""Classifiers: features, then dense layers. Names and shapes are those of the public weight files."""
+"""What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
 
 from typing import Any
 
@@ -10,11 +10,12 @@ from minifcn.models.info import ModelInfo
 
 
 class Classifier(Sequential):
-    """A network that says *what*: `features`, `Flatten`, and dense layers under the name `classifier`.
+    """A network that says *what*: `features`, and under the name `classifier` the layers that score them.
 
     Args:
         features: Layers from the image to the last map.
-        classifier: Layers from the flattened map to the scores; the last one is `Linear`.
+        classifier: Layers from there to the scores: dense ones on the flattened map, or convolutions and a
+            global average, which is flattened in the end.
         input_shape: (C, H, W) of the images it is made for.
         taps: Where an FCN may take finer scores from: the name of a layer in `features` for each stride.
         architecture: Name and arguments with which `minifcn.models.build` makes it again.
@@ -37,7 +38,10 @@ class Classifier(Sequential):
         taps: dict[int, str],
         architecture: dict[str, Any],
     ):
-        super().__init__(features=features, flatten=Flatten(), classifier=classifier)
+        if any(isinstance(layer, Linear) for layer in classifier.layers()):
+            super().__init__(features=features, flatten=Flatten(), classifier=classifier)
+        else:
+            super().__init__(features=features, classifier=classifier, flatten=Flatten())
         self.output_shape(input_shape)
         for stride, name in taps.items():
             if name not in features.parts:
@@ -82,11 +86,11 @@ def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
         >>> digit_classifier()(np.zeros((2, 1, 32, 32), np.float32)).shape
         (2, 10)
     """
-    rng = _generator(rng)
+    rng = generator(rng)
     features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, rng)
     scores = Linear(128, num_classes, rng=rng)
     scores.weight.data *= np.float32(0.1)
-    dense = Sequential(Linear(64 * 4 * 4, 128, rng=rng), ReLU(), Dropout(0.2, rng=_dropout_seed(rng)), scores)
+    dense = Sequential(Linear(64 * 4 * 4, 128, rng=rng), ReLU(), Dropout(0.2, rng=dropout_seed(rng)), scores)
     return Classifier(
         features,
         dense,
@@ -111,10 +115,10 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
         ((1000,), 138357544)
     """
-    rng = _generator(rng)
+    rng = generator(rng)
     widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     features, pools = _blocks(widths, 3, rng)
-    seed = _dropout_seed(rng)
+    seed = dropout_seed(rng)
     dense = Sequential(
         Linear(512 * 7 * 7, 4096, rng=rng),
         ReLU(),
@@ -133,10 +137,11 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     )
 
 
-def _generator(rng: Rng) -> np.random.Generator | None:
+def generator(rng: Rng) -> np.random.Generator | None:
     """Return one generator for all layers, so that a seed does not give each of them the same weights."""
     return None if rng is None else np.random.default_rng(rng)
 
 
-def _dropout_seed(rng: np.random.Generator | None) -> int:
+def dropout_seed(rng: np.random.Generator | None) -> int:
+    """Return a seed for a dropout layer; 0 where weights are loaded next."""
     return 0 if rng is None else int(rng.integers(2**32))

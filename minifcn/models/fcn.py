@@ -19,10 +19,10 @@ from minifcn.models.upsampling import AlignedUpsample
 class FCN(Layer):
     """A classifier turned into a network that labels every pixel.
 
-    The classifier's features and its dense head, convolutionalized and without the last layer, are taken over
-    with their weights. A 1 x 1 convolution scores each position, and bilinear upsampling brings the scores
-    back to the size of the image. *Skips* score finer maps, too, and are added on the way up: at stride 32
-    alone the network knows what; from stride 16 and 8 it learns where.
+    The classifier's features and its head, convolutionalized and without the layer that scores its own
+    classes, are taken over with their weights. A 1 x 1 convolution scores each position, and bilinear
+    upsampling brings the scores back to the size of the image. *Skips* score finer maps, too, and are added
+    on the way up: at stride 32 alone the network knows what; from stride 16 and 8 it learns where.
 
     All score layers begin at zero, so training starts with every class equally likely, and a network made by
     `finer()` starts with the scores of the one it came from. Alignment is exact: where every map lies in the
@@ -77,7 +77,8 @@ class FCN(Layer):
             if isinstance(layer, MaxPool2d):
                 layer.ceil_mode = True
         self.features = features
-        self.head = Sequential(**dict(list(head.children())[:-1]))
+        scoring = max(i for i, layer in enumerate(head) if any(layer.parameters()))
+        self.head = Sequential(**dict(list(head.children())[:scoring]))
         self._channels = classifier.input_shape[0]
         self._smallest = self._smallest_input()
         self._maps = self._maps_to_score()

@@ -6,9 +6,15 @@ from minifcn.geometry import whole_number
 from minifcn.layers.base import Rng
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
+from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
 
 MAX_CLASSES = 100_000
-CLASSIFIERS = {"digit_classifier": digit_classifier, "vgg16": vgg16}
+CLASSIFIERS = {
+    "digit_classifier": digit_classifier,
+    "squeezenet1_0": squeezenet1_0,
+    "squeezenet1_1": squeezenet1_1,
+    "vgg16": vgg16,
+}
 
 
 def build(architecture: dict[str, Any], *, rng: Rng = None) -> Classifier | FCN:

@@ -47,6 +47,18 @@ def test_batch_norm_is_pytorchs(seed, shapes, momentum, eps):
     assert all(np.array_equal(value, before[name]) for name, value in ours.state_dict().items())
 
 
+def test_running_statistics_move_towards_each_batch():
+    layer = BatchNorm2d(2, momentum=0.25).astype("float64")
+    x = normal((3, 2, 4, 5))
+    layer(x)
+    for channel in (0, 1):
+        values = x[:, channel].ravel().tolist()
+        mean = sum(values) / 60
+        unbiased = sum((value - mean) ** 2 for value in values) / 59
+        assert layer.running_mean.data[channel] == pytest.approx(0.25 * mean)
+        assert layer.running_var.data[channel] == pytest.approx(0.75 + 0.25 * unbiased)
+
+
 def test_in_evaluation_images_do_not_see_one_another():
     layer = BatchNorm2d(2).astype("float64")
     layer(normal((4, 2, 3, 3)))
