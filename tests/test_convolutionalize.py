@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from minifcn import conv_to_dense, convolutionalize, dense_to_conv
 from minifcn.layers import (
+    Add,
     AvgPool2d,
     BatchNorm2d,
+    Concat,
     Conv2d,
     Dropout,
     Flatten,
@@ -271,6 +273,20 @@ def test_models_that_do_not_fit_are_refused():
         convolutionalize(Sequential(Conv2d(1, 1, 5), Flatten(), Linear(1, 1)), (1, 4, 9))
     with pytest.raises(ValueError, match="does not take a flattened map of 2 x 3 x 5 = 30 numbers"):
         dense_to_conv(Linear(24, 2), (2, 3, 5))
+
+
+@pytest.mark.parametrize("container", [Concat, Add])
+def test_what_hides_in_branches_is_converted_or_refused(container):
+    model = Sequential(container(Sequential(ReLU(), GlobalAvgPool2d())), Flatten(), Linear(1, 2)).astype(
+        "float64"
+    )
+    try:
+        network = convolutionalize(model, (1, 4, 4))
+    except ValueError as refusal:
+        assert container.__name__ in str(refusal)  # noqa: PT017
+    else:
+        x = np.random.default_rng(0).normal(size=(1, 1, 5, 6))
+        assert np.allclose(network(x)[:, :, 1, 2], model(x[:, :, 1:5, 2:6]))
 
 
 @pytest.mark.parametrize("order", ["WHC", "chw", None])

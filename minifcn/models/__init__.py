@@ -1,5 +1,6 @@
 """Classifiers, and the fully convolutional networks made from them."""
 
+from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.info import ModelInfo, Preprocessing
@@ -13,7 +14,9 @@ __all__ = [
     "Classifier",
     "ModelInfo",
     "Preprocessing",
+    "alexnet",
     "build",
+    "caffenet",
     "digit_classifier",
     "squeezenet1_0",
     "squeezenet1_1",

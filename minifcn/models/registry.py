@@ -4,12 +4,15 @@ from typing import Any
 
 from minifcn.geometry import whole_number
 from minifcn.layers.base import Rng
+from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
 
 MAX_CLASSES = 100_000
 CLASSIFIERS = {
+    "alexnet": alexnet,
+    "caffenet": caffenet,
     "digit_classifier": digit_classifier,
     "squeezenet1_0": squeezenet1_0,
     "squeezenet1_1": squeezenet1_1,

@@ -114,6 +114,14 @@ def test_a_value_that_is_no_array_is_named():
     assert not layer.bias.data.any()
 
 
+def test_a_value_too_large_for_float32_loads_nothing_by_half():
+    layer = Linear(1, 1)
+    before = layer.weight.data.copy()
+    with pytest.raises((RuntimeWarning, ValueError)):  # warnings are errors here
+        layer.load_state_dict({"weight": np.full((1, 1), 7.0), "bias": np.full(1, 1e300)})
+    assert np.array_equal(layer.weight.data, before)
+
+
 def test_part_of_a_state():
     net = Net()
     net.load_state_dict({"shift": np.array([1.0, 2.0]), "stranger": np.zeros(9)}, strict=False)

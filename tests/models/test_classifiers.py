@@ -137,6 +137,7 @@ def test_a_classifier_of_ones_own():
             {"features": Sequential(Conv2d(1, 2, 3, padding=1), BatchNorm2d(3), MaxPool2d(2))},
             r"BatchNorm2d\(3\) takes",
         ),
+        ({"classifier": Sequential()}, "classifier"),
         ({"taps": {2: "pool"}}, "tap at stride 2 names no layer of features: 'pool'"),
     ],
 )

@@ -129,19 +129,38 @@ def test_the_bound_is_nearly_reached():
     assert np.abs(z - y).max() >= 0.9 * bend(s, 2) / 8
 
 
-def test_at_the_border_the_bound_needs_maps_that_reach_it():
-    for dense, holds in ((3, True), (4, False)):
-        trunk = classifier([{"kernel_size": 9, "padding": 0}, {}], (2,), {2: 0}, dense)
-        parent = FCN(trunk, 2, 4).astype("float64").eval()
-        child, ratios = parent.finer(), []
-        for height in range(20, 60):
-            x = np.zeros((1, 1, height, 30))
-            shape = coarse_scores(parent, x)[0].shape
-            s = np.broadcast_to(np.arange(float(shape[2]))[:, None], shape)  # it bends at the border only
-            y, z, inside = up_to_pixels(parent, child, s, x.shape[2:])
-            ratios.append(np.abs(z - y).max() / (bend(s, 2) / 4))
-            assert np.abs(z - y)[inside].max() <= bend(s, 2) / 8 + 1e-12
-        assert bool(max(ratios) <= 1 + 1e-9) is holds
+TRUNKS_THAT_CUT_THE_BORDER = {
+    "unpadded": ([{"kernel_size": 9, "padding": 0}, {}], (2,), {2: 0}, 4),
+    "strided": ([{"stride": 2}] * 3, (1,), {4: 1}, 8),
+}
+
+
+@pytest.mark.parametrize("dense", [3, 4])
+@pytest.mark.parametrize("trunk", TRUNKS_THAT_CUT_THE_BORDER)
+def test_at_the_border_the_bound_needs_maps_that_reach_it(trunk, dense):
+    """An even dense kernel puts coarse centres half a step further out, where no fine ones are."""
+    convs, pool, taps, stride = TRUNKS_THAT_CUT_THE_BORDER[trunk]
+    parent = FCN(classifier(convs, pool, taps, dense), 2, stride).astype("float64").eval()
+    child, ratios = parent.finer(), []
+    for height in range(20, 60):
+        size = height, 30
+        shape = coarse_scores(parent, np.zeros((1, 1, *size)))[0].shape
+        s = np.broadcast_to(np.arange(float(shape[2]))[:, None], shape)  # it bends at the border only
+        y, z, inside = up_to_pixels(parent, child, s, size)
+        ratios.append(np.abs(z - y).max() / (bend(s, 2) / 4))
+        assert np.abs(z - y)[inside].max() <= bend(s, 2) / 8 + 1e-12
+    assert bool(max(ratios) <= 1 + 1e-9) is (dense == 3)
+
+
+def test_learned_kernels_begin_anew():
+    parent = FCN(digits(), 2, 8, upsampling="learned")
+    parent.upsamples["8to1"].deconv.weight.data *= 3
+    fresh = FCN(digits(), 2, 4, upsampling="learned")
+    child = parent.finer()
+    assert list(dict(child.upsamples.children())) == ["8to4", "4to1"]
+    for name, upsample in child.upsamples.children():
+        assert upsample.deconv.weight.trainable
+        assert np.array_equal(upsample.deconv.weight.data, fresh.upsamples[name].deconv.weight.data)
 
 
 @every_step

@@ -67,7 +67,7 @@ def nested(depth):
         ({"name": "vgg16", "arguments": [1000]}, "an architecture is a name and arguments"),
         (
             {"name": "vgg99", "arguments": {}},
-            "unknown architecture 'vgg99': known are digit_classifier, squeezenet1_0",
+            "unknown architecture 'vgg99': known are alexnet, caffenet, digit_classifier",
         ),
         (
             {"name": "digit_classifier", "arguments": {}},

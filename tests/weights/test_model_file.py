@@ -7,7 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from minifcn import load, save
-from minifcn.models import FCN, ModelInfo, digit_classifier
+from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
 from minifcn.weights import model_file
 from tests.weights.files import GREY, contents, equal, small
 
@@ -88,6 +88,43 @@ def test_the_file_is_plain_safetensors(path):
     assert info["class_names"] == list(model.info.class_names)
     assert info["preprocessing"] == {"channels": "L", "mean": [127.5], "std": [63.25]}
     assert info["colors"][1] == [255, 128, 1]
+
+
+ODD_INFO = {
+    "a text for names": {"class_names": "abc"},
+    "a list of names": {"class_names": ["a", "b", "c"]},
+    "numbers for names": {"class_names": (1, 2, 3)},
+    "NumPy colours": {"colors": tuple(map(tuple, np.eye(3, dtype=np.uint8)))},
+    "an array of colours": {"colors": np.eye(3, dtype=np.uint8)},
+    "colours above 255": {"colors": ((300, 0, 0), (0, 0, 0), (1, 1, 1))},
+    "colours of two numbers": {"colors": ((0, 0), (1, 1), (2, 2))},
+    "broken colours": {"colors": ((0.5, 0, 0), (0, 0, 0), (1, 1, 1))},
+    "NumPy means": {"mean": (np.float32(3),)},
+    "a list of means": {"mean": [3]},
+    "an array of means": {"mean": np.array([3.0])},
+    "a text for a mean": {"mean": ("3",)},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_INFO)
+def test_whatever_info_is_accepted_comes_back(path, odd):
+    given = {"class_names": ("a", "b", "c"), "colors": (), "mean": (3.0,)} | ODD_INFO[odd]
+    try:
+        preprocessing = Preprocessing("L", given["mean"], (1.0,))
+        info = ModelInfo(given["class_names"], preprocessing, given["colors"])
+    except (TypeError, ValueError):
+        return  # refused at once, not after the training
+    model = digit_classifier(3)
+    model.info = info
+    save(model, path)
+    assert load(path).info == info
+
+
+def test_numpy_numbers_are_written_as_numbers(path):
+    for model in (digit_classifier(np.int64(3)), FCN(digit_classifier(), np.int64(3), np.uint8(4))):
+        model.info = ModelInfo(("a", "b", "c"), GREY)
+        save(model, path)
+        assert load(path).architecture == model.architecture
 
 
 # What is not written
