@@ -10,7 +10,17 @@ section 3.1).
 import copy
 
 from minifcn.backend import Array
-from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, Sequential
+from minifcn.layers import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    Sequential,
+)
 from minifcn.layers.base import Shape
 
 
@@ -140,6 +150,10 @@ def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool =
     return converted.train(model.training)
 
 
+def _needs_conversion(layer: Layer) -> bool:
+    return isinstance(layer, Flatten | Linear | GlobalAvgPool2d)
+
+
 def _convert(model: Sequential, shape: Shape, same_size: bool) -> tuple[Sequential, Shape]:
     """Return the converted layers, and their output shape (C, H, W) for an input of this shape.
 
@@ -157,6 +171,10 @@ def _convert(model: Sequential, shape: Shape, same_size: bool) -> tuple[Sequenti
             padding = (height // 2, width // 2) if same_size else (0, 0)
             parts[name], shape = dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
             continue
+        if isinstance(layer, Concat | Add) and any(map(_needs_conversion, layer.layers())):
+            raise ValueError(
+                f"dense layers inside the branches of {type(layer).__name__} cannot be converted"
+            )
         if isinstance(layer, GlobalAvgPool2d):
             parts[name] = AvgPool2d((shape[1], shape[2]), 1)
         else:

@@ -228,9 +228,11 @@ class Layer:
                 f"the state does not fit {type(self).__name__}, nothing was loaded: "
                 + "; ".join(sorted(problems))
             )
-        for name in own.keys() & state.keys():
+        converted = {
+            name: to_numpy(state[name]).astype(own[name].data.dtype) for name in own.keys() & state.keys()
+        }
+        for name, values in converted.items():
             here = own[name].data
-            values = to_numpy(state[name]).astype(here.dtype)
             here[...] = array_module(here).asarray(values)
 
     def train(self, mode: bool = True) -> Self:

@@ -59,7 +59,7 @@ def alexnet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         dense,
         input_shape=(3, 224, 224),
         taps={},
-        architecture={"name": "alexnet", "arguments": {"num_classes": num_classes}},
+        architecture={"name": "alexnet", "arguments": {"num_classes": int(num_classes)}},
     )
 
 
@@ -111,5 +111,5 @@ def caffenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         Sequential(**dense),
         input_shape=(3, 227, 227),
         taps={},
-        architecture={"name": "caffenet", "arguments": {"num_classes": num_classes}},
+        architecture={"name": "caffenet", "arguments": {"num_classes": int(num_classes)}},
     )

@@ -42,6 +42,8 @@ class Classifier(Sequential):
             super().__init__(features=features, flatten=Flatten(), classifier=classifier)
         else:
             super().__init__(features=features, classifier=classifier, flatten=Flatten())
+        if not any(classifier.parameters()):
+            raise ValueError("classifier must hold a layer that scores classes")
         self.output_shape(input_shape)
         for stride, name in taps.items():
             if name not in features.parts:
@@ -96,7 +98,7 @@ def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
         dense,
         input_shape=(1, 32, 32),
         taps={2: pools[0], 4: pools[1]},
-        architecture={"name": "digit_classifier", "arguments": {"num_classes": num_classes}},
+        architecture={"name": "digit_classifier", "arguments": {"num_classes": int(num_classes)}},
     )
 
 
@@ -133,7 +135,7 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         dense,
         input_shape=(3, 224, 224),
         taps={8: pools[2], 16: pools[3]},
-        architecture={"name": "vgg16", "arguments": {"num_classes": num_classes}},
+        architecture={"name": "vgg16", "arguments": {"num_classes": int(num_classes)}},
     )
 
 

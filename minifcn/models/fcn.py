@@ -138,9 +138,10 @@ class FCN(Layer):
             (largest |s[i-1] - 2 s[i] + s[i+1]| along rows + the same along columns) / 4
 
         over the coarse scores s, continued with their border values, and half of it away from the border: so
-        they agree wherever the coarse scores are linear. (At the border this takes features whose maps reach
-        the border of the picture, as padded convolutions give them, or a dense kernel of odd size.) The
-        derivation stands beside its test.
+        they agree wherever the coarse scores are linear. At the border this takes a finer map whose first and
+        last centres lie within half of its step of the border of the picture, as padded convolutions with
+        2 x 2 pools give it, or a dense kernel of odd size. The derivation stands beside its test. Learned
+        kernels of the step that is split begin anew, as bilinear.
 
         Raises:
             ValueError: If this network is the finest one.

@@ -1,7 +1,11 @@
 """What belongs to a network besides its weights: classes, colours, and how images become its input."""
 
+import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +13,16 @@ from minifcn.backend import Array
 from minifcn.palette import palette
 
 CHANNELS = {"L": 1, "RGB": 3, "BGR": 3}
+
+
+def _plain(values: Any, name: str, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Return numbers of any kind and container as a tuple of Python's own, which a file can hold."""
+    try:
+        if isinstance(values, str) or any(isinstance(value, str) for value in values):
+            raise TypeError
+        return tuple(convert(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be numbers, got {str(values)[:50]!r}") from None
 
 
 @dataclass(frozen=True)
@@ -39,14 +53,19 @@ class Preprocessing:
     def __post_init__(self) -> None:
         count = CHANNELS.get(self.channels)
         if count is None:
-            raise ValueError(f"channels must be one of {', '.join(CHANNELS)}, got {self.channels!r}")
-        if not len(self.mean) == len(self.std) == count:
             raise ValueError(
-                f"channels {self.channels} need {count} means and {count} stds, got {len(self.mean)} and "
-                f"{len(self.std)}"
+                f"channels must be one of {', '.join(CHANNELS)}, got {str(self.channels)[:50]!r}"
             )
-        if not (np.isfinite([*self.mean, *self.std]).all() and min(self.std) > 0):
-            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and every std positive")
+        for name in ("mean", "std"):
+            numbers = _plain(getattr(self, name), name, float)
+            if len(numbers) != count or not all(map(math.isfinite, numbers)):
+                raise ValueError(
+                    f"{name} must be {count} finite number(s) for channels {self.channels}, "
+                    f"got {str(numbers)[:50]}"
+                )
+            object.__setattr__(self, name, numbers)  # the way to set a field of a frozen dataclass
+        if min(self.std) <= 0:
+            raise ValueError(f"every std must be positive, got {self.std}")
 
     def __call__(self, images: Array) -> Array:
         """Return float32 (N, C, H, W) for uint8 (N, H, W, C).
@@ -79,7 +98,7 @@ class ModelInfo:
         colors: (R, G, B) for each class; chosen by `minifcn.palette` unless given.
 
     Raises:
-        ValueError: If the number of colours is not the number of names.
+        ValueError: If names are no texts, or colours are not three numbers from 0 to 255 for each of them.
     """
 
     class_names: tuple[str, ...]
@@ -87,13 +106,20 @@ class ModelInfo:
     colors: tuple[tuple[int, int, int], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if not self.colors:
-            count = len(self.class_names)
-            different = [(int(r), int(g), int(b)) for r, g, b in palette(min(count, 255))]
-            chosen = tuple(islice(cycle(different), count))  # ImageNet has more classes than labels have
-            object.__setattr__(self, "colors", chosen)  # the way to set a field of a frozen dataclass
-        if len(self.colors) != len(self.class_names):
-            raise ValueError(f"{len(self.class_names)} class names but {len(self.colors)} colours")
+        names = self.class_names
+        if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"class_names must be texts, one for each class, got {str(names)[:50]!r}")
+        colors = tuple(_plain(color, "each colour", operator.index) for color in self.colors)
+        if not colors:
+            different = [tuple(map(int, color)) for color in palette(min(len(names), 255))]
+            colors = tuple(islice(cycle(different), len(names)))  # ImageNet has more classes than labels have
+        if len(colors) != len(names):
+            raise ValueError(f"{len(names)} class names but {len(colors)} colours")
+        for color in colors:
+            if len(color) != 3 or not all(0 <= part <= 255 for part in color):
+                raise ValueError(f"each colour must be three numbers from 0 to 255, got {str(color)[:50]}")
+        object.__setattr__(self, "class_names", tuple(names))
+        object.__setattr__(self, "colors", colors)
 
     @property
     def palette(self) -> Array:

@@ -140,5 +140,5 @@ def _squeezenet(
         scores,
         input_shape=(3, 224, 224),
         taps=taps,
-        architecture={"name": name, "arguments": {"num_classes": num_classes}},
+        architecture={"name": name, "arguments": {"num_classes": int(num_classes)}},
     )

@@ -6,7 +6,6 @@ class names, the colours and the preprocessing. Nothing in it is ever executed.
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -102,39 +101,12 @@ def _json(file: Path, metadata: dict[str, str], key: str) -> Any:
 
 
 def _info(file: Path, info: Any) -> ModelInfo:
-    """Return the `ModelInfo` that `asdict` was made from, with every type checked."""
+    """Return the `ModelInfo` that `asdict` was made from; it checks what it is given."""
     try:
-        preprocessing = info["preprocessing"]
-        return ModelInfo(
-            class_names=_tuple(info["class_names"], _text),
-            preprocessing=Preprocessing(
-                _text(preprocessing["channels"]),
-                _tuple(preprocessing["mean"], float),
-                _tuple(preprocessing["std"], float),
-            ),
-            colors=_tuple(info["colors"], _color),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{file}: its info does not fit: {error}") from error
-
-
-def _tuple(values: Any, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"expected a list, got {str(values)[:50]!r}")
-    return tuple(map(convert, values))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {str(value)[:50]!r}")
-    return value
-
-
-def _color(value: Any) -> tuple[int, ...]:
-    color = _tuple(value, int)
-    if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-        raise ValueError(f"a colour has three numbers from 0 to 255, got {str(value)[:50]}")
-    return color
+        preprocessing = Preprocessing(**info["preprocessing"])
+        return ModelInfo(**{**info, "preprocessing": preprocessing})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: its info does not fit: {str(error)[:200]}") from error
 
 
 def _check_tensors(file: Path, model: Classifier | FCN, tensors: Any) -> None:

@@ -29,12 +29,13 @@ def test_preprocessing_pixel_by_pixel(channels, order):
     [
         (("RGBA", (0.0,) * 4, (1.0,) * 4), "channels must be one of L, RGB, BGR, got 'RGBA'"),
         (("rgb", MEAN, STD), "channels must be one of L, RGB, BGR, got 'rgb'"),
-        (("RGB", (0.0,), STD), "channels RGB need 3 means and 3 stds, got 1 and 3"),
-        (("L", MEAN, (1.0,)), "channels L need 1 means and 1 stds, got 3 and 1"),
-        (("L", (0.0,), (0.0,)), "must be finite, and every std positive"),
-        (("L", (0.0,), (-1.0,)), "must be finite, and every std positive"),
-        (("L", (float("nan"),), (1.0,)), "must be finite"),
-        (("L", (0.0,), (float("inf"),)), "must be finite"),
+        (("RGB", (0.0,), STD), r"mean must be 3 finite number\(s\) for channels RGB, got \(0.0,\)"),
+        (("L", MEAN, (1.0,)), r"mean must be 1 finite number\(s\) for channels L, got "),
+        (("L", (0.0,), (0.0,)), "every std must be positive"),
+        (("L", (0.0,), (-1.0,)), "every std must be positive"),
+        (("L", (float("nan"),), (1.0,)), "mean must be 1 finite"),
+        (("L", (0.0,), (float("inf"),)), "std must be 1 finite"),
+        (("L", ("a",), (1.0,)), "mean must be numbers"),
     ],
 )
 def test_impossible_recipes_are_refused(arguments, said):
