@@ -86,7 +86,7 @@ def cuda_device(device: str) -> Any | None:
         import cupy  # type: ignore[import-not-found, unused-ignore]  # optional; there are no stubs
     except ImportError as error:
         raise ValueError(
-            f"device {device!r} needs CuPy: install minifcn[cuda12] or minifcn[cuda13], or use device 'cpu'"
+            f"device {device!r} needs CuPy: pip install cupy-cuda12x (or cupy-cuda13x), or use device 'cpu'"
         ) from error
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
@@ -155,6 +155,16 @@ def to_numpy(array: Array) -> Array:
 _scratch = threading.local()
 _state: dict[str, Any] = {"threads": None, "pool": None, "blas": None}
 _turn = threading.Lock()  # of two threads that have strips to run, one waits: there is one limit on BLAS
+
+
+def _forget_threads() -> None:
+    """In a forked process, start anew: it has the pool, but none of its threads."""
+    global _turn
+    _state["pool"], _turn = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def num_threads() -> int:

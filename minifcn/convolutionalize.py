@@ -136,6 +136,7 @@ def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool =
         A new network; the parts keep their names.
 
     Raises:
+        TypeError: If the model is no `Sequential`.
         ValueError: If the model does not take such images, or a dense layer has a shape that does not fit.
 
     Example:
@@ -146,6 +147,8 @@ def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool =
         >>> fully_convolutional(np.ones((1, 1, 40, 60), np.float32)).shape
         (1, 10, 17, 27)
     """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model must be a Sequential of layers, got {type(model).__name__}")
     converted, _ = _convert(model, _check_image_shape(input_shape), same_size)
     return converted.train(model.training)
 

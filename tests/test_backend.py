@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 import threading
 import time
@@ -42,7 +44,7 @@ def test_unknown_devices_are_refused(strict, device):
 
 def test_a_device_without_cupy_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
-    with pytest.raises(ValueError, match=r"'cuda' needs CuPy: install minifcn\[cuda12\]"):
+    with pytest.raises(ValueError, match=r"'cuda' needs CuPy: pip install cupy-cuda12x"):
         cuda_device("cuda")
     assert cuda_device("cpu") is None
 
@@ -179,3 +181,18 @@ def test_scratch_on_a_gpu(strict):
     space = scratch(strict.module, (2, 3), np.float32)
     assert isinstance(space, strict.module.ndarray)
     assert space.shape == (2, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_threads_of_its_own():
+    run_strips(abs, range(8))  # the pool is there now
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if run_strips(abs, [-1, -2, -3]) == [1, 2, 3] else 1)
+    deadline = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+    assert done == (child, 0)

@@ -5,7 +5,7 @@ try:
     import hypothesis.strategies as st
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'these checks search for failing cases with Hypothesis: pip install "minifcn[lessons]"',
+        "these checks search for failing cases with Hypothesis: pip install hypothesis",
         name=error.name,
     ) from error
 

@@ -62,7 +62,7 @@ class Demo:
             Adam(dict(model.named_parameters()), lr=2e-3),
             epochs=epochs,
             schedule=Cosine(steps, warmup_steps=20),
-            log=self.out / "log.jsonl",
+            log=self.out / f"{name.replace(' ', '-')}.jsonl",
             progress=f"  {name}",
         )
 
@@ -107,14 +107,15 @@ def run(arguments: argparse.Namespace) -> None:
     cuda_device(arguments.device)  # refuses an unknown one before anything is done
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)
-    (demo.out / "log.jsonl").unlink(missing_ok=True)
+    for log in demo.out.glob("*.jsonl"):
+        log.unlink()  # of an earlier run
     started = time.perf_counter()
 
     classifier = _classifier(demo)
     _heat_maps(demo, classifier)
     _strides(demo, classifier)
     _few_labels(demo, classifier)
-    print(f"\nDone in {time.perf_counter() - started:.0f} s. Pictures, log and model: {demo.out.resolve()}")
+    print(f"\nDone in {time.perf_counter() - started:.0f} s. Pictures, logs and model: {demo.out.resolve()}")
 
 
 def _classifier(demo: Demo) -> Classifier:

@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -47,4 +48,4 @@ def _gpu() -> str:
         device = cuda_device("cuda")
     except ValueError as error:
         return str(error)
-    return f"CuPy {_version('cupy')}, device {device}"
+    return f"CuPy {sys.modules['cupy'].__version__}, device {device}"

@@ -60,7 +60,7 @@ def digit_images(split: str) -> tuple[Array, Array]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            'the handwritten digits come with scikit-learn: pip install "minifcn[digits]"'
+            "the handwritten digits come with scikit-learn: pip install scikit-learn"
         ) from error
     collection = load_digits()
     rank = np.empty(len(collection.target), np.int64)  # how many digits of its class come before each one

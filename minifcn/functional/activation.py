@@ -1,7 +1,7 @@
 """Rectification and softmax, with their gradients."""
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.operands import check_float
+from minifcn.functional.operands import check_float, check_same_shape
 
 
 def relu(x: Array) -> Array:
@@ -35,6 +35,8 @@ def relu_grad(dy: Array, y: Array) -> Array:
         array([0., 0., 7.])
     """
     array_module(dy=dy, y=y)
+    check_float(dy=dy, y=y)
+    check_same_shape(dy=dy, y=y)
     dx: Array = dy * (y > 0)
     return dx
 
@@ -71,5 +73,7 @@ def softmax_grad(dy: Array, y: Array, axis: int = 1) -> Array:
         array([[ 0.25, -0.25]])
     """
     array_module(dy=dy, y=y)
+    check_float(dy=dy, y=y)
+    check_same_shape(dy=dy, y=y)
     dx: Array = y * (dy - (dy * y).sum(axis=axis, keepdims=True))
     return dx

@@ -118,7 +118,7 @@ def batch_norm(
         array([[[[-1.,  1.]]]])
     """
     xp = array_module(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
-    check_float(x=x, gamma=gamma, beta=beta)
+    check_float(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     check_rank(4, "(N, C, H, W)", x=x)
     inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
     normalized = (x - mean[:, None, None]) * inverse_std[:, None, None]

@@ -35,6 +35,17 @@ def check_rank(rank: int, layout: str, **arrays: Array) -> None:
             raise ValueError(f"{name} must have {rank} axes {layout}, got shape {array.shape}")
 
 
+def check_same_shape(**arrays: Array) -> None:
+    """Demand that all arrays have one shape.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    if len({array.shape for array in arrays.values()}) > 1:
+        listed = ", ".join(f"{name} is {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"shapes differ: {listed}")
+
+
 def check_bias(b: Array | None, channels: int) -> None:
     """Demand one number for each output channel.
 

@@ -6,6 +6,7 @@ view of the image.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
@@ -261,7 +262,7 @@ def _grad_space(
     return geometry, array_module(dy=dy).zeros((*dy.shape[:2], *sizes), dy.dtype), inside
 
 
-def _counts(xp: object, geometry: ConvGeometry, size: tuple[int, int], dtype: object) -> Array:
+def _counts(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:
     """Return (OH, OW): how many taps of each window lie inside the padded input."""
     rows, cols = (
         [
@@ -270,5 +271,5 @@ def _counts(xp: object, geometry: ConvGeometry, size: tuple[int, int], dtype: ob
         ]
         for window, n in zip((geometry.rows, geometry.cols), size, strict=True)
     )
-    counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)  # type: ignore[attr-defined]
+    counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)
     return counts

@@ -1,6 +1,6 @@
 """Layers: they own parameters, keep what backward needs, and call the maps in `minifcn.functional`."""
 
-from minifcn.layers.base import Buffer, Layer, Parameter
+from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
@@ -25,6 +25,7 @@ __all__ = [
     "LocalResponseNorm",
     "MaxPool2d",
     "Parameter",
+    "Pointwise",
     "ReLU",
     "Sequential",
 ]

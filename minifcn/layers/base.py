@@ -22,8 +22,8 @@ class Parameter:
     Attributes:
         data: The values.
         grad: The gradient that `backward` has added up, or `None` before the first one.
-        lr_multiplier: Factor of the learning rate (biases of FCN learn at twice the rate).
-        decay_multiplier: Factor of the weight decay (biases have none).
+        lr_multiplier: Factor of the learning rate.
+        decay_multiplier: Factor of the weight decay.
         trainable: Whether optimisers change it; if not, its gradient is not computed.
 
     Example:
@@ -54,7 +54,7 @@ class Parameter:
         if self.grad is None:
             self.grad = gradient
         else:
-            self.grad += gradient
+            self.grad = self.grad + gradient  # not in place: the first gradient is the caller's array
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the gradient out of copies."""
@@ -122,12 +122,20 @@ class Layer:
         return self.forward(x)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of one output item for the shape of one input item; nothing is computed."""
-        return shape
+        """Return the shape of one output item for the shape of one input item; nothing is computed.
+
+        Raises:
+            ValueError: If the layer does not take such items, or does not say.
+        """
+        raise ValueError(f"{self!r} does not say its output_shape")
 
     def coordinate_map(self) -> CoordinateMap:
-        """Return where output (i, i) lies in the input, for a layer that treats rows and columns alike."""
-        return CoordinateMap()
+        """Return where output (i, i) lies in the input, for a layer that treats rows and columns alike.
+
+        Raises:
+            ValueError: If it does not, or if its output has no place in the input, or if it does not say.
+        """
+        raise ValueError(f"{self!r} does not say where its outputs lie: it has no coordinate_map")
 
     # What backward needs
 
@@ -217,9 +225,12 @@ class Layer:
             problems += [f"{name} is missing" for name in own if name not in state]
             problems += [f"{name} is not known here" for name in state if name not in own]
         for name in own.keys() & state.keys():
-            if not hasattr(state[name], "dtype"):
-                problems.append(f"{name} is no array but {type(state[name]).__name__}")
-            elif state[name].shape != own[name].data.shape:
+            try:
+                array_module(state[name])
+            except TypeError:
+                problems.append(f"{name} is no NumPy or CuPy array but {type(state[name]).__name__}")
+                continue
+            if state[name].shape != own[name].data.shape:
                 problems.append(f"{name} has shape {state[name].shape}, expected {own[name].data.shape}")
             elif state[name].dtype.kind != "f":
                 problems.append(f"{name} has dtype {state[name].dtype}, expected floating-point numbers")
@@ -267,6 +278,18 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class Pointwise(Layer):
+    """A layer whose outputs have the shape and the places of its inputs."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return the identity."""
+        return CoordinateMap()
 
 
 def he_normal(shape: Shape, fan_in: int, rng: Rng) -> Array:

@@ -11,10 +11,10 @@ from minifcn.functional import (
 )
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Buffer, Layer, Parameter, Shape, check_image_shape
+from minifcn.layers.base import Buffer, Parameter, Pointwise, Shape, check_image_shape
 
 
-class LocalResponseNorm(Layer):
+class LocalResponseNorm(Pointwise):
     """Divide each number by the energy of neighbouring channels; see `functional.local_response_norm`.
 
     Args:
@@ -49,7 +49,7 @@ class LocalResponseNorm(Layer):
         return f"LocalResponseNorm({self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k})"
 
 
-class BatchNorm2d(Layer):
+class BatchNorm2d(Pointwise):
     """Normalise each channel by the mean and variance of the batch, or, in evaluation, of all batches.
 
     Args:

@@ -9,10 +9,10 @@ from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import CoordinateMap, whole_number
-from minifcn.layers.base import Layer, Shape
+from minifcn.layers.base import Layer, Pointwise, Shape
 
 
-class ReLU(Layer):
+class ReLU(Pointwise):
     """max(x, 0), number by number.
 
     Example:
@@ -33,7 +33,7 @@ class ReLU(Layer):
         return relu_grad(dy, y)
 
 
-class Dropout(Layer):
+class Dropout(Pointwise):
     """In training, set each number to 0 with probability p and scale the others by 1 / (1 - p).
 
     Args:

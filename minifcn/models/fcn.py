@@ -1,7 +1,6 @@
 """Fully convolutional networks for semantic segmentation (Long, Shelhamer & Darrell, CVPR 2015)."""
 
 import copy
-from itertools import count
 from typing import Any, Self
 
 from minifcn.backend import Array, array_module, device_of
@@ -27,7 +26,7 @@ class FCN(Layer):
     All score layers begin at zero, so training starts with every class equally likely, and a network made by
     `finer()` starts with the scores of the one it came from. Alignment is exact: where every map lies in the
     picture is computed from the layers, and the scores come out at the size of the image, whatever it is.
-    Pools round their size up, so no row of a picture is left out.
+    Max pools round their size up, so no row of a picture is left out.
 
     Args:
         classifier: Where features and head come from; its layers are copied.
@@ -69,7 +68,7 @@ class FCN(Layer):
         self.taps = classifier.taps
         self._classifier = classifier.architecture
 
-        trunk = convolutionalize(classifier, classifier.input_shape, same_size=True)
+        trunk = convolutionalize(_without_scores(classifier), classifier.input_shape, same_size=True)
         features, head = trunk["features"], trunk["classifier"]
         assert isinstance(features, Sequential)
         assert isinstance(head, Sequential)
@@ -77,10 +76,9 @@ class FCN(Layer):
             if isinstance(layer, MaxPool2d):
                 layer.ceil_mode = True
         self.features = features
-        scoring = max(i for i, layer in enumerate(head) if any(layer.parameters()))
-        self.head = Sequential(**dict(list(head.children())[:scoring]))
+        self.head = head
         self._channels = classifier.input_shape[0]
-        self._smallest = self._smallest_input()
+        self._smallest = self._smallest_input(max(classifier.input_shape[1:]))
         self._maps = self._maps_to_score()
 
         self.stride = max(self._maps)
@@ -161,19 +159,21 @@ class FCN(Layer):
         for name, layer in self.features.children():
             position, shape = position @ layer.coordinate_map(), layer.output_shape(shape)
             if name in names:
+                if position.scale != names[name]:
+                    raise ValueError(f"the tap {name!r} is at stride {position.scale}, not {names[name]}")
                 maps[names[name]] = position, shape[0]
         position, shape = position @ self.head.coordinate_map(), self.head.output_shape(shape)
         return maps | {int(position.scale): (position, shape[0])}
 
-    def _smallest_input(self) -> int:
-        """Return the smallest image that the trunk takes; smaller ones are padded."""
-        for size in count(1):
+    def _smallest_input(self, trained: int) -> int:
+        """Return the smallest square image that the trunk takes; smaller ones are padded."""
+        for size in range(1, trained + 1):
             try:
                 self.head.output_shape(self.features.output_shape((self._channels, size, size)))
             except ValueError:
                 continue
             return size
-        raise AssertionError  # count() has no end
+        raise ValueError(f"the classifier takes no square image of up to {trained} pixels")
 
     # The network
 
@@ -242,3 +242,14 @@ class FCN(Layer):
 
     def __repr__(self) -> str:
         return "\n".join(["FCN(", *(indented(name, layer) for name, layer in self.children()), ")"])
+
+
+def _without_scores(classifier: Classifier) -> Sequential:
+    """Return a classifier's parts up to the layer that scores its own classes."""
+    head = classifier["classifier"]
+    assert isinstance(head, Sequential)
+    scoring = max(i for i, layer in enumerate(head) if any(layer.parameters()))
+    kept = Sequential(**dict(list(head.children())[:scoring]))
+    parts = Sequential(**{**classifier.parts, "classifier": kept})
+    parts.training = classifier.training
+    return parts

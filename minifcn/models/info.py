@@ -3,13 +3,13 @@
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array
+from minifcn.backend import Array, array_module
 from minifcn.palette import palette
 
 CHANNELS = {"L": 1, "RGB": 3, "BGR": 3}
@@ -74,7 +74,8 @@ class Preprocessing:
             TypeError: If the images are not uint8.
             ValueError: If they have another number of axes or channels.
         """
-        if images.dtype != np.uint8:
+        xp = array_module(images=images)
+        if images.dtype != xp.uint8:
             raise TypeError(f"images must be uint8 from 0 to 255, got {images.dtype}")
         if images.ndim != 4 or images.shape[3] != len(self.mean):
             raise ValueError(
@@ -82,9 +83,9 @@ class Preprocessing:
             )
         if self.channels == "BGR":
             images = images[..., ::-1]
-        x = np.empty((len(images), images.shape[3], *images.shape[1:3]), np.float32)
+        x: Array = xp.empty((len(images), images.shape[3], *images.shape[1:3]), xp.float32)
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-            x[:, channel] = (images[..., channel] - np.float32(mean)) / np.float32(std)
+            x[:, channel] = (images[..., channel] - xp.float32(mean)) / xp.float32(std)
         return x
 
 
@@ -103,14 +104,14 @@ class ModelInfo:
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    colors: tuple[tuple[int, int, int], ...] = field(default=())
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         names = self.class_names
         if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"class_names must be texts, one for each class, got {str(names)[:50]!r}")
         colors = tuple(_plain(color, "each colour", operator.index) for color in self.colors)
-        if not colors:
+        if len(colors) == 0:
             different = [tuple(map(int, color)) for color in palette(min(len(names), 255))]
             colors = tuple(islice(cycle(different), len(names)))  # ImageNet has more classes than labels have
         if len(colors) != len(names):

@@ -1,6 +1,7 @@
 """Upsampling that puts every score where it belongs, by coordinate maps instead of literal offsets."""
 
 import math
+from fractions import Fraction
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import bilinear_kernel
@@ -57,7 +58,7 @@ class AlignedUpsample(Layer):
         before = max(math.ceil(delta / self.factor), 0)
         after = max(math.ceil((output_size - 1 - delta) / self.factor) - (size - 1), 0)
         window = Transposed(Window(self.deconv.kernel_size[0], stride=self.factor))
-        padded_to_coarse = CoordinateMap(offset=CoordinateMap().scale * -before)
+        padded_to_coarse = CoordinateMap(offset=Fraction(-before))
         upsampled = self.between @ padded_to_coarse @ window.coordinate_map()
         return before, after, crop_offset(upsampled, CoordinateMap())
 

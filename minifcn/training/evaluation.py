@@ -9,11 +9,16 @@ from minifcn.metrics import ConfusionMatrix
 
 
 def predict(model: Layer, x: Array) -> Array:
-    """Return the class with the highest score: uint8 (N, H, W), or (N,) from a classifier.
+    """Return the class with the highest score: (N, H, W), or (N,) from a classifier.
+
+    They are uint8, as labels are, or int64 where there are more than 256 classes.
 
     Args:
-        model: A network, in evaluation mode.
+        model: A network in evaluation mode; in training mode dropout would drop.
         x: Preprocessed images (N, C, H, W), on the network's device.
+
+    Raises:
+        ValueError: If the network is in training mode, or does not take x.
 
     Example:
         >>> import numpy as np
@@ -21,8 +26,11 @@ def predict(model: Layer, x: Array) -> Array:
         >>> predict(FCN(digit_classifier(), 11).eval(), np.zeros((1, 1, 40, 50), np.float32)).shape
         (1, 40, 50)
     """
-    predictions: Array = model(x).argmax(axis=1).astype("uint8")
-    return predictions
+    if model.training:
+        raise ValueError("predict takes a network in evaluation mode; call model.eval() first")
+    scores = model(x)
+    classes: Array = scores.argmax(axis=1).astype("uint8" if scores.shape[1] <= 256 else "int64")
+    return classes
 
 
 def evaluate(model: Layer, loader: Loader, *, progress: str | None = None) -> ConfusionMatrix:
@@ -42,7 +50,9 @@ def evaluate(model: Layer, loader: Loader, *, progress: str | None = None) -> Co
     matrix = ConfusionMatrix(len(names), class_names=names)
     device, training = device_of(next(model.parameters()).data), model.training
     model.eval()
-    for x, labels in tqdm(loader, desc=progress, disable=progress is None, leave=False, unit="batch"):
-        matrix.update(to_device(labels, device), predict(model, to_device(x, device)))
-    model.train(training)
+    try:
+        for x, labels in tqdm(loader, desc=progress, disable=progress is None, leave=False, unit="batch"):
+            matrix.update(to_device(labels, device), predict(model, to_device(x, device)))
+    finally:
+        model.train(training)
     return matrix

@@ -1,6 +1,8 @@
 """The training loop."""
 
 import json
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ def fit(
     schedule: Schedule | None = None,
     reduction: Reduction = "mean",
     validation: Loader | None = None,
-    log: Path | None = None,
+    log: str | os.PathLike[str] | None = None,
     progress: str | None = "training",
 ) -> list[dict[str, Any]]:
     """Train a network, and say after each epoch how far it is.
@@ -60,37 +62,40 @@ def fit(
         4
     """
     schedule = schedule or Constant()
+    if log is not None:
+        Path(log).touch()  # a log that cannot be written is told now, not after an epoch
     base_lr, device, step, records = optimizer.lr, device_of(next(model.parameters()).data), 0, []
-    with tqdm(
-        total=epochs * len(loader), desc=progress, disable=progress is None, unit="step", leave=False
-    ) as bar:
+    bar = tqdm(total=epochs * len(loader), desc=progress, disable=progress is None, unit="step", leave=False)
+    try:
         for epoch in range(1, epochs + 1):
-            started, total = time.perf_counter(), 0.0
+            started, losses = time.perf_counter(), []
             model.train()
             for x, labels in loader:
                 optimizer.lr = base_lr * schedule(step)
-                loss = _step(
-                    model, optimizer, to_device(x, device), to_device(labels, device), reduction, step
-                )
-                total += loss
+                batch = to_device(x, device), to_device(labels, device)
+                losses.append(_step(model, optimizer, *batch, reduction, step))
                 step += 1
-                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{optimizer.lr:.1e}", refresh=False)
+                bar.set_postfix(loss=f"{losses[-1]:.3f}", lr=f"{optimizer.lr:.1e}", refresh=False)
                 bar.update()
-            model.eval()
-            record = {
+            record: dict[str, Any] = {
                 "epoch": epoch,
                 "step": step,
-                "loss": total / len(loader),
+                "loss": sum(losses) / max(len(losses), 1),
                 "lr": optimizer.lr,
                 "seconds": round(time.perf_counter() - started, 2),
             }
             if validation is not None:
-                record |= evaluate(model, validation).summary()
+                # A metric over no pixel is NaN, which JSON does not know.
+                metrics = evaluate(model, validation).summary().items()
+                record |= {name: None if math.isnan(value) else value for name, value in metrics}
             records.append(record)
             if log is not None:
-                with log.open("a") as file:
+                with Path(log).open("a") as file:
                     file.write(json.dumps(record) + "\n")
-    optimizer.lr = base_lr
+    finally:
+        bar.close()
+        model.eval()
+        optimizer.lr = base_lr
     return records
 
 

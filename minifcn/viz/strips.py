@@ -101,7 +101,7 @@ def prediction_strips(
             show_picture(axes, panel)
         write_names(row[1], truth, class_names, inches)
         write_names(row[2], guess, class_names, inches)
-        share = f"{wrong.sum() / counts.sum():.1%}".replace("%", " %") if counts.any() else "no pixel"
-        row[3].set_xlabel(f"{share} wrong" if counts.any() else "only void", fontsize=FONT_SIZE)
+        share = f"{100 * wrong.sum() / counts.sum():.1f} % wrong" if counts.any() else "only void"
+        row[3].set_xlabel(share, fontsize=FONT_SIZE)
     add_legend(figure, swatches)
     return figure

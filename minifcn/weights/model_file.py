@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
 def _json(file: Path, metadata: dict[str, str], key: str) -> Any:
     try:
         return json.loads(metadata.get(key, ""))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: its {key} is not JSON") from error
 
 

@@ -8,6 +8,11 @@ from PIL import Image
 import minifcn as mf
 from minifcn.cli import demo, main
 
+LOGS = {
+    f"{name}.jsonl"
+    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-scratch")
+}
+
 
 @pytest.fixture
 def short(monkeypatch):
@@ -27,11 +32,13 @@ def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys
     assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
-    assert {path.name for path in out.iterdir()} == names | {"log.jsonl", "digits-fcn.safetensors"}
+    assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}
     for name in names:
         with Image.open(out / name) as picture:
             picture.load()
-    assert all("loss" in json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+    for log in LOGS:
+        *_, line = (out / log).read_text().splitlines()
+        assert json.loads(line)["loss"] > 0
     fcn = mf.load(out / "digits-fcn.safetensors")
     assert fcn.info.class_names == ("background", *"0123456789")
     assert fcn.stride == 2

@@ -6,7 +6,6 @@ import pytest
 
 from minifcn import to_numpy
 from minifcn.checks import check_gradient
-from minifcn.geometry import CoordinateMap
 from minifcn.layers import (
     Add,
     AvgPool2d,
@@ -330,7 +329,10 @@ def test_a_layer_without_passes_says_so():
         Layer().backward(np.ones(1))
     with pytest.raises(NotImplementedError, match="LayerDict has no forward"):
         LayerDict(ReLU())(np.ones(1))
-    assert Layer().coordinate_map() == CoordinateMap()
+    with pytest.raises(ValueError, match="does not say where its outputs lie"):
+        Layer().coordinate_map()  # a guess would put an FCN's scores where they do not belong
+    with pytest.raises(ValueError, match="does not say its output_shape"):
+        Layer().output_shape((1, 2, 3))
 
 
 def test_random_weights_come_from_a_generator_or_a_seed():

@@ -82,8 +82,33 @@ def test_evaluate_counts_every_labelled_pixel_once_and_restores_the_mode():
     assert fcn.training
 
 
+def test_a_thousand_classes_are_told_apart():
+    classifier = digit_classifier(1000).eval()
+    scores = classifier(np.zeros((1, 1, 32, 32), np.float32))
+    classifier["classifier"][-1].bias.data[300] = 1 + np.abs(scores).max()
+    assert predict(classifier, np.zeros((1, 1, 32, 32), np.float32)).tolist() == [300]
+
+
+def test_the_loss_is_the_mean_over_the_steps_that_were_made(tmp_path):
+    """Of a resumed epoch, these are the remaining ones."""
+    model, loader = digit_classifier(rng=0), crops()
+    loader.load_state_dict(loader.state_dict() | {"batches": len(loader) - 1})
+    [record] = fit(model, loader, adam(model, 1e-9), log=str(tmp_path / "log"), progress=None)
+    assert record["step"] == 1
+    assert record["loss"] == pytest.approx(np.log(10), rel=0.1)
+
+
+def test_a_log_that_cannot_be_written_is_told_before_training(tmp_path):
+    model = digit_classifier(rng=None)
+    with pytest.raises(OSError, match="nowhere"):
+        fit(model, crops(), adam(model), log=tmp_path / "nowhere" / "log", progress=None)
+
+
 def test_predict_gives_the_best_class():
-    classifier = digit_classifier(rng=3).eval()
+    classifier = digit_classifier(rng=3)
+    with pytest.raises(ValueError, match="predict takes a network in evaluation mode"):
+        predict(classifier, np.zeros((1, 1, 32, 32), np.float32))
+    classifier.eval()
     x = np.random.default_rng(0).normal(size=(4, 1, 32, 32)).astype(np.float32)
     predictions = predict(classifier, x)
     scores = classifier(x)

@@ -18,6 +18,9 @@ from minifcn.geometry import ConvGeometry
 STRIP_BYTES = 1 << 20
 """Columns of one strip and what they are multiplied into: about what the cache of one core holds."""
 
+MIN_POSITIONS = 64
+"""Output positions of a strip, at least: the columns of a 7 x 7 kernel on 4096 channels take 51 MB then."""
+
 MAX_PARTIAL_BYTES = 1 << 22
 """Up to this size, gradients of the weights are summed in four parts side by side."""
 
@@ -44,7 +47,8 @@ def _strips(shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     The cut depends on sizes alone, never on the number of threads: so the result does not, either.
     """
     images, _, height, width = shape
-    positions = max(STRIP_BYTES // bytes_each, 1)
+    # Fewer positions would read large filters from memory again and again for next to nothing.
+    positions = max(STRIP_BYTES // bytes_each, MIN_POSITIONS)
     # Four strips at least, so that there is something to share, unless that makes the products too thin.
     positions = min(positions, max(images * height * width // 4, 64))
     if positions >= height * width:
