@@ -13,7 +13,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 Rng: TypeAlias = np.random.Generator | int | None
 """Where random weights come from: a generator, which moves on, or a seed, which starts a new one; `None`
-gives zeros, for a score layer of FCN or for weights that are loaded next."""
+gives zeros, for a score layer of FCN or for weights that are loaded next. Layers of one shape that are made
+from the same seed begin alike: hand one generator to all layers of a network."""
 
 
 class Parameter:

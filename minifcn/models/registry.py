@@ -38,20 +38,34 @@ def build(architecture: dict[str, Any], *, rng: Rng = None) -> Classifier | FCN:
         >>> build({"name": "digit_classifier", "arguments": {"num_classes": 7}}).output_shape((1, 32, 32))
         (7,)
     """
-    name, arguments = _parts(architecture)
+    name, arguments, inner = known_parts(architecture)
     try:
-        if name in CLASSIFIERS:
+        if inner is None:
             return _classifier(name, arguments, rng)
-        if name == "fcn":
-            inner, its_arguments = _parts(arguments["classifier"])
-            if inner not in CLASSIFIERS:
-                raise ValueError(f"an FCN is made from a classifier, not from {inner[:50]!r}")
-            others = {key: value for key, value in arguments.items() if key != "classifier"}
-            return FCN(_classifier(inner, its_arguments, rng), **others)
-    except (TypeError, KeyError, ValueError) as error:
+        others = {key: value for key, value in arguments.items() if key != "classifier"}
+        return FCN(_classifier(*inner, rng), **others)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"the arguments of architecture {name!r} do not fit: {str(error)[:200]}") from error
-    known = ", ".join((*CLASSIFIERS, "fcn"))
-    raise ValueError(f"unknown architecture {name[:50]!r}: known are {known}")
+
+
+def known_parts(
+    architecture: object,
+) -> tuple[str, dict[str, Any], tuple[str, dict[str, Any]] | None]:
+    """Return name, arguments, and for an FCN name and arguments of its classifier.
+
+    Raises:
+        ValueError: If it is no architecture, or `build` does not know its name.
+    """
+    name, arguments = _parts(architecture)
+    if name == "fcn":
+        inner = _parts(arguments.get("classifier"))
+        if inner[0] not in CLASSIFIERS:
+            raise ValueError(f"an FCN is made from a classifier, not from {inner[0][:50]!r}")
+        return name, arguments, inner
+    if name not in CLASSIFIERS:
+        known = ", ".join((*CLASSIFIERS, "fcn"))
+        raise ValueError(f"unknown architecture {name[:50]!r}: known are {known}")
+    return name, arguments, None
 
 
 def _classifier(name: str, arguments: dict[str, Any], rng: Rng) -> Classifier:

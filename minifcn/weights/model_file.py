@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from minifcn.backend import to_numpy
 from minifcn.files import atomic_write
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models.registry import known_parts
 
 _FORMAT = "minifcn 1"
 _DTYPES = ("F16", "F32", "F64")
@@ -30,7 +31,9 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
         path: The file to write or replace; by custom it ends in ".safetensors".
 
     Raises:
-        ValueError: If `model.info` is missing or names another number of classes.
+        TypeError: If the model is neither a `Classifier` nor an `FCN`.
+        ValueError: If `model.info` is missing or names another number of classes, or if `load` would not know
+            the architecture.
         OSError: If the file cannot be written.
 
     Example:
@@ -43,6 +46,9 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
         >>> load(path).info.class_names[3]
         '3'
     """
+    if not isinstance(model, Classifier | FCN):
+        raise TypeError(f"model must be a Classifier or an FCN, got {type(model).__name__}")
+    known_parts(model.architecture)  # a file that could not be read again is refused now
     if model.info is None:
         raise ValueError("model.info is not set: a model file needs class names and preprocessing")
     architecture = model.architecture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from minifcn import load, save
+from minifcn import convolutionalize, load, save
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
 from minifcn.weights import model_file
 from tests.weights.files import GREY, contents, equal, small
@@ -178,3 +178,14 @@ def test_permissions_follow_the_umask(path, umask):
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_could_not_be_read_again_is_not_written(path):
+    model = digit_classifier(3)
+    model.info = ModelInfo(("a", "b", "c"), Preprocessing("L", (3.0,), (1.0,)))
+    model.architecture = {"name": "mine", "arguments": {"num_classes": 3}}
+    with pytest.raises(ValueError, match="unknown architecture 'mine'"):
+        save(model, path)
+    with pytest.raises(TypeError, match="must be a Classifier or an FCN, got Sequential"):
+        save(convolutionalize(digit_classifier(), (1, 32, 32)), path)
+    assert not path.exists()
