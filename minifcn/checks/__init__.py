@@ -45,3 +45,7 @@ def __getattr__(name: str) -> Any:
     if name in ("check_conv2d", "check_everywhere", "check_layer"):
         return getattr(import_module("minifcn.checks.everywhere"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

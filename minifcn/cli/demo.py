@@ -17,7 +17,7 @@ import numpy as np
 from minifcn import viz
 from minifcn.backend import Array, cuda_device, to_device, to_numpy
 from minifcn.convolutionalize import convolutionalize
-from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
+from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader, digit_images
 from minifcn.files import atomic_write
 from minifcn.functional import softmax
 from minifcn.layers import Sequential
@@ -88,13 +88,17 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="handwriting: classifier, heat maps, FCN at three strides, metrics, pictures",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Trains on real handwriting for about two minutes; needs no GPU and no network.",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="whole number; the same seed gives the same result"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("minifcn-demo"), help="folder for pictures and the model"
+        "--out",
+        type=Path,
+        default=Path("minifcn-demo"),
+        help="folder for pictures, logs and the model; files of an earlier run are replaced",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.set_defaults(run=run)
@@ -105,6 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.seed < 0:
         raise ValueError(f"--seed must be a whole number from 0 on, got {arguments.seed}")
     cuda_device(arguments.device)  # refuses an unknown one before anything is done
+    digit_images("train")  # without scikit-learn, says so before anything is made
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)
     for log in demo.out.glob("*.jsonl"):

@@ -154,20 +154,21 @@ class Layer:
                 have the shape of the output.
             TypeError: If dy does not have its dtype, or is not an array of the same module.
         """
+        title = repr(self) if "\n" not in repr(self) else type(self).__name__
         if self._kept is None or self._expected is None:
             why = (
                 "forward has not run since the last backward"
                 if self.training
                 else "in eval mode forward keeps nothing for it; call train() before forward"
             )
-            raise ValueError(f"{self!r}.backward: {why}")
+            raise ValueError(f"{title}.backward: {why}")
         shape, dtype, module = self._expected
         if array_module(dy=dy) is not module:
-            raise TypeError(f"{self!r}.backward: dy must be an array of {module.__name__} as the output was")
+            raise TypeError(f"{title}.backward: dy must be an array of {module.__name__} as the output was")
         if dy.shape != shape:
-            raise ValueError(f"{self!r}.backward: dy must have the output's shape {shape}, got {dy.shape}")
+            raise ValueError(f"{title}.backward: dy must have the output's shape {shape}, got {dy.shape}")
         if dy.dtype != dtype:
-            raise TypeError(f"{self!r}.backward: dy must have the output's dtype {dtype}, got {dy.dtype}")
+            raise TypeError(f"{title}.backward: dy must have the output's dtype {dtype}, got {dy.dtype}")
         kept, self._kept, self._expected = self._kept, None, None
         return kept
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from minifcn.backend import Array, array_module
 from minifcn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Rng
 from minifcn.models.info import ModelInfo
@@ -52,12 +53,35 @@ class Classifier(Sequential):
         self.taps = taps
         self.architecture = architecture
 
+    def forward(self, x: Array) -> Array:
+        """Return scores (N, classes) for preprocessed images (N, C, H, W)."""
+        check_images(self, x, self.input_shape[0])
+        return super().forward(x)
+
     @property
     def features(self) -> Sequential:
         """The layers from the image to the last map."""
         features = self.parts["features"]
         assert isinstance(features, Sequential)
         return features
+
+
+def check_images(model: Layer, x: Array, channels: int) -> None:
+    """Demand preprocessed images (N, C, H, W).
+
+    Raises:
+        TypeError: If they are whole numbers, as pictures are before preprocessing.
+        ValueError: If they do not have 4 axes or the right channels, or are empty.
+    """
+    array_module(x=x)
+    name = type(model).__name__
+    if x.ndim != 4 or x.shape[1] != channels or min(x.shape[2:]) < 1:
+        raise ValueError(f"{name} takes images (N, {channels}, H, W), got shape {x.shape}")
+    if x.dtype.kind in "iu":
+        raise TypeError(
+            f"{name} takes preprocessed images in float32, got {x.dtype}: pictures go through "
+            f"model.info.preprocessing first"
+        )
 
 
 def _blocks(widths: tuple[tuple[int, ...], ...], in_channels: int, rng: Rng) -> tuple[Sequential, list[str]]:

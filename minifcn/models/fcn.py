@@ -3,14 +3,14 @@
 import copy
 from typing import Any, Self
 
-from minifcn.backend import Array, array_module, device_of
+from minifcn.backend import Array, device_of
 from minifcn.convolutionalize import convolutionalize
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.layers import Conv2d, Layer, LayerDict, MaxPool2d, Sequential
 from minifcn.layers.base import Shape, indented
 from minifcn.layers.containers import AnyLayer
-from minifcn.models.classifiers import Classifier
+from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.upsampling import AlignedUpsample
 
@@ -39,6 +39,7 @@ class FCN(Layer):
         info: Class names, colours and preprocessing, once known.
 
     Raises:
+        TypeError: If it is not made from a classifier.
         ValueError: If the classifier offers no such stride, or an argument is out of range.
 
     Example:
@@ -59,6 +60,8 @@ class FCN(Layer):
         *,
         upsampling: str = "fixed",
     ):
+        if not isinstance(classifier, Classifier):
+            raise TypeError(f"an FCN is made from a Classifier, got {type(classifier).__name__}")
         if upsampling not in ("fixed", "learned"):
             raise ValueError(f"upsampling must be 'fixed' or 'learned', got {upsampling!r}")
         self.num_classes = whole_number(num_classes, "num_classes", 2)
@@ -181,11 +184,10 @@ class FCN(Layer):
         """Return scores (N, num_classes, H, W) for images (N, C, H, W), preprocessed.
 
         Raises:
+            TypeError: If x is not preprocessed.
             ValueError: If x does not have 4 axes or the right channels, or is empty.
         """
-        array_module(x=x)
-        if x.ndim != 4 or x.shape[1] != self._channels or min(x.shape[2:]) < 1:
-            raise ValueError(f"FCN takes images (N, {self._channels}, H, W), got shape {x.shape}")
+        check_images(self, x, self._channels)
         height, width = x.shape[2:]
         sides = 0, max(self._smallest - height, 0), 0, max(self._smallest - width, 0)
         features = pad_or_crop(x, *sides)

@@ -41,7 +41,7 @@ def evaluate(model: Layer, loader: Loader, *, progress: str | None = None) -> Co
     Args:
         model: A network.
         loader: Batches of preprocessed images and labels.
-        progress: Name of a progress bar, or `None` for none.
+        progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
 
     Returns:
         The confusion matrix, from which the four metrics follow.
@@ -51,7 +51,9 @@ def evaluate(model: Layer, loader: Loader, *, progress: str | None = None) -> Co
     device, training = device_of(next(model.parameters()).data), model.training
     model.eval()
     try:
-        for x, labels in tqdm(loader, desc=progress, disable=progress is None, leave=False, unit="batch"):
+        for x, labels in tqdm(
+            loader, desc=progress, disable=True if progress is None else None, leave=False, unit="batch"
+        ):
             matrix.update(to_device(labels, device), predict(model, to_device(x, device)))
     finally:
         model.train(training)

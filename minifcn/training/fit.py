@@ -40,7 +40,7 @@ def fit(
         reduction: How the loss is averaged; see `minifcn.losses.softmax_cross_entropy`.
         validation: Batches to score after each epoch.
         log: A file to which one JSON object a line is added after each epoch.
-        progress: Name of the progress bar, or `None` for none.
+        progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
 
     Returns:
         A record for each epoch: "epoch", "step", "loss" (mean over the epoch's steps), "lr", "seconds", and
@@ -65,7 +65,13 @@ def fit(
     if log is not None:
         Path(log).touch()  # a log that cannot be written is told now, not after an epoch
     base_lr, device, step, records = optimizer.lr, device_of(next(model.parameters()).data), 0, []
-    bar = tqdm(total=epochs * len(loader), desc=progress, disable=progress is None, unit="step", leave=False)
+    bar = tqdm(
+        total=epochs * len(loader),
+        desc=progress,
+        disable=True if progress is None else None,
+        unit="step",
+        leave=False,
+    )
     try:
         for epoch in range(1, epochs + 1):
             started, losses = time.perf_counter(), []

@@ -65,8 +65,25 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
     try:
         with atomic_write(path) as temporary:
             save_file(state, temporary, metadata)
+            _sort_metadata(temporary)
     except (SafetensorError, OSError) as error:
         raise OSError(f"cannot write the model file {os.fspath(path)}: {error}") from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into order: the library writes them in a random one.
+
+    So the same network always gives the same bytes. The file begins with the length of its header (8 bytes,
+    little-endian) and the header itself, JSON that may end in spaces.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) <= length:  # else it would run into the tensors
+            file.seek(8)
+            file.write(ordered.ljust(length))
 
 
 def load(path: str | os.PathLike[str]) -> Classifier | FCN:

@@ -170,7 +170,10 @@ class GradientKept(Layer):
 
     def backward(self, dy):
         self.recall(dy)
-        self.shift.accumulate(dy)
+        if self.shift.grad is None:
+            self.shift.grad = dy
+        else:
+            self.shift.grad += dy
         return dy.copy()
 
 

@@ -160,10 +160,10 @@ def test_backward_needs_a_forward(make):
     layer.astype("float64")
     y = layer(normal(shape))
     layer.backward(y)
-    with pytest.raises(ValueError, match=r"\)\.backward: forward has not run since the last backward"):
+    with pytest.raises(ValueError, match=r"\.backward: forward has not run since the last backward"):
         layer.backward(y)
     layer, _ = make()
-    with pytest.raises(ValueError, match=r"\)\.backward: forward has not run since the last backward"):
+    with pytest.raises(ValueError, match=r"\.backward: forward has not run since the last backward"):
         layer.backward(y)
 
 
@@ -205,7 +205,7 @@ def test_a_gradient_from_the_other_library_is_refused(strict, make, home):
     layer.astype("float64").to(home)
     here, there = (np.array, strict.array) if home == "cpu" else (strict.array, np.array)
     y = layer(here(normal(shape)))
-    with pytest.raises(TypeError, match=r"\)\.backward: dy must be an array of (numpy|cupy)"):
+    with pytest.raises(TypeError, match=r"\.backward: dy must be an array of (numpy|cupy)"):
         layer.backward(there(normal(y.shape)))
 
 

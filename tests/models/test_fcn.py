@@ -302,7 +302,7 @@ def test_images_that_do_not_fit(shape):
 
 def test_other_dtypes_and_libraries_are_refused(strict):
     fcn = FCN(digits(), 3)
-    with pytest.raises(TypeError, match="x must be float32 or float64, got uint8"):
+    with pytest.raises(TypeError, match="FCN takes preprocessed images in float32, got uint8"):
         fcn(np.ones((1, 1, 9, 9), np.uint8))
     with pytest.raises(TypeError, match="dtypes are mixed: x is float64, w is float32"):
         fcn(np.ones((1, 1, 9, 9)))
