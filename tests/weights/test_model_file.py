@@ -189,3 +189,13 @@ def test_what_could_not_be_read_again_is_not_written(path):
     with pytest.raises(TypeError, match="must be a Classifier or an FCN, got Sequential"):
         save(convolutionalize(digit_classifier(), (1, 32, 32)), path)
     assert not path.exists()
+
+
+def test_the_same_network_gives_the_same_bytes(path):
+    model = digit_classifier(3)
+    model.info = ModelInfo(("a", "b", "c"), Preprocessing("L", (3.0,), (1.0,)))
+    contents = set()
+    for _ in range(12):  # the library alone orders the metadata anew each time
+        save(model, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
