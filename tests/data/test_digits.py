@@ -234,7 +234,7 @@ def test_an_index_out_of_range_is_refused():
 def test_without_scikit_learn_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digit_images.cache_clear()
-    with pytest.raises(ImportError, match=r'pip install "minifcn\[digits\]"'):
+    with pytest.raises(ImportError, match="with scikit-learn: pip install scikit-learn"):
         digit_images("train")
 
 
