@@ -83,7 +83,7 @@ def cuda_device(device: str) -> Any | None:
     if kind != "cuda" or (":" in device and not index.isdecimal()):
         raise ValueError(f"unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:N'")
     try:
-        import cupy  # type: ignore[import-not-found, unused-ignore]  # optional; there are no stubs
+        import cupy
     except ImportError as error:
         raise ValueError(
             f"device {device!r} needs CuPy: pip install cupy-cuda12x (or cupy-cuda13x), or use device 'cpu'"

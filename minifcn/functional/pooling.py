@@ -152,7 +152,8 @@ def max_pool2d_grad(
         raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
     for number, (rows, cols) in enumerate(_taps(geometry, (dy.shape[2], dy.shape[3]))):
         dx[:, :, rows, cols] += xp.where(winners == number, dy, dy.dtype.type(0))
-    return xp.ascontiguousarray(dx[inside])  # type: ignore[no-any-return]
+    gradient: Array = xp.ascontiguousarray(dx[inside])
+    return gradient
 
 
 def avg_pool2d(
@@ -235,7 +236,8 @@ def avg_pool2d_grad(
     share = dy / _counts(xp, geometry, input_size, dy.dtype)
     for rows, cols in _taps(geometry, (dy.shape[2], dy.shape[3])):
         dx[:, :, rows, cols] += share
-    return xp.ascontiguousarray(dx[inside])  # type: ignore[no-any-return]
+    gradient: Array = xp.ascontiguousarray(dx[inside])
+    return gradient
 
 
 def _grad_space(
