@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -195,21 +196,54 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
     work = list(strips)
     if len(work) < 2 or num_threads() == 1 or getattr(_scratch, "busy", False):
         return [function(strip) for strip in work]
+    results: list[Any] = [None] * len(work)
+    take = count().__next__  # whoever is free takes the next strip
 
-    def guarded(strip: T) -> R:
-        _scratch.busy = True  # a strip that calls run_strips itself works alone: the pool is taken
-        return function(strip)
+    def help_out() -> None:
+        _scratch.busy = True  # a strip that calls run_strips itself works alone: the others are taken
+        try:
+            while (i := take()) < len(work):
+                results[i] = function(work[i])
+        finally:
+            _scratch.busy = False
 
     with _turn:
         if _state["pool"] is None:
-            _state["pool"] = ThreadPoolExecutor(num_threads(), thread_name_prefix="minifcn")
+            _state["pool"] = ThreadPoolExecutor(max(num_threads() - 1, 1), thread_name_prefix="minifcn")
             _state["blas"] = ThreadpoolController()
         with _state["blas"].limit(limits=1, user_api="blas"):
-            return list(_state["pool"].map(guarded, work))
+            helpers = [_state["pool"].submit(help_out) for _ in range(min(num_threads(), len(work)) - 1)]
+            try:
+                help_out()
+            finally:
+                wait(helpers)
+            for helper in helpers:
+                helper.result()  # raises what a strip raised there
+    return results
 
 
-def scratch(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return uninitialised work space that the calling thread may use until it asks again.
+PIECE = 1 << 17
+"""Elements of a piece: few enough for the piece of each operand to stay in the cache of a core."""
+
+
+def pieces(*arrays: Array) -> list[tuple[Array, ...]]:
+    """Cut arrays of one shape into flat views for `run_strips`, for work that is done number by number.
+
+    Arrays that do not lie in memory in one order, and those of a GPU, come back whole.
+
+    Example:
+        >>> import numpy as np
+        >>> [(a.size, b.size) for a, b in pieces(np.zeros((512, 300)), np.zeros((512, 300)))]
+        [(131072, 131072), (22528, 22528)]
+    """
+    if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
+        return [arrays]
+    flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
+    return [tuple(array[start : start + PIECE] for array in flat) for start in range(0, flat[0].size, PIECE)]
+
+
+def scratch(xp: Any, shape: tuple[int, ...], dtype: Any, slot: str = "") -> Array:
+    """Return uninitialised work space that the calling thread may use until it asks for this slot again.
 
     On the CPU the same memory is handed out every time: fresh pages would cost as much as the work itself.
     CuPy keeps a pool of its own.
@@ -218,8 +252,8 @@ def scratch(xp: Any, shape: tuple[int, ...], dtype: Any) -> Array:
         fresh: Array = xp.empty(shape, dtype)
         return fresh
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = getattr(_scratch, "buffer", None)
-    if buffer is None or buffer.nbytes < size:
-        buffer = _scratch.buffer = np.empty(size, np.uint8)
-    space: Array = buffer[:size].view(dtype).reshape(shape)
+    buffers: dict[str, Array] = _scratch.__dict__.setdefault("buffers", {})
+    if slot not in buffers or buffers[slot].nbytes < size:
+        buffers[slot] = np.empty(size, np.uint8)
+    space: Array = buffers[slot][:size].view(dtype).reshape(shape)
     return space

@@ -1,10 +1,14 @@
-"""Files that are either written whole or not at all."""
+"""Files: written whole or not at all, and refused by one kind of error where they are not what they should be."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+class FileError(ValueError):
+    """A file from outside is damaged, hostile, or something else than it should be; the message names it."""
 
 
 @contextmanager

@@ -3,9 +3,14 @@
 import math
 from typing import Any, Literal, get_args
 
-from minifcn.backend import Array, array_module
+import numpy as np
+
+from minifcn.backend import Array, array_module, run_strips
 from minifcn.functional.labels import first_true, valid_pixels
 from minifcn.functional.operands import check_float
+
+STRIP_SIZE = 1 << 17
+"""Scores in one strip: with what is computed from them, about what the cache of a core holds."""
 
 Reduction = Literal["mean", "sum", "batch"]
 
@@ -56,7 +61,7 @@ def softmax_cross_entropy(
         ([0.25, 0.25, -0.75, 0.25], False)
     """
     xp = array_module(scores=scores, labels=labels, class_weights=class_weights)
-    _check_arguments(xp, scores, labels, reduction, class_weights)
+    _check_arguments(scores, labels, reduction, class_weights)
     num_classes = scores.shape[1]
     valid = valid_pixels(labels, num_classes, ignore_index)
 
@@ -72,24 +77,56 @@ def softmax_cross_entropy(
         divisor = float(len(labels))
     divisor = divisor or 1.0  # 0 only where nothing counts: then loss and gradient are 0 anyway
 
-    shifted = scores - scores.max(axis=1, keepdims=True)  # at most 0: exp cannot overflow
-    # (N, C, ...), (N, 1, ...) -> (N, 1, ...) -> (N, ...)
-    chosen = xp.take_along_axis(shifted, classes[:, None].astype(xp.int64), axis=1)[:, 0]
-    dscores: Array = xp.exp(shifted, out=shifted)
-    total = dscores.sum(axis=1)  # (N, ...), at least 1
-    loss = float((weights * (xp.log(total) - chosen)).sum(dtype=xp.float64)) / divisor
-
     weights /= divisor
-    dscores *= (weights / total)[:, None]
-    # Class by class, for a one-hot array would be as large as the scores; labels know no class above 255.
-    for k in range(min(num_classes, 256)):
-        dscores[:, k] -= weights * (classes == k)
-    return loss, dscores
+    dscores: Array = xp.empty_like(scores, order="C")
+    images = len(scores)
+    # (N, C, ...) -> (N, C, pixels), and (N, ...) -> (N, pixels)
+    size = math.prod(labels.shape[1:])
+    flat, dflat = (array.reshape(images, num_classes, size) for array in (scores, dscores))
+    classes, weights = classes.reshape(images, size), weights.reshape(images, size)
+
+    def strip_of_pixels(strip: tuple[slice, slice]) -> Any:
+        image, pixels = strip
+        part, d = flat[image, :, pixels], dflat[image, :, pixels]
+        if not xp.isfinite(part).all():
+            return None
+        k, weight = classes[strip], weights[strip]
+        xp.subtract(part, part.max(axis=1, keepdims=True), out=d)  # at most 0: exp cannot overflow
+        # (n, C, pixels), (n, 1, pixels) -> (n, 1, pixels) -> (n, pixels)
+        chosen = xp.take_along_axis(d, k[:, None].astype(xp.int64), axis=1)[:, 0]
+        xp.exp(d, out=d)
+        total = d.sum(axis=1)  # (n, pixels), at least 1
+        pixel_losses = weight * (xp.log(total) - chosen)
+        d *= (weight / total)[:, None]
+        # Class by class, for a one-hot array would be as large as the scores; labels know none above 255.
+        for number in range(min(num_classes, 256)):
+            d[:, number] -= weight * (k == number)
+        return pixel_losses.sum(dtype=xp.float64)
+
+    losses = run_strips(strip_of_pixels, _strips(xp, images, size, num_classes))
+    if any(loss is None for loss in losses):
+        wrong = ~xp.isfinite(scores)
+        count, first = first_true(wrong)
+        raise ValueError(
+            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
+            f"the first is {float(scores[first])} at {first}"
+        )
+    return float(sum(losses)), dscores
 
 
-def _check_arguments(
-    xp: Any, scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None
-) -> None:
+def _strips(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[slice, slice]]:
+    """Cut the pixels of all images into strips that fit the cache of a core; a GPU takes them all at once."""
+    if xp is not np:
+        return [(slice(images), slice(pixels))]
+    step = max(STRIP_SIZE // num_classes, 1)
+    return [
+        (slice(image, image + 1), slice(start, start + step))
+        for image in range(images)
+        for start in range(0, pixels, step)
+    ]
+
+
+def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None) -> None:
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'batch', got {reduction!r}")
     check_float(scores=scores, class_weights=class_weights)
@@ -101,13 +138,6 @@ def _check_arguments(
         raise ValueError(
             f"labels must have the shape of scores without its class axis: scores are {scores.shape}, so "
             f"labels must be {scores.shape[:1] + scores.shape[2:]}, got {labels.shape}"
-        )
-    finite = xp.isfinite(scores)
-    if not finite.all():
-        count, first = first_true(~finite)
-        raise ValueError(
-            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
-            f"the first is {float(scores[first])} at {first}"
         )
     if class_weights is not None:
         if class_weights.shape != scores.shape[1:2]:

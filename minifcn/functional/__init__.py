@@ -4,6 +4,7 @@ from minifcn.functional.activation import relu, relu_grad, softmax, softmax_grad
 from minifcn.functional.convolution import (
     algorithms_for,
     conv2d,
+    conv2d_bias_grad,
     conv2d_input_grad,
     conv2d_weight_grad,
     conv_transpose2d,
@@ -25,6 +26,7 @@ __all__ = [
     "batch_norm_grad",
     "bilinear_kernel",
     "conv2d",
+    "conv2d_bias_grad",
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "conv_transpose2d",

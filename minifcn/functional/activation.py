@@ -1,14 +1,15 @@
 """Rectification and softmax, with their gradients."""
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, array_module, pieces, run_strips
 from minifcn.functional.operands import check_float, check_same_shape
 
 
-def relu(x: Array) -> Array:
+def relu(x: Array, *, out: Array | None = None) -> Array:
     """Return max(x, 0), number by number.
 
     Args:
         x: Any shape, float32 or float64.
+        out: Where to write the result, of the shape and dtype of x; x itself, to save memory.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -20,7 +21,8 @@ def relu(x: Array) -> Array:
     """
     xp = array_module(x=x)
     check_float(x=x)
-    y: Array = xp.maximum(x, x.dtype.type(0))
+    y: Array = xp.empty_like(x) if out is None else out
+    run_strips(lambda piece: xp.maximum(piece[0], 0, out=piece[1]), pieces(x, y))
     return y
 
 
@@ -34,10 +36,11 @@ def relu_grad(dy: Array, y: Array) -> Array:
         >>> relu_grad(np.array([5.0, 6.0, 7.0]), relu(np.array([-1.0, 0.0, 2.0])))
         array([0., 0., 7.])
     """
-    array_module(dy=dy, y=y)
+    xp = array_module(dy=dy, y=y)
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
-    dx: Array = dy * (y > 0)
+    dx: Array = xp.empty_like(dy)
+    run_strips(lambda piece: xp.multiply(piece[0], piece[1] > 0, out=piece[2]), pieces(dy, y, dx))
     return dx
 
 

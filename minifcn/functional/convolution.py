@@ -15,7 +15,7 @@ padding of the forward convolution.
 from types import ModuleType
 from typing import Any
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, array_module, run_strips
 from minifcn.functional.algorithms import im2col, loops, polyphase
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
@@ -41,16 +41,28 @@ def algorithms_for(operation: str) -> tuple[str, ...]:
     return tuple(_ALGORITHMS[operation])
 
 
-def _compute(operation: str, algorithm: str, *operands: Any) -> Array:
+def _compute(operation: str, algorithm: str, *operands: Any) -> Any:
     """Run an operation by the algorithm that was asked for, or by the preferred one."""
     offered = _ALGORITHMS[operation]
-    name = next(iter(offered)) if algorithm == "auto" else algorithm
+    name = _best(operation, *operands) if algorithm == "auto" else algorithm
     if name not in offered:
         raise ValueError(
             f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {name!r}"
         )
-    result: Array = getattr(offered[name], operation)(*operands)
-    return result
+    return getattr(offered[name], operation)(*operands)
+
+
+def _best(operation: str, first: Array, second: Array, geometry: ConvGeometry, *_: Any) -> str:
+    """Return the algorithm that "auto" means for these operands."""
+    if operation == "conv2d_input_grad":
+        filters, channels, *kernel = second.shape
+        filters //= geometry.groups
+        # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter
+        # the columns of dx. What is copied KH KW times over should have the fewer channels.
+        if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1] and filters > channels:
+            return "im2col"
+        return "polyphase"
+    return next(iter(_ALGORITHMS[operation]))
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
@@ -71,6 +83,7 @@ def conv2d(
     padding: Pair = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    out: Array | None = None,
     algorithm: str = "auto",
 ) -> Array:
     """Convolve images with filters.
@@ -86,10 +99,11 @@ def conv2d(
         dilation: Distance between the taps of the kernel.
         groups: Channels and filters are cut into so many groups that do not see one another; with
             `groups == C` the convolution is depthwise.
+        out: Where to write the result, of its shape and dtype; for example some channels of a larger array.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
-        (N, O, OH, OW) in the dtype of x, with OH = (H + 2p - d (KH - 1) - 1) // s + 1.
+        `out`, or a new array: (N, O, OH, OW) in the dtype of x, with OH = (H + 2p - d (KH - 1) - 1) // s + 1.
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
@@ -102,8 +116,8 @@ def conv2d(
         array([[10., 18.],
                [42., 50.]])
     """
-    array_module(x=x, w=w, b=b)
-    check_float(x=x, w=w, b=b)
+    xp = array_module(x=x, w=w, b=b, out=out)
+    check_float(x=x, w=w, b=b, out=out)
     check_rank(4, "(N, C, H, W)", x=x)
     check_rank(4, "(O, C / groups, KH, KW)", w=w)
     geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
@@ -113,11 +127,38 @@ def conv2d(
             f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {w.shape[1] * groups}"
         )
     check_bias(b, len(w))
-    geometry.output_size((x.shape[2], x.shape[3]))
-    y = _compute("conv2d", algorithm, x, w, geometry)
-    if b is not None:
-        y += b[:, None, None]
-    return y
+    shape = (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
+    if out is None:
+        out = xp.empty(shape, x.dtype)
+    elif out.shape != shape:
+        raise ValueError(f"out must have the shape {shape} of the result, got {out.shape}")
+    _compute("conv2d", algorithm, x, w, geometry, b, out)
+    return out
+
+
+def conv2d_bias_grad(dy: Array) -> Array:
+    """Return the gradient of `conv2d` to its bias: every output's gradient, summed for each filter.
+
+    Args:
+        dy: Gradient to the output, (N, O, OH, OW).
+
+    Returns:
+        db (O,).
+
+    Example:
+        >>> import numpy as np
+        >>> conv2d_bias_grad(np.ones((2, 3, 4, 5)))
+        array([40., 40., 40.])
+    """
+    xp = array_module(dy=dy)
+    sums: Array = xp.empty(dy.shape[:2], dy.dtype)
+
+    def sum_image(image: int) -> None:
+        dy[image].sum(axis=(1, 2), out=sums[image])
+
+    run_strips(sum_image, range(len(dy)))
+    total: Array = sums.sum(axis=0)
+    return total
 
 
 def conv2d_input_grad(
@@ -172,7 +213,8 @@ def conv2d_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    return _compute("conv2d_input_grad", algorithm, dy, w, geometry, input_size)
+    dx: Array = _compute("conv2d_input_grad", algorithm, dy, w, geometry, input_size)
+    return dx
 
 
 def conv2d_weight_grad(
@@ -221,7 +263,8 @@ def conv2d_weight_grad(
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
         raise ValueError(f"x {x.shape} with kernel_size {kernel_size} gives {expected}, but dy is {dy.shape}")
-    return _compute("conv2d_weight_grad", algorithm, x, dy, geometry)
+    dw: Array = _compute("conv2d_weight_grad", algorithm, x, dy, geometry)
+    return dw
 
 
 def conv_transpose2d(
@@ -293,7 +336,7 @@ def conv_transpose2d(
                 f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
                 f"range from {smallest} to {largest}"
             )
-    y = _compute("conv2d_input_grad", algorithm, x, w, geometry, output_size)
+    y: Array = _compute("conv2d_input_grad", algorithm, x, w, geometry, output_size)
     if b is not None:
         y += b[:, None, None]
     return y

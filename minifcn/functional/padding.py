@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, array_module, run_strips
 
 Sides: TypeAlias = tuple[int, int, int, int]
 """How much on each side: top, bottom, left, right."""
@@ -17,10 +17,13 @@ def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array
         return x
     n, c, h, w = x.shape
     padded: Array = array_module(x=x).zeros((n, c, h + top + bottom, w + left + right), x.dtype)
-    inside = x[:, :, max(-top, 0) : h + min(bottom, 0), max(-left, 0) : w + min(right, 0)]
-    if inside.size:
-        row, col = max(top, 0), max(left, 0)
-        padded[:, :, row : row + inside.shape[2], col : col + inside.shape[3]] = inside
+    old = x[:, :, max(-top, 0) : h + min(bottom, 0), max(-left, 0) : w + min(right, 0)]
+    new = padded[:, :, max(top, 0) :, max(left, 0) :][:, :, : old.shape[2], : old.shape[3]]
+
+    def copy(part: tuple[int, slice]) -> None:
+        new[part] = old[part]
+
+    run_strips(copy, [(image, half) for image in range(n) for half in (slice(c // 2), slice(c // 2, c))])
     return padded
 
 

@@ -1,16 +1,22 @@
 """Max and average pooling, with their gradients.
 
-Pooling slides a window as convolution does, with stride = kernel size unless told otherwise. Both maps walk
-over the few taps of the window, not over the many positions: tap (a, b) of all windows at once is one strided
-view of the image.
+Pooling slides a window as convolution does, with stride = kernel size unless told otherwise. All four maps
+walk over the few taps of the window, not over the many positions: tap (a, b) of all windows at once is one
+view of the image. Neighbouring windows lie a stride apart, and a CPU reads numbers that do not lie side by
+side slowly; so the columns are dealt out first, every stride-th one to the same array.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from minifcn.backend import Array, array_module
+import numpy as np
+
+from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair
+
+STRIP_SIZE = 1 << 18
+"""Numbers of the image in one strip: with what comes of them, about what the cache of a core holds."""
 
 
 def pool_geometry(
@@ -34,25 +40,75 @@ def pool_geometry(
     return geometry
 
 
-def _taps(geometry: ConvGeometry, output_size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """Yield, for each tap of the window in row-major order, its slices of the padded image."""
-    rows, cols = geometry.rows, geometry.cols
-    height, width = ((n - 1) * window.stride + 1 for n, window in zip(output_size, (rows, cols), strict=True))
-    for a in range(rows.kernel):
-        for b in range(cols.kernel):
-            yield slice(a, a + height, rows.stride), slice(b, b + width, cols.stride)
+class _Dealt:
+    """Work space for some planes with their padding, its columns dealt out by their remainder by the stride.
+
+    Args:
+        planes: How many planes (H, W).
+        geometry: Of the window.
+        size: (H, W).
+        outputs: (OH, OW).
+    """
+
+    def __init__(
+        self, xp: Any, planes: int, geometry: ConvGeometry, size: tuple[int, int], outputs: tuple[int, int],
+        dtype: Any,
+    ):  # fmt: skip
+        self.rows, self.cols = geometry.rows, geometry.cols
+        self.outputs = outputs
+        height, width = (
+            (count - 1) * window.stride + window.extent
+            for window, count in zip((self.rows, self.cols), outputs, strict=True)
+        )
+        self.arrays, self.places = [], []
+        used = min(size[0], height - self.rows.padding)  # rows of the image that some window sees
+        stride, padding = self.cols.stride, self.cols.padding
+        for remainder in range(min(stride, self.cols.kernel)):
+            count = -(-(width - remainder) // stride)
+            array = scratch(xp, (planes, height, count), dtype, f"dealt {remainder}")
+            first = (remainder - padding) % stride  # column of the image
+            start = (first + padding - remainder) // stride  # its column in the array
+            taken = max(min(count - start, -(-(size[1] - first) // stride)), 0)
+            here = array[:, self.rows.padding : self.rows.padding + used, start : start + taken]
+            self.arrays.append(array)
+            columns = slice(first, first + (taken - 1) * stride + 1, stride) if taken else slice(0)
+            self.places.append((here, (slice(None), slice(used), columns)))
+
+    def tap(self, a: int, b: int) -> Array:
+        """Return the view (planes, OH, OW) of tap (a, b) of all windows."""
+        part, start = b % self.cols.stride, b // self.cols.stride
+        stop = a + (self.outputs[0] - 1) * self.rows.stride + 1
+        view: Array = self.arrays[part][:, a : stop : self.rows.stride, start : start + self.outputs[1]]
+        return view
+
+    def taps(self) -> Iterator[Array]:
+        """Yield the view of each tap, in row-major order."""
+        for a in range(self.rows.kernel):
+            for b in range(self.cols.kernel):
+                yield self.tap(a, b)
+
+    def deal(self, planes: Array, fill: float) -> None:
+        """Copy the planes of an image (planes, H, W) in, with `fill` in the padding and beyond the end."""
+        for array, (here, place) in zip(self.arrays, self.places, strict=True):
+            if here.size < array.size:
+                array[...] = fill
+            here[...] = planes[place]
+
+    def clear(self) -> None:
+        """Set everything to zero."""
+        for array in self.arrays:
+            array[...] = 0
+
+    def collect(self, planes: Array) -> None:
+        """Copy what lies inside the image out."""
+        for here, place in self.places:
+            planes[place] = here
 
 
-def _padded(x: Array, geometry: ConvGeometry, output_size: tuple[int, int], value: float) -> Array:
-    """Return x with its padding, and with what the last windows hang over the end."""
-    sides = []
-    for window, size, outputs in zip((geometry.rows, geometry.cols), x.shape[2:], output_size, strict=True):
-        needed = (outputs - 1) * window.stride + window.extent
-        sides.append((window.padding, max(needed - window.padding - size, 0)))
-    if not any(map(any, sides)):
-        return x
-    padded: Array = array_module(x=x).pad(x, ((0, 0), (0, 0), *sides), constant_values=value)
-    return padded
+def _strips(xp: Any, planes: int, size: int) -> list[slice]:
+    """Cut planes of some size into strips; a GPU takes them all at once."""
+    step = max(STRIP_SIZE // max(size, 1), 1) if xp is np else max(planes, 1)
+    return [slice(start, min(start + step, planes)) for start in range(0, planes, step)]
 
 
 def _check(x: Array) -> None:
@@ -97,19 +153,29 @@ def max_pool2d(
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
-    padded = _padded(x, geometry, size, -xp.inf)
-    y: Array | None = None
-    for number, (rows, cols) in enumerate(_taps(geometry, size)):
-        tap = padded[:, :, rows, cols]
-        if y is None:
-            y = tap.copy()
-            many = geometry.rows.kernel * geometry.cols.kernel > 255
-            winners: Array = xp.zeros(y.shape, xp.int32 if many else xp.uint8)
-        else:
-            winners[tap > y] = number
-            xp.maximum(y, tap, out=y)
-    assert y is not None  # a window has at least one tap
-    return y, winners
+    planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
+    y: Array = xp.empty((len(planes), *size), x.dtype)
+    many = geometry.rows.kernel * geometry.cols.kernel > 255
+    winners: Array = xp.zeros(y.shape, xp.int32 if many else xp.uint8)
+
+    def largest(strip: slice) -> None:
+        image, best, winner = planes[strip], y[strip], winners[strip]
+        dealt = _Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
+        dealt.deal(image, -xp.inf)
+        larger = scratch(xp, best.shape, bool, "larger")
+        number = scratch(xp, best.shape, winner.dtype, "number")
+        for i, tap in enumerate(dealt.taps()):
+            if i == 0:
+                best[...] = tap
+                continue
+            xp.greater(tap, best, out=larger)
+            xp.multiply(larger, winner.dtype.type(i), out=number)
+            xp.maximum(winner, number, out=winner)  # a later winner has the larger number
+            xp.maximum(best, tap, out=best)
+
+    run_strips(largest, _strips(xp, len(planes), planes[:1].size))
+    shape = (*x.shape[:2], *size)
+    return y.reshape(shape), winners.reshape(shape)
 
 
 def max_pool2d_grad(
@@ -147,13 +213,19 @@ def max_pool2d_grad(
                [0., 0.]])
     """
     xp = array_module(dy=dy, winners=winners)
-    geometry, dx, inside = _grad_space(dy, input_size, kernel_size, stride, padding, ceil_mode)
+    geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
     if winners.shape != dy.shape:
         raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
-    for number, (rows, cols) in enumerate(_taps(geometry, (dy.shape[2], dy.shape[3]))):
-        dx[:, :, rows, cols] += xp.where(winners == number, dy, dy.dtype.type(0))
-    gradient: Array = xp.ascontiguousarray(dx[inside])
-    return gradient
+    winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
+
+    def shares(strip: slice, gradient: Array) -> Iterator[Array]:
+        won = scratch(xp, gradient.shape, bool, "won")
+        share = scratch(xp, gradient.shape, dy.dtype, "share")
+        for number in range(geometry.rows.kernel * geometry.cols.kernel):
+            xp.equal(winning[strip], number, out=won)
+            yield xp.multiply(gradient, won, out=share)
+
+    return _handed_back(dy, geometry, input_size, shares)
 
 
 def avg_pool2d(
@@ -192,12 +264,20 @@ def avg_pool2d(
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
-    padded = _padded(x, geometry, size, 0.0)
-    y: Array = xp.zeros((*x.shape[:2], *size), x.dtype)
-    for rows, cols in _taps(geometry, size):
-        y += padded[:, :, rows, cols]
-    y /= _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
-    return y
+    planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
+    y: Array = xp.zeros((len(planes), *size), x.dtype)
+    counts = _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
+
+    def averages(strip: slice) -> None:
+        image, sums = planes[strip], y[strip]
+        dealt = _Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
+        dealt.deal(image, 0.0)
+        for tap in dealt.taps():
+            sums += tap
+        sums /= counts
+
+    run_strips(averages, _strips(xp, len(planes), planes[:1].size))
+    return y.reshape(*x.shape[:2], *size)
 
 
 def avg_pool2d_grad(
@@ -232,36 +312,57 @@ def avg_pool2d_grad(
                [1., 1.]])
     """
     xp = array_module(dy=dy)
-    geometry, dx, inside = _grad_space(dy, input_size, kernel_size, stride, padding, ceil_mode)
-    share = dy / _counts(xp, geometry, input_size, dy.dtype)
-    for rows, cols in _taps(geometry, (dy.shape[2], dy.shape[3])):
-        dx[:, :, rows, cols] += share
-    gradient: Array = xp.ascontiguousarray(dx[inside])
-    return gradient
+    geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
+    counts = _counts(xp, geometry, input_size, dy.dtype)
+
+    def shares(strip: slice, gradient: Array) -> Iterator[Array]:
+        share = gradient / counts
+        for _ in range(geometry.rows.kernel * geometry.cols.kernel):
+            yield share
+
+    return _handed_back(dy, geometry, input_size, shares)
 
 
-def _grad_space(
+def _grad_geometry(
     dy: Array,
     input_size: tuple[int, int],
     kernel_size: Pair,
     stride: Pair | None,
     padding: Pair,
     ceil_mode: bool,
-) -> tuple[ConvGeometry, Array, tuple[slice, ...]]:
-    """Return the geometry, zeros as large as the padded input, and the index of the input in them."""
+) -> ConvGeometry:
+    """Return the geometry, after checking that it leads from the input size to the shape of dy."""
     check_float(dy=dy)
     check_rank(4, "(N, C, OH, OW)", dy=dy)
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         raise ValueError(f"input_size {input_size} gives an output of {expected}, but dy is {dy.shape[2:]}")
-    sizes = [
-        max(size + 2 * window.padding, (outputs - 1) * window.stride + window.extent)
-        for window, size, outputs in zip((geometry.rows, geometry.cols), input_size, expected, strict=True)
-    ]
-    top, left = geometry.rows.padding, geometry.cols.padding
-    inside = slice(None), slice(None), slice(top, top + input_size[0]), slice(left, left + input_size[1])
-    return geometry, array_module(dy=dy).zeros((*dy.shape[:2], *sizes), dy.dtype), inside
+    return geometry
+
+
+def _handed_back(
+    dy: Array,
+    geometry: ConvGeometry,
+    input_size: tuple[int, int],
+    shares: Callable[[slice, Array], Iterator[Array]],
+) -> Array:
+    """Return dx, given the share of the gradient of some planes that each tap of the windows gets."""
+    xp = array_module(dy=dy)
+    gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
+    dx: Array = xp.zeros((len(gradients), *input_size), dy.dtype)
+
+    def hand_back(strip: slice) -> None:
+        gradient = gradients[strip]
+        outputs = (dy.shape[2], dy.shape[3])
+        dealt = _Dealt(xp, len(gradient), geometry, input_size, outputs, dy.dtype)
+        dealt.clear()
+        for tap, share in zip(dealt.taps(), shares(strip, gradient), strict=True):
+            tap += share
+        dealt.collect(dx[strip])
+
+    run_strips(hand_back, _strips(xp, len(dx), dx[:1].size))
+    return dx.reshape(*dy.shape[:2], *input_size)
 
 
 def _counts(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:

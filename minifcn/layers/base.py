@@ -122,6 +122,13 @@ class Layer:
         """Return `forward(x)`."""
         return self.forward(x)
 
+    def skip_input_grad(self, skip: bool = True) -> None:
+        """Say that nobody needs the gradient to this layer's input, for it is the picture itself.
+
+        A convolution then saves this part of its backward pass, and returns NaNs in its place. A container
+        hands the word to the layer that the picture enters; other layers compute what they always do.
+        """
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output item for the shape of one input item; nothing is computed.
 
@@ -292,6 +299,13 @@ class Pointwise(Layer):
     def coordinate_map(self) -> CoordinateMap:
         """Return the identity."""
         return CoordinateMap()
+
+
+def unknown_gradient(like: Array, shape: Shape) -> Array:
+    """Return what stands for a gradient that nobody computed: NaNs of a shape, which take no memory."""
+    xp = array_module(like=like)
+    unknown: Array = xp.broadcast_to(xp.asarray(float("nan"), like.dtype), shape)
+    return unknown
 
 
 def he_normal(shape: Shape, fan_in: int, rng: Rng) -> Array:

@@ -84,6 +84,11 @@ class Sequential(LayerDict[Layer]):
             dy = layer.backward(dy)
         return dy
 
+    def skip_input_grad(self, skip: bool = True) -> None:
+        """Hand the word to the first layer."""
+        if len(self):
+            self[0].skip_input_grad(skip)
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape after the last layer."""
         for layer in self:

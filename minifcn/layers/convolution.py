@@ -5,10 +5,25 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import conv2d, conv2d_input_grad, conv2d_weight_grad, conv_transpose2d
+from minifcn.functional import (
+    conv2d,
+    conv2d_bias_grad,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    conv_transpose2d,
+)
 from minifcn.functional.operands import check_float
 from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Transposed, pair, whole_number
-from minifcn.layers.base import Layer, Parameter, Rng, Shape, check_image_shape, he_normal, square_map
+from minifcn.layers.base import (
+    Layer,
+    Parameter,
+    Rng,
+    Shape,
+    check_image_shape,
+    he_normal,
+    square_map,
+    unknown_gradient,
+)
 
 
 def _bias(channels: int, wanted: bool) -> Parameter | None:
@@ -84,6 +99,8 @@ class Conv2d(_Convolution):
         ((1, 8, 5, 7), (1, 3, 5, 7), (8, 3, 3, 3))
     """
 
+    _skips_input_grad = False
+
     def __init__(
         self,
         in_channels: int,
@@ -102,10 +119,14 @@ class Conv2d(_Convolution):
         self.weight = Parameter(he_normal(shape, int(np.prod(shape[1:])), rng))
         self.bias = _bias(out_channels, bias)
 
-    def forward(self, x: Array) -> Array:
-        """Return (N, O, OH, OW)."""
+    def skip_input_grad(self, skip: bool = True) -> None:
+        """Compute no gradient to the input in `backward`; see `Layer`."""
+        self._skips_input_grad = skip
+
+    def forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """Return (N, O, OH, OW), written to `out` if it is given."""
         bias = self.bias.data if self.bias else None
-        y = conv2d(x, self.weight.data, bias, groups=self.groups, **self.options)
+        y = conv2d(x, self.weight.data, bias, groups=self.groups, out=out, **self.options)
         self.keep(x, output=y)
         return y
 
@@ -117,7 +138,9 @@ class Conv2d(_Convolution):
                 conv2d_weight_grad(x, dy, kernel_size=self.kernel_size, groups=self.groups, **self.options)
             )
         if self.bias and self.bias.trainable:
-            self.bias.accumulate(dy.sum(axis=(0, 2, 3)))
+            self.bias.accumulate(conv2d_bias_grad(dy))
+        if self._skips_input_grad:
+            return unknown_gradient(dy, x.shape)
         return conv2d_input_grad(
             dy, self.weight.data, input_size=x.shape[2:], groups=self.groups, **self.options
         )
@@ -206,7 +229,7 @@ class ConvTranspose2d(_Convolution):
                 conv2d_weight_grad(dy, x, kernel_size=self.kernel_size, groups=self.groups, **self.options)
             )
         if self.bias and self.bias.trainable:
-            self.bias.accumulate(dy.sum(axis=(0, 2, 3)))
+            self.bias.accumulate(conv2d_bias_grad(dy))
         return conv2d(dy, self.weight.data, groups=self.groups, **self.options)
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -15,15 +15,22 @@ from minifcn.layers.base import Layer, Pointwise, Shape
 class ReLU(Pointwise):
     """max(x, 0), number by number.
 
+    Args:
+        inplace: Write the output over the input, which saves memory and time where nobody else needs the
+            input, as after a convolution.
+
     Example:
         >>> import numpy as np
         >>> ReLU()(np.array([-1.0, 2.0]))
         array([0., 2.])
     """
 
+    def __init__(self, *, inplace: bool = False):
+        self.inplace = inplace
+
     def forward(self, x: Array) -> Array:
         """Return max(x, 0)."""
-        y = relu(x)
+        y = relu(x, out=x if self.inplace else None)
         self.keep(y, output=y)
         return y
 
@@ -31,6 +38,9 @@ class ReLU(Pointwise):
         """Return dy where the output was positive."""
         (y,) = self.recall(dy)
         return relu_grad(dy, y)
+
+    def __repr__(self) -> str:
+        return f"ReLU({'inplace=True' if self.inplace else ''})"
 
 
 class Dropout(Pointwise):

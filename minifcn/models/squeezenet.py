@@ -28,16 +28,19 @@ class Fire(Layer):
 
     def __init__(self, in_channels: int, squeezed: int, expanded: int, *, rng: Rng = 0):
         self.squeeze = Conv2d(in_channels, squeezed, 1, rng=rng)
-        self.squeeze_activation = ReLU()
+        self.squeeze_activation = ReLU(inplace=True)
         self.expand1x1 = Conv2d(squeezed, expanded, 1, rng=rng)
         self.expand3x3 = Conv2d(squeezed, expanded, 3, padding=1, rng=rng)
-        self.activation = ReLU()
+        self.activation = ReLU(inplace=True)
 
     def forward(self, x: Array) -> Array:
         """Return (N, 2 * expanded, H, W)."""
         squeezed = self.squeeze_activation(self.squeeze(x))
-        branches = self.expand1x1(squeezed), self.expand3x3(squeezed)
-        y = self.activation(array_module(*branches).concatenate(branches, axis=1))
+        half = self.expand1x1.out_channels
+        y: Array = array_module(x=x).empty((len(x), 2 * half, *squeezed.shape[2:]), x.dtype)
+        self.expand1x1.forward(squeezed, out=y[:, :half])  # both branches write to their channels
+        self.expand3x3.forward(squeezed, out=y[:, half:])
+        y = self.activation(y)
         self.keep(output=y)
         return y
 
@@ -81,7 +84,7 @@ def squeezenet1_0(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     rng = generator(rng)
     features = Sequential(
         Conv2d(3, 96, 7, stride=2, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         MaxPool2d(3, 2, ceil_mode=True),
         Fire(96, 16, 64, rng=rng),
         Fire(128, 16, 64, rng=rng),
@@ -113,7 +116,7 @@ def squeezenet1_1(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     rng = generator(rng)
     features = Sequential(
         Conv2d(3, 64, 3, stride=2, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         MaxPool2d(3, 2, ceil_mode=True),
         Fire(64, 16, 64, rng=rng),
         Fire(128, 16, 64, rng=rng),

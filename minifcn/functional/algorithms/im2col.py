@@ -4,12 +4,14 @@ Written as columns, the windows of an image form a matrix with C KH KW rows and 
 position; the filters times that matrix are the outputs ("im2col", Chellapilla et al. 2006). The whole matrix
 is KH KW times as large as the image: more than a gigabyte for one layer of VGG16 at 500 x 375. So it is never
 made whole. A *strip* of output positions at a time is copied into a small work space that stays in the cache,
-multiplied, and forgotten.
+multiplied, and forgotten. Strips are independent, so all cores work at once.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.padding import pad_or_crop
@@ -18,11 +20,14 @@ from minifcn.geometry import ConvGeometry
 STRIP_BYTES = 1 << 20
 """Columns of one strip and what they are multiplied into: about what the cache of one core holds."""
 
+GPU_STRIP_BYTES = 1 << 28
+"""The same on a GPU, which works on one strip at a time and wants it large."""
+
 MIN_POSITIONS = 64
 """Output positions of a strip, at least: the columns of a 7 x 7 kernel on 4096 channels take 51 MB then."""
 
-MAX_PARTIAL_BYTES = 1 << 22
-"""Up to this size, gradients of the weights are summed in four parts side by side."""
+UNITS = 8
+"""Shares of the work, about, that cores take in turn where strips cannot be independent."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,15 @@ def _pieces(total: int, size: int) -> Iterator[slice]:
     yield from map(slice, bounds, bounds[1:])
 
 
-def _strips(shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
+def _strips(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     """Cut the outputs (N, O, OH, OW) into strips, given the bytes that one output position costs.
 
     The cut depends on sizes alone, never on the number of threads: so the result does not, either.
     """
     images, _, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
-    positions = max(STRIP_BYTES // bytes_each, MIN_POSITIONS)
-    # Four strips at least, so that there is something to share, unless that makes the products too thin.
+    positions = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, MIN_POSITIONS)
+    # Several strips at least, so that there is something to share, unless that makes the products too thin.
     positions = min(positions, max(images * height * width // 4, 64))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
@@ -85,34 +90,43 @@ def _columns(windows: Array, strip: Strip, xp: Any) -> Array:
     if kh == kw == n == 1:  # the pixels are the columns already
         return part.reshape(shape)
     # (n, G, C/G, KH, KW, rows, cols) -> (G, C/G, KH, KW, n, rows, cols)
-    columns = scratch(xp, (groups, c, kh, kw, n, height, width), part.dtype)
+    columns = scratch(xp, (groups, c, kh, kw, n, height, width), part.dtype, "columns")
     columns[...] = part.transpose(1, 2, 3, 4, 0, 5, 6)
     return columns.reshape(shape)
 
 
-def _outputs(y: Array, strip: Strip, groups: int) -> Array:
+def _part(y: Array, strip: Strip, groups: int) -> Array:
     """Return the part (G, O/G, n, rows, cols) of y (N, O, OH, OW) that belongs to a strip, as a view."""
     part = y[strip.images, :, strip.rows, strip.cols]
     n, o, height, width = part.shape
     return part.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4)
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry) -> Array:
-    """Filters times columns."""
-    xp = array_module(x=x, w=w)
+def _matrix(y: Array, strip: Strip, groups: int) -> Array:
+    """Return that part as (G, O/G, positions): a view where the strip is rows of one image, else a copy."""
+    return _part(y, strip, groups).reshape(groups, y.shape[1] // groups, -1)
+
+
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+    """Filters times columns, plus the bias."""
+    xp = array_module(x=x, w=w, b=b)
     groups = geometry.groups
     windows = _windows(x, geometry)
-    y: Array = xp.empty((len(x), len(w), *windows.shape[-2:]), x.dtype)
     filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
+    shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
     def strip_of_outputs(strip: Strip) -> None:
+        columns = _columns(windows, strip, xp)
+        outputs = _matrix(y, strip, groups)
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
-        product = filters @ _columns(windows, strip, xp)
-        outputs = _outputs(y, strip, groups)
-        outputs[...] = product.reshape(outputs.shape)
+        xp.matmul(filters, columns, out=outputs)
+        if shift is not None:
+            outputs += shift
+        if strip.images.stop - strip.images.start > 1 or strip.cols != slice(0, y.shape[3]):
+            part = _part(y, strip, groups)
+            part[...] = outputs.reshape(part.shape)
 
-    run_strips(strip_of_outputs, _strips(y.shape, (w[0].size * groups + len(w)) * x.itemsize))
-    return y
+    run_strips(strip_of_outputs, _strips(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -121,23 +135,32 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     groups, filters = geometry.groups, dy.shape[1]
     windows = _windows(x, geometry)
     _, _, channels, kh, kw, _, _ = windows.shape
-    shape = groups, filters // groups, channels * kh * kw
-    strips = _strips(dy.shape, (channels * kh * kw * groups + filters) * x.itemsize)
-    size = filters * channels * kh * kw * x.itemsize
+    taps = kh * kw
+    dw: Array = xp.empty((groups, filters // groups, channels, kh, kw), x.dtype)
+    # A share of the work is some channels of the filters and some of the strips; shares of the same channels
+    # are added up in the end. Few channels give small sums, so they are cut into more sums.
+    blocks = list(_pieces(channels, max(-(-channels // UNITS), -(-256 // taps))))
+    strips = _strips(xp, dy.shape, (channels * taps * groups // len(blocks) + filters) * x.itemsize)
+    sums = max(1, min(UNITS // len(blocks), len(strips)))
+    shares = [(block, part) for block in blocks for part in _pieces(len(strips), -(-len(strips) // sums))]
 
-    def partial_sum(part: slice) -> Array:
-        total: Array = xp.zeros(shape, x.dtype)
+    def share_of_sum(share: tuple[slice, slice]) -> Array:
+        block, part = share
+        total: Array = xp.zeros((groups, filters // groups, (block.stop - block.start) * taps), x.dtype)
+        product = scratch(xp, total.shape, x.dtype, "product")
         for strip in strips[part]:
-            gradient = _outputs(dy, strip, groups).reshape(groups, filters // groups, -1)
+            gradient = _matrix(dy, strip, groups)
+            columns = _columns(windows[:, :, block], strip, xp)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
-            total += gradient @ _columns(windows, strip, xp).transpose(0, 2, 1)
+            xp.matmul(gradient, columns.transpose(0, 2, 1), out=product)
+            total += product
         return total
 
-    parts = _pieces(len(strips), -(-len(strips) // 4) if size <= MAX_PARTIAL_BYTES else len(strips))
-    total, *others = run_strips(partial_sum, parts) or [xp.zeros(shape, x.dtype)]
-    for other in others:
-        total += other
-    return total.reshape(filters, channels, kh, kw)
+    dw[...] = 0
+    for (block, _), total in zip(shares, run_strips(share_of_sum, shares), strict=True):
+        part = dw[:, :, block]
+        part += total.reshape(part.shape)
+    return dw.reshape(filters, channels, kh, kw)
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
@@ -145,28 +168,40 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     xp = array_module(dy=dy, w=w)
     (height, width), rows, cols, groups = input_size, geometry.rows, geometry.cols, geometry.groups
     channels = w.shape[1]
-    filters = w.reshape(groups, len(w) // groups, -1).transpose(0, 2, 1)  # (G, C/G * KH * KW, O/G)
+    # (O, C/G, KH, KW) -> (G, C/G, KH * KW, O/G)
+    filters = w.reshape(groups, len(w) // groups, channels, -1).transpose(0, 2, 3, 1)
     dx: Array = xp.zeros(
         (len(dy), groups, channels, height + 2 * rows.padding, width + 2 * cols.padding), dy.dtype
     )
-    # Windows overlap, and so do the strips here: they take turns.
-    for strip in _strips(dy.shape, (w[0].size * groups + len(w)) * dy.itemsize):
-        gradient = _outputs(dy, strip, groups)
-        n, strip_height, strip_width = gradient.shape[2:]
-        # (G, C/G * KH * KW, positions) = (G, C/G * KH * KW, O/G) @ (G, O/G, positions)
-        columns = (filters @ gradient.reshape(groups, len(w) // groups, -1)).reshape(
-            groups, channels, rows.kernel, cols.kernel, n, strip_height, strip_width
-        )
-        for a in range(rows.kernel):
-            for b in range(cols.kernel):
-                top = strip.rows.start * rows.stride + a * rows.dilation
-                left = strip.cols.start * cols.stride + b * cols.dilation
-                dx[
-                    strip.images,
-                    :,
-                    :,
-                    top : top + (strip_height - 1) * rows.stride + 1 : rows.stride,
-                    left : left + (strip_width - 1) * cols.stride + 1 : cols.stride,
-                ] += columns[:, :, a, b].transpose(2, 0, 1, 3, 4)
+    # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
+    blocks = list(_pieces(channels, max(-(-channels * len(dy) // UNITS), 1)))
+    bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
+    strips = _strips(xp, (1, *dy.shape[1:]), bytes_each)
+    shares = [(image, block) for image in range(len(dy)) for block in blocks]
+
+    def share_of_windows(share: tuple[int, slice]) -> None:
+        image, block = share
+        part = dx[image, :, block]
+        taps = filters[:, block].reshape(groups, -1, len(w) // groups)
+        for strip in strips:
+            gradient = _matrix(dy[image : image + 1], strip, groups)
+            strip_height = strip.rows.stop - strip.rows.start
+            strip_width = strip.cols.stop - strip.cols.start
+            columns = scratch(xp, (groups, taps.shape[1], gradient.shape[2]), dy.dtype, "columns")
+            # (G, C/G * KH * KW, positions) = (G, C/G * KH * KW, O/G) @ (G, O/G, positions)
+            xp.matmul(taps, gradient, out=columns)
+            windows = columns.reshape(groups, -1, rows.kernel, cols.kernel, strip_height, strip_width)
+            for a in range(rows.kernel):
+                for b in range(cols.kernel):
+                    top = strip.rows.start * rows.stride + a * rows.dilation
+                    left = strip.cols.start * cols.stride + b * cols.dilation
+                    part[
+                        :,
+                        :,
+                        top : top + (strip_height - 1) * rows.stride + 1 : rows.stride,
+                        left : left + (strip_width - 1) * cols.stride + 1 : cols.stride,
+                    ] += windows[:, :, a, b]
+
+    run_strips(share_of_windows, shares)
     dx = dx.reshape(len(dy), groups * channels, *dx.shape[3:])
     return pad_or_crop(dx, -rows.padding, -rows.padding, -cols.padding, -cols.padding)

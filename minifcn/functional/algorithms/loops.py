@@ -37,16 +37,14 @@ def _windows(
         )
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry) -> Array:
-    """Each output number is the sum of its window times its filter."""
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+    """Each output number is the sum of its window times its filter, plus the filter's bias."""
     p, q = geometry.rows.padding, geometry.cols.padding
     padded = pad_or_crop(x, p, p, q, q)
-    y: Array = array_module(x=x, w=w).zeros(
-        (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3]))), x.dtype
-    )
     for output, window in _windows(y.shape, w.shape[1], geometry):
         y[output] = (padded[window] * w[output[1]]).sum()
-    return y
+    if b is not None:
+        y += b[:, None, None]
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:

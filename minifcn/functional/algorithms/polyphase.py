@@ -87,7 +87,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             unit = ConvGeometry(
                 Window(a.taps, dilation=dilation[0]), Window(b.taps, dilation=dilation[1]), groups
             )
-            part = im2col.conv2d(pad_or_crop(dy, *pads), taps, unit)
+            part: Array = xp.empty((len(dy), len(taps), *blocks), dy.dtype)
+            im2col.conv2d(pad_or_crop(dy, *pads), taps, unit, None, part)
             if rows.stride == cols.stride == 1:
                 return part  # one phase: nothing to interleave
             # (N, C * phases * phases, Q, Q) -> (N, C, Q, phases, Q, phases)
