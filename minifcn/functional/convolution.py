@@ -16,53 +16,69 @@ from types import ModuleType
 from typing import Any
 
 from minifcn.backend import Array, array_module, run_strips
-from minifcn.functional.algorithms import im2col, loops, polyphase
+from minifcn.functional.algorithms import im2col, loops, polyphase, winograd
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
 
-# The seam where an algorithm joins: the best one for a map comes first, and "auto" takes it.
+# The seam where an algorithm joins.
 _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
-    "conv2d": {"im2col": im2col, "loops": loops},
-    "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "loops": loops},
-    "conv2d_weight_grad": {"im2col": im2col, "loops": loops},
+    "conv2d": {"im2col": im2col, "winograd": winograd, "loops": loops},
+    "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "winograd": winograd, "loops": loops},
+    "conv2d_weight_grad": {"im2col": im2col, "winograd": winograd, "loops": loops},
 }
 
 
-def algorithms_for(operation: str) -> tuple[str, ...]:
-    """Return the names that `algorithm=` may have for an operation, the preferred one first.
+def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:
+    """Return the names that `algorithm=` may have for an operation.
 
     Args:
         operation: `"conv2d"`, `"conv2d_input_grad"` or `"conv2d_weight_grad"`.
+        geometry: Leave out the algorithms that are not for such convolutions.
 
     Example:
         >>> algorithms_for("conv2d_input_grad")
-        ('polyphase', 'im2col', 'loops')
+        ('polyphase', 'im2col', 'winograd', 'loops')
+        >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
+        ('im2col', 'loops')
     """
-    return tuple(_ALGORITHMS[operation])
+    return tuple(
+        name
+        for name in _ALGORITHMS[operation]
+        if name != "winograd" or geometry is None or winograd.fits(geometry)
+    )
 
 
-def _compute(operation: str, algorithm: str, *operands: Any) -> Any:
-    """Run an operation by the algorithm that was asked for, or by the preferred one."""
-    offered = _ALGORITHMS[operation]
-    name = _best(operation, *operands) if algorithm == "auto" else algorithm
-    if name not in offered:
+def _compute(operation: str, algorithm: str, shape: tuple[int, ...], *operands: Any) -> Any:
+    """Run an operation by the algorithm that was asked for, or by the best one for this shape of w."""
+    first, _, geometry, *_ = operands
+    if algorithm == "auto":
+        algorithm = _best(operation, first, shape, geometry)
+    elif algorithm not in (offered := algorithms_for(operation, geometry)):
         raise ValueError(
-            f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {name!r}"
+            f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {algorithm!r}"
         )
-    return getattr(offered[name], operation)(*operands)
+    return getattr(_ALGORITHMS[operation][algorithm], operation)(*operands)
 
 
-def _best(operation: str, first: Array, second: Array, geometry: ConvGeometry, *_: Any) -> str:
-    """Return the algorithm that "auto" means for these operands."""
-    if operation == "conv2d_input_grad":
-        filters, channels, *kernel = second.shape
-        filters //= geometry.groups
-        # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter
-        # the columns of dx. What is copied KH KW times over should have the fewer channels.
-        if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1] and filters > channels:
-            return "im2col"
-        return "polyphase"
-    return next(iter(_ALGORITHMS[operation]))
+def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeometry) -> str:
+    """Return the algorithm that "auto" means for a first operand x or dy, and the shape of w."""
+    filters, channels, *kernel = shape
+    if first.dtype == "float32" and winograd.fits(geometry):
+        # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
+        # im2col, and with the two transforms of Winograd. The filters are transformed once for all tiles.
+        source, target = (filters, channels) if operation == "conv2d_input_grad" else (channels, filters)
+        products = filters * channels
+        saved = 43 * min(source, target) + 2.0 * products - (44 * source + 27 * target + 0.6 * products)
+        tiles = len(first) * first.shape[2] * first.shape[3] / 16
+        if tiles * saved > 14 * products:
+            return "winograd"
+    if operation != "conv2d_input_grad":
+        return "im2col"
+    # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter the
+    # columns of dx. What is copied KH KW times over should have the fewer channels.
+    if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1]:
+        return "im2col" if filters // geometry.groups > channels else "polyphase"
+    return "polyphase"
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
@@ -132,7 +148,7 @@ def conv2d(
         out = xp.empty(shape, x.dtype)
     elif out.shape != shape:
         raise ValueError(f"out must have the shape {shape} of the result, got {out.shape}")
-    _compute("conv2d", algorithm, x, w, geometry, b, out)
+    _compute("conv2d", algorithm, w.shape, x, w, geometry, b, out)
     return out
 
 
@@ -213,7 +229,7 @@ def conv2d_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    dx: Array = _compute("conv2d_input_grad", algorithm, dy, w, geometry, input_size)
+    dx: Array = _compute("conv2d_input_grad", algorithm, w.shape, dy, w, geometry, input_size)
     return dx
 
 
@@ -263,7 +279,8 @@ def conv2d_weight_grad(
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
         raise ValueError(f"x {x.shape} with kernel_size {kernel_size} gives {expected}, but dy is {dy.shape}")
-    dw: Array = _compute("conv2d_weight_grad", algorithm, x, dy, geometry)
+    shape = (dy.shape[1], x.shape[1] // groups, geometry.rows.kernel, geometry.cols.kernel)
+    dw: Array = _compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
     return dw
 
 
@@ -336,7 +353,7 @@ def conv_transpose2d(
                 f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
                 f"range from {smallest} to {largest}"
             )
-    y: Array = _compute("conv2d_input_grad", algorithm, x, w, geometry, output_size)
+    y: Array = _compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
     if b is not None:
         y += b[:, None, None]
     return y

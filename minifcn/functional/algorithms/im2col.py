@@ -39,14 +39,14 @@ class Strip:
     cols: slice
 
 
-def _pieces(total: int, size: int) -> Iterator[slice]:
+def pieces_of(total: int, size: int) -> Iterator[slice]:
     """Cut `total` into slices of nearly equal length, at most `size` long."""
     count = -(-total // max(size, 1))
     bounds = [total * i // count for i in range(count + 1)] if count else []
     yield from map(slice, bounds, bounds[1:])
 
 
-def _strips(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
+def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     """Cut the outputs (N, O, OH, OW) into strips, given the bytes that one output position costs.
 
     The cut depends on sizes alone, never on the number of threads: so the result does not, either.
@@ -58,16 +58,16 @@ def _strips(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     positions = min(positions, max(images * height * width // 4, 64))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
-        return [Strip(piece, *whole) for piece in _pieces(images, positions // max(height * width, 1))]
+        return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
     return [
         Strip(slice(n, n + 1), rows, cols)
         for n in range(images)
-        for rows in _pieces(height, positions // width)
-        for cols in _pieces(width, positions if positions < width else width)
+        for rows in pieces_of(height, positions // width)
+        for cols in pieces_of(width, positions if positions < width else width)
     ]
 
 
-def _windows(x: Array, geometry: ConvGeometry) -> Array:
+def windows_of(x: Array, geometry: ConvGeometry) -> Array:
     """Return a view (N, G, C/G, KH, KW, OH, OW) of the windows of x; only padding makes a copy."""
     rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
     height, width = geometry.output_size((x.shape[2], x.shape[3]))
@@ -82,7 +82,7 @@ def _windows(x: Array, geometry: ConvGeometry) -> Array:
     return view
 
 
-def _columns(windows: Array, strip: Strip, xp: Any) -> Array:
+def columns_of(windows: Array, strip: Strip, xp: Any) -> Array:
     """Return the columns (G, C/G * KH * KW, positions) of one strip."""
     part = windows[strip.images, ..., strip.rows, strip.cols]
     n, groups, c, kh, kw, height, width = part.shape
@@ -111,12 +111,12 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
     """Filters times columns, plus the bias."""
     xp = array_module(x=x, w=w, b=b)
     groups = geometry.groups
-    windows = _windows(x, geometry)
+    windows = windows_of(x, geometry)
     filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
     def strip_of_outputs(strip: Strip) -> None:
-        columns = _columns(windows, strip, xp)
+        columns = columns_of(windows, strip, xp)
         outputs = _matrix(y, strip, groups)
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
         xp.matmul(filters, columns, out=outputs)
@@ -126,23 +126,23 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
             part = _part(y, strip, groups)
             part[...] = outputs.reshape(part.shape)
 
-    run_strips(strip_of_outputs, _strips(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
+    run_strips(strip_of_outputs, strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     """Gradients of the outputs times columns, summed over strips."""
     xp = array_module(x=x, dy=dy)
     groups, filters = geometry.groups, dy.shape[1]
-    windows = _windows(x, geometry)
+    windows = windows_of(x, geometry)
     _, _, channels, kh, kw, _, _ = windows.shape
     taps = kh * kw
     dw: Array = xp.empty((groups, filters // groups, channels, kh, kw), x.dtype)
     # A share of the work is some channels of the filters and some of the strips; shares of the same channels
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
-    blocks = list(_pieces(channels, max(-(-channels // UNITS), -(-256 // taps))))
-    strips = _strips(xp, dy.shape, (channels * taps * groups // len(blocks) + filters) * x.itemsize)
+    blocks = list(pieces_of(channels, max(-(-channels // UNITS), -(-256 // taps))))
+    strips = strips_of(xp, dy.shape, (channels * taps * groups // len(blocks) + filters) * x.itemsize)
     sums = max(1, min(UNITS // len(blocks), len(strips)))
-    shares = [(block, part) for block in blocks for part in _pieces(len(strips), -(-len(strips) // sums))]
+    shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
 
     def share_of_sum(share: tuple[slice, slice]) -> Array:
         block, part = share
@@ -150,7 +150,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
         product = scratch(xp, total.shape, x.dtype, "product")
         for strip in strips[part]:
             gradient = _matrix(dy, strip, groups)
-            columns = _columns(windows[:, :, block], strip, xp)
+            columns = columns_of(windows[:, :, block], strip, xp)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
             xp.matmul(gradient, columns.transpose(0, 2, 1), out=product)
             total += product
@@ -174,9 +174,9 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
         (len(dy), groups, channels, height + 2 * rows.padding, width + 2 * cols.padding), dy.dtype
     )
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
-    blocks = list(_pieces(channels, max(-(-channels * len(dy) // UNITS), 1)))
+    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // UNITS), 1)))
     bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
-    strips = _strips(xp, (1, *dy.shape[1:]), bytes_each)
+    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each)
     shares = [(image, block) for image in range(len(dy)) for block in blocks]
 
     def share_of_windows(share: tuple[int, slice]) -> None:

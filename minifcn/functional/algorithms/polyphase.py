@@ -14,11 +14,22 @@ most two groups an axis without dilation, so a 64 x 64 kernel of stride 32 is on
 interleaving a pixel shuffle.)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
-from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms import im2col
+import numpy as np
+
+from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.functional.algorithms.im2col import (
+    GPU_STRIP_BYTES,
+    STRIP_BYTES,
+    Strip,
+    columns_of,
+    pieces_of,
+    windows_of,
+)
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
 
@@ -49,26 +60,28 @@ def _phases(window: Window) -> list[_Phases]:
     return groups
 
 
-def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
-    """One convolution of stride 1 for each group of phases, interleaved."""
+@dataclass(frozen=True)
+class _Part:
+    """Phases of rows and columns with equally many taps: one small convolution."""
+
+    rows: slice  # its phases
+    cols: slice
+    filters: Array  # (G, C/G * phases * phases, O/G * m * m)
+    windows: Array  # of dy
+
+
+def _parts(
+    dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int], blocks: tuple[int, int]
+) -> Iterator[_Part]:
+    """Yield the small convolutions, which give `blocks` outputs Q from `first` on."""
     xp = array_module(dy=dy, w=w)
-    rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
-    channels = w.shape[1] * groups
-    axes = (rows, cols)
-    # Q of the first position that is not padding, and how many Q there are.
-    first = [window.padding // window.stride for window in axes]
-    blocks = [
-        (window.padding + size - 1) // window.stride + 1 - start
-        for window, size, start in zip(axes, input_size, first, strict=True)
-    ]
+    axes = (geometry.rows, geometry.cols)
     period = [window.stride // gcd(window.stride, window.dilation) for window in axes]
     dilation = [window.dilation // gcd(window.stride, window.dilation) for window in axes]
-    filters = w.reshape(groups, len(w) // groups, w.shape[1], rows.kernel, cols.kernel)
-    dx: Array = xp.zeros((len(dy), channels, blocks[0] * rows.stride, blocks[1] * cols.stride), dy.dtype)
-    interleaved = dx.reshape(len(dy), channels, blocks[0], rows.stride, blocks[1], cols.stride)
-
-    for a in _phases(rows):
-        for b in _phases(cols):
+    groups = geometry.groups
+    filters = w.reshape(groups, len(w) // groups, w.shape[1], *w.shape[2:])
+    for a in _phases(geometry.rows):
+        for b in _phases(geometry.cols):
             pads = []  # before and after, along rows and then columns
             for i, group in enumerate((a, b)):
                 start = first[i] - group.shift - dilation[i] * (group.taps - 1)
@@ -81,22 +94,67 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
                 + step * xp.arange(group.taps - 1, -1, -1)[None, :]
                 for group, step in zip((a, b), period, strict=True)
             )
-            # (G, O/G, C/G, phases, m, phases, m) -> (G * C/G * phases * phases, O/G, m, m)
+            # (G, O/G, C/G, phases, m, phases, m) -> (G, C/G * phases * phases, O/G * m * m)
             taps = filters[..., tap_rows[:, :, None, None], tap_cols[None, None]]
-            taps = taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(-1, filters.shape[1], a.taps, b.taps)
+            taps = taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(
+                groups, w.shape[1] * a.count * b.count, filters.shape[1] * a.taps * b.taps
+            )
             unit = ConvGeometry(
                 Window(a.taps, dilation=dilation[0]), Window(b.taps, dilation=dilation[1]), groups
             )
-            part: Array = xp.empty((len(dy), len(taps), *blocks), dy.dtype)
-            im2col.conv2d(pad_or_crop(dy, *pads), taps, unit, None, part)
-            if rows.stride == cols.stride == 1:
-                return part  # one phase: nothing to interleave
-            # (N, C * phases * phases, Q, Q) -> (N, C, Q, phases, Q, phases)
-            part = part.reshape(len(dy), channels, a.count, b.count, *blocks).transpose(0, 1, 4, 2, 5, 3)
-            interleaved[:, :, :, a.phase : a.phase + a.count, :, b.phase : b.phase + b.count] = part
-    top, left = (window.padding % window.stride for window in axes)
-    bottom, right = (
-        have - skipped - wanted
-        for have, skipped, wanted in zip(dx.shape[2:], (top, left), input_size, strict=True)
-    )
-    return pad_or_crop(dx, -top, -bottom, -left, -right)
+            yield _Part(
+                slice(a.phase, a.phase + a.count),
+                slice(b.phase, b.phase + b.count),
+                taps,
+                windows_of(pad_or_crop(dy, *pads), unit),
+            )
+
+
+def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+    """One small convolution of stride 1 for each group of phases, interleaved strip by strip."""
+    xp = array_module(dy=dy, w=w)
+    rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
+    channels = w.shape[1] * groups
+    # Q of the first position that is not padding, how many Q there are, and the padding before the first.
+    first, top = divmod(rows.padding, rows.stride)
+    first_col, left = divmod(cols.padding, cols.stride)
+    blocks = -(-(top + input_size[0]) // rows.stride), -(-(left + input_size[1]) // cols.stride)
+    parts = list(_parts(dy, w, geometry, (first, first_col), blocks))
+    dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
+
+    def strip_of_blocks(strip: Strip) -> None:
+        count = strip.rows.stop - strip.rows.start
+        block = scratch(xp, (channels, count, rows.stride, blocks[1], cols.stride), dy.dtype, "block")
+        if sum((p.rows.stop - p.rows.start) * (p.cols.stop - p.cols.start) for p in parts) < (
+            rows.stride * cols.stride
+        ):
+            block[...] = 0  # some phases meet no tap
+        for part in parts:
+            columns = columns_of(part.windows, strip, xp)
+            space = groups, part.filters.shape[1], columns.shape[2]
+            # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
+            product = xp.matmul(part.filters, columns, out=scratch(xp, space, dy.dtype, "product"))
+            place = block[:, :, part.rows, :, part.cols]  # (C, Q, phases, Q, phases)
+            # (C, phases, phases, Q, Q) -> (C, Q, phases, Q, phases)
+            place[...] = product.reshape(
+                channels, place.shape[2], place.shape[4], count, blocks[1]
+            ).transpose(0, 3, 1, 4, 2)
+        flat = block.reshape(channels, count * rows.stride, blocks[1] * cols.stride)
+        start = strip.rows.start * rows.stride - top  # of dx; before 0 there is padding
+        here = dx[strip.images.start, :, max(start, 0) : start + flat.shape[1]]
+        skip = max(-start, 0)
+        here[...] = flat[:, skip : skip + here.shape[1], left : left + input_size[1]]
+
+    run_strips(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride))
+    return dx
+
+
+def _strips(xp: Any, images: int, blocks: tuple[int, int], numbers: int) -> list[Strip]:
+    """Cut the blocks Q of each image into strips of rows, given the numbers of dx in one block."""
+    size = STRIP_BYTES if xp is np else GPU_STRIP_BYTES
+    wanted = max(size // (4 * numbers * blocks[1]), 1)
+    return [
+        Strip(slice(image, image + 1), piece, slice(0, blocks[1]))
+        for image in range(images)
+        for piece in pieces_of(blocks[0], wanted)
+    ]

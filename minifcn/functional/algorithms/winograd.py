@@ -1,0 +1,265 @@
+"""3 x 3 convolutions with a quarter of the multiplications (Winograd's minimal filtering).
+
+Four neighbouring outputs of a filter g with three taps are twelve products of six inputs d: by the definition
+twelve multiplications, but six are enough. Read both as polynomials. To multiply two polynomials one may
+evaluate them at as many points as their product has coefficients, multiply the values, and interpolate (Toom
+and Cook); a correlation is the transpose of such a product, and so takes the same three steps in the order
+
+    y  =  A^T [ (G g) * (B^T d) ],        * number by number,
+
+where G evaluates the filter at the points, B^T combines the inputs, and A^T puts the outputs together. With
+the points 0, 1, -1, 2, -2 and "infinity" (the leading coefficient), six multiplications give m = 4 outputs:
+F(4, 3). In two dimensions rows and columns are transformed alike, and a *tile* of 6 x 6 inputs gives 4 x 4
+outputs by 36 multiplications instead of 144: F(4 x 4, 3 x 3) (Lavin & Gray 2016). Over C channels, and over
+all tiles of an image, the multiplications are 36 matrix products, one for each of the 36 numbers k of a tile:
+
+    M[k]  =  U[k] @ V[k],     (O, tiles) = (O, C) @ (C, tiles),
+
+with U = G w G^T of the filters and V = B^T x B of the tiles. Each transform, too, is one matrix product: on
+tiles whose numbers lie along one axis, B^T d B is multiplication by the Kronecker product of B^T with itself.
+
+The law holds number by number. U, V, M and y are linear in what they are made from, so the gradient to the
+weight is the same steps transposed, dw = G^T (dM V^T) G with dM = A dy A^T, and the gradient to the input is
+a convolution of dy with the filters turned by half a turn.
+
+The price is rounding: points as large as 2 make numbers of different sizes meet. In float32 the error is
+about 1e-5 of the largest output, ten times that of the definition.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.functional.padding import pad_or_crop
+from minifcn.geometry import ConvGeometry, Window
+
+TAPS = 3
+STRIP_BYTES = 1 << 22
+"""Transformed tiles of one strip, in and out: what the nearest caches hold."""
+
+MIN_TILES = 96
+"""Tiles of a strip, at least: fewer make thin matrix products."""
+
+
+def fits(geometry: ConvGeometry) -> bool:
+    """Return whether a convolution is of the kind that is computed here."""
+    return geometry.groups == 1 and all(
+        (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
+        for window in (geometry.rows, geometry.cols)
+    )
+
+
+def transforms(outputs: int) -> tuple[Array, Array, Array]:
+    """Return A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2) of F(m, 3), in float64.
+
+    Args:
+        outputs: m, the outputs of a tile: 2 or 4.
+
+    Example:
+        >>> a, g, b = transforms(2)
+        >>> d, f = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 10.0, 100.0])
+        >>> a @ ((g @ f) * (b @ d)), np.correlate(d, f)
+        (array([321., 432.]), array([321., 432.]))
+    """
+    points = np.array([0.0, 1.0, -1.0, 2.0, -2.0][: outputs + TAPS - 2])
+    # Values at the points, and the leading coefficient, of polynomials with so many coefficients.
+    values = [np.vander(points, n, increasing=True) for n in (outputs, TAPS)]
+    at_infinity = [np.eye(n)[-1:] for n in (outputs, TAPS)]
+    a, g = (np.concatenate(parts) for parts in zip(values, at_infinity, strict=True))
+    # Lagrange: the polynomial that vanishes at all points but one, divided by its value there.
+    others = [np.delete(points, i) for i in range(len(points))]
+    g[:-1] /= [[np.prod(point - rest)] for point, rest in zip(points, others, strict=True)]
+    b = [np.append(np.poly(rest)[::-1], 0.0) for rest in others] + [np.poly(points)[::-1]]
+    return a.T, g, np.array(b)
+
+
+@cache
+def _on_tiles(outputs: int) -> tuple[Array, Array, Array]:
+    """Return the transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T."""
+    a, g, b = (np.kron(matrix, matrix) for matrix in transforms(outputs))
+    return a, g, b
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Rows of tiles of some images."""
+
+    images: slice
+    rows: slice
+
+
+class _Tiling:
+    """How the outputs of a convolution are cut into tiles, and the tiles into strips.
+
+    Args:
+        shape: (N, O, OH, OW) of the outputs.
+        channels: C.
+        geometry: Of the convolution.
+    """
+
+    def __init__(self, xp: Any, shape: tuple[int, ...], channels: int, geometry: ConvGeometry, dtype: Any):
+        self.xp, self.dtype = xp, dtype
+        self.images, self.filters, self.height, self.width = shape
+        self.padding = geometry.rows.padding, geometry.cols.padding
+        self.m = 4 if max(self.height, self.width) > 2 else 2  # tiles of 4 would be mostly empty
+        self.n = self.m + TAPS - 1
+        self.a, self.g, self.b = (xp.asarray(matrix, dtype) for matrix in _on_tiles(self.m))
+        self.rows, self.cols = -(-self.height // self.m), -(-self.width // self.m)
+        self.tile_bytes = self.n**2 * (channels + self.filters) * np.dtype(dtype).itemsize
+
+    def strips(self) -> list[_Strip]:
+        """Cut all tiles into strips; the cut depends on sizes alone."""
+        wanted = max(STRIP_BYTES // self.tile_bytes, MIN_TILES)
+        total = self.images * self.rows * self.cols
+        wanted = min(wanted, max(total // 4, 32)) if self.xp is np else total  # something to share
+        if wanted >= self.rows * self.cols:
+            step = max(wanted // max(self.rows * self.cols, 1), 1)
+            return [
+                _Strip(slice(i, min(i + step, self.images)), slice(0, self.rows))
+                for i in range(0, self.images, step)
+            ]
+        count = -(-self.rows // max(wanted // self.cols, 1))
+        bounds = [self.rows * i // count for i in range(count + 1)]
+        return [
+            _Strip(slice(i, i + 1), slice(*rows)) for i in range(self.images) for rows in pairwise(bounds)
+        ]
+
+    def inputs(self, x: Array, strip: _Strip) -> Array:
+        """Return V = B^T x B of the tiles of a strip, (n * n, C, tiles)."""
+        xp, m, n = self.xp, self.m, self.n
+        top, left = self.padding
+        channels, height, width = x.shape[1:]
+        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
+        # The part of the padded image below the strip, (C, images, rows, columns).
+        first = strip.rows.start * m - top
+        size = rows * m + TAPS - 1, self.cols * m + TAPS - 1
+        part = scratch(xp, (channels, images, *size), self.dtype, "part")
+        start, stop = max(first, 0), min(first + size[0], height)
+        used = min(size[1] - left, width)
+        if used < size[1] or stop - start < size[0]:
+            part[...] = 0
+        part[:, :, start - first : stop - first, left : left + used] = x[
+            strip.images, :, start:stop, :used
+        ].transpose(1, 0, 2, 3)
+        c, i, h, w = part.strides
+        tiles = xp.lib.stride_tricks.as_strided(
+            part, (n, n, channels, images, rows, self.cols), (h, w, c, i, m * h, m * w)
+        )
+        columns = scratch(xp, tiles.shape, self.dtype, "tiles")
+        columns[...] = tiles
+        v = scratch(xp, (n * n, channels * images * rows * self.cols), self.dtype, "inputs")
+        # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
+        xp.matmul(self.b, columns.reshape(v.shape), out=v)
+        return v.reshape(n * n, channels, -1)
+
+    def _placed(self, y: Array, strip: _Strip) -> Iterator[tuple[int, Array]]:
+        """Yield each place in a tile, with y's view (O, images, rows, columns) of it in all tiles."""
+        for i in range(self.m):
+            for j in range(self.m):
+                first, last = strip.rows.start * self.m + i, strip.rows.stop * self.m
+                view = y[strip.images, :, first : min(last, self.height) : self.m, j :: self.m]
+                yield i * self.m + j, view.transpose(1, 0, 2, 3)
+
+    def outputs(self, products: Array, strip: _Strip, y: Array) -> None:
+        """Write y = A^T M A, for products M (n * n, O, tiles), to the tiles of a strip."""
+        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
+        tiles = scratch(self.xp, (self.m**2, products[0].size), self.dtype, "tiles")
+        # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
+        self.xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles)
+        tiles = tiles.reshape(self.m**2, self.filters, images, rows, self.cols)
+        for place, view in self._placed(y, strip):
+            view[...] = tiles[place, :, :, : view.shape[2], : view.shape[3]]
+
+    def gradients(self, dy: Array, strip: _Strip) -> Array:
+        """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles)."""
+        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
+        tiles = scratch(self.xp, (self.m**2, self.filters, images, rows, self.cols), self.dtype, "tiles")
+        if rows * self.m * self.cols * self.m > (strip.rows.stop * self.m - strip.rows.start) * self.width:
+            tiles[...] = 0
+        for place, view in self._placed(dy, strip):
+            tile = tiles[place]
+            if view.shape[2:] != tile.shape[2:]:
+                tile[...] = 0
+            tile[:, :, : view.shape[2], : view.shape[3]] = view
+        products = scratch(self.xp, (self.n**2, tiles[0].size), self.dtype, "products")
+        # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
+        self.xp.matmul(self.a.T, tiles.reshape(self.m**2, -1), out=products)
+        return products.reshape(self.n**2, self.filters, -1)
+
+    def weights(self, w: Array) -> Array:
+        """Return U = G w G^T, (n * n, O, C)."""
+        xp, (filters, channels) = self.xp, w.shape[:2]
+        u: Array = xp.empty((self.n**2, filters, channels), self.dtype)
+
+        def some(part: slice) -> None:
+            taps = scratch(xp, (TAPS**2, part.stop - part.start, channels), self.dtype, "tiles")
+            taps[...] = w[part].reshape(-1, channels, TAPS**2).transpose(2, 0, 1)
+            # (n * n, some O, C) = (n * n, 9) @ (9, some O * C)
+            xp.matmul(self.g, taps.reshape(TAPS**2, -1), out=u[:, part].reshape(self.n**2, -1))
+
+        step = max(-(-filters // 8), 1)
+        run_strips(some, [slice(i, min(i + step, filters)) for i in range(0, filters, step)])
+        return u
+
+
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+    """Filters and tiles, transformed and multiplied, are outputs, transformed."""
+    xp = array_module(x=x, w=w, b=b)
+    tiling = _Tiling(xp, y.shape, x.shape[1], geometry, x.dtype)
+    u = tiling.weights(w)
+
+    def strip_of_outputs(strip: _Strip) -> None:
+        v = tiling.inputs(x, strip)
+        products = scratch(xp, (tiling.n**2, len(w), v.shape[2]), x.dtype, "products")
+        xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
+        if b is not None:
+            # At the point 1 every power is 1: what is added to this product is added to all outputs.
+            products[tiling.n + 1] += b[:, None]
+        tiling.outputs(products, strip, y)
+
+    run_strips(strip_of_outputs, tiling.strips())
+
+
+def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
+    """The steps of `conv2d` transposed: dw = G^T (dM V^T) G, summed over strips."""
+    xp = array_module(x=x, dy=dy)
+    filters, channels = dy.shape[1], x.shape[1]
+    tiling = _Tiling(xp, dy.shape, channels, geometry, x.dtype)
+    strips = tiling.strips()
+    du: Array = xp.zeros((tiling.n**2, filters, channels), x.dtype)
+
+    def share_of_sum(strips: list[_Strip]) -> Array:
+        total: Array = xp.zeros_like(du)
+        product = scratch(xp, du.shape, x.dtype, "sum")
+        for strip in strips:
+            # (n * n, O, C) = (n * n, O, tiles) @ (n * n, tiles, C)
+            xp.matmul(tiling.gradients(dy, strip), tiling.inputs(x, strip).transpose(0, 2, 1), out=product)
+            total += product
+        return total
+
+    shares = 2
+    for total in run_strips(share_of_sum, [strips[i::shares] for i in range(shares)]):
+        du += total
+    # (9, O * C) = (9, n * n) @ (n * n, O * C)
+    dw = tiling.g.T @ du.reshape(tiling.n**2, -1)
+    # (9, O, C) -> (O, C, 3, 3)
+    ordered: Array = xp.ascontiguousarray(dw.reshape(TAPS, TAPS, filters, channels).transpose(2, 3, 0, 1))
+    return ordered
+
+
+def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+    """A convolution of dy with the filters turned by half a turn."""
+    xp = array_module(dy=dy, w=w)
+    turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (O, C, 3, 3) -> (C, O, 3, 3)
+    # Padding of p there takes 2 - p here; above 2, rows and columns of dy lie outside the image.
+    pads = [TAPS - 1 - window.padding for window in (geometry.rows, geometry.cols)]
+    dy = pad_or_crop(dy, *(min(pad, 0) for pad in pads for _ in range(2)))
+    rows, cols = (Window(TAPS, padding=max(pad, 0)) for pad in pads)
+    dx: Array = xp.empty((len(dy), w.shape[1], *input_size), dy.dtype)
+    conv2d(dy, turned, ConvGeometry(rows, cols), None, dx)
+    return dx

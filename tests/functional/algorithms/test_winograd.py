@@ -1,0 +1,141 @@
+"""Winograd's algorithm at its edges, its accuracy, and where it is chosen."""
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minifcn import functional as F
+from minifcn.checks import ConvCase
+from minifcn.functional import convolution
+from minifcn.functional.algorithms import winograd
+from minifcn.geometry import ConvGeometry
+
+SIZES = st.one_of(st.integers(1, 13), st.integers(1, 40))
+
+
+@st.composite
+def cases(draw):
+    """Draw the outputs and the padding, and derive the input, so that every case is valid."""
+    padding = tuple(draw(st.integers(0, 4)) for _ in range(2))
+    # Padding of more than 1 needs so many outputs that an input of 1 gives.
+    size = tuple(draw(SIZES) + max(2 * p - 2, 0) for p in padding)
+    return ConvCase(
+        batch=draw(st.integers(0, 3)),
+        in_channels=draw(st.integers(1, 5)),
+        out_channels=draw(st.integers(1, 5)),
+        input_size=tuple(outputs + 2 - 2 * p for outputs, p in zip(size, padding, strict=True)),
+        kernel_size=(3, 3),
+        padding=padding,
+    )
+
+
+@settings(max_examples=300)
+@given(case=cases())
+def test_the_law_holds_and_the_maps_equal_im2col(case):
+    x, w, g = case.operands()
+    results = {}
+    for name in ("winograd", "im2col"):
+        options = case.options | {"algorithm": name}
+        results[name] = (
+            F.conv2d(x, w, **options),
+            F.conv2d_input_grad(g, w, input_size=case.input_size, **options),
+            F.conv2d_weight_grad(x, g, kernel_size=3, **options),
+        )
+    y, dx, dw = results["winograd"]
+    scale = np.linalg.norm(y) * np.linalg.norm(g)
+    assert abs(np.vdot(y, g) - np.vdot(x, dx)) <= 1e-12 * scale
+    assert abs(np.vdot(y, g) - np.vdot(w, dw)) <= 1e-12 * scale
+    for mine, right in zip(*results.values(), strict=True):
+        assert mine.shape == right.shape
+        np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12 * max(np.abs(right).max(initial=0), 1))
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_the_three_matrices_give_the_correlation_of_whole_numbers_exactly(outputs):
+    a, g, b = winograd.transforms(outputs)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        d, f = rng.integers(-99, 100, outputs + 2), rng.integers(-99, 100, 3)
+        f *= 24  # the filter's transform divides by 24 at most, so these stay whole
+        right = scipy.signal.correlate(d, f, mode="valid")
+        np.testing.assert_array_equal(np.rint(a @ ((g @ f) * (b @ d))), right)
+
+
+def test_the_error_in_float32_is_below_1e_4_over_512_channels():
+    rng = np.random.default_rng(0)
+    x, w, g = (
+        rng.normal(size=(1, 512, 12, 16)),
+        rng.normal(size=(64, 512, 3, 3)),
+        rng.normal(size=(1, 64, 12, 16)),
+    )
+    for operation, operands, more in (
+        (F.conv2d, (x, w), {}),
+        (F.conv2d_input_grad, (g, w), {"input_size": (12, 16)}),
+        (F.conv2d_weight_grad, (x, g), {"kernel_size": 3}),
+    ):
+        right = operation(*operands, padding=1, algorithm="im2col", **more)
+        single = (a.astype(np.float32) for a in operands)
+        error = np.abs(operation(*single, padding=1, algorithm="winograd", **more) - right).max()
+        assert error < 1e-4 * np.abs(right).max()
+
+
+def test_the_bias_is_added_to_every_output():
+    case = ConvCase(2, 3, 4, (5, 9), (3, 3), padding=(1, 0))
+    x, w, _ = case.operands()
+    b = np.arange(4.0)
+    with_bias = F.conv2d(x, w, b, algorithm="winograd", **case.options)
+    np.testing.assert_allclose(
+        with_bias, F.conv2d(x, w, algorithm="winograd", **case.options) + b[:, None, None], atol=1e-12
+    )
+
+
+def test_results_can_be_written_to_some_channels_of_a_larger_array():
+    case = ConvCase(2, 3, 4, (9, 6), (3, 3), padding=(1, 1))
+    x, w, _ = case.operands()
+    y = np.full((2, 9, 9, 6), np.nan)
+    F.conv2d(x, w, out=y[:, 2:6], algorithm="winograd", **case.options)
+    np.testing.assert_allclose(y[:, 2:6], F.conv2d(x, w, algorithm="loops", **case.options), atol=1e-12)
+    assert np.isnan(y[:, [0, 1, 6, 7, 8]]).all()
+
+
+@pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"stride": (1, 2)}])
+def test_other_convolutions_are_refused(options):
+    x, w = np.zeros((1, 2, 9, 9)), np.zeros((2, 2 // options.get("groups", 1), 3, 3))
+    with pytest.raises(ValueError, match="must be one of auto, im2col, loops, got 'winograd'"):
+        F.conv2d(x, w, algorithm="winograd", **options)
+
+
+def chosen(dtype, shape, channels=(64, 64), kernel=3, **options):
+    x = np.broadcast_to(np.zeros((), dtype), shape)
+    geometry = ConvGeometry.of(kernel, padding=1, **options)
+    return convolution._best("conv2d", x, (channels[1], channels[0], kernel, kernel), geometry)
+
+
+def test_it_is_chosen_where_it_wins_and_never_for_checks():
+    assert chosen("float32", (1, 64, 90, 120)) == "winograd"
+    assert chosen("float64", (1, 64, 90, 120)) == "im2col"
+    assert chosen("float32", (1, 64, 90, 120), stride=2) == "im2col"
+    assert chosen("float32", (1, 3, 360, 480), channels=(3, 64)) == "im2col"  # few products to save
+    assert chosen("float32", (1, 512, 6, 6), channels=(512, 512)) == "im2col"  # filters cost more than tiles
+    assert chosen("float32", (0, 64, 90, 120)) == "im2col"
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    case = ConvCase(2, 32, 16, (40, 50), (3, 3), padding=(1, 1))
+    operands = [a.astype(np.float32) for a in case.operands()]
+
+    def results():
+        x, w, g = operands
+        options = case.options | {"algorithm": "winograd"}
+        return (
+            F.conv2d(x, w, **options),
+            F.conv2d_input_grad(g, w, input_size=case.input_size, **options),
+            F.conv2d_weight_grad(x, g, kernel_size=3, **options),
+        )
+
+    several = results()
+    monkeypatch.setitem(convolution.winograd.run_strips.__globals__["_state"], "threads", 1)
+    for one, more in zip(results(), several, strict=True):
+        np.testing.assert_array_equal(one, more)
