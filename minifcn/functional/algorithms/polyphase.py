@@ -27,6 +27,7 @@ from minifcn.functional.algorithms.im2col import (
     STRIP_BYTES,
     Strip,
     columns_of,
+    conv2d,
     pieces_of,
     windows_of,
 )
@@ -67,7 +68,8 @@ class _Part:
     rows: slice  # its phases
     cols: slice
     filters: Array  # (G, C/G * phases * phases, O/G * m * m)
-    windows: Array  # of dy
+    source: Array  # dy, padded
+    geometry: ConvGeometry
 
 
 def _parts(
@@ -106,7 +108,8 @@ def _parts(
                 slice(a.phase, a.phase + a.count),
                 slice(b.phase, b.phase + b.count),
                 taps,
-                windows_of(pad_or_crop(dy, *pads), unit),
+                pad_or_crop(dy, *pads),
+                unit,
             )
 
 
@@ -121,6 +124,18 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     blocks = -(-(top + input_size[0]) // rows.stride), -(-(left + input_size[1]) // cols.stride)
     parts = list(_parts(dy, w, geometry, (first, first_col), blocks))
     dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
+    if rows.stride == cols.stride == 1:  # there is one phase, and nothing to interleave
+        (part,) = parts
+        unit = part.geometry
+        conv2d(
+            part.source,
+            part.filters.reshape(channels, -1, unit.rows.kernel, unit.cols.kernel),
+            unit,
+            None,
+            dx,
+        )
+        return dx
+    windows = [windows_of(part.source, part.geometry) for part in parts]
 
     def strip_of_blocks(strip: Strip) -> None:
         count = strip.rows.stop - strip.rows.start
@@ -129,8 +144,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             rows.stride * cols.stride
         ):
             block[...] = 0  # some phases meet no tap
-        for part in parts:
-            columns = columns_of(part.windows, strip, xp)
+        for part, view in zip(parts, windows, strict=True):
+            columns = columns_of(view, strip, xp)
             space = groups, part.filters.shape[1], columns.shape[2]
             # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
             product = xp.matmul(part.filters, columns, out=scratch(xp, space, dy.dtype, "product"))

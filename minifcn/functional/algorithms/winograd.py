@@ -18,9 +18,10 @@ all tiles of an image, the multiplications are 36 matrix products, one for each 
 with U = G w G^T of the filters and V = B^T x B of the tiles. Each transform, too, is one matrix product: on
 tiles whose numbers lie along one axis, B^T d B is multiplication by the Kronecker product of B^T with itself.
 
-The law holds number by number. U, V, M and y are linear in what they are made from, so the gradient to the
-weight is the same steps transposed, dw = G^T (dM V^T) G with dM = A dy A^T, and the gradient to the input is
-a convolution of dy with the filters turned by half a turn.
+The law holds number by number. Each step is linear in what it takes, so the gradients are the same steps
+transposed, in the opposite order: with dM = A dy A^T,
+
+    dw  =  G^T (dM V^T) G      and      dx  =  B (U^T dM) B^T, overlapping tiles added up.
 
 The price is rounding: points as large as 2 make numbers of different sizes meet. In float32 the error is
 about 1e-5 of the largest output, ten times that of the definition.
@@ -35,8 +36,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module, run_strips, scratch
-from minifcn.functional.padding import pad_or_crop
-from minifcn.geometry import ConvGeometry, Window
+from minifcn.geometry import ConvGeometry
 
 TAPS = 3
 STRIP_BYTES = 1 << 22
@@ -191,6 +191,42 @@ class _Tiling:
         self.xp.matmul(self.a.T, tiles.reshape(self.m**2, -1), out=products)
         return products.reshape(self.n**2, self.filters, -1)
 
+    def input_gradients(self, dv: Array, strip: _Strip, dx: Array) -> Array:
+        """Write B dV B^T of the tiles of a strip, (n * n, C, tiles), to its rows of dx, and return the rest.
+
+        Returns:
+            The two rows below the strip, (images, C, 2, W), which the next strip adds to, too.
+        """
+        xp, m, n, edge = self.xp, self.m, self.n, TAPS - 1
+        images, rows, cols = (
+            strip.images.stop - strip.images.start,
+            strip.rows.stop - strip.rows.start,
+            self.cols,
+        )
+        channels = dv.shape[1]
+        tiles = scratch(xp, (n * n, dv[0].size), self.dtype, "tiles")
+        # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
+        xp.matmul(self.b.T, dv.reshape(n * n, -1), out=tiles)
+        tiles = tiles.reshape(n, n, channels, images, rows, cols)
+        # The last two rows and columns of a tile are the first two of the next one: one more tile a side.
+        summed = scratch(xp, (m, m, channels, images, rows + 1, cols + 1), self.dtype, "summed")
+        summed[..., rows, :] = 0
+        summed[..., cols] = 0
+        summed[..., :rows, :cols] = tiles[:m, :m]
+        summed[:edge, :, ..., 1:, :cols] += tiles[m:, :m]
+        summed[:, :edge, ..., :rows, 1:] += tiles[:m, m:]
+        summed[:edge, :edge, ..., 1:, 1:] += tiles[m:, m:]
+        # (m, m, C, images, rows, columns) -> (images, C, rows, m, columns, m)
+        part = scratch(xp, (images, channels, rows + 1, m, cols + 1, m), self.dtype, "part")
+        part[...] = summed.transpose(3, 2, 4, 0, 5, 1)
+        part = part.reshape(images, channels, (rows + 1) * m, (cols + 1) * m)
+        part = part[..., self.padding[1] : self.padding[1] + dx.shape[3]]
+        first = strip.rows.start * m - self.padding[0]  # row of dx
+        here = dx[strip.images, :, max(first, 0) : max(first + rows * m, 0)]
+        here[...] = part[:, :, max(-first, 0) :][:, :, : here.shape[2]]
+        shared: Array = part[:, :, rows * m : rows * m + edge].copy()
+        return shared
+
     def weights(self, w: Array) -> Array:
         """Return U = G w G^T, (n * n, O, C)."""
         xp, (filters, channels) = self.xp, w.shape[:2]
@@ -253,13 +289,27 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
-    """A convolution of dy with the filters turned by half a turn."""
+    """The steps of `conv2d` transposed: dx = B (U^T dM) B^T, where tiles overlap added up."""
     xp = array_module(dy=dy, w=w)
-    turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (O, C, 3, 3) -> (C, O, 3, 3)
-    # Padding of p there takes 2 - p here; above 2, rows and columns of dy lie outside the image.
-    pads = [TAPS - 1 - window.padding for window in (geometry.rows, geometry.cols)]
-    dy = pad_or_crop(dy, *(min(pad, 0) for pad in pads for _ in range(2)))
-    rows, cols = (Window(TAPS, padding=max(pad, 0)) for pad in pads)
-    dx: Array = xp.empty((len(dy), w.shape[1], *input_size), dy.dtype)
-    conv2d(dy, turned, ConvGeometry(rows, cols), None, dx)
+    channels = w.shape[1]
+    tiling = _Tiling(xp, dy.shape, channels, geometry, dy.dtype)
+    u = tiling.weights(w).transpose(0, 2, 1)  # (n * n, C, O)
+    dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
+    strips = tiling.strips()
+
+    def strip_of_inputs(strip: _Strip) -> Array:
+        dm = tiling.gradients(dy, strip)
+        dv = scratch(xp, (tiling.n**2, channels, dm.shape[2]), dy.dtype, "inputs")
+        xp.matmul(u, dm, out=dv)  # (n * n, C, tiles) = (n * n, C, O) @ (n * n, O, tiles)
+        return tiling.input_gradients(dv, strip, dx)
+
+    # The last rows of a strip are the first ones of the next strip, too.
+    for strip, shared in zip(strips, run_strips(strip_of_inputs, strips), strict=True):
+        first = strip.rows.stop * tiling.m - tiling.padding[0]
+        rows = dx[strip.images, :, max(first, 0) : max(first + TAPS - 1, 0)]
+        shared = shared[:, :, max(-first, 0) :][:, :, : rows.shape[2]]
+        if strip.rows.stop == tiling.rows:
+            rows[...] = shared
+        else:
+            rows += shared
     return dx
