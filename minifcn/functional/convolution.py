@@ -64,8 +64,8 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
     """Return the algorithm that "auto" means for a first operand x or dy, and the shape of w."""
     filters, channels, *kernel = shape
     if first.dtype == "float32" and winograd.fits(geometry):
-        # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with columns, as im2col
-        # does it, and with the transforms of Winograd. The filters are transformed once for all tiles.
+        # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
+        # im2col, and with the transforms of Winograd. The filters are transformed once for all tiles.
         per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (59, 25)}.get(operation, (44, 25))
         products = filters * channels
         columns = 43 * min(channels, filters) + 2.0 * products

@@ -31,27 +31,27 @@ def alexnet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     rng = generator(rng)
     features = Sequential(
         Conv2d(3, 64, 11, stride=4, padding=2, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         MaxPool2d(3, 2),
         Conv2d(64, 192, 5, padding=2, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         MaxPool2d(3, 2),
         Conv2d(192, 384, 3, padding=1, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Conv2d(384, 256, 3, padding=1, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Conv2d(256, 256, 3, padding=1, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         MaxPool2d(3, 2),
     )
     seed = dropout_seed(rng)
     dense = Sequential(
         Dropout(0.5, rng=seed),
         Linear(256 * 6 * 6, 4096, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Dropout(0.5, rng=seed + 1),
         Linear(4096, 4096, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Linear(4096, num_classes, rng=rng),
     )
     return Classifier(
@@ -81,28 +81,28 @@ def caffenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     rng = generator(rng)
     features: dict[str, Layer] = {
         "conv1": Conv2d(3, 96, 11, stride=4, rng=rng),
-        "relu1": ReLU(),
+        "relu1": ReLU(inplace=True),
         "pool1": MaxPool2d(3, 2, ceil_mode=True),
         "norm1": LocalResponseNorm(5, alpha=1e-4, beta=0.75),
         "conv2": Conv2d(96, 256, 5, padding=2, groups=2, rng=rng),
-        "relu2": ReLU(),
+        "relu2": ReLU(inplace=True),
         "pool2": MaxPool2d(3, 2, ceil_mode=True),
         "norm2": LocalResponseNorm(5, alpha=1e-4, beta=0.75),
         "conv3": Conv2d(256, 384, 3, padding=1, rng=rng),
-        "relu3": ReLU(),
+        "relu3": ReLU(inplace=True),
         "conv4": Conv2d(384, 384, 3, padding=1, groups=2, rng=rng),
-        "relu4": ReLU(),
+        "relu4": ReLU(inplace=True),
         "conv5": Conv2d(384, 256, 3, padding=1, groups=2, rng=rng),
-        "relu5": ReLU(),
+        "relu5": ReLU(inplace=True),
         "pool5": MaxPool2d(3, 2, ceil_mode=True),
     }
     seed = dropout_seed(rng)
     dense: dict[str, Layer] = {
         "fc6": Linear(256 * 6 * 6, 4096, rng=rng),
-        "relu6": ReLU(),
+        "relu6": ReLU(inplace=True),
         "drop6": Dropout(0.5, rng=seed),
         "fc7": Linear(4096, 4096, rng=rng),
-        "relu7": ReLU(),
+        "relu7": ReLU(inplace=True),
         "drop7": Dropout(0.5, rng=seed + 1),
         "fc8": Linear(4096, num_classes, rng=rng),
     }

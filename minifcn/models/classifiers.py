@@ -16,7 +16,7 @@ class Classifier(Sequential):
     Args:
         features: Layers from the image to the last map.
         classifier: Layers from there to the scores: dense ones on the flattened map, or convolutions and a
-            global average, which is flattened in the end.
+            global average, which is flattened in the end, or layers with a `Flatten` of their own.
         input_shape: (C, H, W) of the images it is made for.
         taps: Where an FCN may take finer scores from: the name of a layer in `features` for each stride.
         architecture: Name and arguments with which `minifcn.models.build` makes it again.
@@ -39,7 +39,9 @@ class Classifier(Sequential):
         taps: dict[int, str],
         architecture: dict[str, Any],
     ):
-        if any(isinstance(layer, Linear) for layer in classifier.layers()):
+        if any(isinstance(layer, Flatten) for layer in classifier.layers()):
+            super().__init__(features=features, classifier=classifier)
+        elif any(isinstance(layer, Linear) for layer in classifier.layers()):
             super().__init__(features=features, flatten=Flatten(), classifier=classifier)
         else:
             super().__init__(features=features, classifier=classifier, flatten=Flatten())
@@ -90,7 +92,7 @@ def _blocks(widths: tuple[tuple[int, ...], ...], in_channels: int, rng: Rng) -> 
     pools = []
     for block in widths:
         for width in block:
-            layers += [Conv2d(in_channels, width, 3, padding=1, rng=rng), ReLU()]
+            layers += [Conv2d(in_channels, width, 3, padding=1, rng=rng), ReLU(inplace=True)]
             in_channels = width
         pools.append(str(len(layers)))
         layers.append(MaxPool2d(2))
@@ -116,7 +118,9 @@ def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
     features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, rng)
     scores = Linear(128, num_classes, rng=rng)
     scores.weight.data *= np.float32(0.1)
-    dense = Sequential(Linear(64 * 4 * 4, 128, rng=rng), ReLU(), Dropout(0.2, rng=dropout_seed(rng)), scores)
+    dense = Sequential(
+        Linear(64 * 4 * 4, 128, rng=rng), ReLU(inplace=True), Dropout(0.2, rng=dropout_seed(rng)), scores
+    )
     return Classifier(
         features,
         dense,
@@ -147,10 +151,10 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
     seed = dropout_seed(rng)
     dense = Sequential(
         Linear(512 * 7 * 7, 4096, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Dropout(0.5, rng=seed),
         Linear(4096, 4096, rng=rng),
-        ReLU(),
+        ReLU(inplace=True),
         Dropout(0.5, rng=seed + 1),
         Linear(4096, num_classes, rng=rng),
     )

@@ -1,18 +1,36 @@
-"""Fully convolutional networks for semantic segmentation (Long, Shelhamer & Darrell, CVPR 2015)."""
+"""Fully convolutional networks for semantic segmentation (Long, Shelhamer & Darrell, CVPR 2015).
+
+The networks of the paper, made from `minifcn.models.vgg16`, `caffenet` and `googlenet`:
+
+| in the paper | here |
+|---|---|
+| FCN-32s, 16s, 8s | `FCN(vgg16(), 21, stride=32)`, `stride=16`, `stride=8` |
+| FCN-16s trained from FCN-32s | `fcn16s = fcn32s.finer()`, and `fcn8s = fcn16s.finer()` |
+| FCN-8s at once | `FCN(vgg16(), 21, stride=8, at_once=True)` |
+| FCN-AlexNet, FCN-GoogLeNet | `FCN(caffenet(), 21)`, `FCN(googlenet(), 21)` |
+
+With `alignment="paper"` they have the geometry of the reference code, its padding of 100 and its crops,
+so that converted checkpoints give their numbers. The default, `alignment="exact"`, needs about half of the
+multiplications at the size of PASCAL VOC's images.
+"""
 
 import copy
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from minifcn.backend import Array, device_of
-from minifcn.convolutionalize import convolutionalize
-from minifcn.functional.padding import pad_or_crop
+from minifcn.functional.padding import Sides, pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
-from minifcn.layers import Conv2d, Layer, LayerDict, MaxPool2d, Sequential
-from minifcn.layers.base import Shape, indented
+from minifcn.layers import Layer, LayerDict
+from minifcn.layers.base import Shape, indented, unknown_gradient
 from minifcn.layers.containers import AnyLayer
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
-from minifcn.models.upsampling import AlignedUpsample
+from minifcn.models.scoring import ScoreLayer
+from minifcn.models.trunk import trunk_of
+from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+
+Alignment = Literal["exact", "paper"]
+Upsampling = Literal["fixed", "learned"]
 
 
 class FCN(Layer):
@@ -24,23 +42,32 @@ class FCN(Layer):
     on the way up: at stride 32 alone the network knows what; from stride 16 and 8 it learns where.
 
     All score layers begin at zero, so training starts with every class equally likely, and a network made by
-    `finer()` starts with the scores of the one it came from. Alignment is exact: where every map lies in the
-    picture is computed from the layers, and the scores come out at the size of the image, whatever it is.
-    Max pools round their size up, so no row of a picture is left out.
+    `finer()` starts with the scores of the one it came from. Where every map lies in the picture is computed
+    from the layers, never written down as a number, and the scores come out at the size of the image.
 
     Args:
         classifier: Where features and head come from; its layers are copied.
         num_classes: Number of scores at each pixel.
         stride: Of the finest map that is scored: the classifier's own (32 for VGG16), or one of its taps (16,
             8). The coarsest unless given.
-        upsampling: `"fixed"` bilinear, or `"learned"`, which begins as bilinear.
+        alignment: `"exact"`: padding as the classifier has it, and maps that continue with their border
+            values, for images of every size. Or `"paper"`, as the reference code does it: the first
+            convolution pads by 100, dense kernels do not pad, and of two maps that meet the larger one is
+            cropped. Scores near the border of a picture are then weaker: beyond it, there are zeros.
+        upsampling: `"fixed"` bilinear, as in the reference code, or `"learned"`, which begins as bilinear.
+            For the middle way of the 2015 paper, learned but for the last step, make it learned and say
+            `fcn.upsamples[-1].deconv.weight.trainable = False`.
+        at_once: Whether skips learn together with all the rest, not stage by stage. Their maps are then
+            scaled by 0.01 (the first skip), 0.0001 (the second), and so on.
 
     Attributes:
         info: Class names, colours and preprocessing, once known.
+        trunk_frozen: Whether `freeze_trunk` was called.
 
     Raises:
         TypeError: If it is not made from a classifier.
-        ValueError: If the classifier offers no such stride, or an argument is out of range.
+        ValueError: If the classifier offers no such stride, an argument is out of range, or the layers leave
+            alignment "paper" no whole crop offset.
 
     Example:
         >>> import numpy as np
@@ -51,6 +78,7 @@ class FCN(Layer):
     """
 
     info: ModelInfo | None = None
+    trunk_frozen = False
 
     def __init__(
         self,
@@ -58,52 +86,55 @@ class FCN(Layer):
         num_classes: int,
         stride: int | None = None,
         *,
-        upsampling: str = "fixed",
+        alignment: Alignment = "exact",
+        upsampling: Upsampling = "fixed",
+        at_once: bool = False,
     ):
         if not isinstance(classifier, Classifier):
             raise TypeError(f"an FCN is made from a Classifier, got {type(classifier).__name__}")
-        if upsampling not in ("fixed", "learned"):
-            raise ValueError(f"upsampling must be 'fixed' or 'learned', got {upsampling!r}")
+        for name, value, known in (
+            ("alignment", alignment, get_args(Alignment)),
+            ("upsampling", upsampling, get_args(Upsampling)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        if not isinstance(at_once, bool):
+            raise ValueError(f"at_once must be True or False, got {at_once!r}")
         self.num_classes = whole_number(num_classes, "num_classes", 2)
         if num_classes > 255:
             raise ValueError(f"num_classes must be at most 255, for 255 is void, got {num_classes}")
-        self.upsampling = upsampling
-        self.taps = classifier.taps
+        self.alignment, self.upsampling, self.at_once = alignment, upsampling, at_once
         self._classifier = classifier.architecture
 
-        trunk = convolutionalize(_without_scores(classifier), classifier.input_shape, same_size=True)
-        features, head = trunk["features"], trunk["classifier"]
-        assert isinstance(features, Sequential)
-        assert isinstance(head, Sequential)
-        for layer in features.layers():
-            if isinstance(layer, MaxPool2d):
-                layer.ceil_mode = True
-        self.features = features
-        self.head = head
-        self._channels = classifier.input_shape[0]
-        self._smallest = self._smallest_input(max(classifier.input_shape[1:]))
-        self._maps = self._maps_to_score()
+        trunk = trunk_of(classifier, alignment)
+        self.features, self.head = trunk.features, trunk.head
+        self.taps, self.channels, self.smallest = trunk.taps, trunk.channels, trunk.smallest
+        self._maps = trunk.maps
 
         self.stride = max(self._maps)
         wanted = self.stride if stride is None else whole_number(stride, "stride", 1)
         if wanted not in self._maps:
             raise ValueError(f"stride must be one of {sorted(self._maps)}, got {stride}")
-        self.score = self._score(self.stride)
-        self.skips: LayerDict[Conv2d] = LayerDict()
-        self.upsamples = LayerDict(**self._upsample(self.stride, 1))
+        self.score = self._score_layer(self.stride)
+        self.skips: LayerDict[ScoreLayer] = LayerDict()
+        self.upsamples: LayerDict[AlignedUpsample] = LayerDict()
+        self._upsample_to_pixels(self._maps[self.stride].grid)
         self.train(classifier.training)
         while self.stride > wanted:
             self._add_skip()
 
-    def score_layers(self) -> list[Conv2d]:
-        """Return the new layers, coarsest first: they begin at zero and may learn faster than the trunk."""
-        return [self.score, *self.skips]
+    # How it is made
 
-    def _score(self, stride: int) -> Conv2d:
-        """Return a score layer for the map of a stride, at zero."""
-        return self._like_head(Conv2d(self._maps[stride][1], self.num_classes, 1, rng=None))
+    def _score_layer(self, stride: int, scale: float = 1.0) -> ScoreLayer:
+        layer = ScoreLayer(self._maps[stride].channels, self.num_classes, scale=scale)
+        layer.skip_input_grad(self.trunk_frozen)
+        return self._like_the_rest(layer)
 
-    def _like_head(self, layer: AnyLayer) -> AnyLayer:
+    def _upsample(self, coarse: CoordinateMap, fine: CoordinateMap) -> AlignedUpsample:
+        kind = PaperUpsample if self.alignment == "paper" else AlignedUpsample
+        return self._like_the_rest(kind(self.num_classes, coarse, fine, learned=self.upsampling == "learned"))
+
+    def _like_the_rest(self, layer: AnyLayer) -> AnyLayer:
         """Give a new layer the dtype, the device and the mode of the layers there are."""
         parameter = next(self.parameters(), None)
         if parameter is None:  # features of pools only, and no head
@@ -111,37 +142,47 @@ class FCN(Layer):
         here = parameter.data
         return layer.astype(here.dtype.name).to(device_of(here)).train(self.training)
 
-    def _upsample(self, coarse: int, fine: int) -> dict[str, AlignedUpsample]:
-        """Return the layer that takes scores from one stride to another, under its name."""
-        layer = AlignedUpsample(
-            self.num_classes,
-            self._maps[coarse][0],
-            self._maps[fine][0] if fine in self._maps else CoordinateMap(),
-            learned=self.upsampling == "learned",
-        )
-        return {f"{coarse}to{fine}": self._like_head(layer)}
+    def _upsample_to_pixels(self, grid: CoordinateMap) -> None:
+        """Let the last upsampling begin where the scores lie now."""
+        self._grid = grid
+        last = self._upsample(grid, CoordinateMap())
+        if last.skip_offset:
+            raise ValueError(
+                f"alignment 'paper' does not suit this classifier: its scores at stride {self.stride}, "
+                f"upsampled, begin {last.skip_offset} pixels inside the picture, and nothing fills its border"
+            )
+        self.upsamples.parts[f"{self.stride}to1"] = last
 
     def _add_skip(self) -> None:
         """Score the next finer map, too, and upsample in one step more."""
         coarse, fine = self.stride, max(stride for stride in self._maps if stride < self.stride)
+        scale = 0.01 ** (len(self.skips) + 1) if self.at_once else 1.0
+        self.skips.parts[str(fine)] = self._score_layer(fine, scale)
         del self.upsamples.parts[f"{coarse}to1"]
-        self.upsamples.parts |= self._upsample(coarse, fine) | self._upsample(fine, 1)
-        self.skips.parts[str(fine)] = self._score(fine)
+        upsample = self.upsamples.parts[f"{coarse}to{fine}"] = self._upsample(
+            self._grid, self._maps[fine].grid
+        )
         self.stride = fine
+        self._upsample_to_pixels(upsample.grid)
 
     def finer(self) -> Self:
         """Return this network with one more skip, at the next finer stride it offers.
 
-        The new score layer begins at zero, so the new network starts with this one's scores, up to upsampling
-        in two steps instead of one. Both ways interpolate linearly; they differ where the coarse scores bend.
-        For a step of 2 the difference is at most
+        So FCN-16s is trained from FCN-32s, and FCN-8s from that. The new score layer begins at zero, so the
+        new network starts with this one's scores, up to upsampling in two steps instead of one. Both ways
+        interpolate linearly; they differ where the coarse scores bend. With
 
-            (largest |s[i-1] - 2 s[i] + s[i+1]| along rows + the same along columns) / 4
+            bend = largest |s[i-1] - 2 s[i] + s[i+1]| along rows + the same along columns
 
-        over the coarse scores s, continued with their border values, and half of it away from the border: so
-        they agree wherever the coarse scores are linear. At the border this takes a finer map whose first and
-        last centres lie within half of its step of the border of the picture, as padded convolutions with
-        2 x 2 pools give it, or a dense kernel of odd size. The derivation stands beside its test. Learned
+        over the coarse scores s, and a step of 2, the difference is
+
+        - in exact alignment at most bend / 4, where s continues with its border values, and half of it away
+          from the border. At the border this takes a finer map whose first and last centres lie within half
+          of its step of the border of the picture, as padded convolutions with 2 x 2 pools give it, or a
+          dense kernel of odd size;
+        - in the paper's alignment at most bend / 8, where s continues with zeros.
+
+        So they agree wherever the coarse scores are linear. The derivations stand beside their tests. Learned
         kernels of the step that is split begin anew, as bilinear.
 
         Raises:
@@ -153,30 +194,44 @@ class FCN(Layer):
         child._add_skip()
         return child
 
-    def _maps_to_score(self) -> dict[int, tuple[CoordinateMap, int]]:
-        """Return where each map that can be scored lies in the picture, and its channels, by stride."""
-        maps = {}
-        position = CoordinateMap()
-        shape: Shape = (self._channels, self._smallest, self._smallest)
-        names = {name: stride for stride, name in self.taps.items()}
-        for name, layer in self.features.children():
-            position, shape = position @ layer.coordinate_map(), layer.output_shape(shape)
-            if name in names:
-                if position.scale != names[name]:
-                    raise ValueError(f"the tap {name!r} is at stride {position.scale}, not {names[name]}")
-                maps[names[name]] = position, shape[0]
-        position, shape = position @ self.head.coordinate_map(), self.head.output_shape(shape)
-        return maps | {int(position.scale): (position, shape[0])}
+    # How it is trained
 
-    def _smallest_input(self, trained: int) -> int:
-        """Return the smallest square image that the trunk takes; smaller ones are padded."""
-        for size in range(1, trained + 1):
-            try:
-                self.head.output_shape(self.features.output_shape((self._channels, size, size)))
-            except ValueError:
-                continue
-            return size
-        raise ValueError(f"the classifier takes no square image of up to {trained} pixels")
+    def score_layers(self) -> list[ScoreLayer]:
+        """Return the new layers, coarsest first: they begin at zero and may learn faster than the trunk."""
+        return [self.score, *self.skips]
+
+    def freeze_trunk(self) -> Self:
+        """Train the score layers (and learned upsampling) alone, and leave features and head as they are.
+
+        Their parameters are no longer trainable, they run in evaluation mode even after `train()`, so they
+        keep nothing for backward, and `backward` returns before it enters them. Nobody has then computed the
+        gradient to the images: `backward` returns NaNs in its place, which take no memory.
+
+        This is a state of training like dropout's mode, not a part of the network: a model file does not keep
+        it, but `finer()` does.
+        """
+        return self._set_trunk(frozen=True)
+
+    def unfreeze_trunk(self) -> Self:
+        """Train all of features and head again."""
+        return self._set_trunk(frozen=False)
+
+    def _set_trunk(self, *, frozen: bool) -> Self:
+        self.trunk_frozen = frozen
+        for part in (self.features, self.head):
+            for parameter in part.parameters():
+                parameter.trainable, parameter.grad = not frozen, None
+        for layer in self.score_layers():
+            layer.skip_input_grad(frozen)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; a frozen trunk stays in evaluation."""
+        super().train(mode)
+        if self.trunk_frozen:
+            self.features.eval()
+            self.head.eval()
+        return self
 
     # The network
 
@@ -185,45 +240,63 @@ class FCN(Layer):
 
         Raises:
             TypeError: If x is not preprocessed.
-            ValueError: If x does not have 4 axes or the right channels, or is empty.
+            ValueError: If x does not have 4 axes or the right channels, or is empty, or has a size that
+                alignment "paper" does not know.
         """
-        check_images(self, x, self._channels)
+        check_images(self, x, self.channels)
         height, width = x.shape[2:]
-        sides = 0, max(self._smallest - height, 0), 0, max(self._smallest - width, 0)
+        sides = 0, max(self.smallest - height, 0), 0, max(self.smallest - width, 0)
         features = pad_or_crop(x, *sides)
         tapped: dict[str, Array] = {}
-        names = {name: str(stride) for stride, name in self.taps.items()}
         for name, layer in self.features.children():
             features = layer(features)
-            if names.get(name) in self.skips.parts:
-                tapped[names[name]] = features
+            if (stride := self.stride_of(name)) in self.skips.parts:
+                tapped[stride] = features
 
         scores = self.score(self.head(features))
+        overhangs: list[Sides] = []
         *between, last = self.upsamples
         for upsample, (stride, skip) in zip(between, self.skips.children(), strict=True):
-            tap = tapped[stride]
-            scores = upsample.forward(scores, tap.shape[2:]) + skip(tap)
+            finer = skip(tapped[stride])
+            scores = upsample.forward(scores, finer.shape[2:])
+            overhangs.append(_overhang(finer, scores, upsample.skip_offset))
+            scores = scores + pad_or_crop(finer, *(-side for side in overhangs[-1]))
         scores = last.forward(scores, (height, width))
-        self.keep(sides, output=scores)
+        self.keep(x.shape, sides, overhangs, output=scores)
         return scores
 
     def backward(self, dy: Array) -> Array:
-        """Return the gradient to the images: `forward` line by line, in reverse."""
-        (sides,) = self.recall(dy)
+        """Return the gradient to the images: `forward` line by line, in reverse.
+
+        With a frozen trunk it is not computed, and NaNs stand in its place.
+        """
+        shape, sides, overhangs = self.recall(dy)
         *between, last = self.upsamples
         dscores = last.backward(dy)
         dtapped: dict[str, Array] = {}
-        for upsample, (stride, skip) in reversed(list(zip(between, self.skips.children(), strict=True))):
-            dtapped[stride] = skip.backward(dscores)
+        for upsample, (stride, skip), overhang in reversed(
+            list(zip(between, self.skips.children(), overhangs, strict=True))
+        ):
+            dtapped[stride] = skip.backward(pad_or_crop(dscores, *overhang))
             dscores = upsample.backward(dscores)
-        dfeatures = self.head.backward(self.score.backward(dscores))
+        dfeatures = self.score.backward(dscores)
+        if self.trunk_frozen:
+            return unknown_gradient(dy, shape)
+        dfeatures = self.head.backward(dfeatures)
 
-        names = {name: str(stride) for stride, name in self.taps.items()}
         for name, layer in reversed(list(self.features.children())):
-            if names.get(name) in self.skips.parts:
-                dfeatures = dfeatures + dtapped[names[name]]
+            if (stride := self.stride_of(name)) in self.skips.parts:
+                dfeatures = dfeatures + dtapped[stride]
             dfeatures = layer.backward(dfeatures)
         return pad_or_crop(dfeatures, *(-side for side in sides))
+
+    def skip_input_grad(self, skip: bool = True) -> None:
+        """Hand the word to the features."""
+        self.features.skip_input_grad(skip)
+
+    def stride_of(self, layer: str) -> str:
+        """Return the stride at which a layer of `features` is tapped, as the name of its skip."""
+        return next((str(stride) for stride, name in self.taps.items() if name == layer), "")
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (num_classes, H, W) for (C, H, W)."""
@@ -238,7 +311,9 @@ class FCN(Layer):
                 "classifier": self._classifier,
                 "num_classes": self.num_classes,
                 "stride": self.stride,
+                "alignment": self.alignment,
                 "upsampling": self.upsampling,
+                "at_once": self.at_once,
             },
         }
 
@@ -246,12 +321,7 @@ class FCN(Layer):
         return "\n".join(["FCN(", *(indented(name, layer) for name, layer in self.children()), ")"])
 
 
-def _without_scores(classifier: Classifier) -> Sequential:
-    """Return a classifier's parts up to the layer that scores its own classes."""
-    head = classifier["classifier"]
-    assert isinstance(head, Sequential)
-    scoring = max(i for i, layer in enumerate(head) if any(layer.parameters()))
-    kept = Sequential(**dict(list(head.children())[:scoring]))
-    parts = Sequential(**{**classifier.parts, "classifier": kept})
-    parts.training = classifier.training
-    return parts
+def _overhang(finer: Array, scores: Array, offset: int) -> Sides:
+    """Return how far a finer map reaches beyond scores that begin at an offset of it, on each side."""
+    below, right = (finer.shape[axis] - offset - scores.shape[axis] for axis in (2, 3))
+    return offset, below, offset, right

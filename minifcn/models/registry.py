@@ -7,6 +7,7 @@ from minifcn.layers.base import Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
+from minifcn.models.googlenet import googlenet
 from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
 
 MAX_CLASSES = 100_000
@@ -14,6 +15,7 @@ CLASSIFIERS = {
     "alexnet": alexnet,
     "caffenet": caffenet,
     "digit_classifier": digit_classifier,
+    "googlenet": googlenet,
     "squeezenet1_0": squeezenet1_0,
     "squeezenet1_1": squeezenet1_1,
     "vgg16": vgg16,

@@ -1,4 +1,9 @@
-"""Upsampling that puts every score where it belongs, by coordinate maps instead of literal offsets."""
+"""Upsampling that puts every score where it belongs, by coordinate maps instead of literal offsets.
+
+There are two ways. `AlignedUpsample` reaches every place of the finer grid, for it continues the coarse map
+beyond its border. `PaperUpsample` does what the reference code of FCN does: nothing is continued, and of the
+two maps that meet, the larger one is cropped.
+"""
 
 import math
 from fractions import Fraction
@@ -24,6 +29,9 @@ class AlignedUpsample(Layer):
         coarse: Where the input lies in the picture.
         fine: Where the output lies in the picture.
         learned: Whether training changes the kernels; they begin as bilinear in any case.
+
+    Attributes:
+        grid: Where the output lies in the picture.
 
     Raises:
         ValueError: If the factor is not whole, or the grids are out of step by less than half a step.
@@ -51,6 +59,16 @@ class AlignedUpsample(Layer):
         )
         self.deconv.weight.data = bilinear_kernel(channels, self.factor, kernel_size)
         self.deconv.weight.trainable = learned
+        self.grid = fine
+
+    @property
+    def skip_offset(self) -> int:
+        """How many entries of the finer map lie before the first entry of the output, along either axis."""
+        return 0
+
+    def output_size(self, size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of the output for a coarse map of this size, where another size is wanted."""
+        return wanted
 
     def plan(self, size: int, output_size: int) -> tuple[int, int, int]:
         """Return, for one axis, how many border values to add before and after, and the crop offset."""
@@ -69,6 +87,7 @@ class AlignedUpsample(Layer):
         if output_size is None:
             output_size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
         output_size = pair(output_size, "output_size", 1)
+        output_size = self.output_size((x.shape[2], x.shape[3]), output_size)
         top, bottom, row = self.plan(x.shape[2], output_size[0])
         left, right, col = self.plan(x.shape[3], output_size[1])
         sides = top, bottom, left, right
@@ -94,4 +113,69 @@ class AlignedUpsample(Layer):
 
     def __repr__(self) -> str:
         kind = "learned" if self.deconv.weight.trainable else "fixed"
-        return f"AlignedUpsample({self.deconv!r}, {kind}, coarse index i at {self.between})"
+        return f"{type(self).__name__}({self.deconv!r}, {kind}, coarse index i at {self.between})"
+
+
+class PaperUpsample(AlignedUpsample):
+    """Bilinear upsampling as the reference code does it, with a transposed convolution and crops.
+
+    Nothing is padded: beyond its border the coarse map is zero. Where the finer map begins further out than
+    the upsampled one (a skip), the output is all that was upsampled, and the finer map is to be cropped by
+    `skip_offset`: 5 and 9 in FCN-16s and FCN-8s of VGG16. Otherwise (the picture) the upsampled map is
+    cropped, by `offset`: 19, 27 and 31.
+
+    Args:
+        channels: Number of channels; each is upsampled by itself.
+        coarse: Where the input lies in the picture.
+        fine: Where the finer map, or the picture, lies in the picture.
+        learned: Whether training changes the kernels; they begin as bilinear in any case.
+
+    Attributes:
+        offset: How many entries of the upsampled map lie before the first one of the finer map; negative
+            where that one begins further out.
+        grid: Where the output lies in the picture.
+
+    Raises:
+        ValueError: If the factor is not whole, or the grids are out of step by less than half a step: then no
+            whole offset lays them over one another.
+
+    Example:
+        >>> pool4 = CoordinateMap(Fraction(16), Fraction(15, 2) - 99)  # in VGG16 with 100 pixels of padding
+        >>> scores = CoordinateMap(Fraction(32), Fraction(31, 2) - 99 + 3 * 32)
+        >>> PaperUpsample(21, coarse=scores, fine=CoordinateMap()).offset
+        19
+        >>> to_pool4 = PaperUpsample(21, coarse=scores, fine=pool4)
+        >>> to_pool4.skip_offset, PaperUpsample(21, coarse=to_pool4.grid, fine=CoordinateMap()).offset
+        (5, 27)
+    """
+
+    def __init__(self, channels: int, coarse: CoordinateMap, fine: CoordinateMap, *, learned: bool = False):
+        super().__init__(channels, coarse, fine, learned=learned)
+        upsampled = coarse @ self.deconv.coordinate_map()
+        self.offset = crop_offset(upsampled, fine)
+        self.grid = fine if self.offset >= 0 else upsampled
+
+    @property
+    def skip_offset(self) -> int:
+        """How many entries of the finer map lie before the first entry of the output, along either axis."""
+        return max(-self.offset, 0)
+
+    def output_size(self, size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+        """Return the wanted size where the upsampled map is cropped, or all there is where the finer map is.
+
+        Raises:
+            ValueError: If the map that is to be cropped does not reach far enough.
+        """
+        _, *upsampled = self.deconv.output_shape((self.deconv.in_channels, *size))
+        larger, smaller = (wanted, upsampled) if self.skip_offset else (upsampled, wanted)
+        if any(abs(self.offset) + least > most for most, least in zip(larger, smaller, strict=True)):
+            raise ValueError(
+                f"scores upsampled to {tuple(upsampled)} and a finer map of {tuple(wanted)} do not cover one "
+                f"another at the crop offset {abs(self.offset)} of alignment 'paper': an image of this size "
+                f"takes alignment 'exact'"
+            )
+        return (smaller[0], smaller[1])
+
+    def plan(self, size: int, output_size: int) -> tuple[int, int, int]:
+        """Return no border values before and after, and the crop offset."""
+        return 0, 0, max(self.offset, 0)

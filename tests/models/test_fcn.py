@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from minifcn.checks import check_gradient
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import Transposed, Window
-from minifcn.layers import AvgPool2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential
+from minifcn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.models import FCN, Classifier, digit_classifier
-from tests.models.trunks import digits, every_pair, float64, normal, randomised, squeezenet, vgg
+from tests.models.trunks import average, digits, every_pair, float64, normal, randomised, squeezenet, vgg
 
 # Sizes
 
@@ -104,13 +104,6 @@ def test_every_score_is_an_average_with_weights_that_sum_to_1(make, stride):
 # Alignment
 
 
-def average(shape, rng):
-    """A kernel that averages symmetrically about its centre: what is linear it leaves alone."""
-    kernel = rng.uniform(0.1, 1, shape)
-    kernel += kernel[::-1, ::-1]
-    return kernel / kernel.sum()
-
-
 @every_pair
 def test_a_ramp_comes_out_as_the_same_ramp_through_every_tap(make, stride):
     rng = np.random.default_rng(0)
@@ -149,20 +142,40 @@ def test_the_gradient_of_the_whole_network(make, stride):
     check_gradient(fcn, normal((2, 1, *size)), rng=1)
 
 
-def test_the_same_numbers_in_every_library(xp):
+@pytest.mark.parametrize("options", [{}, {"alignment": "paper", "at_once": True}], ids=["exact", "paper"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_same_numbers_in_every_library(xp, options, frozen):
     x, dy = normal((1, 1, 9, 14)), normal((1, 2, 9, 14), 1)
-    reference = float64(digits, 2)
+    reference, fcn = (float64(digits, 2, **options) for _ in range(2))
+    if frozen:
+        reference.freeze_trunk(), fcn.freeze_trunk()
     expected = [
         reference(x),
         reference.backward(dy),
         *(p.grad for p in reference.parameters() if p.trainable),
     ]
-    fcn = float64(digits, 2)
     if xp.name in ("strict", "cupy"):
         fcn.to("cuda")
     got = [fcn(xp.array(x)), fcn.backward(xp.array(dy)), *(p.grad for p in fcn.parameters() if p.trainable)]
     for ours, theirs in zip(got, expected, strict=True):
-        assert np.allclose(xp.numpy(ours), theirs, rtol=1e-10, atol=1e-12)
+        assert np.allclose(xp.numpy(ours), theirs, rtol=1e-10, atol=1e-12, equal_nan=frozen)
+
+
+@pytest.mark.parametrize("place", ["in features", "first in head"])
+def test_a_tapped_map_is_not_written_over(place):
+    """A ReLU that writes over its input stands behind what a skip scores later."""
+    conv, pool = Conv2d(1, 2, 3, padding=1), Conv2d(2, 2, 2, stride=2)
+    relu, dense = ReLU(inplace=True), Linear(8, 3)
+    features = Sequential(conv=conv, relu=relu, pool=pool)
+    head = Sequential(dense, Linear(3, 2))
+    model = Classifier(features, head, input_shape=(1, 4, 4), taps={1: "conv"}, architecture={})
+    if place == "first in head":
+        del features.parts["relu"], features.parts["pool"]
+        head = Sequential(relu=relu, pool=pool, flatten=Flatten(), dense=dense, last=Linear(3, 2))
+        model = Classifier(features, head, input_shape=(1, 4, 4), taps={1: "conv"}, architecture={})
+    fcn = randomised(FCN(model, 2, 1).astype("float64"))
+    check_gradient(fcn, normal((1, 1, 6, 5)), rng=1)
+    assert relu.inplace  # the classifier's own still does
 
 
 def test_backward_needs_a_forward():

@@ -26,7 +26,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.models import FCN
-from tests.models.trunks import TRUNKS, classifier, digits, float64, normal, randomised, vgg
+from tests.models.trunks import (
+    classifier,
+    coarse_scores,
+    digits,
+    every_step,
+    float64,
+    normal,
+    randomised,
+    vgg,
+)
 
 
 def bend(s, axis):
@@ -34,30 +43,6 @@ def bend(s, axis):
     s = np.moveaxis(s, axis, -1)
     s = np.concatenate([s[..., :1], s, s[..., -1:]], axis=-1)
     return float(np.abs(s[..., :-2] - 2 * s[..., 1:-1] + s[..., 2:]).max())
-
-
-def coarse_scores(fcn, x):
-    """Return what the last upsampling of a network gets."""
-    seen = {}
-    last = fcn.upsamples[-1]
-    forward = last.forward
-
-    def spy(scores, output_size):
-        seen["scores"] = scores
-        return forward(scores, output_size)
-
-    last.forward = spy
-    try:
-        y = fcn(x)
-    finally:
-        del last.forward
-    return seen["scores"], y
-
-
-coarser = [
-    pytest.param(make, stride, id=f"{make.__name__}-{stride}") for make, all_ in TRUNKS for stride in all_[:2]
-]
-every_step = pytest.mark.parametrize(("make", "stride"), coarser)
 
 
 def between_fine_centres(child, fine_size):

@@ -12,16 +12,39 @@ def digits(num_classes=10):
 
 
 def fcn(**changed):
-    arguments = {"classifier": digits(), "num_classes": 11, "stride": 4, "upsampling": "learned"}
+    arguments = {
+        "classifier": digits(),
+        "num_classes": 11,
+        "stride": 4,
+        "alignment": "exact",
+        "upsampling": "learned",
+        "at_once": False,
+    }
     return {"name": "fcn", "arguments": arguments | changed}
 
 
-@pytest.mark.parametrize("architecture", [digits(), digits(3), fcn(), fcn(stride=8, upsampling="fixed")])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        digits(),
+        digits(3),
+        fcn(),
+        fcn(stride=8, upsampling="fixed"),
+        fcn(stride=2, alignment="paper", at_once=True),
+        {"name": "googlenet", "arguments": {"num_classes": 7}},
+    ],
+)
 def test_a_network_says_how_to_build_it_again(architecture):
     model = build(json.loads(json.dumps(architecture)), rng=1)
     assert model.architecture == architecture
     assert json.loads(json.dumps(model.architecture)) == architecture
     assert model.info is None
+
+
+def test_files_from_before_there_were_alignments_are_exact():
+    old = fcn()
+    del old["arguments"]["alignment"], old["arguments"]["at_once"]
+    assert build(old).architecture == fcn()
 
 
 def test_what_is_built_is_the_network():
@@ -85,6 +108,10 @@ def nested(depth):
         (fcn(stride=[4]), "stride"),
         (fcn(upsampling=None), "upsampling must be 'fixed' or 'learned', got None"),
         (fcn(upsampling=["fixed"]), "upsampling must be 'fixed' or 'learned'"),
+        (fcn(alignment="centred"), "alignment must be 'exact' or 'paper', got 'centred'"),
+        (fcn(alignment=["paper"]), "alignment must be 'exact' or 'paper'"),
+        (fcn(at_once=1), "at_once must be True or False, got 1"),
+        (fcn(at_once="yes"), "at_once must be True or False, got 'yes'"),
         (fcn(classifier="vgg16"), "an architecture is a name and arguments, got vgg16"),
         (fcn(classifier=None), "an architecture is a name and arguments, got None"),
         (fcn(surprise=1), "arguments of architecture 'fcn' do not fit"),

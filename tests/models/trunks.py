@@ -51,6 +51,10 @@ PAIRS = [
     pytest.param(make, stride, id=f"{make.__name__}-{stride}") for make, all_ in TRUNKS for stride in all_
 ]
 every_pair = pytest.mark.parametrize(("make", "stride"), PAIRS)
+coarser = [
+    pytest.param(make, stride, id=f"{make.__name__}-{stride}") for make, all_ in TRUNKS for stride in all_[:2]
+]
+every_step = pytest.mark.parametrize(("make", "stride"), coarser)
 
 
 def normal(shape, seed=0):
@@ -68,3 +72,28 @@ def randomised(fcn, seed=0):
 
 def float64(make, stride, seed=0, **options):
     return randomised(FCN(make(), 2, stride, **options).astype("float64"), seed)
+
+
+def average(shape, rng):
+    """A kernel that averages symmetrically about its centre: what is linear it leaves alone."""
+    kernel = rng.uniform(0.1, 1, shape)
+    kernel += kernel[::-1, ::-1]
+    return kernel / kernel.sum()
+
+
+def coarse_scores(fcn, x):
+    """Return what the last upsampling of a network gets."""
+    seen = {}
+    last = fcn.upsamples[-1]
+    forward = last.forward
+
+    def spy(scores, output_size):
+        seen["scores"] = scores
+        return forward(scores, output_size)
+
+    last.forward = spy
+    try:
+        y = fcn(x)
+    finally:
+        del last.forward
+    return seen["scores"], y

@@ -1,0 +1,215 @@
+"""What `explain` returns: a row for each layer, the totals, and how they look as a table."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from minifcn.geometry import CoordinateMap, Transposed, Window
+from minifcn.layers.base import Shape
+
+
+@dataclass(frozen=True)
+class View:
+    """What outputs see of the picture, along one axis.
+
+    Attributes:
+        field: Pixels that one output depends on, those of the padding included.
+        grid: Where the outputs lie: output i at pixel `scale * i + offset`.
+
+    Example:
+        >>> pixels = View(1, CoordinateMap())
+        >>> behind_pool = pixels.through(Window(3, padding=1)).through(Window(2, stride=2))
+        >>> behind_pool.field, str(behind_pool.grid)
+        (4, '2 i + 1/2')
+    """
+
+    field: int
+    grid: CoordinateMap
+
+    def through(self, window: Window | Transposed) -> "View":
+        """Return what is seen behind one more layer."""
+        if isinstance(window, Window):
+            inputs = window.extent
+        else:  # of the taps, one in `stride` meets an input
+            inputs = -(-window.window.extent // window.window.stride)
+        seen = self.field + math.ceil((inputs - 1) * self.grid.scale)
+        return View(seen, self.grid @ window.coordinate_map())
+
+
+Views: TypeAlias = tuple[View, View] | None
+"""Along rows and along columns; `None` behind a layer that does not say how it slides."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Bytes and multiplications are those of the whole batch.
+
+    Attributes:
+        name: As in `named_parameters`.
+        kind: Name of its class.
+        detail: How its windows slide.
+        output_shape: Of one item, (C, H, W).
+        views: What one output sees of the picture, and where it lies.
+        parameters: Numbers that can be trained.
+        multiplications: Products summed in a forward pass; `None` for a layer of one's own with parameters.
+        output_bytes: Size of its output.
+        activation_bytes: What training keeps of it for backward: its output, where this layer or one behind
+            it asks for that, and what it keeps besides.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    output_shape: Shape
+    views: Views
+    parameters: int
+    multiplications: int | None
+    output_bytes: int
+    activation_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and texts, for JSON; pairs are (rows, columns)."""
+        seen = self.views or ()
+        return {
+            **{name: value for name, value in vars(self).items() if name != "views"},
+            "receptive_field": [view.field for view in seen] or None,
+            "stride": [float(view.grid.scale) for view in seen] or None,
+            "offset": [float(view.grid.offset) for view in seen] or None,
+        }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a network needs in all.
+
+    Peaks are those of the arrays of this library; the interpreter with its libraries takes about 100 MB more,
+    and each thread some MB of work space.
+
+    Attributes:
+        parameters: Numbers that can be trained.
+        multiplications: Products summed in a forward pass.
+        output_bytes: Outputs of all layers; they are not all alive at once.
+        activation_bytes: What training keeps for backward.
+        weight_bytes: Parameters and buffers.
+        gradient_bytes: Gradients of all parameters that are trained.
+        optimizer_bytes: What "SGD" with momentum and "Adam" keep besides.
+        inference_bytes: Predicted peak of a forward pass in evaluation.
+        training_bytes: Predicted peak of a training step with "SGD" and with "Adam".
+    """
+
+    parameters: int
+    multiplications: int
+    output_bytes: int
+    activation_bytes: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: dict[str, int]
+    inference_bytes: int
+    training_bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A network at a size of images, layer by layer, and what it needs in all; `print` shows it as a table.
+
+    Attributes:
+        title: Which network, and which images.
+        rows: The layers, in the order of the forward pass.
+        total: Sums and predicted peaks.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    total: Totals
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers and texts, for JSON."""
+        return {
+            "title": self.title,
+            "layers": [row.as_dict() for row in self.rows],
+            "total": asdict(self.total),
+        }
+
+    def __str__(self) -> str:
+        head = ["layer", "kind", "C x H x W", "sees", "every", "from"]
+        head += ["parameters", "products", "output", "kept"]
+        legend = (
+            "sees: pixels (rows x columns, where they differ) that one output depends on",
+            "every, from: output number i lies at pixel  every * i + from",
+            "products: multiplications of a forward pass; kept: bytes that training holds for backward",
+        )
+        return "\n".join(
+            [self.title, "", *_table(head, map(_cells, self.rows)), "", *legend, "", *self._sums()]
+        )
+
+    def _sums(self) -> list[str]:
+        total = self.total
+        unknown = ", ".join(row.name for row in self.rows if row.multiplications is None)
+        lines = [
+            ("parameters", f"{total.parameters:,}"),
+            ("multiplications", _count(total.multiplications) + (f", without {unknown}" if unknown else "")),
+            ("outputs of all layers", _bytes(total.output_bytes)),
+            ("kept for backward", _bytes(total.activation_bytes)),
+            ("weights", _bytes(total.weight_bytes)),
+            ("gradients", _bytes(total.gradient_bytes)),
+            *((f"state of {name}", _bytes(size)) for name, size in total.optimizer_bytes.items()),
+            ("peak of inference", _bytes(total.inference_bytes)),
+            *((f"peak of training, {name}", _bytes(size)) for name, size in total.training_bytes.items()),
+        ]
+        return [f"{name:24}{value:>10}" for name, value in lines]
+
+
+def _cells(row: Row) -> list[str]:
+    def along(numbers: Iterable[Any]) -> str:
+        return " x ".join(dict.fromkeys(map(str, numbers))) or "-"
+
+    seen = row.views or ()
+    return [
+        row.name,
+        f"{row.kind} {row.detail}".strip(),
+        " x ".join(map(str, row.output_shape)),
+        along(view.field for view in seen),
+        along(_fraction(view.grid.scale) for view in seen),
+        along(_fraction(view.grid.offset) for view in seen),
+        f"{row.parameters:,}" if row.parameters else "",
+        "?" if row.multiplications is None else _count(row.multiplications) if row.multiplications else "",
+        _bytes(row.output_bytes),
+        _bytes(row.activation_bytes) if row.activation_bytes else "",
+    ]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """Return aligned lines: the first two columns to the left, numbers to the right."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return [aligned[0], "-" * (sum(widths) + 2 * len(widths) - 2), *aligned[1:]]
+
+
+def _fraction(number: Fraction) -> str:
+    return f"{float(number):g}"
+
+
+def _scaled(number: int, units: tuple[str, ...]) -> str:
+    """Return a number to four digits, in thousands, millions and so on."""
+    scaled, unit = float(number), iter(units)
+    name = next(unit)
+    while scaled >= 999.95 and (larger := next(unit, None)) is not None:
+        scaled, name = scaled / 1000, larger
+    return f"{scaled:.0f} {name}" if name == units[0] else f"{scaled:.1f} {name}"
+
+
+def _bytes(number: int) -> str:
+    return _scaled(number, ("B", "kB", "MB", "GB", "TB"))
+
+
+def _count(number: int) -> str:
+    return _scaled(number, ("", "k", "M", "G", "T")).rstrip()

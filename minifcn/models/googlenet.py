@@ -1,0 +1,132 @@
+"""GoogLeNet (Szegedy et al. 2015): branches of different kernels, joined by channel, with few parameters.
+
+Names and shapes are those of torchvision's weight file, behind the prefixes `features.` and `classifier.`.
+"""
+
+from typing import TypeAlias
+
+from minifcn.layers import (
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
+from minifcn.layers.base import Rng
+from minifcn.models.classifiers import Classifier, dropout_seed, generator
+
+_Widths: TypeAlias = tuple[int, int, int, int, int, int]
+"""Channels of an Inception module: of the 1 x 1 branch; of the second branch, between and out; of the third,
+likewise; behind the pool."""
+
+# What follows the first two pools: modules, and the kernels of further pools.
+_BLOCKS: dict[str, _Widths | int] = {
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "maxpool3": 3,
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "maxpool4": 2,
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def _convolution(
+    in_channels: int, channels: int, kernel_size: int, *, stride: int = 1, rng: Rng = 0
+) -> Sequential:
+    """Return a convolution that keeps the size (up to its stride), batch normalisation, and ReLU."""
+    conv = Conv2d(
+        in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False, rng=rng
+    )
+    return Sequential(conv=conv, bn=BatchNorm2d(channels, eps=0.001), relu=ReLU(inplace=True))
+
+
+def inception(in_channels: int, widths: _Widths, *, rng: Rng = 0) -> Concat:
+    """Return an Inception module: four branches over one map, joined by channel.
+
+    The third branch has a 3 x 3 kernel where the paper has 5 x 5, as in torchvision, whose weights they are.
+
+    Args:
+        in_channels: C.
+        widths: Channels of the 1 x 1 branch; of the second branch, between and out; of the third, likewise;
+            behind the pool.
+        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+
+    Example:
+        >>> inception(192, (64, 96, 128, 16, 32, 32)).output_shape((192, 28, 28))
+        (256, 28, 28)
+    """
+    rng = generator(rng)
+    one, reduced3, out3, reduced5, out5, pooled = widths
+    return Concat(
+        branch1=_convolution(in_channels, one, 1, rng=rng),
+        branch2=Sequential(
+            _convolution(in_channels, reduced3, 1, rng=rng), _convolution(reduced3, out3, 3, rng=rng)
+        ),
+        branch3=Sequential(
+            _convolution(in_channels, reduced5, 1, rng=rng), _convolution(reduced5, out5, 3, rng=rng)
+        ),
+        branch4=Sequential(
+            MaxPool2d(3, 1, padding=1, ceil_mode=True), _convolution(in_channels, pooled, 1, rng=rng)
+        ),
+    )
+
+
+def googlenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+    """GoogLeNet as torchvision has it: batch normalisation after every convolution, and no auxiliary heads.
+
+    6,624,904 parameters for 1000 classes; what the file holds under `aux1.` and `aux2.` is left over. Takes
+    RGB images of 224 x 224. The published weights want them as (image - 127.5) / 127.5: torchvision's network
+    turns the usual ImageNet normalisation into that one itself (`transform_input`). An FCN of it has stride
+    32, and may tap the last maps at strides 8 and 16. It drops the global average, as the paper does.
+
+    Batch normalisation uses the statistics of the batch in training: give it batches of several images, or
+    freeze the trunk of its FCN.
+
+    Args:
+        num_classes: Number of scores.
+        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+
+    Example:
+        >>> model = googlenet(rng=None)
+        >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
+        ((1000,), 6624904)
+    """
+    rng = generator(rng)
+    layers: dict[str, Layer] = {
+        "conv1": _convolution(3, 64, 7, stride=2, rng=rng),
+        "maxpool1": MaxPool2d(3, 2, ceil_mode=True),
+        "conv2": _convolution(64, 64, 1, rng=rng),
+        "conv3": _convolution(64, 192, 3, rng=rng),
+        "maxpool2": MaxPool2d(3, 2, ceil_mode=True),
+    }
+    channels = 192
+    for name, block in _BLOCKS.items():
+        if isinstance(block, int):
+            layers[name] = MaxPool2d(block, 2, ceil_mode=True)
+        else:
+            layers[name] = inception(channels, block, rng=rng)
+            channels = block[0] + block[2] + block[4] + block[5]
+    scores = Sequential(
+        avgpool=GlobalAvgPool2d(),
+        flatten=Flatten(),
+        dropout=Dropout(0.2, rng=dropout_seed(rng)),
+        fc=Linear(channels, num_classes, rng=rng),
+    )
+    return Classifier(
+        Sequential(**layers),
+        scores,
+        input_shape=(3, 224, 224),
+        taps={8: "inception3b", 16: "inception4e"},
+        architecture={"name": "googlenet", "arguments": {"num_classes": int(num_classes)}},
+    )

@@ -1,0 +1,38 @@
+"""The layers that score classes at every position of a map."""
+
+from minifcn.backend import Array
+from minifcn.layers import Conv2d
+
+
+class ScoreLayer(Conv2d):
+    """A 1 x 1 convolution that begins at zero, so that training starts with every class equally likely.
+
+    Args:
+        in_channels: Channels of the map that is scored.
+        num_classes: Number of scores at each position.
+        scale: The map is multiplied by this first. Skips that train at once with all the rest take their maps
+            at a hundredth and a ten-thousandth: finer maps have larger numbers, and with them larger
+            gradients (the at-once training of Shelhamer et al. 2017).
+
+    Example:
+        >>> import numpy as np
+        >>> ScoreLayer(512, 21, scale=0.01)(np.ones((1, 512, 3, 4), np.float32)).any()
+        np.False_
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, scale: float = 1.0):
+        super().__init__(in_channels, num_classes, 1, rng=None)
+        self.scale = scale
+
+    def forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """Return (N, num_classes, H, W)."""
+        return super().forward(x if self.scale == 1 else x * self.scale, out=out)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        dx = super().backward(dy)
+        return dx if self.scale == 1 or self._skips_input_grad else dx * self.scale
+
+    def __repr__(self) -> str:
+        scaled = "" if self.scale == 1 else f", scale={self.scale:g}"
+        return f"ScoreLayer({self.in_channels}, {self.out_channels}{scaled})"

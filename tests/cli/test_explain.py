@@ -1,0 +1,100 @@
+import json
+
+import pytest
+
+from minifcn.cli import main
+from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier, explain, vgg16
+from minifcn.weights import save
+
+GREY = Preprocessing("L", (128.0,), (64.0,))
+
+
+def said(capsys, *arguments):
+    assert main(["explain", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_classifier_at_the_size_it_was_made_for(capsys):
+    out = said(capsys, "digit_classifier")
+    assert out.rstrip() == str(explain(digit_classifier(), 32))
+    assert out.startswith("digit_classifier: 1 image of 32 x 32 (width x height)\n")
+
+
+def test_at_another_size_it_is_convolutionalized(capsys):
+    out = said(capsys, "digit_classifier", "--size", "60x40")
+    assert out.startswith("digit_classifier, convolutionalized: 1 image of 60 x 40 (width x height)\n")
+    assert "10 x 2 x 4" in out  # heights before widths
+
+
+def test_an_fcn_with_both_alignments(capsys):
+    out = said(
+        capsys, "digit_classifier", "--size", "60x40", "--classes", "11", "--stride", "2", "--batch", "3"
+    )
+    assert out.startswith("FCN of digit_classifier, stride 2, alignment exact: 3 images of 60 x 40 (width")
+    assert "11 x 40 x 60" in out
+    exact, paper = (
+        explain(FCN(digit_classifier(), 11, 2, alignment=name), (40, 60), batch=3).total
+        for name in ("exact", "paper")
+    )
+    assert f"alignment exact:  {exact.multiplications / 1e9:8.2f} G multiplications" in out
+    assert f"alignment paper:  {paper.multiplications / 1e9:8.2f} G multiplications" in out
+    share = exact.multiplications / paper.multiplications
+    assert f"exact alignment does it with {share:.0%} of the multiplications of paper's" in out
+
+
+def test_vgg16_at_the_size_of_pascal_voc(capsys):
+    out = said(capsys, "vgg16", "--size", "500x375", "--stride", "8", "--alignment", "paper")
+    assert out.startswith("FCN of vgg16, stride 8, alignment paper: 1 image of 500 x 375 (width x height)\n")
+    assert "64 x 573 x 698" in out
+    assert "alignment paper:    146.37 G" in out
+    assert "exact alignment does it with 55% of the multiplications of paper's" in out
+
+
+def test_json(capsys):
+    plain = json.loads(said(capsys, "vgg16", "--size", "500x375", "--classes", "21", "--json"))
+    assert plain["layers"][0]["output_shape"] == [64, 375, 500]
+    exact, paper = plain["alignments"]["exact"], plain["alignments"]["paper"]
+    assert exact == plain["total"]
+    assert exact["multiplications"] < 0.6 * paper["multiplications"]
+    classifier = json.loads(said(capsys, "vgg16", "--json"))
+    assert "alignments" not in classifier
+    assert classifier["total"]["parameters"] == sum(p.data.size for p in vgg16(rng=None).parameters())
+
+
+@pytest.fixture
+def file(tmp_path):
+    fcn = FCN(digit_classifier(), 11, 4, alignment="paper")
+    fcn.info = ModelInfo(("background", *"0123456789"), GREY)
+    path = tmp_path / "digits.safetensors"
+    save(fcn, path)
+    return str(path)
+
+
+def test_a_model_file_is_explained_as_it_is(file, capsys):
+    out = said(capsys, file, "--size", "60x40")
+    assert out.startswith("FCN of digit_classifier, stride 4, alignment paper: 1 image of 60 x 40")
+    out = said(capsys, file, "--size", "60x40", "--stride", "2", "--alignment", "exact")
+    assert out.startswith("FCN of digit_classifier, stride 2, alignment exact: 1 image of 60 x 40")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["vgg61"], "'vgg61' is neither a file nor an architecture; those are alexnet, caffenet"),
+        (["vgg16", "--size", "500"], "--size must be width x height, for example 500x375, got '500'"),
+        (["vgg16", "--size", "0x5"], "--size must be width x height"),
+        (["vgg16", "--size", "5x-5"], "--size must be width x height"),
+        (["vgg16", "--size", "9" * 9 + "x5"], "--size must be width x height"),
+        (["digit_classifier", "--stride", "3"], "stride must be one of [2, 4, 8], got 3"),
+        (["digit_classifier", "--classes", "1"], "num_classes must be a whole number from 2 on, got 1"),
+        (["digit_classifier", "--batch", "0"], "batch must be a whole number from 1 on, got 0"),
+        (["digit_classifier", "--size", "4x50"], "does not fit into"),
+        ([__file__], "test_explain.py"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(arguments, sentence, capsys):
+    assert main(["explain", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("minifcn explain: ")
+    assert sentence in error
+    assert error.count("\n") == 1
