@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
@@ -11,12 +12,15 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.dataset import Dataset
+from minifcn.files import FileError
 from minifcn.geometry import whole_number
 from minifcn.palette import VOID
 
 Batch: TypeAlias = tuple[Array, Array]
 Preprocess: TypeAlias = Callable[[Array], Array]
 """Turns images, uint8 (N, H, W, C), into network input, float32 (N, C, H, W), with the mean at zero."""
+Augmentation: TypeAlias = Callable[[Array, Array, np.random.Generator], Batch]
+"""Turns an image, uint8 (H, W, C), and its labels into another such pair; see `Augment`."""
 
 
 class Loader:
@@ -27,8 +31,9 @@ class Loader:
     void. The last batch of an epoch may be smaller.
 
     The order of an epoch follows from the seed and the number of the epoch alone, and batches come in that
-    order whatever the number of workers. A loop that is left early leaves no thread behind; the next one
-    starts the same epoch again, unless a state is loaded in between.
+    order whatever the number of workers. What `augment` draws follows from the seed, the epoch and the index
+    of the item. A loop that is left early leaves no thread behind; the next one starts the same epoch again,
+    unless a state is loaded in between.
 
     Args:
         dataset: See `minifcn.data.Dataset`.
@@ -37,6 +42,8 @@ class Loader:
         shuffle: Draw a new order for each epoch; otherwise it is that of the dataset.
         seed: Whole number from 0 on.
         workers: Threads that prepare up to twice as many batches ahead; 0 prepares each when it is asked for.
+        augment: Called with image, labels and a generator for each item in each epoch, before `preprocess`;
+            for example `minifcn.data.Augment`. None for none.
 
     Yields:
         Network input, float32 (N, C, H, W), and labels, uint8 (N, H, W), or (N,) where each image has one.
@@ -44,7 +51,9 @@ class Loader:
     Raises:
         ValueError: If a number is out of its range, if the dataset is empty, or, when its batch is asked for,
             if an item is not what a dataset must give.
-        RuntimeError: When its batch is asked for: if the dataset or `preprocess` raises an error at an item.
+        FileError: When its batch is asked for: if a file of the dataset cannot be used.
+        RuntimeError: When its batch is asked for: if the dataset, `augment` or `preprocess` raises another
+            error at an item.
 
     Example:
         >>> import numpy as np
@@ -65,6 +74,7 @@ class Loader:
         shuffle: bool = False,
         seed: int = 0,
         workers: int = 2,
+        augment: Augmentation | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise ValueError("the dataset is empty: expected one item or more")
@@ -74,6 +84,7 @@ class Loader:
         self.shuffle = shuffle
         self.seed = whole_number(seed, "seed", 0)
         self.workers = whole_number(workers, "workers", 0)
+        self.augment = augment
         self._epoch = 0
         self._delivered = 0  # batches of this epoch that the caller has had
         self._resume_at = 0  # batches that the next loop leaves out, after a state was loaded
@@ -126,6 +137,7 @@ class Loader:
             "batch_size": self.batch_size,
             "shuffle": int(self.shuffle),
             "seed": self.seed,
+            "augment": int(self.augment is not None),
         }
 
     def _batches(self) -> list[list[int]]:
@@ -139,31 +151,41 @@ class Loader:
 
     def _prepared(self, todo: list[list[int]]) -> Generator[Batch, None, None]:
         """Yield these batches in order, while threads work on the next ones."""
+        load = partial(self._load, epoch=self._epoch)
         if self.workers == 0:
-            yield from map(self._load, todo)
+            yield from map(load, todo)
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minifcn-loader")
         try:
             rest = iter(todo)
-            waiting = deque(pool.submit(self._load, indices) for indices in islice(rest, 2 * self.workers))
+            waiting = deque(pool.submit(load, indices) for indices in islice(rest, 2 * self.workers))
             while waiting:
                 batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self._load, indices) for indices in islice(rest, 1))
+                waiting.extend(pool.submit(load, indices) for indices in islice(rest, 1))
                 yield batch
         finally:  # also when the caller leaves the loop
             pool.shutdown(cancel_futures=True)
 
-    def _load(self, indices: list[int]) -> Batch:
-        """Return the batch of these items."""
-        return _padded([self._item(index) for index in indices], indices)
+    def _load(self, indices: list[int], epoch: int) -> Batch:
+        """Return the batch of these items as they are in an epoch."""
+        return _padded([self._item(index, epoch) for index in indices], indices)
 
-    def _item(self, index: int) -> Batch:
+    def _item(self, index: int, epoch: int) -> Batch:
         """Return the network input (C, H, W) and the labels of one item."""
         try:
             image, labels = map(np.asarray, self.dataset[index])
+        except FileError:  # it names the file, which says more than the index
+            raise
         except Exception as error:
             raise RuntimeError(f"item {index} of the dataset: {type(error).__name__}: {error}") from error
         _check_item(image, labels, index)
+        if self.augment is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            try:
+                image, labels = map(np.asarray, self.augment(image, labels, rng))
+            except Exception as error:
+                raise RuntimeError(f"augment, item {index}: {type(error).__name__}: {error}") from error
+            _check_item(image, labels, index)
         try:
             x = self.preprocess(image[None])
         except Exception as error:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.data import DigitCanvases, DigitCrops, Loader
+from minifcn.files import FileError
 
 MEAN = np.float32(7)
 
@@ -50,6 +51,21 @@ class Listed(Numbered):
 
 def loader_of(length, batch_size=2, **options):
     return Loader(Numbered(length), batch_size, preprocess=preprocess, **options)
+
+
+def stamped(image, labels, rng):
+    """Return an image that tells what was drawn; every other one is twice as high."""
+    times = rng.integers(1, 3)
+    image, labels = (np.repeat(array, times, axis=0) for array in (image, labels))
+    image[0] = rng.integers(256, size=image[0].shape)
+    return image, labels
+
+
+def numbers(loader, epochs):
+    """Yield the bytes of each batch of so many epochs, and the state after it."""
+    for _ in range(epochs):
+        for x, labels in loader:
+            yield (x.shape, x.tobytes(), labels.tobytes()), loader.state_dict()
 
 
 def indices(batches):
@@ -197,6 +213,80 @@ def test_an_error_reaches_the_caller_with_the_index(workers):
     assert not loader_threads()
 
 
+@given(
+    length=st.integers(1, 12),
+    batch_size=st.integers(1, 5),
+    stop_after=st.integers(0, 30),
+    workers=st.integers(0, 2),
+)
+@settings(max_examples=40)
+def test_a_resumed_run_draws_what_an_uninterrupted_one_does(length, batch_size, stop_after, workers):
+    options = {"shuffle": True, "seed": 5, "augment": stamped}
+    whole = [batch for batch, _ in numbers(loader_of(length, batch_size, **options, workers=0), 3)]
+    first = loader_of(length, batch_size, **options, workers=workers)
+    begun = list(itertools.islice(numbers(first, 3), min(stop_after, len(whole))))
+    state = begun[-1][1] if begun else first.state_dict()
+    second = loader_of(length, batch_size, **options, workers=workers)
+    second.load_state_dict(state)
+    rest = [batch for batch, _ in numbers(second, 3 - state["epoch"])]
+    assert [batch for batch, _ in begun] + rest == whole
+
+
+def test_each_item_and_each_epoch_draw_anew():
+    loader = loader_of(8, 1, augment=stamped)
+    draws = {batch[1][:12] for batch, _ in numbers(loader, 4)}  # of the first row
+    assert len(draws) == 32
+    other = loader_of(8, 1, seed=1, augment=stamped)
+    assert not draws & {batch[1][:12] for batch, _ in numbers(other, 4)}
+
+
+def test_the_generator_follows_from_seed_epoch_and_index():
+    seen = []
+
+    def recorded(image, labels, rng):
+        seen.append((int(labels[0, 0]), float(rng.random())))
+        return image, labels
+
+    for _ in range(2):
+        list(loader_of(3, seed=7, workers=0, augment=recorded))
+    loader = loader_of(3, seed=7, workers=0, augment=recorded)
+    list(loader), list(loader)
+    expected = [
+        [(index, np.random.default_rng([7, epoch, index]).random()) for index in range(3)] for epoch in (0, 1)
+    ]
+    assert seen == expected[0] * 2 + expected[0] + expected[1]
+
+
+def test_damaged_files_are_named_and_nothing_else_is_said():
+    class Damaged(Numbered):
+        def __getitem__(self, index):
+            raise FileError("masks/cat.png: is no image")
+
+    with pytest.raises(FileError, match=r"^masks/cat\.png: is no image$"):
+        list(Loader(Damaged(3), 1, preprocess=preprocess))
+
+
+@pytest.mark.parametrize(
+    ("augment", "error", "message"),
+    [
+        (lambda image, labels, rng: None, RuntimeError, "augment, item 0: TypeError"),
+        (
+            lambda image, labels, rng: (image, labels[:1]),
+            ValueError,
+            "labels of item 0 must have the image's size",
+        ),
+        (
+            lambda image, labels, rng: (image / 2, labels),
+            ValueError,
+            "image of item 0 must be uint8, got float64",
+        ),
+    ],
+)
+def test_an_augmentation_that_gives_something_else_is_refused(augment, error, message):
+    with pytest.raises(error, match=message):
+        list(loader_of(1, augment=augment))
+
+
 def test_an_error_of_the_preprocessing_names_the_item():
     def fails(images):
         raise OverflowError("too bright")
@@ -314,6 +404,7 @@ def test_wrong_arguments_are_refused(options, message):
         ({"batch_size": 3}, "batch_size = 3, this one has 2"),
         ({"seed": 1}, "seed = 1, this one has 0"),
         ({"shuffle": 0}, "shuffle = 0, this one has 1"),
+        ({"augment": 1}, "augment = 1, this one has 0"),
         ({"step": 1}, "state must have the entries"),
     ],
 )

@@ -1,0 +1,85 @@
+"""`minifcn check-data`: what is wrong with a dataset, before training."""
+
+import argparse
+import json
+from itertools import groupby
+from typing import Any
+
+from minifcn.data import DatasetReport, check_dataset, dataset_splits, open_dataset
+
+_SHOWN = 10  # findings of a kind
+_TITLES = {
+    "unreadable": "cannot be read",
+    "missing": "without their other half",
+    "size": "image and mask of different sizes",
+    "lossy": "masks in a format that changes labels",
+    "mode": "pixels of a kind that has no meaning here",
+    "labels": "labels that are no class",
+    "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
+    "overlap": "in two parts at once",
+    "absent": "classes that never occur",
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "check-data",
+        help="what is wrong with a dataset, before training",
+        description="Reads every image and mask. Exit status: 0 if all is well, 1 if there are findings, "
+        "2 if the dataset could not be opened.",
+    )
+    parser.add_argument(
+        "data", metavar="DATA", help="digits, camvid:PATH, voc:PATH, voc+sbd:PATH or folder:PATH"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        help="one part only; all that there are if left out",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check a dataset and print the report; exit with status 1 if there are findings."""
+    names = [arguments.split] if arguments.split else dataset_splits(arguments.data)
+    splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
+    report = check_dataset(splits, progress="checking")
+    print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
+    if report.findings:
+        raise SystemExit(1)
+
+
+def _as_text(report: DatasetReport) -> str:
+    lines = []
+    for name, split in report.splits.items():
+        common = split.sizes.most_common(3)
+        sizes = ", ".join(f"{count} of {width} x {height}" for (height, width), count in common)
+        more = f" and {len(split.sizes) - 3} other sizes" if len(split.sizes) > 3 else ""
+        lines.append(f"{name}: {split.items} images{': ' if sizes else ''}{sizes}{more}")
+    lines += ["", report.table(), ""]
+    for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
+        findings = list(group)
+        lines.append(f"{_TITLES[kind]}: {len(findings)}")
+        lines += [f"  {finding}" for finding in findings[:_SHOWN]]
+        if len(findings) > _SHOWN:
+            lines.append(f"  and {len(findings) - _SHOWN} more")
+    lines.append(f"{len(report.findings)} findings" if report.findings else "nothing is wrong")
+    return "\n".join(lines)
+
+
+def _as_json(report: DatasetReport) -> dict[str, Any]:
+    return {
+        "class_names": report.class_names,
+        "splits": {
+            name: {
+                "items": split.items,
+                "sizes": [[height, width, count] for (height, width), count in split.sizes.most_common()],
+                "pixels": split.counts.pixels.tolist(),
+                "images": split.counts.images.tolist(),
+            }
+            for name, split in report.splits.items()
+        },
+        "findings": [finding._asdict() for finding in report.findings],
+    }

@@ -1,0 +1,95 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minifcn.cli import main
+from tests.data.folders import folder
+from tests.data.pictures import write
+
+DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "camvid"
+
+
+def run(*arguments):
+    """Run the command; return its exit status."""
+    try:
+        return main(["check-data", *map(str, arguments)])
+    except SystemExit as ended:
+        return ended.code
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder(tmp_path, [f"photo {i:02}" for i in range(30)])
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    return tmp_path
+
+
+def test_a_clean_dataset(root, capsys):
+    assert run(f"folder:{root}") == 0
+    said = capsys.readouterr()
+    assert "nothing is wrong" in said.out
+    assert "of 8 x 6" in said.out
+    assert said.err == ""
+
+
+def test_findings_are_told_line_by_line_with_the_rest_counted(root, capsys):
+    names = sorted(file.name for file in (root / "masks").iterdir())
+    for name in names[:14]:
+        write(root / "masks" / name, np.full((6, 8), 77, np.uint8))
+    (root / "images" / names[20]).write_bytes(b"nothing")
+    assert run(f"folder:{root}") == 1
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("cannot be read: 1")
+    assert lines[start + 1].startswith(f"  {Path('images') / names[20]}: is no image")
+    assert lines[start + 2] == "labels that are no class: 14"
+    shown = lines[start + 3 : start + 13]
+    assert all("77 on 48 pixels; expected 0 to 2 or 255 for void" in line for line in shown)
+    assert lines[start + 13 :] == ["  and 4 more", "15 findings"]
+
+
+def test_json(root, capsys):
+    (root / "masks" / "photo 03.png").unlink()
+    assert run(f"folder:{root}", "--json", "--split", "train") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["class_names"] == ["ground", "cat", "dog"]
+    [split] = report["splits"].values()
+    assert split["sizes"] == [[6, 8, split["items"]]]
+    assert sum(split["pixels"]) == 48 * split["items"]
+    assert split["images"] == [split["items"]] * 3 + [0]
+    [finding] = report["findings"]
+    assert finding["kind"] == "missing"
+    assert finding["file"] == str(Path("images") / "photo 03.png")
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("folder:{root}/nowhere", "nowhere: is not there"),
+        ("photos:x", "unknown dataset 'photos:x'"),
+        ("folder:{root}", "line 2 has"),
+    ],
+)
+def test_what_cannot_be_opened(root, capsys, spec, sentence):
+    (root / "classes.txt").write_text("a 1 2 3\nb 1 2 999")
+    assert run(spec.format(root=root)) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith("minifcn check-data: ")
+    assert sentence in said.err
+
+
+def test_digits(capsys):
+    assert run("digits", "--split", "validation") == 0
+    assert "validation: 100 images: 100 of 96 x 96" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="CamVid is not here (MINIFCN_DATA)")
+def test_camvid_is_clean(capsys):
+    assert run(f"camvid:{DATA}") == 0
+    said = capsys.readouterr().out
+    assert "train: 367 images: 367 of 480 x 360" in said
+    assert "validation: 101 images: 101 of 480 x 360" in said
+    assert "nothing is wrong" in said

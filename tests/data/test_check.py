@@ -1,0 +1,193 @@
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minifcn.data import Folder, check_dataset
+from minifcn.data.check import KINDS
+from tests.data.folders import folder
+from tests.data.pictures import noise, write, write_palette
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder with nothing wrong: eight photographs for training, four for validation, three classes."""
+    folder(tmp_path, "abcdefgh", images="images/train", masks="masks/train")
+    folder(tmp_path, "ijkl", images="images/val", masks="masks/val")
+    for seed, name in enumerate("ijkl"):
+        write(tmp_path / "images" / "val" / f"{name}.png", noise(6, 8, seed=100 + seed))
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    return tmp_path
+
+
+def check(root, *splits):
+    return check_dataset(
+        {split: Folder(root, split, strict=False) for split in splits or ("train", "validation")}
+    )
+
+
+def found(root):
+    return [
+        (finding.kind, finding.split, finding.file.replace(os.sep, "/")) for finding in check(root).findings
+    ]
+
+
+def test_nothing_is_wrong(root):
+    report = check(root)
+    assert report.findings == ()
+    assert report.splits["train"].items == 8
+    assert report.splits["train"].sizes == {(6, 8): 8}
+    assert report.splits["train"].counts.pixels.tolist() == [128, 128, 128, 0]
+    table = report.table().splitlines()
+    assert len(table) == 2 + 3 + 1
+    assert [line.split() for line in table[2:]] == [
+        [name, "33.333%", "8", "33.333%", "4"] for name in ("ground", "cat", "dog")
+    ] + [["void", "0.000%", "0", "0.000%", "0"]]
+
+
+def damage_image(root):
+    (root / "images/train/a.png").write_bytes((root / "images/train/a.png").read_bytes()[:60])
+
+
+def damage_mask(root):
+    (root / "masks/train/a.png").write_bytes(b"")
+
+
+def take_mask(root):
+    (root / "masks/train/a.png").unlink()
+
+
+def take_image(root):
+    (root / "images/val/k.png").unlink()
+
+
+def other_size(root):
+    write(root / "images/train/a.png", noise(8, 6))
+
+
+def jpeg_mask(root):
+    (root / "masks/train/a.png").unlink()
+    write(root / "masks/train/a.jpg", noise(6, 8, 1))
+
+
+def strange_mask(root):
+    write(root / "masks/train/a.png", noise(6, 8, 4))
+
+
+def out_of_range(root):
+    write(root / "masks/train/a.png", np.full((6, 8), 3, np.uint8))
+
+
+def same_name(root):
+    write(root / "images/val/a.png", noise(6, 8, seed=999))
+    shutil.copy(root / "masks/val/k.png", root / "masks/val/a.png")
+
+
+def same_bytes(root):
+    shutil.copy(root / "images/train/c.png", root / "images/val/k.png")
+
+
+def absent(root):
+    (root / "classes.txt").write_text("ground\ncat\ndog\nunicorn")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "finding", "says"),
+    [
+        (damage_image, ("unreadable", "train", "images/train/a.png"), "damaged or cut off"),
+        (damage_mask, ("unreadable", "train", "masks/train/a.png"), "is no image"),
+        (take_mask, ("missing", "train", "images/train/a.png"), "has no mask of the same name"),
+        (take_image, ("missing", "validation", "masks/val/k.png"), "has no image of the same name"),
+        (
+            other_size,
+            ("size", "train", "masks/train/a.png"),
+            "has 8 x 6 pixels, but its image has 6 x 8; it is turned",
+        ),
+        (jpeg_mask, ("lossy", "train", "masks/train/a.jpg"), "its compression mixes the labels"),
+        (strange_mask, ("mode", "train", "masks/train/a.png"), "is transparent in places"),
+        (
+            out_of_range,
+            ("labels", "train", "masks/train/a.png"),
+            "3 on 48 pixels; expected 0 to 2 or 255 for void",
+        ),
+        (
+            same_name,
+            ("overlap", "validation", "images/val/a.png"),
+            "has the name of images.train.a.png, which is in train",
+        ),
+        (same_bytes, ("overlap", "validation", "images/val/k.png"), "is in train too, as images.train.c.png"),
+        (absent, ("absent", "train", ""), "1 of 4 classes never occur: unicorn"),
+    ],
+)
+def test_each_kind_of_fault_is_found_and_nothing_else(root, spoil, finding, says):
+    spoil(root)
+    report = check(root)
+    assert [(f.kind, f.split, f.file.replace(os.sep, "/")) for f in report.findings] == [finding]
+    message = str(report.findings[0])
+    assert "\n" not in message
+    assert re.search(says, message)
+    assert message.startswith(report.findings[0].file or "train")
+
+
+def test_all_faults_at_once_with_the_worst_first(root):
+    for spoil in (damage_image, take_image, same_name, absent):
+        spoil(root)
+    write(root / "masks/train/b.png", noise(6, 9, 1) % 3)
+    write(root / "masks/train/c.png", np.full((6, 8), 9, np.uint8))
+    kinds = [kind for kind, _, _ in found(root)]
+    assert kinds == sorted(kinds, key=KINDS.index)
+    assert set(kinds) == {"unreadable", "missing", "size", "labels", "overlap", "absent"}
+
+
+def test_masks_of_black_and_white(root):
+    (root / "classes.txt").write_text("ground\ncat")
+    values = (np.arange(48).reshape(6, 8) % 2 * 255).astype(np.uint8)
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for name in names:
+            write(root / "masks" / part / f"{name}.png", values)
+    findings = check(root).findings
+    assert [finding.kind for finding in findings] == ["binary"] * 12 + ["absent"]
+    assert "save white as 1, or list black and white as classes" in findings[0].message
+    (root / "classes.txt").write_text("background 0 0 0\nobject 255 255 255")  # as it says
+    assert check(root).findings == ()
+
+
+def test_void_beside_one_class_is_no_fault_among_others(root):
+    write(root / "masks/train/a.png", (np.arange(48).reshape(6, 8) % 2 * 255).astype(np.uint8))
+    assert check(root).findings == ()
+
+
+def test_without_names_faults_are_found_too(root):
+    (root / "classes.txt").unlink()
+    damage_mask(root)
+    write_palette(root / "masks/val/i.png", noise(6, 8, 1) % 3, [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    assert found(root) == [("unreadable", "train", "masks/train/a.png")]
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="this user may read everything"
+)
+def test_what_may_not_be_read(root):
+    (root / "images/train/a.png").chmod(0)
+    assert found(root) == [("unreadable", "train", "images/train/a.png")]
+
+
+def test_a_photograph_that_is_turned_and_its_mask_that_is_not(root):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    write(root / "images/train/a.png", noise(6, 8), exif=exif)
+    [finding] = check(root).findings
+    assert finding.kind == "size"
+    assert "EXIF orientation" in finding.message
+
+
+def test_an_interrupted_check_stops(root, monkeypatch):
+    def interrupted(self, index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check(root)

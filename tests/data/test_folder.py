@@ -1,0 +1,259 @@
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from minifcn.data import DataError, Folder
+from minifcn.data.folder import _held_back
+from minifcn.files import FileError
+from tests.data.folders import folder
+from tests.data.pictures import noise, write, write_palette
+
+
+def names(dataset):
+    return [dataset.item_name(i) for i in range(len(dataset))]
+
+
+def masks(root, *arrays):
+    """A folder with these masks, in training all but the last one."""
+    for name, array in zip("abcdefgh", arrays, strict=False):
+        write(root / "images" / f"{name}.png", noise(*array.shape[:2]))
+        write(root / "masks" / f"{name}.png", array)
+    (root / "train.txt").write_text("\n".join("abcdefgh"[: len(arrays)]))
+    return root
+
+
+# Which pictures are for what
+
+
+@pytest.mark.parametrize("layout", ["images/train", "train/images"])
+@pytest.mark.parametrize("validation", ["val", "validation", "valid"])
+def test_parts_by_folders(tmp_path, layout, validation):
+    for part, entries in (("train", "abc"), (validation, "de"), ("test", "f")):
+        images = layout.replace("train", part)
+        folder(tmp_path, entries, images=images, masks=images.replace("images", "masks"))
+    assert [names(Folder(tmp_path, split)) for split in ("train", "validation", "test")] == [
+        [*"abc"],
+        [*"de"],
+        ["f"],
+    ]
+    assert Folder.splits(tmp_path) == ("train", "validation", "test")
+
+
+def test_parts_by_lists(tmp_path):
+    folder(tmp_path, "abcde", suffix=".jpg")
+    (tmp_path / "train.txt").write_text("c\nimages/a.jpg\n")
+    (tmp_path / "val.txt").write_text("b.jpg\nd")
+    assert names(Folder(tmp_path, "train")) == ["c", "a"]
+    assert names(Folder(tmp_path, "validation")) == ["b", "d"]
+    with pytest.raises(
+        FileError, match=r"has no test part, only train, validation: list its names in test\.txt"
+    ):
+        Folder(tmp_path, "test")
+    (tmp_path / "val.txt").write_text("b\nz")
+    with pytest.raises(FileError, match="z: is listed, but there is no such image"):
+        Folder(tmp_path, "validation")
+
+
+@given(
+    st.sets(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8), max_size=40),
+    st.text(max_size=8),
+)
+@settings(max_examples=60)
+def test_parts_by_hashes(some, another):
+    chosen = _held_back(some)
+    assert chosen < some or not some
+    assert len(chosen) >= 1 or len(some) < 2
+    moved = chosen ^ (_held_back({*some, another}) - {another})
+    assert len(moved) <= 1  # only the one that was chosen for want of others
+
+
+def test_about_a_fifth_is_held_back():
+    for prefix in ("IMG_", "photo-", ""):
+        assert len(_held_back(f"{prefix}{i:04}" for i in range(5_000))) == pytest.approx(1_000, abs=100)
+
+
+def test_names_are_the_same_however_their_accents_are_written():
+    composed, decomposed = [f"caf\u00e9{i}" for i in range(30)], [f"cafe\u0301{i}" for i in range(30)]
+    assert [name in _held_back(composed) for name in composed] == [
+        name in _held_back(decomposed) for name in decomposed
+    ]
+
+
+def test_ten_photographs_are_enough(tmp_path):
+    folder(tmp_path)
+    train, validation = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
+    assert sorted(names(train) + names(validation)) == [*"abcdefghij"]
+    assert len(validation) >= 1
+    assert Folder.splits(tmp_path) == ("train", "validation")
+
+
+def test_a_single_photograph_is_for_training(tmp_path):
+    folder(tmp_path, "a")
+    assert names(Folder(tmp_path, "train")) == ["a"]
+    with pytest.raises(FileError, match="has no validation part, only train"):
+        Folder(tmp_path, "validation")
+
+
+def test_ten_thousand_are_listed_fast(tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for i in range(10_000):
+            (tmp_path / part / f"{i}.png").touch()
+    (tmp_path / "classes.txt").write_text("a\nb")
+    started = time.perf_counter()
+    assert len(Folder(tmp_path, "train")) + len(Folder(tmp_path, "validation")) == 10_000
+    assert time.perf_counter() - started < 3
+
+
+# What is wrong is told in one sentence
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "must hold the folders images and masks, but has no folders"),
+        (["pictures/a.png", "labels/a.png"], "but has the folders labels, pictures"),
+        (
+            ["images/a.png", "masks/b.png"],
+            r"has no image of the same name in .*images \(and 1 more: see minifcn check-data\)",
+        ),
+        (["images/a.png", "masks/notes.txt"], r"a\.png: has no mask of the same name in .*masks"),
+        (
+            ["images/IMG_1.HEIC", "masks/IMG_1.png"],
+            r"images: holds no images \(it has files \.heic; these are read: bmp, gif",
+        ),
+        (["images/a.png", "images/a.jpg", "masks/a.png"], r"a\.png: and a\.jpg have the same name"),
+        (["images/train/a.png", "masks/a.png"], r"train: is not there, but .*train is"),
+    ],
+)
+def test_wrong_folders(tmp_path, files, message):
+    for file in files:
+        write(tmp_path / "x.png", np.zeros((2, 2), np.uint8))
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / file)
+    with pytest.raises(FileError, match=message) as refusal:
+        Folder(tmp_path, "train")
+    assert "\n" not in str(refusal.value)
+
+
+def test_hidden_files_are_not_looked_at(tmp_path):
+    folder(tmp_path)
+    for name in ("._a.png", ".DS_Store"):
+        (tmp_path / "images" / name).write_bytes(b"Mac OS X")
+    assert len(Folder(tmp_path, "train")) + len(Folder(tmp_path, "validation")) == 10
+
+
+def test_sizes_must_agree(tmp_path):
+    folder(tmp_path, "abc")
+    (tmp_path / "train.txt").write_text("a")
+    write(tmp_path / "images" / "a.png", noise(6, 9))
+    with pytest.raises(DataError, match=r"a\.png: has 8 x 6 pixels, but its image has 9 x 6$"):
+        Folder(tmp_path, "train")[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path / "images" / "a.png", noise(6, 8), exif=exif)
+    with pytest.raises(
+        DataError, match=r"its image has 6 x 8; it is turned by the photograph's EXIF orientation"
+    ):
+        Folder(tmp_path, "train")[0]
+
+
+# What the masks mean
+
+
+def test_names_of_classes(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    assert Folder(tmp_path, "train").class_names == ("ground", "cat", "dog")
+    (tmp_path / "classes.txt").rename(tmp_path / "classes.json")
+    (tmp_path / "classes.json").write_text(json.dumps(["a", "b", "c"]))
+    assert Folder(tmp_path, "train").class_names == ("a", "b", "c")
+    (tmp_path / "classes.txt").touch()
+    with pytest.raises(FileError, match=r"has classes\.txt and classes\.json: keep one of them"):
+        Folder(tmp_path, "train")
+
+
+def test_painted_masks_with_their_colours_listed(tmp_path):
+    red, green = (255, 0, 0), (0, 255, 0)
+    picture = np.array([[red, green], [green, green]], np.uint8)
+    masks(tmp_path, picture)
+    (tmp_path / "classes.txt").write_text("grass 0 255 0\nrose 255 0 0")
+    dataset = Folder(tmp_path, "train")
+    assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
+    assert dataset.palette.tolist() == [[0, 255, 0], [255, 0, 0]]
+    # A paint program numbers the colours as they come; they still mean the same.
+    write_palette(tmp_path / "masks" / "a.png", np.array([[0, 1], [1, 1]], np.uint8), [red, green])
+    assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
+
+
+def test_black_and_white_with_the_colours_listed(tmp_path):
+    masks(tmp_path, np.array([[0, 255]], np.uint8))
+    (tmp_path / "classes.txt").write_text("ground 0 0 0\ncat 255 255 255")
+    assert Folder(tmp_path, "train")[0][1].tolist() == [[0, 1]]
+
+
+def test_void_by_name(tmp_path):
+    masks(tmp_path, np.array([[0, 1, 2, 255]], np.uint8))
+    (tmp_path / "classes.txt").write_text("ground\nvoid\ncat")
+    assert Folder(tmp_path, "train")[0][1].tolist() == [[0, 255, 1, 255]]
+
+
+def test_without_names_the_numbers_that_are_found_are_the_classes(tmp_path):
+    folder(tmp_path, "ab")
+    write(tmp_path / "masks" / "b.png", np.full((6, 8), 33, np.uint8))
+    (tmp_path / "train.txt").write_text("a")
+    (tmp_path / "val.txt").write_text("b")  # the parts have the same classes
+    train, validation = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
+    assert train.class_names == validation.class_names == ("0", "1", "2", "33")
+    assert (validation[0][1] == 3).all()
+    assert np.unique(train[0][1]).tolist() == [0, 1, 2]
+
+
+def test_without_names_black_and_white_are_two_classes(tmp_path):
+    for value in (np.array([[0, 255]], np.uint8), np.array([[[0] * 3, [255] * 3]], np.uint8)):
+        dataset = Folder(masks(tmp_path, value), "train")
+        assert dataset.class_names == ("0", "255")
+        assert dataset[0][1].tolist() == [[0, 1]]
+
+
+def test_without_names_painted_colours_are_the_classes(tmp_path):
+    dataset = Folder(masks(tmp_path, np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)), "train")
+    assert dataset.class_names == ("#000000", "#ff0000")
+    assert dataset[0][1].tolist() == [[1, 0]]
+    assert dataset.palette.tolist() == [[0, 0, 0], [255, 0, 0]]
+
+
+def test_palettes_that_number_their_colours_differently_are_read_by_colours(tmp_path):
+    masks(tmp_path, *[np.zeros((1, 3), np.uint8)] * 2)
+    red, blue, grey = (200, 0, 0), (0, 0, 200), (9, 9, 9)
+    write_palette(tmp_path / "masks" / "a.png", np.array([[0, 1, 1]], np.uint8), [red, blue, grey])
+    write_palette(tmp_path / "masks" / "b.png", np.array([[0, 1, 2]], np.uint8), [blue, grey, red])
+    dataset = Folder(tmp_path, "train")
+    assert dataset.class_names == ("#0000c8", "#090909", "#c80000")
+    assert [dataset[i][1].tolist() for i in (0, 1)] == [[[2, 0, 0]], [[0, 1, 2]]]
+    write_palette(tmp_path / "masks" / "b.png", np.array([[1, 1, 0]], np.uint8), [red, blue, grey])
+    dataset = Folder(tmp_path, "train")
+    assert dataset.class_names == ("0", "1")  # alike, so the numbers count
+    assert dataset.palette.tolist() == [[*red], [*blue]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ([noise(9, 9)], "brings the masks to more than 32 colours: paint with a hard brush"),
+        (
+            [noise(1, 2), np.zeros((1, 2), np.uint8)],
+            r"a\.png: is painted in colours, but .*b\.png has numbers",
+        ),
+        ([np.zeros((1, 2), np.uint8)], "has masks that hold class 0 and nothing to tell it from"),
+        ([np.full((1, 2), 255, np.uint8)], "has masks that hold no class"),
+    ],
+)
+def test_masks_that_say_nothing(tmp_path, arrays, message):
+    with pytest.raises(FileError, match=message):
+        Folder(masks(tmp_path, *arrays), "train")

@@ -1,0 +1,296 @@
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from minifcn.data import DataError, read_image
+from minifcn.data.images import MAX_PIXELS
+from minifcn.files import FileError
+from tests.data.mutations import mutations, survivors, with_right_checksums
+from tests.data.pictures import noise, write, write_palette
+
+RGB = noise(7, 5)
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_header(width, height, kind=2, depth=8):
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.webp", "no-suffix", "wrong.jpg"])
+def test_lossless_formats_come_back_as_they_were(tmp_path, name):
+    kinds = {".bmp": "BMP", ".tif": "TIFF", ".ppm": "PPM", ".webp": "WebP"}
+    path = tmp_path / name
+    Image.fromarray(RGB).save(path, kinds.get(path.suffix, "PNG"), lossless=True)
+    image = read_image(path)
+    assert (image.dtype, image.flags.owndata, image.flags.writeable) == (np.uint8, True, True)
+    assert np.array_equal(image, RGB)
+
+
+def test_a_jpeg_is_close(tmp_path):
+    smooth = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
+    image = read_image(write(tmp_path / "a.jpg", smooth, quality=95))
+    assert np.abs(image.astype(int) - smooth).max() < 8
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA"]))
+@settings(max_examples=60)
+def test_every_mode_becomes_rgb_and_transparent_is_white(tmp_path, height, width, mode):
+    source = Image.fromarray(noise(height, width, 4, seed=height * 41 + width)).convert(mode)
+    path = tmp_path / "a.png"
+    source.save(path)
+    image = read_image(path)
+    r, g, b, a = (np.asarray(source.convert("RGBA"))[..., i].astype(float) for i in range(4))
+    expected = np.stack([255 + (c - 255) * a / 255 for c in (r, g, b)], axis=2)
+    assert image.shape == (height, width, 3)
+    assert np.abs(image - expected).max() <= 1
+
+
+def test_cmyk(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(path)
+    assert read_image(path)[0, 0].tolist() == [255, 0, 0]
+    path = tmp_path / "a.jpg"
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(path)
+    assert np.abs(read_image(path)[0, 0].astype(int) - [255, 0, 0]).max() < 6
+
+
+def test_a_transparent_colour_of_a_palette_is_white(tmp_path):
+    path = write_palette(
+        tmp_path / "a.png", np.array([[0, 1]], np.uint8), [[9, 8, 7], [0, 200, 0]], transparency=1
+    )
+    assert read_image(path).tolist() == [[[9, 8, 7], [255, 255, 255]]]
+
+
+def test_sixteen_bits_keep_the_high_byte(tmp_path):
+    values = np.array([[0, 255, 256, 0x8000, 0xFFFF]], np.uint16)
+    expected = np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    for name in ("a.png", "a.tif", "a.pgm"):
+        assert np.array_equal(read_image(write(tmp_path / name, values)), expected), name
+
+
+def test_numbers_beyond_sixteen_bits_and_fractions_are_refused(tmp_path):
+    path = write(tmp_path / "a.tif", np.array([[0, 70_000]], np.int32))
+    with pytest.raises(FileError, match=r"a\.tif: has pixels from 0 to 70000, expected 0 to 65535"):
+        read_image(path)
+    path = write(tmp_path / "f.tif", np.array([[0.5]], np.float32))
+    with pytest.raises(FileError, match=r"f\.tif: has floating-point pixels"):
+        read_image(path)
+
+
+def upright_by_hand(stored, orientation):
+    """What EXIF 2.32 says of where the first row and the first column of the stored picture lie."""
+    turned = stored.swapaxes(0, 1) if orientation >= 5 else stored  # rows and columns change places
+    row_from_end = orientation in (3, 4, 7, 8)
+    column_from_end = orientation in (2, 3, 6, 7)
+    return turned[:: -1 if row_from_end else 1, :: -1 if column_from_end else 1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_all_orientations(tmp_path, orientation, name):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write(tmp_path / name, RGB, exif=exif, lossless=True)
+    assert np.array_equal(read_image(path), upright_by_hand(RGB, orientation))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_of_a_photograph(tmp_path, orientation):
+    quarters = np.kron(np.array([[0, 80], [160, 255]], np.uint8), np.ones((16, 24), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = read_image(write(tmp_path / "a.jpg", quarters, exif=exif, quality=95))[..., 0]
+    expected = upright_by_hand(quarters, orientation)
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).max() < 10
+
+
+@pytest.mark.parametrize(
+    "notes", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_damaged_notes_do_not_cost_the_photograph(tmp_path, notes):
+    assert read_image(write(tmp_path / "a.png", RGB, exif=notes)).shape == RGB.shape
+
+
+def test_of_an_animation_it_is_the_first_frame(tmp_path):
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        assert (read_image(tmp_path / name) == (255, 0, 0)).all(), name
+
+
+# What is refused
+
+
+def webp_header(kind, body):
+    return b"RIFF" + struct.pack("<I", 100) + b"WEBP" + kind + struct.pack("<I", 10) + body.ljust(90, b"\0")
+
+
+def too_large():
+    yield "PNG", png_header(60_000, 60_000) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    yield (
+        "PNG just beyond",
+        png_header(MAX_PIXELS // 1000 + 1, 1000) + chunk(b"IDAT", b"") + chunk(b"IEND", b""),
+    )
+    yield (
+        "JPEG",
+        (
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xc0\0\x11\x08\xff\xff\xff\xff\3\1\x22\0\2\x11\1\3\x11\1"
+            b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0\x3f\0\xff\xd9"
+        ),
+    )
+    yield "GIF", b"GIF89a\xff\xff\xff\xff\x80\0\0" + bytes(6) + b",\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;"
+    yield (
+        "BMP",
+        b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    )
+    yield "PPM", b"P6 50000 50000 255\n" + bytes(50)
+    yield "WebP VP8X", webp_header(b"VP8X", bytes(4) + b"\xff\xff\xff" + b"\xff\xff\xff")
+    yield "WebP VP8L", webp_header(b"VP8L", b"\x2f\xff\xff\xff\x0f")
+    yield "WebP VP8", webp_header(b"VP8 ", b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f")
+    tags = (
+        (256, 3, 50_000),
+        (257, 3, 50_000),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (279, 4, 8),
+    )
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    yield "TIFF", b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in too_large()])
+def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, data, monkeypatch):
+    def decodes(self):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(Image.Image, "load", decodes)
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with pytest.raises(
+        DataError, match=r"a\.png: has \d+ x \d+ pixels, expected (64|32) megapixels at most"
+    ) as refusal:
+        read_image(path)
+    assert refusal.value.kind == "unreadable"
+
+
+def test_the_largest_size_is_not_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        png_header(MAX_PIXELS // 1000, 1000, 0, 1) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(FileError, match="damaged or cut off"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"GIF", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"not an image at all", bytes(1000)],
+)
+def test_what_is_no_image_is_refused(tmp_path, data):
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with pytest.raises(
+        FileError, match=r"a\.png: (is no image: expected PNG, JPEG|cannot be read, it is damaged)"
+    ):
+        read_image(path)
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(FileError, match="is not a file"):
+        read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(FileError, match=r"pipe\.png: is not a file"):
+        read_image(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.tif", "a.webp", "a.ppm"])
+def test_a_file_cut_off_is_refused(tmp_path, name):
+    path = write(tmp_path / name, noise(64, 64))
+    whole = path.read_bytes()
+    for part in (0.02, 0.3, 0.6, 0.9):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(FileError, match=name):
+            read_image(path)
+
+
+def kinds():
+    """The files that are damaged: name, how it is written, whether its checksums are made right again."""
+    yield "rgb.png", lambda path: write(path, noise(20, 30)), True
+    yield "grey.png", lambda path: write(path, noise(20, 30, 1)), False
+    yield (
+        "palette.png",
+        lambda path: write_palette(path, noise(20, 30, 1) % 16, noise(16, 3, 1), transparency=3),
+        True,
+    )
+    yield "sixteen.png", lambda path: write(path, noise(20, 30, 1).astype(np.uint16) * 257), True
+    yield "a.jpg", lambda path: write(path, noise(20, 30)), False
+    yield "progressive.jpg", lambda path: write(path, noise(40, 30), progressive=True, exif=_exif()), False
+    yield "a.gif", lambda path: write(path, noise(20, 30, 1) % 8), False
+    yield "a.bmp", lambda path: write(path, noise(20, 30)), False
+    yield "a.tif", lambda path: write(path, noise(20, 30), compression="tiff_lzw"), False
+    yield "plain.tif", lambda path: write(path, noise(20, 30)), False
+    yield "a.webp", lambda path: write(path, noise(20, 30)), False
+    yield "a.ppm", lambda path: write(path, noise(20, 30)), False
+
+
+def _exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def damage(tmp_path, write_file, name, count, checksums):
+    path: Path = write_file(tmp_path / name)
+    copies = mutations(path.read_bytes(), count)
+    if checksums:
+        copies = map(with_right_checksums, copies)
+
+    def read(data):
+        path.write_bytes(data)
+        image = read_image(path)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+
+    return survivors(read, copies, FileError)
+
+
+@pytest.mark.parametrize(
+    ("name", "write_file", "checksums"), [pytest.param(*kind, id=kind[0]) for kind in kinds()]
+)
+def test_damaged_pictures_are_read_or_refused(tmp_path, name, write_file, checksums):
+    accepted, refused = damage(tmp_path, write_file, name, 60, checksums)
+    assert refused > 5
+    assert accepted + refused == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "write_file", "checksums"), [pytest.param(*kind, id=kind[0]) for kind in kinds()]
+)
+def test_many_damaged_pictures_take_little_memory(tmp_path, name, write_file, checksums):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    accepted, refused = damage(tmp_path, write_file, name, 1_000, checksums)
+    assert accepted + refused == 1_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GB

@@ -1,0 +1,184 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minifcn.data import read_classes
+from minifcn.data.lists import read_names
+from minifcn.files import FileError
+from minifcn.palette import palette
+from tests.data.mutations import mutations, survivors
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "classes.txt"
+
+
+words = st.text(st.characters(categories=["L", "N"], include_characters=" -_"), min_size=1, max_size=20).map(
+    lambda text: "x" + text.strip()
+)
+colors = st.tuples(*[st.integers(0, 255)] * 3)
+
+
+def distinct(texts):
+    import unicodedata
+
+    return len({unicodedata.normalize("NFC", text) for text in texts}) == len(texts) and not any(
+        text.lower() == "void" or text[-1].isdigit() for text in texts
+    )
+
+
+@given(
+    st.lists(words, min_size=1, max_size=30, unique=True).filter(distinct),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@settings(max_examples=50)
+def test_names_a_line(path, names, encoding):
+    import unicodedata
+
+    path.write_bytes("\r\n".join(names).encode(encoding))
+    classes = read_classes(path)
+    assert classes.names == tuple(unicodedata.normalize("NFC", name) for name in names)
+    assert np.array_equal(classes.palette, palette(len(names)))
+    assert classes.colors is None
+    assert classes.table[: len(names)].tolist() == list(range(len(names)))
+    assert classes.known.sum() == len(names) + 1  # and void
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "background 0 0 0\ntraffic light 250 170 30",
+        "background, 0, 0, 0\n\ntraffic light,250,170,30\n",
+        "background\t0\t0\t0\r\ntraffic light;250;170;30",
+    ],
+)
+def test_names_and_colours_a_line(path, text):
+    path.write_text(text)
+    classes = read_classes(path)
+    assert classes.names == ("background", "traffic light")
+    assert classes.palette.tolist() == [[0, 0, 0], [250, 170, 30]]
+    assert classes.colors == {(0, 0, 0): 0, (250, 170, 30): 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"sky": [1, 2, 3], "road": [4, 5, 6]},
+        [{"name": "sky", "color": [1, 2, 3]}, {"name": "road", "color": [4, 5, 6]}],
+    ],
+)
+def test_json(path, value):
+    path = path.with_suffix(".json")
+    path.write_text(json.dumps(value))
+    classes = read_classes(path)
+    assert classes.names == ("sky", "road")
+    assert classes.colors == {(1, 2, 3): 0, (4, 5, 6): 1}
+    path.write_text(json.dumps(["sky", "road"]))
+    assert read_classes(path).names == ("sky", "road")
+
+
+def test_void_is_no_class_wherever_it_stands(path):
+    path.write_text("sky 1 1 1\nVoid 2 2 2\nroad 3 3 3")
+    classes = read_classes(path)
+    assert classes.names == ("sky", "road")
+    assert classes.palette.tolist() == [[1, 1, 1], [3, 3, 3]]
+    assert classes.table[[0, 1, 2, 255]].tolist() == [0, 255, 1, 255]
+    assert classes.colors == {(1, 1, 1): 0, (2, 2, 2): 1, (3, 3, 3): 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists 0 classes, expected 1 to 255"),
+        ("\n".join(map(str, range(256))), "lists 256 classes"),
+        ("cat\ndog\ncat", "has the name cat twice"),
+        ("cat 1 2 3\ndog 1 2 3", r"has the colour \(1, 2, 3\) twice"),
+        ("cat 1 2 3\ndog", "gives colours to some classes but none to 'dog'"),
+        ("cat 1 2 300", "line 1 has a colour beyond 0 to 255"),
+        ("void", "lists no class besides void"),
+        ("x" * 101, "a class name of 101 characters"),
+        ("a\0b", "is no text"),
+    ],
+)
+def test_wrong_lists_are_refused(path, text, message):
+    path.write_text(text)
+    with pytest.raises(FileError, match=rf"classes\.txt: .*{message}"):
+        read_classes(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "3",
+        '"cat"',
+        "null",
+        "[1]",
+        "[[]]",
+        "[null]",
+        '{"a": 1}',
+        '{"a": [1, 2]}',
+        '{"a": [1, 2, 256]}',
+        "[" * 100_000,
+        '{"a": [1, 2, true]}',
+        '{"a": [1, 2, 1.0]}',
+        '[{"color": [1, 2, 3]}]',
+        '{"a": [1, 2, ' + "9" * 5_000 + "]}",
+    ],
+)
+def test_wrong_json_is_refused(path, text):
+    path = path.with_suffix(".json")
+    path.write_text(text)
+    with pytest.raises(FileError, match=r"classes\.json: ") as refusal:
+        read_classes(path)
+    assert len(str(refusal.value)) < len(str(path)) + 250
+
+
+def test_a_file_that_is_no_text_or_not_there(path):
+    with pytest.raises(FileError, match="is not there"):
+        read_classes(path)
+    path.write_bytes(b"cat\n\xff\xfa")
+    with pytest.raises(FileError, match="is no text in UTF-8: byte 4 is wrong"):
+        read_classes(path)
+
+
+def test_names_lose_folders_and_suffixes(path):
+    path.write_text("a\nimages/b.jpg\nC:\\my pictures\\c d.PNG\n\n e.5 \n")
+    assert read_names(path) == ["a", "b", "c d", "e.5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\nb.png\nx/b.jpg", "line 3 repeats 'b' of line 2"),
+        ("a\n..", "line 2 is no name"),
+        ("a/", "line 1 is no name"),
+    ],
+)
+def test_wrong_names_are_refused(path, text, message):
+    path.write_text(text)
+    with pytest.raises(FileError, match=message):
+        read_names(path)
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", [".txt", ".json"])
+def test_damaged_files_are_read_or_refused(path, suffix, count):
+    path = path.with_suffix(suffix)
+    entries = {f"class {i}": [i, 255 - i, 7] for i in range(12)}
+    lines = "\n".join(f"{name} {r} {g} {b}" for name, (r, g, b) in entries.items())
+    good = json.dumps(entries) if suffix == ".json" else lines
+
+    def read(data):
+        path.write_bytes(data)
+        classes = read_classes(path)
+        assert 1 <= len(classes.names) == len(classes.palette) <= 255
+
+    accepted, refused = survivors(read, mutations(good.encode(), count), FileError)
+    assert accepted + refused == count
+    assert min(accepted, refused) > 5

@@ -1,0 +1,185 @@
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from minifcn.data import DataError, read_labels
+from minifcn.files import FileError
+from tests.data.mutations import mutations, survivors, with_right_checksums
+from tests.data.pictures import noise, write, write_palette
+from tests.data.test_images import chunk, upright_by_hand
+
+sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
+labels = sizes.flatmap(lambda size: hnp.arrays(np.uint8, size))
+
+
+@given(labels, st.sampled_from(["a.png", "a.bmp", "a.tif"]))
+@settings(max_examples=80)
+def test_grey_values_are_labels(tmp_path, values, name):
+    read = read_labels(write(tmp_path / name, values))
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, values)
+
+
+@given(labels, st.sampled_from(["a.png", "a.tif"]), st.integers(0, 9))
+@settings(max_examples=60)
+def test_of_a_palette_it_is_the_indices(tmp_path, values, name, seed):
+    path = write_palette(tmp_path / name, values, noise(256, 3, 1, seed))
+    assert np.array_equal(read_labels(path), values)
+    assert np.array_equal(read_labels(path, {(1, 2, 3): 4}), values)  # unless colours are asked for
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("kind", ["grey", "palette"])
+def test_few_bits_are_not_stretched(tmp_path, bits, kind):
+    """Programs that shrink PNG files save few greys with few bits; viewers stretch them to 0..255."""
+    import zlib
+
+    count = min(1 << bits, 16)
+    header = struct.pack(">IIBBBBB", count, 1, bits, 0 if kind == "grey" else 3, 0, 0, 0)
+    packed = int("".join(f"{value:0{bits}b}" for value in range(count)), 2) << (-count * bits % 8)
+    row = b"\0" + packed.to_bytes((count * bits + 7) // 8)
+    palette = chunk(b"PLTE", noise(count, 3, 1).tobytes()) if kind == "palette" else b""
+    path = tmp_path / "a.png"
+    data = chunk(b"IHDR", header) + palette + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    assert read_labels(path).tolist() == [list(range(count))]
+
+
+def test_black_and_white_of_one_bit_are_0_and_1(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[False, True]])).save(path)
+    assert read_labels(path).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_labels_of_more_bits(tmp_path, dtype):
+    path = write(tmp_path / "a.tif", np.array([[0, 7, 255]], dtype))
+    assert read_labels(path).tolist() == [[0, 7, 255]]
+    write(path, np.array([[0, 300, 7, 256]], dtype))
+    with pytest.raises(
+        FileError, match=r"a\.tif: has labels that are not in 0 to 255, 2 pixels, for example 300"
+    ):
+        read_labels(path)
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20, unique=True),
+    sizes,
+    st.data(),
+)
+@settings(max_examples=60)
+def test_colours_are_looked_up(tmp_path, colors, size, data):
+    numbers = data.draw(st.lists(st.integers(0, 255), min_size=len(colors), max_size=len(colors)))
+    which = data.draw(hnp.arrays(np.intp, size, elements=st.integers(0, len(colors) - 1)))
+    path = write(tmp_path / "a.png", np.array(colors, np.uint8)[which])
+    color_map = dict(zip(colors, numbers, strict=True))
+    assert np.array_equal(read_labels(path, color_map), np.array(numbers, np.uint8)[which])
+    Image.open(path).convert("RGBA").save(path)  # opaque
+    assert np.array_equal(read_labels(path, color_map), np.array(numbers, np.uint8)[which])
+
+
+def test_palettes_are_looked_up_if_asked_for(tmp_path):
+    path = write_palette(
+        tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8), [[9, 9, 9], [0, 0, 0], [0, 9, 0]]
+    )
+    colors = {(0, 0, 0): 0, (9, 9, 9): 1, (0, 9, 0): 2}
+    assert read_labels(path, colors, palette_colors=True).tolist() == [[1, 0, 2]]
+    del colors[0, 9, 0]
+    with pytest.raises(FileError, match=r"1 colour\(s\) that mean no class: \(0, 9, 0\) on 1 pixels"):
+        read_labels(path, colors, palette_colors=True)
+
+
+def test_grey_is_looked_up_if_all_colours_are_grey(tmp_path):
+    path = write(tmp_path / "a.png", np.array([[0, 255]], np.uint8))
+    assert read_labels(path, {(0, 0, 0): 0, (255, 255, 255): 1}).tolist() == [[0, 1]]
+    assert read_labels(path, {(0, 0, 0): 0, (255, 0, 0): 1}).tolist() == [[0, 255]]
+
+
+def test_grey_saved_as_colour_is_grey(tmp_path):
+    values = noise(4, 5, 1)
+    assert np.array_equal(read_labels(write(tmp_path / "a.png", np.repeat(values[..., None], 3, 2))), values)
+
+
+def test_unknown_colours_are_named(tmp_path):
+    picture = np.zeros((4, 5, 3), np.uint8)
+    picture[0], picture[1, :2] = (1, 2, 3), (250, 0, 9)
+    path = write(tmp_path / "a.png", picture)
+    with pytest.raises(DataError, match="2 colour") as refusal:
+        read_labels(path, {(0, 0, 0): 0})
+    assert "(1, 2, 3) on 5 pixels, (250, 0, 9) on 2 pixels" in str(refusal.value)
+    assert refusal.value.kind == "labels"
+    with pytest.raises(
+        FileError, match="colour mask of 3 colours, and which class each of them means is not known"
+    ):
+        read_labels(path)
+    with pytest.raises(FileError, match="soft brushes mix colours"):
+        read_labels(write(path, noise(9, 9)), {(0, 0, 0): 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.jpg", {}),
+        ("a.webp", {"lossless": True}),
+        ("renamed.png", {"format": "JPEG"}),
+        ("a.gif", {}),
+        ("a.pgm", {}),
+        ("a.tif", {"compression": "jpeg"}),
+    ],
+)
+def test_lossy_masks_are_refused_with_the_reason(tmp_path, name, options):
+    path = write(tmp_path / name, noise(20, 20, 1), **options)
+    with pytest.raises(
+        DataError, match=r"a mask must be a PNG, BMP or TIFF, this is a (JPEG|WebP|GIF|PPM): "
+    ) as refusal:
+        read_labels(path)
+    assert refusal.value.kind == "lossy"
+
+
+def test_transparent_and_strange_masks_are_refused(tmp_path):
+    picture = noise(4, 4, 4)
+    with pytest.raises(FileError, match="is transparent in places"):
+        read_labels(write(tmp_path / "a.png", picture))
+    with pytest.raises(FileError, match="has the mode F"):
+        read_labels(write(tmp_path / "a.tif", np.ones((2, 2), np.float32)))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_masks_are_turned_like_pictures(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    values = noise(3, 5, 1)
+    path = write(tmp_path / "a.png", values, exif=exif)
+    assert np.array_equal(read_labels(path), upright_by_hand(values, orientation))
+
+
+def damage(tmp_path, count):
+    path = write_palette(tmp_path / "a.png", noise(20, 30, 1) % 21, noise(21, 3, 1))
+    copies = [*mutations(path.read_bytes(), count // 2, seed=1)]
+    copies += [
+        with_right_checksums(copy) for copy in mutations(path.read_bytes(), count - count // 2, seed=2)
+    ]
+
+    def read(data):
+        path.write_bytes(data)
+        mask = read_labels(path)
+        assert mask.dtype == np.uint8
+        assert mask.ndim == 2
+
+    return survivors(read, iter(copies), FileError)
+
+
+def test_damaged_masks_are_read_or_refused(tmp_path):
+    accepted, refused = damage(tmp_path, 300)
+    assert accepted > 5
+    assert refused > 50
+
+
+@pytest.mark.slow
+def test_many_damaged_masks(tmp_path):
+    assert sum(damage(tmp_path, 4_000)) == 4_000

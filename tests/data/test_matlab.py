@@ -1,0 +1,134 @@
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minifcn.data.matlab import read_segmentation
+from minifcn.files import FileError
+from tests.data.mutations import mutations, survivors
+
+scipy_io = pytest.importorskip("scipy.io", reason="SciPy writes the files")
+sparse = pytest.importorskip("scipy.sparse")
+
+
+def as_sbd(labels):
+    """The structure of an SBD file: boundaries as sparse matrices in cells, labels, categories."""
+    boundaries = np.empty((3, 1), object)
+    for i in range(3):
+        boundaries[i, 0] = sparse.csc_matrix(np.eye(*labels.shape))
+    return {
+        "GTcls": {"Boundaries": boundaries, "Segmentation": labels, "CategoriesPresent": np.unique(labels)}
+    }
+
+
+def write(path, contents, **options):
+    scipy_io.savemat(path, contents, **options)
+    return path
+
+
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 20)),
+    st.booleans(),
+    st.sampled_from([np.uint8, np.float64, np.int16, np.uint16, np.int32]),
+)
+@settings(max_examples=60)
+def test_labels_come_back(tmp_path, labels, compressed, dtype):
+    path = write(tmp_path / "a.mat", as_sbd(labels.astype(dtype)), do_compression=compressed)
+    read = read_segmentation(path)
+    assert (read.dtype, read.flags.c_contiguous) == (np.uint8, True)
+    assert np.array_equal(read, labels)
+
+
+LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_other_variables_are_passed_over(tmp_path, compressed):
+    contents = {"first": np.ones((50, 50)), "text": "hello", **as_sbd(LABELS), "last": np.ones(3)}
+    path = write(tmp_path / "a.mat", contents, do_compression=compressed)
+    assert np.array_equal(read_segmentation(path), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"GTinst": {"Segmentation": LABELS}}, "holds no structure 'GTcls'"),
+        ({"GTcls": LABELS}, "holds no structure 'GTcls'"),
+        ({"GTcls": {"Other": LABELS, "More": 1}}, "has no field 'Segmentation', only Other, More"),
+        ({"GTcls": {"Segmentation": LABELS / 2}}, "no whole numbers from 0 to 255"),
+        ({"GTcls": {"Segmentation": LABELS * 300.0}}, "no whole numbers from 0 to 255"),
+        ({"GTcls": {"Segmentation": LABELS * np.nan}}, "no whole numbers from 0 to 255"),
+        ({"GTcls": {"Segmentation": -LABELS.astype(np.int16)}}, "no whole numbers from 0 to 255"),
+        ({"GTcls": {"Segmentation": np.zeros((2, 3, 4))}}, r"but of shape \(2, 3, 4\)"),
+        ({"GTcls": {"Segmentation": np.zeros((0, 3))}}, r"but of shape \(0, 3\)"),
+        ({"GTcls": {"Segmentation": "text"}}, "no array of numbers"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path, contents, message):
+    path = write(tmp_path / "a.mat", contents)
+    with pytest.raises(FileError, match=rf"a\.mat: .*{message}"):
+        read_segmentation(path)
+
+
+def test_a_flood_of_zeros_is_refused_before_it_is_all_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("minifcn.data.matlab._MAX_BYTES", 1_000_000)
+    path = write(tmp_path / "a.mat", as_sbd(np.zeros((2_000, 2_000), np.uint8)), do_compression=True)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(FileError, match="holds more than 0 MB"):
+        read_segmentation(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"MATLAB 5.0 MAT-file", bytes(128), bytes(4096), b"MATLAB 7.3 MAT-file".ljust(512)]
+)
+def test_what_is_no_matlab_file(tmp_path, data):
+    path = tmp_path / "a.mat"
+    path.write_bytes(data)
+    with pytest.raises(
+        FileError, match=r"is no MATLAB 5 file" + (r".*save it with -v7" if b"7.3" in data else "")
+    ):
+        read_segmentation(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileError, match="is not there"):
+        read_segmentation(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_cut_off_is_refused(tmp_path, compressed):
+    path = write(tmp_path / "a.mat", as_sbd(LABELS), do_compression=compressed)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 16, 7):
+        path.write_bytes(whole[:length])
+        with contextlib.suppress(FileError):
+            assert np.array_equal(read_segmentation(path), LABELS)  # only what comes after the labels is lost
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileError, match=r"a\.mat"):
+        read_segmentation(path)
+
+
+def damage(tmp_path, count, compressed):
+    path = write(tmp_path / "a.mat", as_sbd(LABELS), do_compression=compressed)
+
+    def read(data):
+        path.write_bytes(data)
+        assert read_segmentation(path).ndim == 2
+
+    return survivors(read, mutations(path.read_bytes(), count), FileError)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damaged_files_are_read_or_refused(tmp_path, compressed):
+    accepted, refused = damage(tmp_path, 300, compressed)
+    assert accepted > 5
+    assert refused > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compressed", [False, True])
+def test_many_damaged_files(tmp_path, compressed):
+    assert sum(damage(tmp_path, 3_000, compressed)) == 3_000
