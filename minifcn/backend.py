@@ -210,13 +210,13 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
         [1, 2, 3]
     """
     work = list(strips)
-    if len(work) < 2 or num_threads() == 1 or getattr(_scratch, "busy", False):
+    if getattr(_scratch, "busy", False):  # a strip that cuts strips of its own: all others are taken
         return [function(strip) for strip in work]
     results: list[Any] = [None] * len(work)
     take = count().__next__  # whoever is free takes the next strip
 
     def help_out() -> None:
-        _scratch.busy = True  # a strip that calls run_strips itself works alone: the others are taken
+        _scratch.busy = True
         try:
             while (i := take()) < len(work):
                 results[i] = function(work[i])
@@ -236,6 +236,41 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
             for helper in helpers:
                 helper.result()  # raises what a strip raised there
     return results
+
+
+def add_to(total: Array, part: Array) -> Array:
+    """Add `part` to `total`, in place and on all cores, and return `total`.
+
+    Example:
+        >>> import numpy as np
+        >>> add_to(np.ones(3), np.ones(3)).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    xp = array_module(total=total, part=part)
+    run_strips(lambda piece: xp.add(piece[0], piece[1], out=piece[0]), pieces(total, part))
+    return total
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Return the matrix product a @ b, some columns at a time.
+
+    BLAS has threads of its own, which go on to wait for more work in a loop when theirs is done, and take the
+    cores from strips that come next.
+
+    Example:
+        >>> import numpy as np
+        >>> matmul(np.ones((2, 3)), np.ones((3, 1))).tolist()
+        [[3.0], [3.0]]
+    """
+    xp = array_module(a=a, b=b)
+    product: Array = xp.empty((len(a), b.shape[1]), a.dtype)
+    step = max(b.shape[1] // 8, 64) if xp is np else b.shape[1]
+
+    def some_columns(start: int) -> None:
+        xp.matmul(a, b[:, start : start + step], out=product[:, start : start + step])
+
+    run_strips(some_columns, range(0, b.shape[1], step))
+    return product
 
 
 PIECE = 1 << 17

@@ -100,7 +100,9 @@ class _Dealt:
             array[...] = 0
 
     def collect(self, planes: Array) -> None:
-        """Copy what lies inside the image out."""
+        """Copy what lies inside the image out, and zero where no window looks."""
+        if sum(here.size for here, _ in self.places) < planes.size:
+            planes[...] = 0
         for here, place in self.places:
             planes[place] = here
 
@@ -156,7 +158,7 @@ def max_pool2d(
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     y: Array = xp.empty((len(planes), *size), x.dtype)
     many = geometry.rows.kernel * geometry.cols.kernel > 255
-    winners: Array = xp.zeros(y.shape, xp.int32 if many else xp.uint8)
+    winners: Array = xp.empty(y.shape, xp.int32 if many else xp.uint8)
 
     def largest(strip: slice) -> None:
         image, best, winner = planes[strip], y[strip], winners[strip]
@@ -166,7 +168,7 @@ def max_pool2d(
         number = scratch(xp, best.shape, winner.dtype, "number")
         for i, tap in enumerate(dealt.taps()):
             if i == 0:
-                best[...] = tap
+                best[...], winner[...] = tap, 0
                 continue
             xp.greater(tap, best, out=larger)
             xp.multiply(larger, winner.dtype.type(i), out=number)
@@ -265,13 +267,14 @@ def avg_pool2d(
     size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
-    y: Array = xp.zeros((len(planes), *size), x.dtype)
+    y: Array = xp.empty((len(planes), *size), x.dtype)
     counts = _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
 
     def averages(strip: slice) -> None:
         image, sums = planes[strip], y[strip]
         dealt = _Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
         dealt.deal(image, 0.0)
+        sums[...] = 0
         for tap in dealt.taps():
             sums += tap
         sums /= counts
@@ -350,7 +353,7 @@ def _handed_back(
     """Return dx, given the share of the gradient of some planes that each tap of the windows gets."""
     xp = array_module(dy=dy)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
-    dx: Array = xp.zeros((len(gradients), *input_size), dy.dtype)
+    dx: Array = xp.empty((len(gradients), *input_size), dy.dtype)
 
     def hand_back(strip: slice) -> None:
         gradient = gradients[strip]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, array_module, matmul
 from minifcn.functional import (
     conv2d,
     conv2d_bias_grad,
@@ -289,7 +289,7 @@ class Linear(Layer):
         if x.ndim != 2:
             raise ValueError(f"{self!r} takes (N, {self.in_features}), got {x.shape}; flatten it first")
         self.output_shape(x.shape[1:])
-        y: Array = x @ self.weight.data.T
+        y = matmul(x, self.weight.data.T)
         if bias is not None:
             y += bias
         self.keep(x, output=y)
@@ -299,11 +299,10 @@ class Linear(Layer):
         """Return dx (N, in_features)."""
         (x,) = self.recall(dy)
         if self.weight.trainable:
-            self.weight.accumulate(dy.T @ x)
+            self.weight.accumulate(matmul(dy.T, x))
         if self.bias and self.bias.trainable:
             self.bias.accumulate(dy.sum(axis=0))
-        dx: Array = dy @ self.weight.data
-        return dx
+        return matmul(dy, self.weight.data)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (out_features,)."""

@@ -17,7 +17,7 @@ multiplications at the size of PASCAL VOC's images.
 import copy
 from typing import Any, Literal, Self, get_args
 
-from minifcn.backend import Array, device_of
+from minifcn.backend import Array, add_to, device_of
 from minifcn.functional.padding import Sides, pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.layers import Layer, LayerDict
@@ -286,7 +286,7 @@ class FCN(Layer):
 
         for name, layer in reversed(list(self.features.children())):
             if (stride := self.stride_of(name)) in self.skips.parts:
-                dfeatures = dfeatures + dtapped[stride]
+                dfeatures = add_to(dtapped[stride], dfeatures)
             dfeatures = layer.backward(dfeatures)
         return pad_or_crop(dfeatures, *(-side for side in sides))
 

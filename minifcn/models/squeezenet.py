@@ -5,7 +5,7 @@ Names and shapes are those of torchvision's weight files.
 
 import numpy as np
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, add_to, array_module
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Rng, Shape
@@ -49,8 +49,9 @@ class Fire(Layer):
         self.recall(dy)
         dbranches = self.activation.backward(dy)
         half = dbranches.shape[1] // 2
-        dsqueezed = self.expand1x1.backward(dbranches[:, :half])
-        dsqueezed += self.expand3x3.backward(dbranches[:, half:])
+        dsqueezed = add_to(
+            self.expand1x1.backward(dbranches[:, :half]), self.expand3x3.backward(dbranches[:, half:])
+        )
         return self.squeeze.backward(self.squeeze_activation.backward(dsqueezed))
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -92,8 +92,8 @@ class AlignedUpsample(Layer):
         left, right, col = self.plan(x.shape[3], output_size[1])
         sides = top, bottom, left, right
         large = self.deconv(replicate_pad2d(x, sides))
-        y: Array = large[:, :, row : row + output_size[0], col : col + output_size[1]].copy()
         crops = row, large.shape[2] - row - output_size[0], col, large.shape[3] - col - output_size[1]
+        y = pad_or_crop(large, *(-crop for crop in crops))
         self.keep(sides, crops, output=y)
         return y
 

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.backend import Array, array_module, matmul, run_strips, scratch
 from minifcn.geometry import ConvGeometry
 
 TAPS = 3
@@ -44,6 +44,10 @@ STRIP_BYTES = 1 << 22
 
 MIN_TILES = 96
 """Tiles of a strip, at least: fewer make thin matrix products."""
+
+
+SHARES = 2
+"""Sums over tiles that the gradient to the weight is made from: each takes four times the filters' memory."""
 
 
 def fits(geometry: ConvGeometry) -> bool:
@@ -267,22 +271,22 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     filters, channels = dy.shape[1], x.shape[1]
     tiling = _Tiling(xp, dy.shape, channels, geometry, x.dtype)
     strips = tiling.strips()
-    du: Array = xp.zeros((tiling.n**2, filters, channels), x.dtype)
+    shape = tiling.n**2, filters, channels
 
     def share_of_sum(strips: list[_Strip]) -> Array:
-        total: Array = xp.zeros_like(du)
-        product = scratch(xp, du.shape, x.dtype, "sum")
+        total: Array = xp.zeros(shape, x.dtype)
+        product = scratch(xp, shape, x.dtype, "sum")
         for strip in strips:
             # (n * n, O, C) = (n * n, O, tiles) @ (n * n, tiles, C)
             xp.matmul(tiling.gradients(dy, strip), tiling.inputs(x, strip).transpose(0, 2, 1), out=product)
             total += product
         return total
 
-    shares = 2
-    for total in run_strips(share_of_sum, [strips[i::shares] for i in range(shares)]):
-        du += total
+    du, *others = run_strips(share_of_sum, [strips[i::SHARES] for i in range(SHARES)])
+    for other in others:
+        du += other
     # (9, O * C) = (9, n * n) @ (n * n, O * C)
-    dw = tiling.g.T @ du.reshape(tiling.n**2, -1)
+    dw = matmul(tiling.g.T, du.reshape(tiling.n**2, -1))
     # (9, O, C) -> (O, C, 3, 3)
     ordered: Array = xp.ascontiguousarray(dw.reshape(TAPS, TAPS, filters, channels).transpose(2, 3, 0, 1))
     return ordered
