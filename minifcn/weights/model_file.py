@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from minifcn.backend import to_numpy
-from minifcn.files import atomic_write
+from minifcn.files import FileError, atomic_write
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import known_parts
 
@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        ValueError: If it is cut off, is something else, or its contents do not fit together.
+        FileError: If it is cut off, is something else, or its contents do not fit together.
     """
     file = Path(path)
     with file.open("rb"):  # a missing or unreadable file says so by its own error
@@ -105,39 +105,56 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
     try:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{file} is no model file of minifcn: it lacks the mark {_FORMAT!r}")
+            if not is_model_file(metadata):
+                raise FileError(f"{file} is no model file of minifcn: it lacks the mark {_FORMAT!r}")
             model = build(_json(file, metadata, "architecture"))
-            model.info = _info(file, _json(file, metadata, "info"))
+            model.info = stored_info(file, metadata)
             _check_tensors(file, model, tensors)
             model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.offset_keys()})
+    except FileError:
+        raise
     except SafetensorError as error:
-        raise ValueError(f"{file} is cut off or is not a safetensors file: {error}") from error
+        raise FileError(f"{file} is cut off or is not a safetensors file: {error}") from error
+    except (
+        ValueError,
+        MemoryError,
+    ) as error:  # an architecture that is unknown or too large, or other tensors
+        raise FileError(f"{file}: {str(error)[:2_000]}") from error
     return model.eval()
+
+
+def is_model_file(metadata: dict[str, str]) -> bool:
+    """Return whether the metadata of a safetensors file are those that `save` writes."""
+    return metadata.get("format") == _FORMAT
 
 
 def _json(file: Path, metadata: dict[str, str], key: str) -> Any:
     try:
         return json.loads(metadata.get(key, ""))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: its {key} is not JSON") from error
+        raise FileError(f"{file}: its {key} is not JSON") from error
 
 
-def _info(file: Path, info: Any) -> ModelInfo:
-    """Return the `ModelInfo` that `asdict` was made from; it checks what it is given."""
+def stored_info(file: Path, metadata: dict[str, str]) -> ModelInfo:
+    """Return the `ModelInfo` in the metadata of a model file; it checks what it is given.
+
+    Raises:
+        FileError: If there is none.
+    """
+    info = _json(file, metadata, "info")
     try:
         preprocessing = Preprocessing(**info["preprocessing"])
         return ModelInfo(**{**info, "preprocessing": preprocessing})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: its info does not fit: {str(error)[:200]}") from error
+        raise FileError(f"{file}: its info does not fit: {str(error)[:200]}") from error
 
 
 def _check_tensors(file: Path, model: Classifier | FCN, tensors: Any) -> None:
     """Compare dtypes before anything is read; `load_state_dict` then compares names and shapes."""
     classes = model.architecture["arguments"]["num_classes"]
     if model.info is None or len(model.info.class_names) != classes:
-        raise ValueError(f"{file}: its architecture has {classes} classes, its info another number")
+        raise FileError(f"{file}: its architecture has {classes} classes, its info another number")
     for name in tensors.offset_keys():
         dtype = tensors.get_slice(name).get_dtype()
         if dtype not in _DTYPES:
-            raise ValueError(f"{file}: {name} is {dtype}, expected one of {', '.join(_DTYPES)}")
+            raise FileError(f"{file}: {name} is {dtype}, expected one of {', '.join(_DTYPES)}")

@@ -1,4 +1,4 @@
-"""What comes from a file is checked: it is loaded whole, or refused with a ValueError or an OSError."""
+"""What comes from a file is checked: it is loaded whole, or refused with a FileError."""
 
 import json
 import os
@@ -10,7 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from minifcn import load, save
-from tests.weights.files import contents, equal, header_size, rewritten, small
+from minifcn.files import FileError
+from minifcn.weights import load_classifier
+from tests.weights.files import GREY, contents, equal, header_size, rewritten, small
 
 
 @pytest.fixture
@@ -45,14 +47,14 @@ def foreign():
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in foreign()])
 def test_foreign_files_are_refused(path, data):
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"safetensors file|no model file of minifcn"):
+    with pytest.raises(FileError, match=r"safetensors file|no model file of minifcn"):
         load(path)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"format": "minifcn 2"}])
 def test_other_safetensors_files_are_refused(path, metadata):
     save_file(small().state_dict(), path, metadata)
-    with pytest.raises(ValueError, match="is no model file of minifcn: it lacks the mark 'minifcn 1'"):
+    with pytest.raises(FileError, match="is no model file of minifcn: it lacks the mark 'minifcn 1'"):
         load(path)
 
 
@@ -62,7 +64,7 @@ def test_every_truncation_is_refused(path):
     somewhere = np.random.default_rng(0).integers(header, size - 1, 100).tolist()
     for length in sorted({size - 1, *somewhere, *range(header)}, reverse=True):
         os.truncate(path, length)
-        with pytest.raises(ValueError, match=r"cut off or is not a safetensors file|lacks the mark"):
+        with pytest.raises(FileError, match=r"cut off or is not a safetensors file|lacks the mark"):
             load(path)
 
 
@@ -78,18 +80,45 @@ def test_flipped_bits_are_refused_or_harmless(path):
         path.write_bytes(data)
         try:
             model = load(path)
-        except (ValueError, OSError):
+        except FileError:
             refused += 1
         else:  # a weight, a name or a colour is another one, and the network works
             assert model(np.zeros((1, 1, 32, 32), np.float32)).shape == (1, 3)
     assert 200 < refused < len(places)
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "npz", "compressed npz"])
+def test_changed_files_of_others_are_refused_or_harmless(path, kind):
+    state = small().state_dict()
+    if kind == "safetensors":
+        save_file(state, path, {"preprocessing": "caffe", "by": "somebody"})
+    else:
+        with path.open("wb") as file:
+            (np.savez if kind == "npz" else np.savez_compressed)(file, **state)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), []
+    interesting = [*range(2_000), *range(len(whole) - 2_000, len(whole))]
+    for _ in range(250):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            data[rng.choice(interesting)] = rng.integers(256)
+        if rng.random() < 0.2:
+            del data[int(rng.integers(len(data))) :]
+        path.write_bytes(data)
+        try:
+            model, _ = load_classifier(path, "digit_classifier", partial=True, preprocessing=GREY)
+        except FileError as error:
+            refused.append(str(error))
+        else:
+            assert model(np.zeros((1, 1, 32, 32), np.float32)).ndim == 2
+    assert len(refused) > 50
+    assert max(map(len, refused)) < 1000
+
+
 def test_bytes_too_many_are_refused(path):
     save(small(), path)
     with path.open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(FileError, match="not a safetensors file"):
         load(path)
 
 
@@ -103,7 +132,7 @@ def test_tensors_that_do_not_fit_are_all_named(path):
         tensors["classifier.0.bias"] = np.zeros(7, np.float32)
 
     rewritten(path, change)
-    with pytest.raises(ValueError, match="does not fit") as refusal:
+    with pytest.raises(FileError, match="does not fit") as refusal:
         load(path)
     for said in (
         "features.0.bias is missing",
@@ -117,7 +146,7 @@ def test_tensors_that_do_not_fit_are_all_named(path):
 def test_tensors_of_other_dtypes_are_refused(path, dtype):
     name = "features.0.bias"
     rewritten(path, lambda tensors, metadata: tensors.update({name: tensors[name].astype(dtype)}))
-    with pytest.raises(ValueError, match=f"{name} is .*, expected one of F16, F32, F64"):
+    with pytest.raises(FileError, match=f"{name} is .*, expected one of F16, F32, F64"):
         load(path)
 
 
@@ -138,7 +167,7 @@ def test_class_counts_must_agree(path):
         metadata["info"] = json.dumps(info)
 
     rewritten(path, change)
-    with pytest.raises(ValueError, match="its architecture has 3 classes, its info another number"):
+    with pytest.raises(FileError, match="its architecture has 3 classes, its info another number"):
         load(path)
 
     def claim_four(tensors, metadata):
@@ -146,7 +175,7 @@ def test_class_counts_must_agree(path):
         change(tensors, metadata)
 
     rewritten(path, claim_four)
-    with pytest.raises(ValueError, match=r"classifier.3.bias has shape \(3,\), expected \(4,\)"):
+    with pytest.raises(FileError, match=r"classifier.3.bias has shape \(3,\), expected \(4,\)"):
         load(path)
 
 
@@ -160,7 +189,7 @@ def test_metadata_that_are_no_json(path, key, text):
             metadata[key] = text
 
     rewritten(path, change)
-    with pytest.raises(ValueError, match=f"model.safetensors: its {key} is not JSON"):
+    with pytest.raises(FileError, match=f"model.safetensors: its {key} is not JSON"):
         load(path)
 
 
@@ -215,7 +244,7 @@ def test_metadata_of_wrong_types_are_refused_or_harmless(path, key):
             save_file(tensors, path, {**metadata, key: json.dumps(replaced(value, place, wrong))})
             try:
                 back = load(path)
-            except ValueError as error:
+            except FileError as error:
                 refused.append(str(error))
             else:
                 assert harmless(back, model), (place, wrong)
@@ -231,5 +260,5 @@ def test_missing_parts_of_the_info_are_refused(path):
             less = {k: v for k, v in whole.items() if k != place[-1]}
             changed = json.dumps(less if len(place) == 1 else replaced(info, place[:-1], less))
             rewritten(path, lambda tensors, metadata, changed=changed: metadata.update(info=changed))
-            with pytest.raises(ValueError, match="its info does not fit: "):
+            with pytest.raises(FileError, match="its info does not fit: "):
                 load(path)

@@ -1,0 +1,143 @@
+"""`minifcn weights`: what a file of weights holds, making it a model file, and fetching public ones."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from minifcn.models import FCN, Classifier
+from minifcn.models.registry import CLASSIFIERS
+from minifcn.weights import (
+    PREPROCESSING,
+    PUBLISHED,
+    Tensors,
+    download,
+    load_classifier,
+    load_fcn,
+    parse_preprocessing,
+    read_class_names,
+    read_tensors,
+    save,
+)
+from minifcn.weights.loading import known_preprocessing
+from minifcn.weights.matching import Match, left_over
+from minifcn.weights.model_file import is_model_file
+from minifcn.weights.recognition import recognise_classifier, recognise_fcn
+from minifcn.weights.tensors import shown
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("weights", help="inspect, convert and download files of weights")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    inspect = actions.add_parser(
+        "inspect", help="format, metadata, tensors, and the network that they belong to"
+    )
+    inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
+    inspect.set_defaults(run=run, act=_inspect)
+
+    convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
+    convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
+    convert.add_argument("target", type=Path, help="file to write, by custom .safetensors")
+    convert.add_argument(
+        "--architecture", choices=CLASSIFIERS, help="of a classifier; recognised unless given"
+    )
+    convert.add_argument(
+        "--order", choices=("CHW", "HWC"), default="CHW", help="how maps were flattened for dense weights"
+    )
+    convert.add_argument(
+        "--class-names", type=Path, metavar="FILE", help="text file with a name on each line"
+    )
+    convert.add_argument(
+        "--preprocessing",
+        metavar="NAME_OR_JSON",
+        help=f"how images become input, if the file does not say it: {', '.join(PREPROCESSING)}, or "
+        '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
+    )
+    convert.add_argument(
+        "--at-once", action="store_true", help="an FCN-8s of the reference code, trained at once"
+    )
+    convert.add_argument(
+        "--partial", action="store_true", help="take what there is, and leave the rest random"
+    )
+    convert.set_defaults(run=run, act=_convert)
+
+    fetch = actions.add_parser("download", help="fetch torchvision's weights from ImageNet, verified")
+    fetch.add_argument("name", choices=PUBLISHED)
+    fetch.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to put the file")
+    fetch.set_defaults(run=run, act=_download)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what was asked."""
+    arguments.act(arguments)
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    print(f"{download(arguments.name, arguments.to)}: verified")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    source, target = arguments.source, arguments.target
+    if target.exists() and os.path.samefile(source, target):
+        raise ValueError(f"{target} is the source itself: give another name")
+    names, preprocessing = arguments.class_names, arguments.preprocessing
+    wishes: dict[str, Any] = {
+        "partial": arguments.partial,
+        "class_names": None if names is None else read_class_names(names),
+        "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
+    }
+    model: Classifier | FCN
+    if "score_fr.weight" in read_tensors(source).arrays:
+        if arguments.architecture is not None or arguments.order != "CHW":
+            raise ValueError(f"--architecture and --order are for classifiers, and {source} holds an FCN")
+        model, report = load_fcn(source, at_once=arguments.at_once, **wishes)
+    else:
+        if arguments.at_once:
+            raise ValueError(f"--at-once is for FCNs of the reference code, and {source} holds none")
+        model, report = load_classifier(source, arguments.architecture, order=arguments.order, **wishes)
+    save(model, target)
+    print(report)
+    print(f"wrote {target}")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    file, tensors = arguments.file, read_tensors(arguments.file)
+    numbers = sum(array.size for array in tensors.arrays.values())
+    print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} numbers")
+    for key, text in tensors.metadata.items():
+        print(f"  {shown(key)}: {shown(text, 200)}")
+    width = max((len(shown(name)) for name in tensors.arrays), default=0)
+    for name, array in tensors.arrays.items():
+        print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+    if is_model_file(tensors.metadata):
+        print("a model file of minifcn, which minifcn.load reads")
+        return
+    found = recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)
+    if found is None:
+        print("no network is recognised")
+        return
+    _print_match(file, tensors, found)
+
+
+def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
+    """Print which network a file belongs to, and what would not be used."""
+    architecture = found.model.architecture
+    arguments = architecture["arguments"]
+    of = (
+        f" of {arguments['classifier']['name']} at stride {arguments['stride']}"
+        if "stride" in arguments
+        else ""
+    )
+    print(
+        f"{architecture['name']}{of} with {arguments['num_classes']} classes, in the names of "
+        f"{found.naming.source}: {len(found.found)} of {len(found.naming.names)} tensors"
+    )
+    said = known_preprocessing(file, tensors, found)
+    recipe = "unknown, to be given by --preprocessing"
+    print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else recipe}")
+    for name, why in found.missing.items():
+        print(f"missing: {name}" + (f", for {why}" if why else ""))
+    for name, shape in left_over(found, tensors.arrays).items():
+        print(f"left over: {shown(name)} {shape}")
