@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from minifcn.backend import Array, array_module, run_strips, scratch, to_numpy
+from minifcn.backend import Array, array_module, pieces, run_strips, scratch, to_numpy
 from minifcn.geometry import whole_number
 from minifcn.layers.base import Parameter
-
-_PIECE = 1 << 18
-"""Elements updated at a time on the CPU: few enough for the work space to stay in the cache."""
 
 
 class Optimizer(ABC):
@@ -75,7 +70,7 @@ class Optimizer(ABC):
                 float(self.lr * parameter.lr_multiplier),
                 float(self.weight_decay * parameter.decay_multiplier),
             )
-            run_strips(update, _pieces((data, grad, *kept)))
+            run_strips(update, pieces(data, grad, *kept))
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -165,6 +160,7 @@ class SGD(Optimizer):
         ValueError: If `parameters` is empty, or a number is out of its range.
 
     Example:
+        >>> import numpy as np
         >>> weight = Parameter(np.array([1.0, 2.0]))
         >>> optimizer = SGD({"weight": weight}, lr=0.5)
         >>> weight.grad = np.array([1.0, -1.0])
@@ -217,6 +213,7 @@ class Adam(Optimizer):
         ValueError: If `parameters` is empty, or a number is out of its range.
 
     Example:
+        >>> import numpy as np
         >>> weight = Parameter(np.array([1.0, 2.0]))
         >>> optimizer = Adam({"weight": weight}, lr=0.5)
         >>> weight.grad = np.array([1e-3, -1e3])
@@ -281,22 +278,31 @@ class Constant:
 class Poly:
     """(1 - step / total_steps) ** power: Caffe's "poly", from 1 down to 0, and 0 from then on.
 
+    A warm-up, in which it rises linearly, goes before, and the steps are counted from its end.
+
     Example:
         >>> schedule = Poly(total_steps=100, power=0.9)
         >>> [round(schedule(step), 3) for step in (0, 50, 100)]
         [1.0, 0.536, 0.0]
+        >>> [Poly(12, 1.0, warmup_steps=4)(step) for step in (0, 3, 4, 8, 12)]
+        [0.25, 1.0, 1.0, 0.5, 0.0]
     """
 
     total_steps: int
     power: float = 0.9
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        whole_number(self.total_steps, "total_steps", 1)
+        whole_number(self.warmup_steps, "warmup_steps", 0)
+        whole_number(self.total_steps, "total_steps", self.warmup_steps + 1)
         _number(self.power, "power")
 
     def __call__(self, step: int) -> float:
         """Return the factor at a step."""
-        return math.pow(max(0.0, 1 - step / self.total_steps), self.power)
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        left = (self.total_steps - step) / (self.total_steps - self.warmup_steps)
+        return math.pow(max(0.0, left), self.power)
 
 
 @dataclass(frozen=True)
@@ -357,16 +363,6 @@ def _number(value: float, name: str, below: float = math.inf) -> float:
 def _describe(value: Any) -> str:
     """Return shape and dtype of an array, or the type of what is none."""
     return f"{value.shape} {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
-
-
-def _pieces(arrays: tuple[Array, ...]) -> list[tuple[Array, ...]]:
-    """Cut arrays of one shape into views that fit the cache; a GPU takes them whole."""
-    if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
-        return [arrays]
-    flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
-    return [
-        tuple(array[start : start + _PIECE] for array in flat) for start in range(0, flat[0].size, _PIECE)
-    ]
 
 
 def _decayed(xp: Any, weight: Array, gradient: Array, decay: float) -> Array:

@@ -345,7 +345,12 @@ def test_bad_options_are_refused(make, error, message):
 
 schedules = st.one_of(
     st.just(Constant()),
-    st.builds(Poly, st.integers(1, 50), st.floats(0.1, 3)),
+    st.builds(
+        lambda rest, power, warmup: Poly(rest + warmup, power, warmup),
+        st.integers(1, 50),
+        st.floats(0.1, 3),
+        st.integers(0, 10),
+    ),
     st.builds(StepDecay, st.integers(1, 50), st.floats(0, 1)),
     st.builds(lambda rest, warmup: Cosine(rest + warmup, warmup), st.integers(1, 50), st.integers(0, 10)),
 )
@@ -392,6 +397,7 @@ def test_schedules_equal_pytorchs():
     ("make", "message"),
     [
         (lambda: Poly(0), "total_steps must be a whole number from 1 on, got 0"),
+        (lambda: Poly(5, warmup_steps=5), "total_steps must be a whole number from 6 on, got 5"),
         (lambda: Poly(10, power=-1), "power must be finite and not negative"),
         (lambda: StepDecay(0), "step_size must be a whole number from 1 on, got 0"),
         (lambda: StepDecay(5, gamma=math.nan), "gamma must be finite and not negative"),

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from minifcn import __version__
-from minifcn.cli import demo, info
+from minifcn.cli import check_data, demo, evaluate, explain, info, predict, train, weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 2 for a wrong input, 130 after Ctrl-C.
+    """Run a command and return its exit status.
+
+    0: all is done. 1: done, but not all was well, as the command says. 2: a wrong input, or a full disk or
+    memory. 130: Ctrl-C.
 
     Example:
         >>> main(["demo", "--device", "tpu"])
@@ -20,15 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, info):
+    for command in (demo, check_data, train, evaluate, predict, explain, weights, info):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"minifcn {arguments.command}: not enough memory: {error}", file=sys.stderr)
+        return 2
     except (ValueError, OSError, ImportError) as error:
         print(f"minifcn {arguments.command}: {error}", file=sys.stderr)
         return 2
-    return 0

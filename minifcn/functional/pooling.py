@@ -1,11 +1,12 @@
 """Max and average pooling, with their gradients.
 
 Pooling slides a window as convolution does, with stride = kernel size unless told otherwise. All four maps
-walk over the few taps of the window, not over the many positions: tap (a, b) of all windows at once is one
-view of the image. Neighbouring windows lie a stride apart, and a CPU reads numbers that do not lie side by
-side slowly; so the columns are dealt out first, every stride-th one to the same array.
+walk over the few taps of the window, not over the many positions: tap (a, b) of all windows at once. Windows
+lie a stride apart, and a CPU reads numbers that do not lie side by side slowly; so rows and columns are dealt
+out first, every stride-th one to the same array.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.operands import check_float, check_rank
-from minifcn.geometry import ConvGeometry, Pair
+from minifcn.geometry import ConvGeometry, Pair, Window
 
 STRIP_SIZE = 1 << 18
 """Numbers of the image in one strip: with what comes of them, about what the cache of a core holds."""
@@ -41,58 +42,74 @@ def pool_geometry(
 
 
 class _Dealt:
-    """Work space for some planes with their padding, its columns dealt out by their remainder by the stride.
+    """Work space for some planes of an image, dealt out so that each tap of all windows is one run of numbers.
+
+    With a stride of s, rows and columns go to s * s arrays by their remainders. Tap (a, b) of window (i, j) is
+    then entry (i + a // s, j + b // s) of the array of its remainders. All arrays are *grids* of one size, a
+    little larger than the output: so on flattened grids each tap is an array moved by one shift. What lies in
+    the margin of a grid is computed, too, and not looked at.
 
     Args:
         planes: How many planes (H, W).
         geometry: Of the window.
         size: (H, W).
         outputs: (OH, OW).
+        dtype: Of the image.
     """
 
     def __init__(
-        self, xp: Any, planes: int, geometry: ConvGeometry, size: tuple[int, int], outputs: tuple[int, int],
+        self,
+        xp: Any,
+        planes: int,
+        geometry: ConvGeometry,
+        size: tuple[int, ...],
+        outputs: tuple[int, int],
         dtype: Any,
-    ):  # fmt: skip
+    ):
         self.rows, self.cols = geometry.rows, geometry.cols
-        self.outputs = outputs
-        height, width = (
-            (count - 1) * window.stride + window.extent
-            for window, count in zip((self.rows, self.cols), outputs, strict=True)
-        )
-        self.arrays, self.places = [], []
-        used = min(size[0], height - self.rows.padding)  # rows of the image that some window sees
-        stride, padding = self.cols.stride, self.cols.padding
-        for remainder in range(min(stride, self.cols.kernel)):
-            count = -(-(width - remainder) // stride)
-            array = scratch(xp, (planes, height, count), dtype, f"dealt {remainder}")
-            first = (remainder - padding) % stride  # column of the image
-            start = (first + padding - remainder) // stride  # its column in the array
-            taken = max(min(count - start, -(-(size[1] - first) // stride)), 0)
-            here = array[:, self.rows.padding : self.rows.padding + used, start : start + taken]
-            self.arrays.append(array)
-            columns = slice(first, first + (taken - 1) * stride + 1, stride) if taken else slice(0)
-            self.places.append((here, (slice(None), slice(used), columns)))
+        self.xp, self.outputs = xp, outputs
+        margins = [(window.kernel - 1) // window.stride for window in (self.rows, self.cols)]
+        self.grid = planes, outputs[0] + margins[0], outputs[1] + margins[1]
+        self.length = max(math.prod(self.grid) - margins[0] * self.grid[2] - margins[1], 0)
+        rows = _places(self.rows, size[0], self.grid[1])
+        cols = _places(self.cols, size[1], self.grid[2])
+        # (here, there): the part of a grid that lies inside the image, and where in the image.
+        self.places = [
+            ((slice(None), r, c), (slice(None), from_rows, from_cols))
+            for r, from_rows in rows
+            for c, from_cols in cols
+        ]
+        self.arrays = [scratch(xp, self.grid, dtype, f"dealt {i}") for i in range(len(self.places))]
+        self.across = len(cols)
 
-    def tap(self, a: int, b: int) -> Array:
-        """Return the view (planes, OH, OW) of tap (a, b) of all windows."""
-        part, start = b % self.cols.stride, b // self.cols.stride
-        stop = a + (self.outputs[0] - 1) * self.rows.stride + 1
-        view: Array = self.arrays[part][:, a : stop : self.rows.stride, start : start + self.outputs[1]]
-        return view
+    def space(self, slot: str, dtype: Any) -> Array:
+        """Return uninitialised work space, a grid."""
+        return scratch(self.xp, self.grid, dtype, slot)
+
+    def flat(self, grid: Array) -> Array:
+        """Return a grid as one run of numbers, as long as a tap."""
+        run: Array = grid.reshape(-1)[: self.length]  # (planes, rows, columns) -> (numbers,)
+        return run
+
+    def inside(self, grid: Array) -> Array:
+        """Return the part (planes, OH, OW) of a grid that belongs to outputs."""
+        part: Array = grid[:, : self.outputs[0], : self.outputs[1]]
+        return part
 
     def taps(self) -> Iterator[Array]:
-        """Yield the view of each tap, in row-major order."""
+        """Yield each tap of the windows, in row-major order, as one run of numbers."""
         for a in range(self.rows.kernel):
             for b in range(self.cols.kernel):
-                yield self.tap(a, b)
+                array = self.arrays[a % self.rows.stride * self.across + b % self.cols.stride]
+                shift = a // self.rows.stride * self.grid[2] + b // self.cols.stride
+                yield array.reshape(-1)[shift : shift + self.length]
 
     def deal(self, planes: Array, fill: float) -> None:
         """Copy the planes of an image (planes, H, W) in, with `fill` in the padding and beyond the end."""
-        for array, (here, place) in zip(self.arrays, self.places, strict=True):
-            if here.size < array.size:
+        for array, (here, there) in zip(self.arrays, self.places, strict=True):
+            if array[here].size < array.size:
                 array[...] = fill
-            here[...] = planes[place]
+            array[here] = planes[there]
 
     def clear(self) -> None:
         """Set everything to zero."""
@@ -101,10 +118,25 @@ class _Dealt:
 
     def collect(self, planes: Array) -> None:
         """Copy what lies inside the image out, and zero where no window looks."""
-        if sum(here.size for here, _ in self.places) < planes.size:
+        if (
+            sum(array[here].size for array, (here, _) in zip(self.arrays, self.places, strict=True))
+            < planes.size
+        ):
             planes[...] = 0
-        for here, place in self.places:
-            planes[place] = here
+        for array, (here, there) in zip(self.arrays, self.places, strict=True):
+            planes[there] = array[here]
+
+
+def _places(window: Window, size: int, grid: int) -> list[tuple[slice, slice]]:
+    """Return, for each remainder by the stride, which entries of a grid lie in the image, and where there."""
+    places = []
+    for remainder in range(min(window.stride, window.kernel)):
+        first = (remainder - window.padding) % window.stride  # the first row of the image that goes there
+        start = (first + window.padding - remainder) // window.stride
+        count = max(min(grid - start, -(-(size - first) // window.stride)), 0)
+        stop = first + (count - 1) * window.stride + 1 if count else first
+        places.append((slice(start, start + count), slice(first, stop, window.stride)))
+    return places
 
 
 def _strips(xp: Any, planes: int, size: int) -> list[slice]:
@@ -161,11 +193,13 @@ def max_pool2d(
     winners: Array = xp.empty(y.shape, xp.int32 if many else xp.uint8)
 
     def largest(strip: slice) -> None:
-        image, best, winner = planes[strip], y[strip], winners[strip]
+        image = planes[strip]
         dealt = _Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
         dealt.deal(image, -xp.inf)
-        larger = scratch(xp, best.shape, bool, "larger")
-        number = scratch(xp, best.shape, winner.dtype, "number")
+        grids = dealt.space("best", x.dtype), dealt.space("winner", winners.dtype)
+        best, winner = map(dealt.flat, grids)
+        larger = dealt.flat(dealt.space("larger", bool))
+        number = dealt.flat(dealt.space("number", winner.dtype))
         for i, tap in enumerate(dealt.taps()):
             if i == 0:
                 best[...], winner[...] = tap, 0
@@ -174,6 +208,7 @@ def max_pool2d(
             xp.multiply(larger, winner.dtype.type(i), out=number)
             xp.maximum(winner, number, out=winner)  # a later winner has the larger number
             xp.maximum(best, tap, out=best)
+        y[strip], winners[strip] = map(dealt.inside, grids)
 
     run_strips(largest, _strips(xp, len(planes), planes[:1].size))
     shape = (*x.shape[:2], *size)
@@ -220,11 +255,13 @@ def max_pool2d_grad(
         raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
 
-    def shares(strip: slice, gradient: Array) -> Iterator[Array]:
-        won = scratch(xp, gradient.shape, bool, "won")
-        share = scratch(xp, gradient.shape, dy.dtype, "share")
+    def shares(strip: slice, gradient: Array, dealt: _Dealt) -> Iterator[Array]:
+        grid = dealt.space("winner", winners.dtype)
+        dealt.inside(grid)[...] = winning[strip]
+        winner, share = dealt.flat(grid), dealt.flat(dealt.space("share", dy.dtype))
+        won = dealt.flat(dealt.space("won", bool))
         for number in range(geometry.rows.kernel * geometry.cols.kernel):
-            xp.equal(winning[strip], number, out=won)
+            xp.equal(winner, number, out=won)
             yield xp.multiply(gradient, won, out=share)
 
     return _handed_back(dy, geometry, input_size, shares)
@@ -271,13 +308,15 @@ def avg_pool2d(
     counts = _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
 
     def averages(strip: slice) -> None:
-        image, sums = planes[strip], y[strip]
+        image = planes[strip]
         dealt = _Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
         dealt.deal(image, 0.0)
+        grid = dealt.space("sums", x.dtype)
+        sums = dealt.flat(grid)
         sums[...] = 0
         for tap in dealt.taps():
             sums += tap
-        sums /= counts
+        xp.divide(dealt.inside(grid), counts, out=y[strip])
 
     run_strips(averages, _strips(xp, len(planes), planes[:1].size))
     return y.reshape(*x.shape[:2], *size)
@@ -317,9 +356,13 @@ def avg_pool2d_grad(
     xp = array_module(dy=dy)
     geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
     counts = _counts(xp, geometry, input_size, dy.dtype)
+    gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
 
-    def shares(strip: slice, gradient: Array) -> Iterator[Array]:
-        share = gradient / counts
+    def shares(strip: slice, gradient: Array, dealt: _Dealt) -> Iterator[Array]:
+        grid = dealt.space("share", dy.dtype)
+        grid[...] = 0
+        xp.divide(gradients[strip], counts, out=dealt.inside(grid))
+        share = dealt.flat(grid)
         for _ in range(geometry.rows.kernel * geometry.cols.kernel):
             yield share
 
@@ -348,7 +391,7 @@ def _handed_back(
     dy: Array,
     geometry: ConvGeometry,
     input_size: tuple[int, int],
-    shares: Callable[[slice, Array], Iterator[Array]],
+    shares: Callable[[slice, Array, _Dealt], Iterator[Array]],
 ) -> Array:
     """Return dx, given the share of the gradient of some planes that each tap of the windows gets."""
     xp = array_module(dy=dy)
@@ -356,11 +399,13 @@ def _handed_back(
     dx: Array = xp.empty((len(gradients), *input_size), dy.dtype)
 
     def hand_back(strip: slice) -> None:
-        gradient = gradients[strip]
         outputs = (dy.shape[2], dy.shape[3])
-        dealt = _Dealt(xp, len(gradient), geometry, input_size, outputs, dy.dtype)
+        dealt = _Dealt(xp, len(gradients[strip]), geometry, input_size, outputs, dy.dtype)
         dealt.clear()
-        for tap, share in zip(dealt.taps(), shares(strip, gradient), strict=True):
+        grid = dealt.space("gradient", dy.dtype)
+        grid[...] = 0
+        dealt.inside(grid)[...] = gradients[strip]
+        for tap, share in zip(dealt.taps(), shares(strip, dealt.flat(grid), dealt), strict=True):
             tap += share
         dealt.collect(dx[strip])
 

@@ -1,20 +1,25 @@
 """The training loop."""
 
-import json
 import math
 import os
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from minifcn.backend import device_of, to_device
+from minifcn.backend import Array, array_module, device_of, to_device
 from minifcn.data import Loader
+from minifcn.geometry import whole_number
 from minifcn.layers import Layer
 from minifcn.losses import Reduction, softmax_cross_entropy
 from minifcn.optim import Constant, Optimizer, Schedule
+from minifcn.palette import VOID
 from minifcn.training.evaluation import evaluate
+from minifcn.training.outputs import Log
+from minifcn.training.state import Callback, Training
 
 
 def fit(
@@ -25,11 +30,20 @@ def fit(
     epochs: int = 1,
     schedule: Schedule | None = None,
     reduction: Reduction = "mean",
+    class_weights: Sequence[float] | Array | None = None,
+    accumulate: int = 1,
     validation: Loader | None = None,
     log: str | os.PathLike[str] | None = None,
     progress: str | None = "training",
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """Train a network, and say after each epoch how far it is.
+
+    A step is one update of the weights, from `accumulate` batches. Their gradients are added up and divided
+    once, by what `reduction` says of all their pixels together: so accumulating k batches gives, up to
+    rounding, the step of one batch k times as large. (Caffe's `iter_size` averages the means of its batches
+    instead; there an image with few labelled pixels counts as much as one with many.) Where the batches of an
+    epoch run out, the last step takes those that are left.
 
     Args:
         model: The network; it is left in evaluation mode.
@@ -38,17 +52,24 @@ def fit(
         epochs: How often to go through the data.
         schedule: Factor of the learning rate for each step, counted from 0.
         reduction: How the loss is averaged; see `minifcn.losses.softmax_cross_entropy`.
+        class_weights: A weight for each class, likewise.
+        accumulate: How many batches make one step.
         validation: Batches to score after each epoch.
-        log: A file to which one JSON object a line is added after each epoch.
+        log: A file to which one JSON object a line is added after each epoch. A resumed training writes it
+            anew, so that no line is there twice.
         progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
+        callbacks: Called in this order, before the first step and after each step and epoch.
 
     Returns:
-        A record for each epoch: "epoch", "step", "loss" (mean over the epoch's steps), "lr", "seconds", and
-        the four metrics where there is a validation set.
+        A record for each epoch: "epoch", "step", "loss" (mean over the epoch's labelled pixels, so it is
+        comparable whatever the reduction; with class weights it is the weighted mean), "lr", "seconds",
+        "images_per_second", and where there is a validation set the entries of `ConfusionMatrix.summary`
+        and "iou" for each class by name.
 
     Raises:
-        ValueError: If the scores become NaN or infinite (the message names the step and the learning rate),
-            or the data do not fit the network.
+        Diverged: If scores, loss or weights become NaN or infinite (the message names the step and the
+            learning rate).
+        ValueError: If the data do not fit the network.
 
     Example:
         >>> from minifcn.data import DigitCrops, Loader
@@ -62,57 +83,147 @@ def fit(
         4
     """
     schedule = schedule or Constant()
-    if log is not None:
-        Path(log).touch()  # a log that cannot be written is told now, not after an epoch
-    base_lr, device, step, records = optimizer.lr, device_of(next(model.parameters()).data), 0, []
+    base_lr, device = optimizer.lr, device_of(next(model.parameters()).data)
+    objective = _Objective(reduction, class_weights, whole_number(accumulate, "accumulate", 1), device)
+    settings = {
+        "epochs": whole_number(epochs, "epochs", 1),
+        "optimizer": type(optimizer).__name__,
+        **{name: value for name, value in vars(optimizer).items() if isinstance(value, float | tuple)},
+        "schedule": repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", ""),
+        **objective.settings(),
+    }
+    training = Training(model, loader, optimizer, epochs, settings)
+    optimizer.zero_grad()
+    callbacks = [*callbacks, *([] if log is None else [Log(log)])]
+    for callback in callbacks:
+        callback.start(training)
     bar = tqdm(
-        total=epochs * len(loader),
+        total=epochs * len(loader.dataset),
+        initial=training.epoch * len(loader.dataset) + training.images,
         desc=progress,
         disable=True if progress is None else None,
-        unit="step",
+        unit="img",
         leave=False,
     )
     try:
-        for epoch in range(1, epochs + 1):
-            started, losses = time.perf_counter(), []
+        while training.epoch < epochs:
             model.train()
+            clock = time.perf_counter()
             for x, labels in loader:
-                optimizer.lr = base_lr * schedule(step)
-                batch = to_device(x, device), to_device(labels, device)
-                losses.append(_step(model, optimizer, *batch, reduction, step))
-                step += 1
-                bar.set_postfix(loss=f"{losses[-1]:.3f}", lr=f"{optimizer.lr:.1e}", refresh=False)
-                bar.update()
-            record: dict[str, Any] = {
-                "epoch": epoch,
-                "step": step,
-                "loss": sum(losses) / max(len(losses), 1),
-                "lr": optimizer.lr,
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-            if validation is not None:
-                # A metric over no pixel is NaN, which JSON does not know.
-                metrics = evaluate(model, validation).summary().items()
-                record |= {name: None if math.isnan(value) else value for name, value in metrics}
-            records.append(record)
-            if log is not None:
-                with Path(log).open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                optimizer.lr = base_lr * schedule(training.step)
+                objective.add_gradients(training, x, labels)
+                bar.update(len(x))
+                if training.batches % accumulate and not training.ends_epoch:
+                    continue
+                objective.divide_gradients(training)
+                optimizer.step()
+                optimizer.zero_grad()
+                training.step += 1
+                now = time.perf_counter()
+                training.seconds, clock = training.seconds + now - clock, now
+                bar.set_postfix(loss=f"{training.loss:.3f}", lr=f"{optimizer.lr:.1e}", refresh=False)
+                for callback in callbacks:
+                    callback.step(training)
+                training.scores = None
+                clock += time.perf_counter() - now  # what callbacks do is no training
+            _finish_epoch(training, validation, progress)
+            for callback in callbacks:
+                callback.epoch(training)
     finally:
         bar.close()
         model.eval()
         optimizer.lr = base_lr
-    return records
+    return training.records
 
 
-def _step(model: Layer, optimizer: Optimizer, x: Any, labels: Any, reduction: Reduction, step: int) -> float:
-    """Do one step: forward, loss, backward, update."""
-    scores = model(x)
-    try:
-        loss, dscores = softmax_cross_entropy(scores, labels, reduction=reduction)
-    except ValueError as error:
-        raise ValueError(f"step {step}, learning rate {optimizer.lr:.2e}: {error}") from error
-    model.backward(dscores)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss
+class _Objective:
+    """The loss of a step, over all the batches that it is accumulated from."""
+
+    def __init__(
+        self,
+        reduction: Reduction,
+        class_weights: Sequence[float] | Array | None,
+        accumulate: int,
+        device: str,
+    ):
+        self.reduction, self.accumulate, self.device = reduction, accumulate, device
+        self.class_weights = None if class_weights is None else np.array([float(w) for w in class_weights])
+        self._forget()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides about the gradients."""
+        weights = None if self.class_weights is None else self.class_weights.tolist()
+        return {"reduction": self.reduction, "accumulate": self.accumulate, "class_weights": weights}
+
+    def add_gradients(self, training: Training, x: Array, labels: Array) -> None:
+        """Do forward, loss and backward for one batch."""
+        counts = np.bincount(labels.reshape(-1), minlength=VOID)[:VOID]  # (N, ...) -> (pixels,)
+        labels = to_device(labels, self.device)
+        scores = training.scores = training.model(to_device(x, self.device))
+        weights = self.class_weights
+        if weights is not None:
+            weights = to_device(weights.astype(scores.dtype), self.device)
+        # One batch alone is divided within the loss; of several, only all together know their divisor.
+        reduction = self.reduction if self.accumulate == 1 else "sum"
+        try:
+            loss, dscores = softmax_cross_entropy(scores, labels, reduction=reduction, class_weights=weights)
+        except ValueError as error:
+            if not array_module(scores).isfinite(scores).all():
+                raise training.diverged(str(error)) from error
+            raise ValueError(f"step {training.step}: {error}") from error
+        if not math.isfinite(loss):
+            raise training.diverged(f"the loss is {loss}")
+        training.model.backward(dscores)
+
+        counts = counts[: scores.shape[1]]
+        weight = float(counts.sum() if self.class_weights is None else counts @ self.class_weights[:VOID])
+        self._total += loss * self._divisor(reduction, weight, len(x))
+        self._weight += weight
+        self._images += len(x)
+
+    def divide_gradients(self, training: Training) -> None:
+        """Turn what was added up into the gradient of one step, and put its loss on record."""
+        if self.accumulate > 1:
+            factor = 1 / self._divisor(self.reduction, self._weight, self._images)
+            for parameter in training.optimizer.parameters.values():
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad * factor
+        training.loss = self._total / (self._weight or 1.0)
+        training.total_loss += self._total
+        training.weight += self._weight
+        training.images += self._images
+        self._forget()
+
+    @staticmethod
+    def _divisor(reduction: Reduction, weight: float, images: int) -> float:
+        """Return by what the summed loss is divided; 1 where no pixel counts, for the sum is 0 then."""
+        return {"mean": weight or 1.0, "sum": 1.0, "batch": float(images)}[reduction]
+
+    def _forget(self) -> None:
+        self._total, self._weight, self._images = 0.0, 0.0, 0
+
+
+def _finish_epoch(training: Training, validation: Loader | None, progress: str | None) -> None:
+    """Evaluate, and put the epoch on record."""
+    training.check_finite()
+    training.epoch += 1
+    record: dict[str, Any] = {
+        "epoch": training.epoch,
+        "step": training.step,
+        "loss": training.total_loss / (training.weight or 1.0),
+        "lr": training.optimizer.lr,
+        "seconds": round(training.seconds, 2),
+        "images_per_second": round(training.images / max(training.seconds, 1e-9), 2),
+    }
+    if validation is not None:
+        matrix = training.matrix = evaluate(training.model, validation, progress=progress and "evaluating")
+        ious = zip(matrix.class_names, matrix.iou_per_class().tolist(), strict=True)
+        record |= {name: _number(value) for name, value in matrix.summary().items()}
+        record["iou"] = {name: _number(value) for name, value in ious}
+    training.records.append(record)
+    training.total_loss, training.weight, training.images, training.seconds = 0.0, 0.0, 0, 0.0
+
+
+def _number(value: float) -> float | None:
+    """Return a metric as JSON knows it: over no pixel it is NaN, which JSON does not know."""
+    return None if math.isnan(value) else value

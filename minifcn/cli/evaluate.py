@@ -1,0 +1,101 @@
+"""`minifcn evaluate`: the four metrics of a model on a dataset, over whole images at their own size."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+from minifcn import viz
+from minifcn.backend import cuda_device
+from minifcn.data import Loader, open_dataset
+from minifcn.files import atomic_write
+from minifcn.metrics import Absent, ConfusionMatrix
+from minifcn.models import FCN
+from minifcn.training import evaluate, fitted
+from minifcn.training.network import check_classes
+from minifcn.weights import load
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a model on a dataset",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Scores whole images one at a time, at their own size. All go into one confusion matrix.",
+    )
+    parser.add_argument("model", type=Path, help="model file")
+    parser.add_argument("data", help="digits, camvid:PATH, voc:PATH or folder:PATH")
+    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    parser.add_argument(
+        "--absent",
+        default="exclude",
+        choices=get_args(Absent),
+        help="what a class without pixels counts as in the means",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix there")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score the model."""
+    cuda_device(arguments.device)
+    for path in (arguments.json, arguments.confusion):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"there is no folder {path.resolve().parent} to write {path.name} to")
+    model = load(arguments.model)
+    if not isinstance(model, FCN) or model.info is None:
+        raise ValueError(
+            f"{arguments.model} is a classifier: it says what is in an image, not where; "
+            f"minifcn train --from {arguments.model} makes a network that labels pixels of it"
+        )
+    dataset = open_dataset(arguments.data, arguments.split)
+    if (word := check_classes(model.info, dataset)) is not None:
+        print(f"warning: {word}", file=sys.stderr)
+    loader = Loader(dataset, 1, preprocess=fitted(model.info.preprocessing))
+    matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
+    print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")
+    print(matrix.table())
+    if arguments.json is not None:
+        about = {"model": str(arguments.model), "data": arguments.data, "split": arguments.split}
+        with atomic_write(arguments.json) as temporary:
+            temporary.write_text(
+                json.dumps(about | _numbers(matrix, len(dataset)), indent=2, ensure_ascii=False) + "\n",
+                encoding="utf-8",
+            )
+        print(f"\nwrote {arguments.json}")
+    if arguments.confusion is not None:
+        figure = viz.confusion_matrix(matrix.matrix, matrix.class_names)
+        with atomic_write(arguments.confusion) as temporary:
+            figure.savefig(temporary, format="png")
+        print(f"\ndrew {arguments.confusion}")
+
+
+def _numbers(matrix: ConfusionMatrix, images: int) -> dict[str, Any]:
+    """Return everything that is known, as JSON knows it."""
+    classes = zip(
+        matrix.class_names,
+        matrix.iou_per_class().tolist(),
+        matrix.accuracy_per_class().tolist(),
+        matrix.matrix.sum(axis=1).tolist(),
+        strict=True,
+    )
+    return {
+        "images": images,
+        "absent": matrix.absent,
+        **{name: _number(value) for name, value in matrix.summary().items()},
+        "classes": [
+            {"name": name, "iou": _number(iou), "accuracy": _number(accuracy), "pixels": pixels}
+            for name, iou, accuracy, pixels in classes
+        ],
+        "confusion_matrix": matrix.matrix.tolist(),
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a number, or `None` for NaN, which JSON does not know."""
+    return None if math.isnan(value) else value

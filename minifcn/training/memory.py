@@ -1,0 +1,117 @@
+"""How much memory a training will take, and how much there is."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from minifcn.layers import Layer
+from minifcn.models import explain
+from minifcn.optim import SGD, Optimizer
+
+MB = 1e6
+_CGROUPS = (
+    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory.stat"),
+    (
+        "sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "sys/fs/cgroup/memory/memory.stat",
+    ),
+)
+"""Limit, use, and what of the use is cache, of a container in Linux's newer and older layout."""
+
+
+def available_memory(root: str | os.PathLike[str] = "/") -> int | None:
+    """Return the bytes of memory this process may still take, or `None` where nothing says so.
+
+    Linux tells what is free on the machine and what is left of a container's limit, of which the smaller one
+    counts. Elsewhere it is all the memory the machine has.
+
+    Args:
+        root: Where the system's own files are; another folder in tests.
+    """
+    found = [left for names in _CGROUPS if (left := _left_in_container(Path(root), *names)) is not None]
+    for line in _read(Path(root) / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            found.append(1024 * int(value.split()[0]))
+    if not found and hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys():
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=None)
+
+
+def available_on(device: str) -> int | None:
+    """Return the bytes that are free on a device, or `None` where nothing says so."""
+    if device == "cpu":
+        return available_memory()
+    cupy = sys.modules["cupy"]
+    with cupy.cuda.Device(int(device.partition(":")[2] or 0)):
+        return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
+def training_memory(model: Layer, optimizer: Optimizer, batch_size: int, size: tuple[int, int]) -> int:
+    """Return the bytes that a step of training will take, on top of the weights that are there already.
+
+    Args:
+        model: The network.
+        optimizer: Its optimiser.
+        batch_size: Images in a batch.
+        size: (H, W) of the largest image.
+    """
+    total = explain(model, size, batch=batch_size).total
+    return total.training_bytes["SGD" if isinstance(optimizer, SGD) else "Adam"] - total.weight_bytes
+
+
+def inference_memory(model: Layer, size: tuple[int, int]) -> int:
+    """Return the bytes that labelling one image of (H, W) will take, likewise."""
+    total = explain(model, size).total
+    return total.inference_bytes - total.weight_bytes
+
+
+def check_memory(
+    needed: int, what: str, advice: str, *, available: Callable[[], int | None] = available_memory
+) -> str:
+    """Compare what is needed with what there is.
+
+    Args:
+        needed: Bytes.
+        what: What takes them, to begin a sentence with.
+        advice: What to do if they are too many, to end it with.
+        available: Tells how many are free, or `None` where nothing says so.
+
+    Returns:
+        A sentence with both numbers.
+
+    Raises:
+        ValueError: If it cannot fit; with the advice.
+
+    Example:
+        >>> check_memory(5_000_000, "a step", "take smaller images", available=lambda: 10**9)
+        'a step takes about 5 MB of 1,000 MB that are free'
+    """
+    takes, there = f"{what} takes about {needed / MB:,.0f} MB", available()
+    if there is None:
+        return takes
+    if needed > there:
+        raise ValueError(f"{takes}, and {there / MB:,.0f} MB are free: {advice}")
+    return f"{takes} of {there / MB:,.0f} MB that are free"
+
+
+def _left_in_container(root: Path, limit: str, used: str, stat: str) -> int | None:
+    """Return what is left of a container's limit; cached files make room where it is needed."""
+    most, now = _read(root / limit).strip(), _read(root / used).strip()
+    if not (most.isdecimal() and now.isdecimal()) or int(most) >= 1 << 60:  # "max", or a number as good as it
+        return None
+    cached = [0]
+    for line in _read(root / stat).splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):  # the latter includes the former
+            cached.append(int(value))
+    return max(0, int(most) - int(now) + max(cached))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,209 @@
+"""Recipes: reduction, learning rate and momentum bound together.
+
+A learning rate means nothing without the loss it belongs to: on a picture of 500 x 375, a rate of 1e-10 on
+the sum over pixels is one of 1.9e-5 on their mean. So a rate comes with its reduction, and one that belongs
+to the other is refused. The figures are those of Long, Shelhamer & Darrell (2015), of Shelhamer et al. (2017)
+and of the reference code.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from minifcn.layers import Layer, Parameter
+from minifcn.losses import Reduction
+from minifcn.models import FCN
+from minifcn.optim import SGD, Adam, Constant, Optimizer, Poly, Schedule
+
+_LARGEST_RATE = 0.1
+_SMALLEST_RATE = 5e-9
+"""Rates on the mean over pixels outside of these are mistaken for rates on a sum, or the reverse."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: what goes into a step, and how far it goes.
+
+    Attributes:
+        name: What it is called.
+        purpose: When to take it, in a few words.
+        method: "adam" or "sgd".
+        lr: Learning rate of a network that is begun from a classifier.
+        reduction: What the loss, and so the rate, is divided by.
+        batch_size: Images in a batch.
+        accumulate: Batches in a step.
+        momentum: Of SGD.
+        weight_decay: Factor of the L2 penalty.
+        score_rate: Factor of the rate of score layers, which begin at zero.
+        bias_rate: Factor of the rate of biases.
+        bias_decay: Factor of the decay of biases.
+        schedule: "poly" (power .9, down to 0 at the last step) or "constant".
+        warmup: Steps over which the rate of "poly" rises at first, at most a tenth of all.
+        per_skip: Factor of the rate for each skip of a network begun from a coarser one.
+        staged: Whether a network with skips must be begun so.
+
+    Example:
+        >>> from minifcn.models import digit_classifier
+        >>> fcn = FCN(digit_classifier(), 11, 8)
+        >>> heavy = RECIPES["heavy"]
+        >>> heavy.optimizer(fcn).lr, heavy.optimizer(fcn.finer(), staged=True).lr
+        (1e-10, 1e-12)
+    """
+
+    name: str
+    purpose: str
+    method: Literal["adam", "sgd"]
+    lr: float
+    reduction: Reduction
+    batch_size: int = 1
+    accumulate: int = 1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    score_rate: float = 1.0
+    bias_rate: float = 2.0
+    bias_decay: float = 0.0
+    schedule: Literal["poly", "constant"] = "constant"
+    warmup: int = 0
+    per_skip: float = 0.01
+    staged: bool = True
+
+    def changed(
+        self, *, lr: float | None = None, batch_size: int | None = None, accumulate: int | None = None
+    ) -> "Recipe":
+        """Return the recipe with some numbers of one's own.
+
+        A rate is taken as it is, whatever the skips. With larger batches, fewer of them are accumulated, so
+        that as many images as before make a step, unless `accumulate` says otherwise.
+        """
+        changes: dict[str, Any] = {}
+        if lr is not None:
+            changes |= {"lr": lr, "per_skip": 1.0, "staged": False}
+        if batch_size is not None:
+            changes |= {"batch_size": batch_size, "accumulate": max(1, self.accumulate // batch_size)}
+        if accumulate is not None:
+            changes["accumulate"] = accumulate
+        return replace(self, **changes)
+
+    def optimizer(self, model: Layer, *, staged: bool = False) -> Optimizer:
+        """Return an optimiser for a network, and set the multipliers of its parameters.
+
+        Args:
+            model: The network.
+            staged: Whether it was begun from a network of a coarser stride, or of the same.
+
+        Raises:
+            ValueError: If the network has skips and the recipe's rate is for one that is begun from a
+                coarser network, which this one is not.
+        """
+        skips, at_once = (len(model.skips), model.at_once) if isinstance(model, FCN) else (0, False)
+        if skips and self.staged and not staged and not at_once:
+            raise ValueError(
+                f"recipe {self.name!r} trains strides one after the other: a network with {skips} skip(s) "
+                f"is begun from the trained one of the next coarser stride (--from) or made --at-once; "
+                f"the recipe 'quick', or a rate of your own (--lr), takes all strides together"
+            )
+        lr = self.lr * (1.0 if at_once or not staged else self.per_skip**skips)
+        scores = {id(layer) for layer in model.score_layers()} if isinstance(model, FCN) else set()
+        for layer in model.layers():
+            for name, parameter in vars(layer).items():
+                if isinstance(parameter, Parameter):
+                    bias = name == "bias"
+                    parameter.lr_multiplier = (self.bias_rate if bias else 1.0) * (
+                        self.score_rate if id(layer) in scores else 1.0
+                    )
+                    parameter.decay_multiplier = self.bias_decay if bias else 1.0
+        parameters = dict(model.named_parameters())
+        if self.method == "adam":
+            return Adam(parameters, lr, weight_decay=self.weight_decay)
+        return SGD(parameters, lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def schedule_of(self, epochs: int, batches: int) -> Schedule:
+        """Return the schedule for a training of so many epochs, each of so many batches."""
+        steps = epochs * -(-batches // self.accumulate)
+        if self.schedule == "poly":
+            return Poly(steps, 0.9, warmup_steps=min(self.warmup, steps // 10))
+        return Constant()
+
+    def rate_on_mean(self, lr: float, pixels: int) -> float:
+        """Return the rate on the mean over pixels that equals a rate of this recipe.
+
+        Args:
+            lr: The rate.
+            pixels: Labelled pixels of one image.
+
+        Example:
+            >>> f"{RECIPES['heavy'].rate_on_mean(1e-10, 500 * 375):.1e}"
+            '1.9e-05'
+        """
+        images = self.batch_size * self.accumulate
+        return lr * {"mean": 1.0, "batch": float(pixels), "sum": float(pixels * images)}[self.reduction]
+
+    def check_rate(self, lr: float, pixels: int) -> None:
+        """Refuse a rate that belongs to another reduction.
+
+        Args:
+            lr: The rate.
+            pixels: Labelled pixels of one image, more or less.
+
+        Raises:
+            ValueError: With the numbers.
+        """
+        on_mean = self.rate_on_mean(lr, pixels)
+        if self.reduction == "mean":
+            if lr < _SMALLEST_RATE:
+                raise ValueError(
+                    f"a rate of {lr:.1e} belongs to a loss summed over pixels; recipe {self.name!r} takes "
+                    f"the mean, where it learns nothing: on {pixels:,} pixels it equals {lr * pixels:.1e}"
+                )
+        elif self.method == "sgd" and on_mean > _LARGEST_RATE:
+            raise ValueError(
+                f"a rate of {lr:.1e} belongs to a mean over pixels; recipe {self.name!r} takes the sum, and "
+                f"over {pixels:,} pixels an image that is a rate of {on_mean:.1e} on the mean: the same step "
+                f"has {lr * lr / on_mean:.1e}"
+            )
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="quick",
+            purpose="Adam on the mean, all strides together: good results in few epochs",
+            method="adam",
+            lr=2e-4,
+            reduction="mean",
+            batch_size=4,
+            weight_decay=1e-4,
+            score_rate=5.0,
+            bias_rate=1.0,
+            bias_decay=1.0,
+            schedule="poly",
+            warmup=100,  # Adam's first steps are as large as its rate: scores of large features jump
+            per_skip=1.0,
+            staged=False,
+        ),
+        Recipe(
+            name="online",
+            purpose="one image a step, momentum .9, sum over pixels: effectively the rate of heavy",
+            method="sgd",
+            lr=1e-9,
+            reduction="sum",
+        ),
+        Recipe(
+            name="accumulated",
+            purpose="20 images a step, momentum .9, mean over labelled pixels, as the conference paper",
+            method="sgd",
+            lr=1e-4,
+            reduction="mean",
+            accumulate=20,
+        ),
+        Recipe(
+            name="heavy",
+            purpose="one image a step, momentum .99, sum over pixels, as the reference code",
+            method="sgd",
+            lr=1e-10,
+            reduction="sum",
+            momentum=0.99,
+        ),
+    )
+}
+"""The recipes by name."""

@@ -1,0 +1,135 @@
+"""What one may choose about a training, as one object that a checkpoint remembers."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from minifcn.backend import cuda_device
+from minifcn.data import Augment, Dataset
+from minifcn.files import FileError
+from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models.registry import CLASSIFIERS
+from minifcn.training.checkpoint import Checkpoint, different
+from minifcn.training.network import check_classes, fcn_from
+from minifcn.training.outputs import say
+from minifcn.training.recipes import RECIPES
+from minifcn.weights import load, load_classifier
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides how a training ends; a resumed one takes it from its checkpoint."""
+
+    data: str = ""
+    model: str | None = None
+    weights: str | None = None
+    start: str | None = None
+    from_scratch: bool = False
+    stride: int | None = None
+    alignment: str | None = None
+    upsampling: str | None = None
+    at_once: bool | None = None
+    recipe: str = "quick"
+    lr: float | None = None
+    batch: int | None = None
+    accumulate: int | None = None
+    epochs: int = 15
+    crop: tuple[int, int] | None = None
+    scale: tuple[float, float] | None = None
+    flip: bool | None = None
+    color: float = 0.0
+    class_weights: str = "none"
+    freeze_trunk: bool = False
+    dropout: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Refuse what cannot be, before anything is read."""
+        if not self.data:
+            raise ValueError("say what to train on: digits, camvid:PATH, voc:PATH or folder:PATH")
+        for name in ("epochs", "batch", "accumulate"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be a whole number from 1 on, got {value}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be a whole number from 0 on, got {self.seed}")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ValueError(f"--lr must be positive and finite, got {self.lr}")
+        begins = [self.weights is not None, self.start is not None, self.from_scratch]
+        if sum(begins) != 1:
+            raise ValueError(
+                f"say what the network begins with, one of: --weights FILE (a trained classifier), "
+                f"--from MODEL (a model file), --from-scratch (random weights); got {sum(begins)} of them"
+            )
+        if self.from_scratch and self.model is None:
+            raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
+        if self.start is not None and self.model is not None:
+            raise ValueError(f"--from {self.start} says itself which network it is: leave --model out")
+        for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        self.augment()  # refuses amounts that are out of range
+        cuda_device(self.device)
+
+    def network(self, dataset: Dataset) -> tuple[FCN, bool]:
+        """Return the network at the beginning, and whether it is a stage that follows a trained one."""
+        options: dict[str, Any] = {
+            name: getattr(self, name) for name in ("stride", "alignment", "upsampling", "at_once")
+        }
+        start: Classifier | FCN
+        if self.start is not None:
+            start = load(self.start)
+            if isinstance(start, FCN) and (word := check_classes(start.info, dataset)) is not None:
+                raise ValueError(f"--from {self.start}: {word}")
+        elif self.weights is not None:
+            start, report = load_classifier(self.weights, self.model)
+            say(str(report).splitlines()[0])
+        else:
+            start = CLASSIFIERS[str(self.model)](rng=self.seed)
+        return fcn_from(start, dataset, **options).train(), isinstance(start, FCN)
+
+    def augment(self) -> Augment:
+        """Return what is done to images at random."""
+        flip = self.data != "digits" if self.flip is None else self.flip
+        options: dict[str, Any] = {"flip": flip, "color": self.color}
+        for name in ("crop", "scale"):
+            if getattr(self, name) is not None:
+                options[name] = getattr(self, name)
+        return Augment(**options)
+
+
+def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
+    """Return the settings of a checkpoint, of which those that are said again must not differ."""
+    try:
+        stored = dict(checkpoint.entries["settings"]["command"])
+        values = {name: stored[name] for name in Settings.__dataclass_fields__}
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{checkpoint.path} was not written by minifcn train: it lacks {error}") from error
+    if differences := different({name: values[name] for name in given}, given):
+        raise ValueError(
+            f"--resume: {checkpoint.path} belongs to a training with other settings: "
+            f"{'; '.join(differences)}; leave them out, or begin another training in another folder"
+        )
+    try:
+        settings = Settings(
+            **values | {name: values[name] and tuple(values[name]) for name in ("crop", "scale")}
+        )
+        settings.check()
+        return settings
+    except TypeError as error:
+        raise FileError(f"{checkpoint.path}: its settings do not fit: {error}") from error
+
+
+def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
+    """Return the network of a checkpoint, whose weights `Checkpoints` loads."""
+    try:
+        model = build(checkpoint.entries["architecture"])
+        info = checkpoint.entries["info"]
+        model.info = ModelInfo(**info | {"preprocessing": Preprocessing(**info["preprocessing"])})
+        staged = checkpoint.entries["settings"]["command"]["staged"] is True
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{checkpoint.path} does not say which network it is of: {error}") from error
+    if not isinstance(model, FCN):
+        raise FileError(f"{checkpoint.path} is of a classifier, not of a network that labels pixels")
+    return model, staged

@@ -1,0 +1,188 @@
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import minifcn as mf
+from minifcn.cli import main, predict
+from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
+from minifcn.training import memory
+
+NAMES = ("dark", "bright")
+COLORS = ((10, 20, 30), (250, 120, 0))
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A network that calls a pixel "bright" where it is."""
+    fcn = FCN(digit_classifier(rng=None), 2, 2)
+    fcn.features[0].weight.data[0, 0, 1, 1] = 1
+    fcn.skips["2"].weight.data[1, 0] = 1
+    fcn.score.bias.data[0] = 0.5  # grey above 128 + .5 * 64 is more
+    fcn.info = ModelInfo(NAMES, Preprocessing("L", (128.0,), (64.0,)), COLORS)
+    mf.save(fcn, tmp_path / "model.safetensors")
+    return str(tmp_path / "model.safetensors")
+
+
+def picture(path, size=(24, 16), bright=slice(12, None), **options):
+    """Write a dark picture (width, height) with bright columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[:, bright] = 255
+    Image.fromarray(pixels).save(path, **options)
+    return str(path)
+
+
+def run(*arguments):
+    return main(["predict", *map(str, arguments)])
+
+
+def mask(path):
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image), image.getpalette()
+
+
+def test_mask_overlay_and_areas(model, tmp_path, capsys):
+    path, out = picture(tmp_path / "a.png"), tmp_path / "new" / "out"
+    assert run(model, path, "--out", out) == 0
+    labels, palette = mask(out / "masks" / "a.png")
+    assert labels.shape == (16, 24)
+    assert labels[:, :10].max() == 0
+    assert labels[:, 14:].min() == 1
+    assert tuple(palette[:3]), tuple(palette[3:6]) == COLORS
+    assert palette[3 * 255 :] == [255, 255, 255]
+    with Image.open(out / "overlays" / "a.png") as overlay:
+        assert min(overlay.size) > 100
+    rows = list(csv.DictReader((out / "areas.csv").read_text().splitlines()))
+    bright = int((labels == 1).sum())
+    assert [row["class"] for row in rows] == list(NAMES)
+    assert rows[1] == {
+        "image": path,
+        "mask": "masks/a.png",
+        "class": "bright",
+        "pixels": str(bright),
+        "percent": str(round(100 * bright / labels.size, 4)),
+    }
+    assert json.loads((out / "areas.json").read_text())[1]["pixels"] == bright
+    said = capsys.readouterr().out
+    assert f"{path}: 24 x 16 pixels" in said
+    assert f"bright                  {bright:>12,}  {100 * bright / labels.size:6.2f} %" in said
+    assert f"1 of 1 pictures labelled; masks, overlays and areas: {out}" in said
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (41, 2), (97, 61)])
+def test_any_size(model, tmp_path, size):
+    assert run(model, picture(tmp_path / "a.png", size), "--out", tmp_path / "out") == 0
+    labels, _ = mask(tmp_path / "out" / "masks" / "a.png")
+    assert labels.shape == size[::-1]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "LA", "I;16"])
+def test_any_kind_of_picture(model, tmp_path, mode):
+    pixels = Image.open(picture(tmp_path / "rgb.png"))
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    if mode == "I;16":
+        Image.fromarray(np.array(pixels.convert("L")).astype(np.uint16) * 257).save(path)
+    else:
+        pixels.convert(mode).save(path)
+    assert run(model, path, "--out", tmp_path / "out") == 0
+    labels, _ = mask(tmp_path / "out" / "masks" / "a.png")
+    assert (labels[:, 14:] == 1).all()
+    assert (labels[:, :10] == 0).all()
+
+
+def test_photographs_are_turned_as_their_exif_data_say(model, tmp_path):
+    """Taken with the camera on its side: bright is at the right as stored, and below as seen."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert run(model, picture(tmp_path / "a.jpg", exif=exif), "--out", tmp_path / "out") == 0
+    labels, _ = mask(tmp_path / "out" / "masks" / "a.png")
+    assert labels.shape == (24, 16)
+    assert labels[:10].max() == 0
+    assert labels[14:].min() == 1
+
+
+def test_folders_are_gone_through_and_names_do_not_collide(model, tmp_path, capsys):
+    folder = tmp_path / "in"
+    picture(folder / "one" / "a.png")
+    picture(folder / "two" / "a.png", bright=slice(0, 4))
+    picture(folder / "a.JPG")
+    picture(folder / "A-2.png")
+    picture(folder / ".hidden.png")
+    (folder / "notes.txt").write_text("no picture")
+    out = folder / "out"
+    for _ in range(2):  # what it wrote itself is no input
+        assert run(model, folder, picture(tmp_path / "b" / "a.png"), "--out", out) == 0
+        assert len(os.listdir(out / "masks")) == len(os.listdir(out / "overlays")) == 5
+    rows = json.loads((out / "areas.json").read_text())
+    masks = {row["image"]: row["mask"] for row in rows}
+    assert len(masks) == len({mask.casefold() for mask in masks.values()}) == 5
+    labels, _ = mask(out / masks[str(folder / "two" / "a.png")])
+    assert labels[8, 1] == 1
+    assert labels[8, 20] == 0
+
+
+def test_an_unreadable_picture_is_told_and_the_others_are_done(model, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "text.jpg").write_text("no picture")
+    paths = [
+        tmp_path / "broken.png",
+        picture(tmp_path / "a.png"),
+        tmp_path / "text.jpg",
+        tmp_path / "nowhere.png",
+    ]
+    assert run(model, *paths, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert os.listdir(tmp_path / "out" / "masks") == ["a.png"]
+    assert "1 of 4 pictures labelled" in said.out
+    assert len(said.err.splitlines()) == 3
+    for name in ("broken.png", "text.jpg", "nowhere.png"):
+        assert name in said.err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"model": "classifier"},
+            "is a classifier: it says what is in an image, not where; minifcn train --from",
+        ),
+        ({"model": "nowhere"}, "nowhere"),
+        ({"model": "a.png"}, "a.png"),
+        ({"images": ["empty"]}, "there are no pictures in the folder"),
+        ({"options": ["--device", "cuda:x"]}, "unknown device 'cuda:x'"),
+        ({"out": "a.png"}, "a.png"),
+    ],
+)
+def test_one_sentence(model, tmp_path, capsys, change, sentence):
+    classifier = digit_classifier(2)
+    classifier.info = ModelInfo(NAMES, Preprocessing("L", (128.0,), (64.0,)))
+    mf.save(classifier, tmp_path / "classifier")
+    (tmp_path / "empty").mkdir()
+    picture(tmp_path / "a.png")
+    file = tmp_path / change["model"] if "model" in change else model
+    images = [tmp_path / image for image in change.get("images", ["a.png"])]
+    out = tmp_path / change.get("out", "out")
+    assert run(file, *images, *change.get("options", []), "--out", out) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert sentence in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_told(model, tmp_path, monkeypatch, capsys):
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "predict", fails)
+    assert run(model, picture(tmp_path / "a.png"), "--out", tmp_path / "out") == 1
+    assert f"{tmp_path / 'a.png'}: it does not fit into memory" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'a.png'}: labelling 24 x 16 pixels takes about 0 MB, and 0 MB are free" in error

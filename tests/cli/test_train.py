@@ -1,0 +1,367 @@
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+import minifcn as mf
+from minifcn.cli import main, train
+from minifcn.models import ModelInfo, Preprocessing, digit_classifier
+from minifcn.training import memory
+from minifcn.training.checkpoint import Checkpoint
+from tests.cli.folders import SCRATCH, photographs
+from tests.training.small import timeless
+from tests.training.test_checkpoint import rewrite
+
+OUTPUTS = {"model.safetensors", "last.safetensors", "log.jsonl", "curve.png", "predictions.png"}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return photographs(tmp_path / "photos")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def run(*arguments):
+    return main(["train", *map(str, arguments)])
+
+
+def records(out):
+    return timeless(json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+
+
+def refused(capsys, *arguments):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert error.startswith("minifcn train: ")
+    return error.removeprefix("minifcn train: ").strip()
+
+
+def test_a_folder_of_photographs_becomes_a_network(data, out, capsys):
+    assert run(data, *SCRATCH, "--epochs", 12, "--batch", 2, "--out", out) == 0
+    said = capsys.readouterr()
+    assert "6 images to train on, 2 to evaluate, 2 classes, up to 48 x 36 pixels" in said.out
+    assert (
+        "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 image(s) a step, 12 epochs" in said.out
+    )
+    assert "a step on 2 image(s) of 48 x 36 takes about" in said.err
+    assert "warning" not in said.err
+    assert set(os.listdir(out)) == OUTPUTS
+    for name in ("curve.png", "predictions.png"):
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 100
+    lines = records(out)
+    assert [line["epoch"] for line in lines] == list(range(1, 13))
+    assert lines[0]["loss"] > lines[-1]["loss"]
+    best = max(line["mean_iou"] for line in lines)
+    assert best > 0.8
+    fcn = mf.load(out / "model.safetensors")
+    assert fcn.info.class_names == ("ground", "blob")
+    assert fcn.stride == 2
+    assert main(["evaluate", str(out / "model.safetensors"), data, "--json", str(out / "scores.json")]) == 0
+    assert json.loads((out / "scores.json").read_text())["mean_iou"] == pytest.approx(best)
+
+
+def test_the_same_command_gives_the_same_bytes(data, tmp_path):
+    options = [
+        data,
+        *SCRATCH,
+        "--epochs",
+        2,
+        "--dropout",
+        0.5,
+        "--color",
+        0.3,
+        "--scale",
+        "0.7,1.5",
+        "--crop",
+        "40x30",
+    ]
+    for name in ("a", "b"):
+        assert run(*options, "--out", tmp_path / name) == 0
+    assert run(*options, "--seed", 1, "--out", tmp_path / "c") == 0
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_stages_frozen_trunk_and_the_papers_recipes(data, tmp_path, capsys):
+    """From a classifier's file to stride 8, then finer, each with a recipe of its own."""
+    classifier = digit_classifier(10, rng=0)
+    classifier.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (90.0,), (50.0,)))
+    mf.save(classifier, tmp_path / "classifier.safetensors")
+    start, stages = tmp_path / "classifier.safetensors", []
+    for number, options in enumerate(
+        (
+            ["--stride", 8, "--recipe", "heavy"],
+            ["--stride", 4, "--recipe", "online"],
+            ["--stride", 2, "--recipe", "accumulated", "--batch", 2, "--class-weights", "median"],
+            ["--freeze-trunk", "--lr", 1e-3],
+        )
+    ):
+        stages.append(tmp_path / f"stage{number}")
+        assert run(data, "--from", start, *options, "--epochs", 1, "--out", stages[-1]) == 0
+        start = stages[-1] / "model.safetensors"
+    said = capsys.readouterr().out
+    assert "SGD, rate 1.0e-10 on the sum over pixels (as 1.7e-07 on their mean), 1 image(s) a step" in said
+    assert "SGD, rate 1.0e-11 on the sum" in said
+    assert "SGD, rate 1.0e-08 on the mean over pixels, 20 image(s) a step" in said
+    assert "class weights: ground" in said
+    third, fourth = (mf.load(stage / "model.safetensors") for stage in stages[2:])
+    assert third.stride == fourth.stride == 2
+    assert third.info.preprocessing == classifier.info.preprocessing
+    same = {k: np.array_equal(v, third.state_dict()[k]) for k, v in fourth.state_dict().items()}
+    assert all(equal for name, equal in same.items() if name.startswith(("features", "head")))
+    assert not any(equal for name, equal in same.items() if name.startswith(("score", "skips")))
+
+
+def test_weights_of_a_classifier_in_public_names(data, tmp_path, out, capsys):
+    model = mf.models.squeezenet1_1(rng=0)
+    save_file(
+        {name: np.ascontiguousarray(a) for name, a in model.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    options = ["--weights", tmp_path / "w.safetensors", "--stride", 16, "--epochs", 1, "--alignment", "exact"]
+    assert run(data, *options, "--out", out) == 0
+    assert "squeezenet1_1 from names of" in capsys.readouterr().err
+    assert mf.load(out / "model.safetensors").info.preprocessing.channels == "RGB"
+
+
+# Resume
+
+
+def interrupted(monkeypatch, step):
+    """Let Ctrl-C come in a step."""
+    real, count = train.Loader._load, [0]
+
+    def load(self, *arguments, **options):
+        if self.batch_size == 2:  # the training's, not that of the evaluation
+            count[0] += 1
+            if count[0] == step:
+                os.kill(os.getpid(), signal.SIGINT)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(train.Loader, "_load", load)
+
+
+def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypatch, capsys):
+    options = [data, *SCRATCH, "--batch", 2, "--epochs", 3]
+    assert run(*options, "--out", tmp_path / "whole") == 0
+    interrupted(monkeypatch, 5)
+    assert run(*options, "--out", out) == 130
+    said = capsys.readouterr().err
+    assert f"continue with: minifcn train --resume --out {out}\n" in said
+    monkeypatch.undo()
+    assert run("--resume", "--out", out) == 0
+    assert records(out) == records(tmp_path / "whole")
+    for name in ("model.safetensors",):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    ours, theirs = (Checkpoint.read(folder / "last.safetensors") for folder in (out, tmp_path / "whole"))
+    for part in ("model", "optimizer"):
+        assert all(np.array_equal(a, theirs.part(part)[name]) for name, a in ours.part(part).items())
+    assert ours.entries["generators"] == theirs.entries["generators"]
+    assert run("--resume", "--out", out) == 0  # a finished one, once more
+
+
+def test_resume_with_other_settings_is_refused_by_name(data, out, capsys):
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    capsys.readouterr()
+    same = ["--model", "digit_classifier", "--epochs", 1]
+    assert run(data, *same, "--resume", "--out", out) == 0
+    capsys.readouterr()
+    error = refused(capsys, "--resume", "--out", out, "--epochs", 2, "--seed", 7, "--no-flip")
+    assert (
+        "other settings: epochs was 1, is 2; seed was 0, is 7; flip was None, is False; leave them out"
+        in error
+    )
+
+
+def test_a_used_folder_is_not_written_over(data, out, capsys):
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    error = refused(capsys, data, *SCRATCH, "--epochs", 1, "--out", out)
+    assert (
+        "holds a training already (last.safetensors): continue it with --resume, or take another folder"
+        in error
+    )
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_nothing_to_resume(out, capsys):
+    error = refused(capsys, "--resume", "--out", out)
+    assert error == f"--resume: {out} holds no checkpoint (last.safetensors) to continue from"
+    assert not out.exists()
+
+
+def test_a_checkpoint_of_something_else_is_refused(out, capsys):
+    out.mkdir()
+    save_file({"a": np.zeros(3, np.float32)}, out / "last.safetensors")
+    assert "is no checkpoint of a training" in refused(capsys, "--resume", "--out", out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {}},
+        {"settings": 3},
+        {"architecture": {"name": "vgg17"}},
+        {"architecture": {"name": "digit_classifier", "arguments": {"num_classes": 2}}},
+        {"info": {"class_names": []}},
+        {"info": []},
+        {"epochs": 3, "records": {}},
+    ],
+)
+def test_a_changed_checkpoint_is_refused(data, out, capsys, change):
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    capsys.readouterr()
+    rewrite(out / "last.safetensors", change)
+    assert run("--resume", "--out", out) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "last.safetensors" in error
+
+
+def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    stored = Checkpoint.read(out / "last.safetensors").entries["settings"]["command"]
+    for change in ({"epochs": "many"}, {"crop": 3}, {"seed": [1]}, {"recipe": "none"}, {"scale": "ab"}):
+        rewrite(out / "last.safetensors", {"settings": {"command": stored | change}})
+        capsys.readouterr()
+        assert run("--resume", "--out", out) == 2, change
+        assert capsys.readouterr().err.splitlines()[-1].startswith("minifcn train: ")
+
+
+# What is refused before anything is done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "say what the network begins with, one of: --weights FILE .* got 0 of them"),
+        (["--from-scratch"], "--from-scratch needs --model, one of alexnet"),
+        (["--from-scratch", "--from", "x"], "got 2 of them"),
+        (["--from", "x", "--model", "vgg16"], "--from x says itself which network it is"),
+        ([*SCRATCH, "--epochs", "0"], "--epochs must be a whole number from 1 on, got 0"),
+        ([*SCRATCH, "--batch", "-1"], "--batch must be a whole number from 1 on, got -1"),
+        ([*SCRATCH, "--seed", "-1"], "--seed must be a whole number from 0 on, got -1"),
+        ([*SCRATCH, "--lr", "nan"], "--lr must be positive and finite, got nan"),
+        ([*SCRATCH, "--device", "tpu"], "unknown device 'tpu'"),
+        ([*SCRATCH, "--stride", "3"], r"stride must be one of \[2, 4, 8\], got 3"),
+        ([*SCRATCH, "--dropout", "1.5"], "p must be a probability"),
+        ([*SCRATCH, "--color", "3"], "color must be from 0 to 1, got 3.0"),
+        (["--from", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+        ([*SCRATCH, "--recipe", "heavy"], "a rate of 3.0e-03 belongs to a mean over pixels; recipe 'heavy'"),
+        (
+            ["--model", "digit_classifier", "--from-scratch", "--recipe", "heavy"],
+            "trains strides one after the other",
+        ),
+        (
+            ["--model", "digit_classifier", "--from-scratch", "--lr", "1e-10"],
+            "1.0e-10 belongs to a loss summed",
+        ),
+    ],
+)
+def test_one_sentence_before_anything_is_written(data, out, capsys, arguments, sentence):
+    error = refused(capsys, data, *arguments, "--out", out)
+    assert re.search(sentence, error), error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("spec", ["folder:nowhere", "pictures", ""])
+def test_unknown_data(spec, out, capsys):
+    refused(capsys, spec, *SCRATCH, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--crop", "40"],
+        ["--crop", "0x4"],
+        ["--scale", "2"],
+        ["--scale", "2,1"],
+        ["--checkpoint-every", "often"],
+    ],
+)
+def test_arguments_that_cannot_be_read(data, out, capsys, arguments):
+    with pytest.raises(SystemExit) as exit:
+        run(data, *SCRATCH, *arguments, "--out", out)
+    assert exit.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
+    error = refused(capsys, data, *SCRATCH, "--out", out)
+    assert "a step on 4 image(s) of 48 x 36 takes about" in error
+    assert "take --batch 2 (and --accumulate for as many images a step), --crop or --freeze-trunk" in error
+    assert "take --crop or --freeze-trunk" in refused(capsys, data, *SCRATCH, "--batch", 1, "--out", out)
+    monkeypatch.setattr(train, "training_memory", lambda *arguments: 0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
+    assert "evaluating an image of 48 x 36 takes" in refused(
+        capsys, data, *SCRATCH, "--crop", "8x8", "--out", out
+    )
+    assert not out.exists()
+
+
+# Early words, and one image
+
+
+def test_a_dead_trunk_is_told_before_the_first_step(data, tmp_path, out, capsys):
+    dead = digit_classifier(2, rng=None)
+    dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
+    mf.save(dead, tmp_path / "dead.safetensors")
+    assert run(data, "--from", tmp_path / "dead.safetensors", "--epochs", 1, "--out", out) == 0
+    said = capsys.readouterr()
+    assert "warning: the trunk is dead: all of its features are zero" in said.err
+    assert "100.0 % of the pixels are predicted as" in said.err
+
+
+def test_divergence_leaves_the_checkpoint_and_says_what_to_do(data, out, capsys):
+    assert run(data, *SCRATCH[:3], "--lr", "1e30", "--epochs", 3, "--out", out) == 2
+    said = capsys.readouterr().err
+    assert "the training has diverged" in said.splitlines()[-1]
+    assert "RuntimeWarning" not in said
+    checkpoint = Checkpoint.read(out / "last.safetensors")
+    assert all(np.isfinite(array).all() for array in checkpoint.part("model").values())
+
+
+def test_one_image_is_learnt(data, out, capsys):
+    assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
+    assert "one image: learnt in " in capsys.readouterr().out
+    assert os.listdir(out) == ["overfit-one.png"]
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0  # the folder holds nothing of a training
+
+
+def test_one_image_leaves_a_training_in_its_folder_alone(data, out, capsys):
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    before = (out / "last.safetensors").read_bytes()
+    assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
+    assert (out / "last.safetensors").read_bytes() == before
+    capsys.readouterr()
+    assert "--overfit-one begins anew" in refused(capsys, "--resume", "--overfit-one", "--out", out)
+
+
+def test_one_image_that_cannot_be_learnt_is_status_1(data, tmp_path, out, capsys):
+    dead = digit_classifier(2, rng=None)
+    dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
+    mf.save(dead, tmp_path / "dead.safetensors")
+    assert run(data, "--from", tmp_path / "dead.safetensors", "--overfit-one", "--out", out) == 1
+    assert "not learnt in 20 steps" in capsys.readouterr().out
+
+
+def test_a_damaged_photograph_is_named(data, tmp_path, out, capsys):
+    (tmp_path / "photos" / "images" / "photo3.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 2
+    assert "photo3.png" in capsys.readouterr().err

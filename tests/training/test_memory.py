@@ -1,0 +1,121 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from minifcn.models import FCN, digit_classifier
+from minifcn.optim import SGD, Adam
+from minifcn.training.memory import available_memory, available_on, check_memory, training_memory
+
+MEMINFO = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB\n"
+
+
+def system(root, **files):
+    for name, text in files.items():
+        path = (
+            root
+            / {
+                "meminfo": "proc/meminfo",
+                "max": "sys/fs/cgroup/memory.max",
+                "current": "sys/fs/cgroup/memory.current",
+                "stat": "sys/fs/cgroup/memory.stat",
+                "limit": "sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "usage": "sys/fs/cgroup/memory/memory.usage_in_bytes",
+                "old_stat": "sys/fs/cgroup/memory/memory.stat",
+            }[name]
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"meminfo": MEMINFO}, 8_192_000_000),
+        ({"meminfo": MEMINFO, "max": "max\n", "current": "5\n"}, 8_192_000_000),
+        ({"meminfo": MEMINFO, "max": "3000\n", "current": "1000\n"}, 2000),
+        (
+            {"meminfo": MEMINFO, "max": "3000\n", "current": "1000\n", "stat": "anon 1\ninactive_file 500\n"},
+            2500,
+        ),
+        ({"max": "3000\n", "current": "4000\n"}, 0),
+        (
+            {"limit": "3000\n", "usage": "1000\n", "old_stat": "inactive_file 1\ntotal_inactive_file 200\n"},
+            2200,
+        ),
+        ({"meminfo": MEMINFO, "limit": "9223372036854771712\n", "usage": "1000\n"}, 8_192_000_000),
+    ],
+)
+def test_what_is_left_is_read_from_the_system(tmp_path, files, expected):
+    assert available_memory(system(tmp_path, **files)) == expected
+
+
+def test_elsewhere_it_is_what_the_machine_has(tmp_path):
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        pytest.skip("this system does not say")
+    assert available_memory(tmp_path) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_this_machine_says_something_sensible():
+    assert 1e7 < available_on("cpu") < 1e14
+
+
+def test_what_cannot_fit_is_refused_with_advice():
+    with pytest.raises(ValueError, match=r"^a step takes about 3,000 MB, and 2,000 MB are free: take less$"):
+        check_memory(3_000_000_000, "a step", "take less", available=lambda: 2_000_000_000)
+
+
+def test_what_fits_is_told():
+    fits = check_memory(1_500_000_000, "a step", "take less", available=lambda: 2_000_000_000)
+    assert fits == "a step takes about 1,500 MB of 2,000 MB that are free"
+    assert check_memory(10**9, "a step", "take less", available=lambda: None) == "a step takes about 1,000 MB"
+
+
+def test_more_is_needed_for_more():
+    model = FCN(digit_classifier(), 11, 2)
+    parameters = dict(model.named_parameters())
+    sgd, adam = SGD(parameters, 0.1, momentum=0.9), Adam(parameters, 0.1)
+
+    def needed(optimizer=sgd, batch_size=2, size=(60, 80)):
+        return training_memory(model, optimizer, batch_size, size)
+
+    weights = sum(parameter.data.nbytes for parameter in parameters.values())
+    assert needed(adam) - needed(sgd) == pytest.approx(weights, rel=0.1)
+    assert needed(batch_size=4) > needed() > needed(size=(30, 40))
+    whole = needed(batch_size=8)
+    model.freeze_trunk()
+    assert needed(batch_size=8) < 0.6 * whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured as Linux counts them")
+def test_the_prediction_is_what_a_step_takes():
+    """In a process of its own, whose peak is that of the step. Too little would let a training die."""
+    code = """
+from pathlib import Path
+import numpy as np
+from minifcn.losses import softmax_cross_entropy
+from minifcn.models import FCN, digit_classifier
+from minifcn.optim import SGD
+from minifcn.training.memory import training_memory
+model = FCN(digit_classifier(), 11, 2)
+optimizer = SGD(dict(model.named_parameters()), 1e-3, momentum=0.9)
+def step(size):
+    x, labels = np.zeros((2, 1, *size), np.float32), np.zeros((2, *size), np.uint8)
+    loss, dscores = softmax_cross_entropy(model(x), labels)
+    model.backward(dscores)
+    optimizer.step()
+    optimizer.zero_grad()
+step((64, 64))
+def peak():  # of this program alone: what getrusage says begins with the peak of the one that started it
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+before = peak()
+step((600, 800))
+print(peak() - before, training_memory(model, optimizer, 2, (600, 800)))
+"""
+    environment = os.environ | {"MINIFCN_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    measured, predicted = map(int, result.stdout.split())
+    assert 0.7 < measured / predicted < 1.1, (measured, predicted)

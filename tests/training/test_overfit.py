@@ -1,0 +1,80 @@
+"""One image is learned by a sound pipeline; each planted fault is told by name."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minifcn.models import FCN, digit_classifier
+from minifcn.optim import SGD, Adam
+from minifcn.training.network import set_dropout
+from minifcn.training.overfit import grid_accuracy, overfit_one
+from tests.training.small import GREY, Blobs
+
+
+def tried(model=None, dataset=None, *, optimizer=None, **options):
+    model = model or FCN(digit_classifier(), 2, 2)
+    set_dropout(model, 0.0, 0)
+    optimizer = optimizer or Adam(dict(model.named_parameters()), 3e-3)
+    said = []
+    options = {"tell": said.append, "progress": None} | options
+    return overfit_one(model, dataset or Blobs(), optimizer, preprocess=GREY, **options), said
+
+
+def test_a_sound_pipeline_learns_it():
+    verdict, said = tried()
+    assert verdict.learnt
+    assert verdict.sentence.startswith("learnt in ")
+    assert verdict.accuracy >= 0.95
+    _, labels = Blobs()[0]
+    right = (verdict.prediction == labels)[labels != 255].mean()
+    assert right == pytest.approx(verdict.accuracy)
+    assert said[-1].startswith("step ")
+
+
+def test_a_dead_trunk_is_told():
+    verdict, _ = tried(FCN(digit_classifier(rng=None), 2, 2), steps=40)
+    assert not verdict.learnt
+    assert "the same at every pixel" in verdict.sentence
+
+
+def test_a_rate_too_small_is_told():
+    model = FCN(digit_classifier(), 2, 2)
+    verdict, _ = tried(model, optimizer=SGD(dict(model.named_parameters()), 1e-12), steps=40)
+    assert not verdict.learnt
+    assert "still ln 2" in verdict.sentence
+
+
+def test_labels_that_are_noise_cannot_be_drawn_by_a_coarse_network():
+    class Noise(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            return image, np.random.default_rng(0).integers(0, 2, labels.shape).astype(np.uint8)
+
+    verdict, _ = tried(FCN(digit_classifier(), 2, 8), Noise(), steps=60)
+    assert not verdict.learnt or verdict.accuracy < 0.8  # no more than a grid of 8 can say
+
+
+def test_an_image_that_is_all_void_is_told():
+    class Void(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            return image, np.full_like(labels, 255)
+
+    verdict, _ = tried(dataset=Void())
+    assert (verdict.learnt, verdict.sentence) == (
+        False,
+        "all of its pixels are void, so there is nothing to learn",
+    )
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.integers(0, 100))
+def test_what_a_grid_can_say(height, width, stride, seed):
+    labels = np.random.default_rng(seed).integers(0, 3, (height, width)).astype(np.uint8)
+    labels[labels == 2] = 255
+    if (labels == 255).all():
+        return
+    accuracy = grid_accuracy(labels, stride)
+    assert 0.5 <= accuracy <= 1  # of two classes, the more frequent one has half at least
+    assert grid_accuracy(labels, 1) == 1
+    assert accuracy >= np.bincount(labels[labels != 255]).max() / (labels != 255).sum()  # one cell for all

@@ -1,0 +1,205 @@
+"""What a step of `fit` is: accumulation, reductions, class weights, and what stops it."""
+
+import numpy as np
+import pytest
+
+from minifcn.data import Loader
+from minifcn.losses import softmax_cross_entropy
+from minifcn.optim import SGD, Poly
+from minifcn.training import Callback, Checkpoints, Diverged, fit
+from minifcn.training.checkpoint import Checkpoint
+from minifcn.training.network import set_dropout
+from tests.training.small import GREY, Blobs, digits, parts
+
+
+class Gradients(Callback):
+    """Keeps what each step changed."""
+
+    def start(self, training):
+        self.before = self.weights(training)
+        self.losses, self.steps, self.rates = [], [], []
+
+    def step(self, training):
+        after = self.weights(training)
+        self.steps.append({name: self.before[name] - after[name] for name in after})
+        self.losses.append(training.loss)
+        self.rates.append(training.optimizer.lr)
+        self.before = after
+
+    @staticmethod
+    def weights(training):
+        return {name: p.data.astype(np.float64) for name, p in training.model.named_parameters()}
+
+
+def network():
+    """A network whose scores are not zero, for nothing behind them would learn, and without dropout."""
+    model = digits()
+    for layer in model.score_layers():
+        layer.weight.data[...] = np.random.default_rng(0).normal(0, 0.05, layer.weight.data.shape)
+    set_dropout(model, 0.0, 0)
+    return model
+
+
+def steps(batch_size, accumulate, reduction="mean", class_weights=None, lr=1e-2, length=6):
+    model = network()
+    optimizer = SGD(dict(model.named_parameters()), lr)
+    loader = Loader(Blobs(length), batch_size, preprocess=GREY, workers=0)
+    watch = Gradients()
+    options = {"reduction": reduction, "class_weights": class_weights, "accumulate": accumulate}
+    records = fit(model, loader, optimizer, progress=None, callbacks=[watch], **options)
+    return watch, records[0]
+
+
+def agree(one, other):
+    assert len(one.steps) == len(other.steps)
+    for a, b in zip(one.steps, other.steps, strict=True):
+        for name in a:
+            scale = np.abs(b[name]).max()
+            assert np.abs(a[name] - b[name]).max() <= 2e-3 * scale, name  # float32 differences of weights
+        assert sum(np.abs(change).max() > 0 for change in b.values()) > len(b) / 2
+    assert one.losses == pytest.approx(other.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batch"])
+@pytest.mark.parametrize("class_weights", [None, [0.3, 2.0]])
+def test_accumulated_batches_make_the_step_of_one_large_batch(reduction, class_weights):
+    lr = {"mean": 1e-2, "sum": 1e-5, "batch": 1e-5}[reduction]
+    large, record = steps(3, 1, reduction, class_weights, lr)
+    small, other = steps(1, 3, reduction, class_weights, lr)
+    agree(small, large)
+    assert other["loss"] == pytest.approx(record["loss"], rel=1e-5)
+    assert other["step"] == record["step"] == 2
+
+
+def test_the_mean_of_means_would_be_another_step():
+    """So the test above can fail: images with few labels would count as much as those with many."""
+    large, _ = steps(6, 1)
+    model = network()
+    gradients = []
+    for image, labels in (Blobs()[i] for i in range(6)):
+        _, dscores = softmax_cross_entropy(model.eval()(GREY(image[None])), labels[None])
+        gradients.append(dscores.sum(axis=(0, 2, 3)))
+    mean_of_means = 1e-2 * np.mean(gradients, axis=0)
+    change = large.steps[0]["score.bias"]
+    assert np.abs(change - mean_of_means).max() > 0.02 * np.abs(change).max()
+
+
+def test_batches_that_are_left_make_a_smaller_step():
+    watch, record = steps(1, 4, length=6)
+    rest, _ = steps(1, 2, length=2)
+    assert record["step"] == len(watch.steps) == 2
+    assert len(rest.steps) == 1
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batch"])
+def test_the_loss_on_record_is_that_of_a_pixel_whatever_the_reduction(reduction):
+    """Nothing moves at a rate of zero, so it is the mean over the set."""
+    watch, record = steps(2, 1, reduction, lr=0.0)
+    model = network()
+    total, pixels = 0.0, 0
+    for i in range(6):
+        image, labels = Blobs()[i]
+        loss, _ = softmax_cross_entropy(model.eval()(GREY(image[None])), labels[None], reduction="sum")
+        total, pixels = total + loss, pixels + (labels != 255).sum()
+    assert record["loss"] == pytest.approx(total / pixels, rel=1e-6)
+    assert watch.losses[0] == pytest.approx(record["loss"], rel=0.2)
+
+
+def test_an_image_without_labels_changes_nothing_and_counts_nothing():
+    class Void(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            return image, labels if index else np.full_like(labels, 255)
+
+    model = digits()
+    optimizer = SGD(dict(model.named_parameters()), 0.1)
+    watch = Gradients()
+    loader = Loader(Void(2), 1, preprocess=GREY, workers=0)
+    [record] = fit(model, loader, optimizer, progress=None, callbacks=[watch])
+    assert all((change == 0).all() for change in watch.steps[0].values())
+    assert watch.losses[0] == 0
+    assert record["loss"] == watch.losses[1] == pytest.approx(np.log(2))
+
+
+def test_the_schedule_counts_steps_not_batches():
+    model, loader, optimizer = parts(digits, batch_size=1)
+    watch = Gradients()
+    options = {"schedule": Poly(6), "accumulate": 3, "progress": None, "callbacks": [watch]}
+    fit(model, loader, optimizer, epochs=2, **options)
+    assert watch.rates == pytest.approx([0.05 * (1 - i / 6) ** 0.9 for i in range(6)])
+
+
+def test_callbacks_are_called_in_order():
+    calls = []
+
+    class Name(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def start(self, training):
+            calls.append(f"start {self.name}")
+
+        def step(self, training):
+            calls.append(f"step {self.name}{training.step}")
+
+        def epoch(self, training):
+            calls.append(f"epoch {self.name}{len(training.records)}")
+
+    model, loader, optimizer = parts(digits, batch_size=4)
+    fit(model, loader, optimizer, progress=None, callbacks=[Name("a"), Name("b")])
+    assert calls == ["start a", "start b", "step a1", "step b1", "step a2", "step b2", "epoch a1", "epoch b1"]
+
+
+def test_records_tell_each_class_by_name():
+    model, loader, optimizer = parts(digits)
+    validation = Loader(Blobs(3, seed=1), 1, preprocess=GREY)
+    [record] = fit(model, loader, optimizer, validation=validation, progress=None)
+    assert record["iou"].keys() == {"ground", "blob"}
+    assert record["images_per_second"] > 0
+
+
+# What stops it
+
+RUNAWAY = pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide by zero")
+
+
+@RUNAWAY
+def test_weights_that_are_not_finite_are_neither_evaluated_nor_saved(tmp_path):
+    """The step that breaks them is the last of an epoch: the loss is still fine."""
+
+    class Break(Callback):
+        def step(self, training):
+            if training.step == 6:
+                training.model.score.bias.data[0] = np.inf
+
+    model, loader, optimizer = parts(digits, batch_size=3)
+    keep = Checkpoints(tmp_path / "last", every_steps=1)
+    options = {"epochs": 3, "progress": None, "validation": Loader(Blobs(2), 1, preprocess=GREY)}
+    with pytest.raises(Diverged, match=r"step 6, learning rate 5\.00e-02: score\.bias is NaN or infinite"):
+        fit(model, loader, optimizer, **options, callbacks=[Break(), keep])
+    stands = Checkpoint.read(tmp_path / "last")
+    assert stands.entries["step"] == 5
+    assert all(np.isfinite(array).all() for array in stands.part("model").values())
+
+
+@RUNAWAY
+def test_divergence_says_what_to_do():
+    model, loader, optimizer = parts(digits)
+    optimizer.lr = 1e25
+    with pytest.raises(
+        Diverged, match=r"learning rate 1\.00e\+25: .*begin again, .*with a tenth of the rate"
+    ):
+        fit(model, loader, optimizer, epochs=3, progress=None)
+
+
+def test_wrong_labels_are_no_divergence():
+    class Wrong(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            return image, labels * 0 + 7
+
+    model, _, optimizer = parts(digits)
+    loader = Loader(Wrong(2), 1, preprocess=GREY)
+    with pytest.raises(ValueError, match="step 0: labels must be") as raised:
+        fit(model, loader, optimizer, progress=None)
+    assert not isinstance(raised.value, Diverged)

@@ -1,0 +1,156 @@
+"""Each early word has a planted failure that it tells, and a sound training that it keeps quiet in."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minifcn.data import Loader
+from minifcn.metrics import ConfusionMatrix
+from minifcn.models import FCN, digit_classifier
+from minifcn.optim import SGD, Adam
+from minifcn.training import Callback, Watch, fit
+from minifcn.training.watch import dead_features, one_class
+from tests.training.small import GREY, Blobs
+
+
+def watched(model, *, lr=2e-3, kind=Adam, epochs=10, images=7, validation=None, **options):
+    told = []
+    watch = Watch(told.append)
+    loader = Loader(Blobs(images), 2, preprocess=GREY, shuffle=True, workers=0)
+    optimizer = kind(dict(model.named_parameters()), lr)
+    fit(
+        model,
+        loader,
+        optimizer,
+        epochs=epochs,
+        validation=validation,
+        progress=None,
+        callbacks=[watch],
+        **options,
+    )
+    assert len(told) == len(watch.told)  # each once
+    assert all(sentence.startswith("warning: ") for sentence in told)
+    return watch.told
+
+
+def sound(alignment="exact", **options):
+    return FCN(digit_classifier(), 2, 2, alignment=alignment, **options)
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_a_sound_training_is_left_alone(alignment):
+    assert watched(sound(alignment), images=14, epochs=5) == {}
+
+
+def test_sound_predictions_are_left_alone():
+    validation = Loader(Blobs(3, seed=1), 1, preprocess=GREY, workers=0)
+    assert watched(sound(), epochs=1, images=80, validation=validation) == {}
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_a_trunk_whose_weights_were_not_loaded(alignment):
+    """All zero, as `rng=None` leaves it: the score layers learn their biases, so the loss does move."""
+    told = watched(FCN(digit_classifier(rng=None), 2, 2, alignment=alignment), epochs=3)
+    assert told.keys() == {"constant scores"}
+    assert "the same at every pixel" in told["constant scores"]
+
+
+def test_a_loss_that_stays_at_chance():
+    told = watched(sound(), lr=1e-12, kind=SGD)
+    assert "loss at chance" in told
+    assert "still ln 2 = 0.69315" in told["loss at chance"]
+    assert "1.0e-12 is too small" in told["loss at chance"]
+
+
+def test_a_loss_that_blows_up():
+    told = watched(sound(), lr=30.0, epochs=5)
+    assert "the rate 3.0e+01 is too high, try a tenth" in told["loss blown up"]
+
+
+def test_a_loss_that_jumps_once_and_comes_back_is_no_news():
+    class Jump(Callback):
+        def step(self, training):
+            if training.step == 5:
+                training.loss = 50.0
+
+    told = []
+    model = sound()
+    loader = Loader(Blobs(), 2, preprocess=GREY, workers=0)
+    callbacks = [Jump(), Watch(told.append)]
+    fit(
+        model,
+        loader,
+        Adam(dict(model.named_parameters()), 1e-3),
+        epochs=3,
+        progress=None,
+        callbacks=callbacks,
+    )
+    assert told == []
+
+
+def test_predictions_of_one_class_come_with_the_histogram():
+    class Rare(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            labels[:, 12:][labels[:, 12:] == 1] = 0
+            return image, labels
+
+    model = sound()
+    validation = Loader(Rare(3), 1, preprocess=GREY, workers=0)
+    model.score.bias.data[0] = 50  # the background, whatever is learned
+    told = watched(model, lr=1e-6, epochs=1, validation=validation)
+    word = told["one class"]
+    assert word.startswith("epoch 1: 100.0 % of the pixels are predicted as 'ground'")
+    labels = np.concatenate([Rare(3)[i][1].ravel() for i in range(3)])
+    share = 100 * (labels == 0).sum() / (labels != 255).sum()
+    assert f"ground    {share:4.1f} %      100.0 %" in word
+    assert "--class-weights median" in word
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ([[50, 50], [0, 0]], False),
+        ([[50, 0], [50, 0]], True),
+        ([[0, 100], [0, 1]], True),
+        ([[1000, 0], [5, 0]], True),
+        ([[1000, 0], [1, 9]], False),
+        ([[100, 0], [0, 0]], False),  # there is nothing else to predict
+        ([[0, 0], [0, 0]], False),
+    ],
+)
+def test_when_predictions_are_of_one_class(counts, told):
+    matrix = ConfusionMatrix(2)
+    matrix._matrix = np.array(counts)
+    assert (one_class(matrix) is not None) == told
+
+
+# Before the first step
+
+
+def pictures():
+    return GREY(np.stack([Blobs()[i][0] for i in range(2)]))
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_dead_features(alignment):
+    dead = FCN(digit_classifier(rng=None), 2, 2, alignment=alignment)
+    assert "all of its features are zero" in dead_features(dead, pictures())
+    dead.head[0].bias.data[:] = 1
+    assert "its features are the same at every place" in dead_features(
+        dead, np.tile(pictures(), (1, 1, 3, 3))
+    )
+    alive = sound(alignment)
+    mode = [layer.training for layer in alive.layers()]
+    assert dead_features(alive, pictures()) is None
+    assert [layer.training for layer in alive.layers()] == mode
+
+
+def test_features_of_a_tiny_picture_are_not_called_dead():
+    assert dead_features(sound(), pictures()[:, :, :3, :2]) is None
+
+
+def test_the_starting_loss_is_the_known_number():
+    """3.04452 = ln 21, which those who forgot the weights have asked about for years."""
+    assert f"{math.log(21):.5f}" == "3.04452"
