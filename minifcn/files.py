@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and refused by one kind of error where they are not what they should be."""
+"""Files: written whole or not at all, and one kind of error for those that are not what they should be."""
 
 import os
 import tempfile

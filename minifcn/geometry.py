@@ -307,6 +307,11 @@ class ConvGeometry:
         rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in numbers)
         return cls(rows, cols, whole_number(groups, "groups", 1))
 
+    @property
+    def taps(self) -> int:
+        """Numbers of one channel that the window looks at."""
+        return self.rows.kernel * self.cols.kernel
+
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) of the output for an input of (rows, columns)."""
         return self.rows.output_size(size[0], "height"), self.cols.output_size(size[1], "width")

@@ -168,12 +168,15 @@ def conv2d_bias_grad(dy: Array) -> Array:
         array([40., 40., 40.])
     """
     xp = array_module(dy=dy)
-    sums: Array = xp.empty(dy.shape[:2], dy.dtype)
+    check_rank(4, "(N, O, OH, OW)", dy=dy)
+    images, filters, height, width = dy.shape
+    sums: Array = xp.empty((images, filters), dy.dtype)
+    ones = xp.ones(height * width, dy.dtype)  # a product with them sums faster than `sum` does
 
     def sum_image(image: int) -> None:
-        dy[image].sum(axis=(1, 2), out=sums[image])
+        xp.matmul(dy[image].reshape(filters, -1), ones, out=sums[image])  # (O,) = (O, pixels) @ (pixels,)
 
-    run_strips(sum_image, range(len(dy)))
+    run_strips(sum_image, range(images))
     total: Array = sums.sum(axis=0)
     return total
 

@@ -16,7 +16,7 @@ from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Window
 
-STRIP_SIZE = 1 << 18
+STRIP_SIZE = 1 << 19
 """Numbers of the image in one strip: with what comes of them, about what the cache of a core holds."""
 
 
@@ -42,12 +42,12 @@ def pool_geometry(
 
 
 class _Dealt:
-    """Work space for some planes of an image, dealt out so that each tap of all windows is one run of numbers.
+    """Work space for planes of an image, dealt out so that each tap of all windows is one run of numbers.
 
-    With a stride of s, rows and columns go to s * s arrays by their remainders. Tap (a, b) of window (i, j) is
-    then entry (i + a // s, j + b // s) of the array of its remainders. All arrays are *grids* of one size, a
-    little larger than the output: so on flattened grids each tap is an array moved by one shift. What lies in
-    the margin of a grid is computed, too, and not looked at.
+    With a stride of s, rows and columns go to s * s arrays by their remainders. Tap (a, b) of window (i, j)
+    is then entry (i + a // s, j + b // s) of the array of its remainders. All arrays are *grids* of one size,
+    a little larger than the output: so on flattened grids each tap is an array moved by one shift. What lies
+    in the margin of a grid is computed, too, and not looked at.
 
     Args:
         planes: How many planes (H, W).
@@ -189,7 +189,7 @@ def max_pool2d(
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     y: Array = xp.empty((len(planes), *size), x.dtype)
-    many = geometry.rows.kernel * geometry.cols.kernel > 255
+    many = geometry.taps > 255
     winners: Array = xp.empty(y.shape, xp.int32 if many else xp.uint8)
 
     def largest(strip: slice) -> None:
@@ -260,7 +260,7 @@ def max_pool2d_grad(
         dealt.inside(grid)[...] = winning[strip]
         winner, share = dealt.flat(grid), dealt.flat(dealt.space("share", dy.dtype))
         won = dealt.flat(dealt.space("won", bool))
-        for number in range(geometry.rows.kernel * geometry.cols.kernel):
+        for number in range(geometry.taps):
             xp.equal(winner, number, out=won)
             yield xp.multiply(gradient, won, out=share)
 
@@ -363,7 +363,7 @@ def avg_pool2d_grad(
         grid[...] = 0
         xp.divide(gradients[strip], counts, out=dealt.inside(grid))
         share = dealt.flat(grid)
-        for _ in range(geometry.rows.kernel * geometry.cols.kernel):
+        for _ in range(geometry.taps):
             yield share
 
     return _handed_back(dy, geometry, input_size, shares)

@@ -17,8 +17,9 @@ from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry
 
-STRIP_BYTES = 1 << 20
-"""Columns of one strip and what they are multiplied into: about what the cache of one core holds."""
+STRIP_BYTES = 1 << 23
+"""Columns of one strip and what they are multiplied into: what a cache holds, and long enough for the work on
+it to outweigh the few microseconds that each call of NumPy costs where threads take turns in Python."""
 
 GPU_STRIP_BYTES = 1 << 28
 """The same on a GPU, which works on one strip at a time and wants it large."""
@@ -27,7 +28,7 @@ MIN_POSITIONS = 64
 """Output positions of a strip, at least: the columns of a 7 x 7 kernel on 4096 channels take 51 MB then."""
 
 UNITS = 8
-"""Shares of the work, about, that cores take in turn where strips cannot be independent."""
+"""Shares of the work at least, so that all cores have one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     # Fewer positions would read large filters from memory again and again for next to nothing.
     positions = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, MIN_POSITIONS)
     # Several strips at least, so that there is something to share, unless that makes the products too thin.
-    positions = min(positions, max(images * height * width // 4, 64))
+    positions = min(positions, max(images * height * width // UNITS, 64))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
         return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
@@ -126,7 +127,9 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
             part = _part(y, strip, groups)
             part[...] = outputs.reshape(part.shape)
 
-    run_strips(strip_of_outputs, strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
+    # A kernel of 1 x 1 copies no columns: only the sharing of the work asks for strips.
+    bytes_each = x.itemsize * (w[0].size * groups + len(w)) if geometry.taps > 1 else 1
+    run_strips(strip_of_outputs, strips_of(xp, y.shape, bytes_each))
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:

@@ -39,7 +39,7 @@ from minifcn.backend import Array, array_module, matmul, run_strips, scratch
 from minifcn.geometry import ConvGeometry
 
 TAPS = 3
-STRIP_BYTES = 1 << 22
+STRIP_BYTES = 1 << 23
 """Transformed tiles of one strip, in and out: what the nearest caches hold."""
 
 MIN_TILES = 96
