@@ -264,7 +264,7 @@ def matmul(a: Array, b: Array) -> Array:
     """
     xp = array_module(a=a, b=b)
     product: Array = xp.empty((len(a), b.shape[1]), a.dtype)
-    step = max(b.shape[1] // 8, 64) if xp is np else b.shape[1]
+    step = max(b.shape[1] // 8, 64) if xp is np else max(b.shape[1], 1)
 
     def some_columns(start: int) -> None:
         xp.matmul(a, b[:, start : start + step], out=product[:, start : start + step])
