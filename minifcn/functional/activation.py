@@ -26,10 +26,15 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     return y
 
 
-def relu_grad(dy: Array, y: Array) -> Array:
+def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """Return the gradient of `relu`: dy where the output y is positive, 0 elsewhere.
 
     The output serves as well as the input, and a network keeps it anyway for the next layer.
+
+    Args:
+        dy: Gradient to the output.
+        y: The output.
+        out: Where to write the result, of the shape and dtype of dy; y itself, to save memory.
 
     Example:
         >>> import numpy as np
@@ -39,7 +44,7 @@ def relu_grad(dy: Array, y: Array) -> Array:
     xp = array_module(dy=dy, y=y)
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
-    dx: Array = xp.empty_like(dy)
+    dx: Array = xp.empty_like(dy) if out is None else out
     run_strips(lambda piece: xp.multiply(piece[0], piece[1] > 0, out=piece[2]), pieces(dy, y, dx))
     return dx
 

@@ -16,8 +16,9 @@ class ReLU(Pointwise):
     """max(x, 0), number by number.
 
     Args:
-        inplace: Write the output over the input, which saves memory and time where nobody else needs the
-            input, as after a convolution.
+        inplace: Write the output over the input, and in `backward` the gradient over the output. It saves
+            memory and time where nobody else needs them: the input after a convolution, and the output when
+            all layers behind have had their backward pass.
 
     Example:
         >>> import numpy as np
@@ -37,7 +38,7 @@ class ReLU(Pointwise):
     def backward(self, dy: Array) -> Array:
         """Return dy where the output was positive."""
         (y,) = self.recall(dy)
-        return relu_grad(dy, y)
+        return relu_grad(dy, y, out=y if self.inplace else None)
 
     def __repr__(self) -> str:
         return f"ReLU({'inplace=True' if self.inplace else ''})"

@@ -94,6 +94,7 @@ def fit(
     }
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
+    model.skip_input_grad()
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
     for callback in callbacks:
         callback.start(training)
@@ -132,6 +133,7 @@ def fit(
     finally:
         bar.close()
         model.eval()
+        model.skip_input_grad(False)
         optimizer.lr = base_lr
     return training.records
 

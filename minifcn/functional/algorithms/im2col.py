@@ -27,8 +27,11 @@ GPU_STRIP_BYTES = 1 << 28
 MIN_POSITIONS = 64
 """Output positions of a strip, at least: the columns of a 7 x 7 kernel on 4096 channels take 51 MB then."""
 
-UNITS = 8
-"""Shares of the work at least, so that all cores have one."""
+STRIPS = 16
+"""Strips at least, where there is much to do."""
+
+SHARES = 8
+"""Shares of the work, about, where strips cannot be independent."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     """
     images, _, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
-    positions = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, MIN_POSITIONS)
-    # Several strips at least, so that there is something to share, unless that makes the products too thin.
-    positions = min(positions, max(images * height * width // UNITS, 64))
+    most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, MIN_POSITIONS)
+    # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
+    positions = min(most, max(images * height * width // STRIPS, most // 8, MIN_POSITIONS))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
         return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
@@ -127,9 +130,7 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
             part = _part(y, strip, groups)
             part[...] = outputs.reshape(part.shape)
 
-    # A kernel of 1 x 1 copies no columns: only the sharing of the work asks for strips.
-    bytes_each = x.itemsize * (w[0].size * groups + len(w)) if geometry.taps > 1 else 1
-    run_strips(strip_of_outputs, strips_of(xp, y.shape, bytes_each))
+    run_strips(strip_of_outputs, strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -142,9 +143,9 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     dw: Array = xp.empty((groups, filters // groups, channels, kh, kw), x.dtype)
     # A share of the work is some channels of the filters and some of the strips; shares of the same channels
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
-    blocks = list(pieces_of(channels, max(-(-channels // UNITS), -(-256 // taps))))
+    blocks = list(pieces_of(channels, max(-(-channels // SHARES), -(-256 // taps))))
     strips = strips_of(xp, dy.shape, (channels * taps * groups // len(blocks) + filters) * x.itemsize)
-    sums = max(1, min(UNITS // len(blocks), len(strips)))
+    sums = max(1, min(SHARES // len(blocks), len(strips)))
     shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
 
     def share_of_sum(share: tuple[slice, slice]) -> Array:
@@ -177,7 +178,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
         (len(dy), groups, channels, height + 2 * rows.padding, width + 2 * cols.padding), dy.dtype
     )
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
-    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // UNITS), 1)))
+    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // SHARES), 1)))
     bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
     strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each)
     shares = [(image, block) for image in range(len(dy)) for block in blocks]

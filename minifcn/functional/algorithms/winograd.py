@@ -27,6 +27,7 @@ The price is rounding: points as large as 2 make numbers of different sizes meet
 about 1e-5 of the largest output, ten times that of the definition.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -42,12 +43,15 @@ TAPS = 3
 STRIP_BYTES = 1 << 23
 """Transformed tiles of one strip, in and out: what the nearest caches hold."""
 
+STRIPS = 16
+"""Strips at least, where there are so many tiles: cores that take them in turn then finish together."""
+
 MIN_TILES = 96
 """Tiles of a strip, at least: fewer make thin matrix products."""
 
 
-SHARES = 2
-"""Sums over tiles that the gradient to the weight is made from: each takes four times the filters' memory."""
+SMALL_SUM_BYTES = 1 << 22
+"""Sums over tiles, from which the gradient to the weight is made: up to this size there are four of them."""
 
 
 def fits(geometry: ConvGeometry) -> bool:
@@ -120,7 +124,7 @@ class _Tiling:
         """Cut all tiles into strips; the cut depends on sizes alone."""
         wanted = max(STRIP_BYTES // self.tile_bytes, MIN_TILES)
         total = self.images * self.rows * self.cols
-        wanted = min(wanted, max(total // 4, 32)) if self.xp is np else total  # something to share
+        wanted = min(wanted, max(total // STRIPS, MIN_TILES)) if self.xp is np else total
         if wanted >= self.rows * self.cols:
             step = max(wanted // max(self.rows * self.cols, 1), 1)
             return [
@@ -282,7 +286,8 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             total += product
         return total
 
-    du, *others = run_strips(share_of_sum, [strips[i::SHARES] for i in range(SHARES)])
+    shares = 4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2
+    du, *others = run_strips(share_of_sum, [strips[i::shares] for i in range(shares)])
     for other in others:
         du += other
     # (9, O * C) = (9, n * n) @ (n * n, O * C)

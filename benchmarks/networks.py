@@ -1,0 +1,150 @@
+"""The same networks in minifcn and in PyTorch, behind one face: a step of training, or an inference.
+
+The PyTorch ones are written as a PyTorch user would write them: modules in place where they can be, fixed
+bilinear kernels as buffers, border values padded before each upsampling.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+NETWORKS = {
+    "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
+    "fcn8s-vgg16": ("vgg16", 21, 8),
+}
+"""Name: the classifier, the number of classes, the stride."""
+
+LR = {"fcn4s-squeezenet": 2e-4, "fcn8s-vgg16": 1e-6}
+
+
+def inputs(name: str, batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return random images, float32 (N, 3, H, W), and labels, uint8 (N, H, W)."""
+    rng = np.random.default_rng(0)
+    x = 50 * rng.standard_normal((batch, 3, *size), np.float32)
+    return x, rng.integers(0, NETWORKS[name][1], (batch, *size)).astype(np.uint8)
+
+
+def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
+    """Return what is to be timed, in minifcn."""
+    import minifcn as mf
+
+    classifier, classes, stride = NETWORKS[name]
+    x, labels = inputs(name, batch, size)
+    fcn = mf.models.FCN(getattr(mf.models, classifier)(), classes, stride)
+    if what == "inference":
+        fcn.eval()
+        return lambda: fcn(x)
+    fcn.train().skip_input_grad()
+    optimizer = mf.optim.Adam(dict(fcn.named_parameters()), LR[name])
+
+    def step() -> float:
+        loss, dscores = mf.losses.softmax_cross_entropy(fcn(x), labels)
+        fcn.backward(dscores)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
+    """Return what is to be timed, in PyTorch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Fire(nn.Module):
+        def __init__(self, inputs: int, squeezed: int, expanded: int):
+            super().__init__()
+            self.squeeze = nn.Conv2d(inputs, squeezed, 1)
+            self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+            self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            x = F.relu(self.squeeze(x), inplace=True)
+            return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1), inplace=True)
+
+    def squeezenet() -> tuple[nn.Sequential, nn.Sequential, dict[int, tuple[int, int]], int]:
+        pool = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
+        features = nn.Sequential(
+            nn.Conv2d(3, 96, 7, 2), nn.ReLU(True), nn.MaxPool2d(**pool),
+            Fire(96, 16, 64), Fire(128, 16, 64), Fire(128, 32, 128), nn.MaxPool2d(**pool),
+            Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), nn.MaxPool2d(**pool),
+            Fire(512, 64, 256),
+        )  # fmt: skip
+        return features, nn.Sequential(nn.Dropout(0.5)), {8: (10, 512), 4: (5, 256)}, 512
+
+    def vgg() -> tuple[nn.Sequential, nn.Sequential, dict[int, tuple[int, int]], int]:
+        layers: list[nn.Module] = []
+        channels, taps = 3, {}
+        for stage, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+            for _ in range(depth):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(True)]
+                channels = width
+            taps[2 << stage] = (len(layers), width)
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        head = nn.Sequential(
+            nn.Conv2d(512, 4096, 7, padding=3), nn.ReLU(True), nn.Dropout(0.5),
+            nn.Conv2d(4096, 4096, 1), nn.ReLU(True), nn.Dropout(0.5),
+        )  # fmt: skip
+        return nn.Sequential(*layers), head, {stride: taps[stride] for stride in (16, 8)}, 4096
+
+    class Network(nn.Module):
+        def __init__(self, odd: bool) -> None:
+            super().__init__()
+            _, classes, _ = NETWORKS[name]
+            self.features, self.head, self.taps, width = squeezenet() if odd else vgg()
+            self.score = nn.Conv2d(width, classes, 1)
+            self.skips = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _, channels in self.taps.values())
+            for layer in (self.score, *self.skips):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            self.classes, self.odd = classes, odd
+
+        def up(self, y: Any, factor: int, size: tuple[int, int]) -> Any:
+            k = 2 * factor - self.odd  # 2 x 2 pools have their centres between pixels, 3 x 3 ones on them
+            tent = 1 - (torch.arange(k) - (k - 1) / 2).abs() / factor
+            kernel = torch.outer(tent, tent).expand(self.classes, 1, k, k)
+            y = F.conv_transpose2d(
+                F.pad(y, (1, 1, 1, 1), mode="replicate"), kernel, stride=factor, groups=self.classes
+            )
+            top, left = ((have - want) // 2 for have, want in zip(y.shape[2:], size, strict=True))
+            return y[:, :, top : top + size[0], left : left + size[1]]
+
+        def forward(self, x: Any) -> Any:
+            size, tapped = x.shape[2:], {}
+            for i, layer in enumerate(self.features):
+                x = layer(x)
+                tapped[i] = x
+            scores = self.score(self.head(x))
+            for skip, (place, _) in zip(self.skips, self.taps.values(), strict=True):
+                finer = tapped[place]
+                scores = self.up(scores, 2, finer.shape[2:]) + skip(finer)
+            return self.up(scores, min(self.taps), size)
+
+    torch.set_num_threads(2)
+    x, labels = inputs(name, batch, size)
+    images, truth = torch.tensor(x), torch.tensor(labels.astype(np.int64))
+    network = Network(odd=name == "fcn4s-squeezenet")
+    if what == "inference":
+        network.eval()
+
+        def infer() -> Any:
+            with torch.inference_mode():
+                return network(images)
+
+        return infer
+    optimizer = torch.optim.Adam(network.parameters(), LR[name])
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), truth)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+JOBS = {"minifcn": minifcn_job, "torch": torch_job}
