@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from beside import THREADS
 
 NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
@@ -70,8 +71,8 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
         features = nn.Sequential(
             nn.Conv2d(3, 96, 7, 2), nn.ReLU(True), nn.MaxPool2d(**pool),
             Fire(96, 16, 64), Fire(128, 16, 64), Fire(128, 32, 128), nn.MaxPool2d(**pool),
-            Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), nn.MaxPool2d(**pool),
-            Fire(512, 64, 256),
+            Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256),
+            nn.MaxPool2d(**pool), Fire(512, 64, 256),
         )  # fmt: skip
         return features, nn.Sequential(nn.Dropout(0.5)), {8: (10, 512), 4: (5, 256)}, 512
 
@@ -123,7 +124,7 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
                 scores = self.up(scores, 2, finer.shape[2:]) + skip(finer)
             return self.up(scores, min(self.taps), size)
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     x, labels = inputs(name, batch, size)
     images, truth = torch.tensor(x), torch.tensor(labels.astype(np.int64))
     network = Network(odd=name == "fcn4s-squeezenet")

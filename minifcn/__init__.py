@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from minifcn import functional, geometry, layers, losses, metrics, models, optim
-from minifcn.backend import array_module, num_threads, to_device, to_numpy
+from minifcn.backend import array_module, num_threads, set_num_threads, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "num_threads",
     "optim",
     "save",
+    "set_num_threads",
     "to_device",
     "to_numpy",
     "training",

@@ -191,8 +191,31 @@ def num_threads() -> int:
         if not setting.isdecimal() or int(setting) < 1:
             raise ValueError(f"MINIFCN_NUM_THREADS must be a whole number from 1 on, got {setting!r}")
         _state["threads"] = int(setting)
-        _keep_memory()
     return int(_state["threads"])
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads work on strips, from now on and for the whole process.
+
+    Results do not depend on it.
+
+    Raises:
+        ValueError: If it is no whole number from 1 on.
+
+    Example:
+        >>> before = num_threads()
+        >>> set_num_threads(1)
+        >>> num_threads()
+        1
+        >>> set_num_threads(before)
+    """
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"threads must be a whole number from 1 on, got {threads!r}")
+    with _turn:
+        if _state["pool"] is not None:
+            _state["pool"].shutdown()
+            _state["pool"] = None
+        _state["threads"] = threads
 
 
 def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
@@ -224,9 +247,11 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
             _scratch.busy = False
 
     with _turn:
+        if _state["blas"] is None:
+            _state["blas"] = ThreadpoolController()
+            _keep_memory()
         if _state["pool"] is None:
             _state["pool"] = ThreadPoolExecutor(max(num_threads() - 1, 1), thread_name_prefix="minifcn")
-            _state["blas"] = ThreadpoolController()
         with _state["blas"].limit(limits=1, user_api="blas"):
             helpers = [_state["pool"].submit(help_out) for _ in range(min(num_threads(), len(work)) - 1)]
             try:

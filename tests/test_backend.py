@@ -17,9 +17,13 @@ from minifcn.backend import (
     num_threads,
     run_strips,
     scratch,
+    set_num_threads,
     to_device,
     to_numpy,
 )
+from minifcn.losses import softmax_cross_entropy
+from minifcn.models import FCN, squeezenet1_0
+from minifcn.optim import Adam
 
 
 def test_array_module_of_one_library(xp):
@@ -177,6 +181,37 @@ def test_the_number_of_threads_can_be_set(monkeypatch):
     monkeypatch.setitem(backend._state, "threads", None)
     monkeypatch.setenv("MINIFCN_NUM_THREADS", "5")
     assert num_threads() == 5
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", None])
+def test_an_impossible_number_of_threads_is_refused(threads):
+    with pytest.raises(ValueError, match="threads must be a whole number from 1 on, got "):
+        set_num_threads(threads)
+
+
+def test_the_number_of_threads_can_change_and_changes_no_bit():
+    """A training step, with every kind of layer of a real network, on one, two and five threads."""
+    x = np.random.default_rng(0).normal(size=(3, 3, 70, 90)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 4, (3, 70, 90)).astype(np.uint8)
+    before, results = num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            fcn = FCN(squeezenet1_0(rng=0), 4, stride=4).train()
+            optimizer = Adam(dict(fcn.named_parameters()), 1e-3)
+            for _ in range(2):
+                _, dscores = softmax_cross_entropy(fcn(x), labels)
+                fcn.backward(dscores)
+                optimizer.step()
+                optimizer.zero_grad()
+            results.append(fcn.state_dict())
+            met = threading.Barrier(threads, timeout=20)
+            run_strips(lambda _, met=met: met.wait(), range(threads))  # so many do work at once
+    finally:
+        set_num_threads(before)
+    for state in results[1:]:
+        for name, array in state.items():
+            np.testing.assert_array_equal(array, results[0][name])
 
 
 def test_scratch_is_the_threads_own_and_is_handed_out_again():

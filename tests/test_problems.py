@@ -33,9 +33,9 @@ def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
-def seeing(stride=2, **options):
+def seeing(stride=2, names=NAMES, **options):
     """A network that needs no training: what is brighter than half is "bright", at every stride it scores."""
-    fcn = FCN(digit_classifier(rng=None), 2, stride, **options)
+    fcn = FCN(digit_classifier(rng=None), len(names), stride, **options)
     for layer in fcn.features:
         if hasattr(layer, "weight"):
             layer.weight.data[0, 0, 1, 1] = 1
@@ -43,7 +43,7 @@ def seeing(stride=2, **options):
     for layer in fcn.score_layers():
         layer.weight.data[1, 0] = 1
     fcn.score.bias.data[0] = 0.5 * len(fcn.score_layers())
-    fcn.info = ModelInfo(NAMES, LIGHT, ((10, 20, 30), (250, 120, 0)))
+    fcn.info = ModelInfo(names, LIGHT, ((10, 20, 30), (250, 120, 0)) if names == NAMES else ())
     return fcn.eval()
 
 
@@ -115,10 +115,10 @@ def test_01_labels_lie_where_things_are(alignment, stride):
 
 
 def test_01_nobody_pays_for_a_padding_of_100(capsys):
-    """The 100 pixels around an image double the work, and are there for the crops; by default there are none."""
+    """100 pixels around an image double the work, for the sake of the crops; by default there are none."""
     assert run("explain", "vgg16", "--size", "500x375", "--stride", 8, "--json") == 0
     totals = json.loads(capsys.readouterr().out)["alignments"]
-    assert totals["exact"]["multiplications"] < 0.5 * totals["paper"]["multiplications"]
+    assert totals["exact"]["multiplications"] < 0.56 * totals["paper"]["multiplications"]
 
 
 # 2. Sizes that are no multiple of 32 (tests/models/test_fcn.py)
@@ -167,7 +167,7 @@ def test_03_a_rate_for_another_loss_is_refused(data, tmp_path, capsys, recipe, r
 
 
 def test_03_nan_ends_a_training_at_once(data, tmp_path, capsys):
-    """A loss of NaN is trained on for hours; here the step and the rate are told, and nothing of it is saved."""
+    """A loss of NaN is trained on for hours; here step and rate are told, and nothing of it is saved."""
     begin = ("--model", "digit_classifier", "--from-scratch", "--lr", "1e30")
     assert run("train", data, *begin, "--epochs", 2, "--out", tmp_path / "out") == 2
     assert "a tenth of the rate" in capsys.readouterr().err.splitlines()[-1]
@@ -184,7 +184,7 @@ def test_04_a_trunk_without_weights_is_told_before_the_first_step(data, tmp_path
     start = stored(dead, tmp_path / "dead.safetensors")
     assert run("train", data, "--from", start, "--epochs", 1, "--out", tmp_path / "out") == 0
     error = capsys.readouterr().err
-    assert error.index("the trunk is dead: all of its features are zero") < error.index("takes about")
+    assert error.index("the trunk is dead: all of its features are zero") < error.index("epoch 1")
 
 
 def test_04_a_trunk_that_would_stay_random_is_refused(data, tmp_path, capsys):
@@ -205,7 +205,7 @@ def test_05_predictions_of_one_class_are_told_with_the_frequencies(data, tmp_pat
     """91 % of the pixels right, and all of them background: the warning says which classes there are."""
 
     def mostly_dark(mask):
-        mask[:, :36] = 0
+        mask[:, :20][mask[:, :20] == 1] = 0
         return mask
 
     masks_of(tmp_path / "photos", mostly_dark)
@@ -216,9 +216,30 @@ def test_05_predictions_of_one_class_are_told_with_the_frequencies(data, tmp_pat
     assert "bright" in said.err
     assert "--class-weights median" in said.err
     record = records(tmp_path / "out")[0]
-    assert record["pixel_accuracy"] > 0.9
+    assert record["pixel_accuracy"] > 0.85
     assert record["iou"]["bright"] == 0
     assert f"mean IoU {record['pixel_accuracy'] / 2:.4f}" in said.out
+
+
+def test_05_a_validation_part_of_one_class_is_told(data, tmp_path, capsys):
+    """On background alone the mean IoU is 1.0, whatever the network does elsewhere: it is said beforehand."""
+    for i in (6, 7):
+        Image.new("L", (48, 36)).save(tmp_path / "photos" / "masks" / f"photo{i}.png")
+    assert run("train", data, *SCRATCH, "--epochs", 1, "--out", tmp_path / "out") == 0
+    assert (
+        "warning: every pixel of the 2 image(s) to evaluate on is 'dark' or void (255)"
+        in capsys.readouterr().err
+    )
+
+
+def test_05_one_image_of_one_class_proves_nothing(data, tmp_path, capsys):
+    """To call a picture of background background, a dead network learns, too: another one is taken."""
+    Image.new("L", (48, 36)).save(tmp_path / "photos" / "masks" / "photo0.png")
+    dead = digit_classifier(rng=None)
+    dead.info = ModelInfo(tuple("0123456789"), LIGHT)
+    start = stored(dead, tmp_path / "dead.safetensors")
+    assert run("train", data, "--from", start, "--overfit-one", "--out", tmp_path / "out") == 1
+    assert "not learnt" in capsys.readouterr().out
 
 
 # 6. Colours, indices and palettes (tests/data/test_masks.py, test_folder.py)
@@ -253,7 +274,7 @@ def test_06_masks_mean_the_same_however_they_are_saved(model, tmp_path):
 
 @pytest.mark.parametrize("classes", ["dark\nbright", "dark 10 20 30\nbright 250 120 0", None])
 def test_06_predicted_masks_are_masks_to_train_on(model, tmp_path, classes):
-    """Predictions come out black, or in colours nobody can turn back; here they are labels again as they are."""
+    """Predictions come out black, or in colours that lead nowhere; here they are labels again as they are."""
     root = tmp_path / "photos"
     data = photographs(root, classes=classes or "")
     assert run("predict", model, root / "images", "--out", tmp_path / "out") == 0
@@ -287,7 +308,9 @@ def test_07_void_is_in_no_number(model, data, tmp_path):
     found = scores(model, data, tmp_path)
     assert found["pixels"] == sum(int((mask != 255).sum()) for mask in labels) < 2 * 36 * 48
     assert np.array(found["confusion_matrix"]).shape == (2, 2)
-    assert [c["pixels"] for c in found["classes"]] == [sum(int((m == k).sum()) for m in labels) for k in (0, 1)]
+    assert [c["pixels"] for c in found["classes"]] == [
+        sum(int((m == k).sum()) for m in labels) for k in (0, 1)
+    ]
 
 
 def test_07_void_teaches_nothing(tmp_path):
@@ -316,13 +339,14 @@ def white(mask):
 
 
 def test_07_masks_of_0_and_255_are_not_trained_on_as_void(data, tmp_path, capsys):
-    """With white as void one class is left, and the mean IoU is 1.0 at once: that is refused, with the remedy."""
+    """With white as void one class is left, and the mean IoU is 1.0 at once: refused, with the remedy."""
     masks_of(tmp_path / "photos", white)
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "'dark'" in error
-    assert "minifcn check-data" in error
+    assert "every pixel of the 6 image(s) to train on is 'dark' or void (255)" in error
+    assert "see minifcn check-data" in error
     assert not (tmp_path / "out").exists()
-    assert run("check-data", data) == 1
+    with pytest.raises(SystemExit, match="1"):
+        run("check-data", data)
     assert "save white as 1, or list black and white as classes" in capsys.readouterr().out
 
 
@@ -352,7 +376,8 @@ def test_08_a_label_that_is_no_class_is_named_with_its_file(data, tmp_path, caps
 def test_08_a_thousand_classes_become_those_of_the_data(data, tmp_path):
     """The classifier's last layer does not fit and must be cut out by hand; here it is, and nothing else."""
     save_file(
-        {name: np.array(a) for name, a in squeezenet1_1(rng=0).state_dict().items()}, tmp_path / "w.safetensors"
+        {name: np.array(a) for name, a in squeezenet1_1(rng=0).state_dict().items()},
+        tmp_path / "w.safetensors",
     )
     classifier, _ = load_classifier(tmp_path / "w.safetensors")
     assert len(classifier.info.class_names) == 1000
@@ -380,31 +405,33 @@ def test_09_what_cannot_fit_is_refused_with_advice(data, tmp_path, capsys, monke
     """Hours later one large photograph among small ones ends it all: here the largest is looked for first."""
     index = {"train": 0, "validation": 6}[part]
     monkeypatch.setattr(train, "_LOOKED_AT", 1)
-    monkeypatch.setattr(memory, "available_memory", lambda: 300_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100_000_000)
     command = ("train", data, *SCRATCH, "--batch", 1, "--epochs", 1)
     assert run(*command, "--out", tmp_path / "small") == 0
     for folder, mode in (("images", "RGB"), ("masks", "L")):
         Image.new(mode, (1500, 1400)).save(tmp_path / "photos" / folder / f"photo{index}.png")
     error = refused(capsys, *command, "--out", tmp_path / "out")
     assert "1500 x 1400" in error
-    assert "300 MB are free" in error
+    assert "100 MB are free" in error
     assert not (tmp_path / "out").exists()
+    scored = ("evaluate", tmp_path / "small" / "model.safetensors", data, "--split", part)
+    assert "evaluating an image of 1500 x 1400 takes about" in refused(capsys, *scored)
 
 
 def test_09_evaluation_keeps_nothing(model, data, tmp_path):
     """Elsewhere each image scored holds on to what only training needs; here eight take no more than two."""
 
+    fcn = mf.load(model)
+
     def peak(names):
         (tmp_path / "photos" / "val.txt").write_text("\n".join(names))
+        loader = Loader(open_dataset(data, "validation"), 1, preprocess=mf.training.fitted(LIGHT), workers=0)
         tracemalloc.start()
         try:
-            mf.training.evaluate(mf.load(model), Loader(open_dataset(data, "validation"), 1, preprocess=fitted()))
+            mf.training.evaluate(fcn, loader)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-
-    def fitted():
-        return mf.training.fitted(LIGHT)
 
     peak(["photo0"])  # what is loaded once
     assert peak([f"photo{i}" for i in range(8)]) < 1.2 * peak(["photo0", "photo1"])
@@ -436,22 +463,24 @@ def test_10_images_of_unequal_sizes_share_a_batch(data, tmp_path):
 
 
 def test_10_scores_do_not_depend_on_the_batch(model, data, tmp_path):
-    """Means over batches change with their size; here pixels are counted, whichever batch they came in."""
+    """Means over batches change with their size, and so do padded borders; here whole images are scored at
+    their own size, whatever one trains with."""
     of_unequal_sizes(tmp_path / "photos")
-    dataset = open_dataset(data, "train")
-    matrices = [
-        mf.training.evaluate(mf.load(model), Loader(dataset, n, preprocess=mf.training.fitted(LIGHT))).matrix
-        for n in (1, 4)
-    ]
-    assert matrices[0].sum() == class_counts(dataset).pixels[:2].sum()
-    assert np.array_equal(*matrices)
+    still = ("--from", model, "--recipe", "heavy", "--lr", "1e-20", "--epochs", 1)
+    for batch in (1, 6):
+        out = tmp_path / str(batch)
+        assert run("train", data, *still, "--batch", batch, "--out", out) == 0
+    one, six = (records(tmp_path / str(batch))[0] for batch in (1, 6))
+    assert one["pixels"] == class_counts(open_dataset(data, "validation")).pixels[:2].sum()
+    assert all(one[name] == six[name] for name in ("mean_iou", "pixel_accuracy", "pixels"))
+    assert one["loss"] == pytest.approx(six["loss"], rel=0.02)
 
 
 # 11. Weights: transposed, left over, with another preprocessing (tests/weights/)
 
 
 def test_11_transposed_and_left_over_weights_are_told(tmp_path, capsys):
-    """A matrix the other way round is reported with both shapes, and what nothing needs is listed, not dropped."""
+    """A matrix the other way round is told with both shapes, and what nothing needs is listed, not dropped."""
     tensors = {name: np.array(a) for name, a in digit_classifier(rng=0).state_dict().items()}
     tensors["classifier.0.weight"] = np.ascontiguousarray(tensors["classifier.0.weight"].T)
     tensors["optimizer.step"] = np.ones(3, np.float32)
@@ -467,7 +496,7 @@ def test_11_transposed_and_left_over_weights_are_told(tmp_path, capsys):
 
 
 def test_11_dense_weights_flattened_the_other_way(tmp_path):
-    """TensorFlow flattens H, W, C: the shape is the same, and the numbers are nonsense, unless one says so."""
+    """TensorFlow flattens H, W, C: shapes are the same, and scores are nonsense, unless one says so."""
     model = digit_classifier(rng=0)
     model.info = ModelInfo(tuple("0123456789"), LIGHT)
     tensors = {name: np.array(a) for name, a in model.state_dict().items()}
@@ -487,22 +516,28 @@ def test_11_the_preprocessing_travels_with_the_weights(data, tmp_path):
     tensors = {name: np.array(a) for name, a in squeezenet1_1(rng=0).state_dict().items()}
     save_file(tensors, tmp_path / "w.safetensors")
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    predicted = []
-    for name, channels in (("rgb", "RGB"), ("bgr", "BGR")):
-        files = (tmp_path / "w.safetensors", tmp_path / f"{name}.safetensors")
+    picture[:, :40] //= np.array([1, 2, 4], np.uint8)
+    rng = np.random.default_rng(1)
+    weight, bias, predicted = rng.normal(size=(2, 512, 1, 1)), None, []
+    for channels, shown in (("RGB", picture), ("BGR", picture[..., ::-1])):
+        files = (tmp_path / "w.safetensors", tmp_path / f"{channels}.safetensors")
         said = json.dumps({"channels": channels, "mean": [104, 117, 123]})
         assert run("weights", "convert", *files, "--preprocessing", said) == 0
-        out, train_ = tmp_path / name, ("--stride", 16, "--epochs", 1, "--crop", "24x24", "--no-flip")
-        assert run("train", data, "--from", files[1], *train_, "--out", out) == 0
-        assert mf.load(out / "model.safetensors").info.preprocessing.channels == channels
         fcn = fcn_from(mf.load(files[1]), open_dataset(data, "train"), stride=16)
-        fcn.score.weight.data[...] = np.random.default_rng(1).normal(size=fcn.score.weight.data.shape)
-        Image.fromarray(picture if channels == "RGB" else picture[..., ::-1]).save(tmp_path / f"{name}.png")
-        model = stored(fcn, tmp_path / f"{name}-fcn.safetensors")
-        assert run("predict", model, tmp_path / f"{name}.png", "--out", out) == 0
-        predicted.append(np.array(Image.open(out / "masks" / f"{name}.png")))
+        fcn.score.weight.data[...] = weight
+        if bias is None:
+            scores = fcn.eval()(fcn.info.preprocessing(shown[None]))
+            bias = np.median(scores[0, 0] - scores[0, 1])
+        fcn.score.bias.data[1] = bias
+        Image.fromarray(shown).save(tmp_path / f"{channels}.png")
+        model = stored(fcn, tmp_path / "fcn.safetensors")
+        assert run("predict", model, tmp_path / f"{channels}.png", "--out", tmp_path / "out") == 0
+        predicted.append(np.array(Image.open(tmp_path / "out" / "masks" / f"{channels}.png")))
     assert len(np.unique(predicted[0])) == 2
     assert np.array_equal(*predicted)
+    command = ("train", data, "--from", files[1], "--stride", 16, "--epochs", 1, "--crop", "24x24")
+    assert run(*command, "--out", tmp_path / "trained") == 0
+    assert mf.load(tmp_path / "trained" / "model.safetensors").info.preprocessing.channels == "BGR"
 
 
 def test_11_unknown_preprocessing_is_asked_for(tmp_path, capsys):
@@ -548,17 +583,17 @@ def test_13_scores_are_those_of_the_masks_over_the_whole_set(data, tmp_path):
     """Means over images, absent classes as 1, void as background: each makes another number. Here pixels of
     the whole set are counted, absent classes are left out, and the number of classes is told."""
     root = tmp_path / "photos"
-    (root / "classes.txt").write_text("dark\nbright\nnowhere\nonly predicted")
-    fcn = FCN(digit_classifier(rng=0), 4, 2)
+    names = ("dark", "bright", "nowhere", "only predicted")
+    (root / "classes.txt").write_text("\n".join(names))
+    fcn = seeing(names=names)
+    fcn.score.bias.data[:] = 1, 0, -9, -1.9
     for layer in fcn.score_layers():
-        layer.weight.data[...] = np.random.default_rng(1).normal(size=layer.weight.data.shape)
-    fcn.score.bias.data[2] = -1e9
-    fcn.info = ModelInfo(tuple((root / "classes.txt").read_text().splitlines()), LIGHT)
+        layer.weight.data[3, 0] = 2  # what is very bright
     model = stored(fcn, tmp_path / "model.safetensors")
     assert run("predict", model, root / "images", "--out", tmp_path / "out") == 0
-    names = ("photo6.png", "photo7.png")
-    truths = [np.array(Image.open(root / "masks" / name)) for name in names]
-    guesses = [np.array(Image.open(tmp_path / "out" / "masks" / name)) for name in names]
+    photos = ("photo6.png", "photo7.png")
+    truths = [np.array(Image.open(root / "masks" / name)) for name in photos]
+    guesses = [np.array(Image.open(tmp_path / "out" / "masks" / name)) for name in photos]
 
     def ious(truth, guess):
         valid = truth != 255
@@ -580,7 +615,7 @@ def test_13_scores_are_those_of_the_masks_over_the_whole_set(data, tmp_path):
 
 
 def test_14_a_picture_is_labelled_as_it_is_seen(model, tmp_path):
-    """Any mode, any orientation, any size: elsewhere 224 x 224 RGB, or the mask is squeezed and lies on its side."""
+    """Elsewhere it must be RGB, 224 x 224 and upright, or the mask is another's; here any picture will do."""
     pixels = np.full((61, 97), 20, np.uint8)
     pixels[10:30, 50:90] = 230
     upright = Image.fromarray(pixels)
@@ -641,15 +676,17 @@ def test_15_photographs_of_all_kinds_train_together(data, tmp_path):
         path.unlink()
         image.save(path.with_suffix(".tif" if mode == "CMYK" else ".png"))
     assert run("train", data, *SCRATCH, "--batch", 6, "--epochs", 1, "--out", tmp_path / "out") == 0
-    assert {image.shape for image, _ in map(open_dataset(data, "train").__getitem__, range(6))} == {(36, 48, 3)}
+    assert {image.shape for image, _ in map(open_dataset(data, "train").__getitem__, range(6))} == {
+        (36, 48, 3)
+    }
 
 
 # 16. Resume (tests/training/test_checkpoint.py, tests/cli/test_killed.py)
 
 
 def test_16_a_resumed_training_keeps_the_best_and_the_order(data, tmp_path, monkeypatch):
-    """The best score begins again at 0, so a worse network takes the best one's place; images come in the order
-    of the first epoch. Here the resumed training is the one that never stopped."""
+    """The best score begins again at 0, so a worse network takes the best one's place; images come in the
+    order of the first epoch. Here the resumed training is the one that never stopped."""
     for i in (6, 7):  # what is learned is wrong for these: the first epoch is the best
         path = tmp_path / "photos" / "masks" / f"photo{i}.png"
         mask = np.array(Image.open(path))
@@ -682,7 +719,7 @@ def test_16_a_resumed_training_keeps_the_best_and_the_order(data, tmp_path, monk
 
 @pytest.mark.parametrize("upsampling", ["fixed", "learned"])
 def test_17_upsampling_learns_if_it_is_told_to(data, tmp_path, upsampling):
-    """Kernels meant to be fixed drift, learned ones begin as noise; here both begin bilinear, class by class."""
+    """Fixed kernels drift, learned ones begin as noise and mix classes; here both begin as bilinear."""
     command = ("train", data, *SCRATCH, "--epochs", 2, "--upsampling", upsampling)
     assert run(*command, "--out", tmp_path / "out") == 0
     fcn = mf.load(tmp_path / "out" / "model.safetensors")
@@ -710,8 +747,8 @@ def test_17_no_checkerboard(make):
 
 
 def test_18_all_strides_at_once(data, tmp_path, capsys):
-    """Without its scales the at-once network diverges or ignores its skips, and its file does not tell that it
-    needs them. Here one word makes it, the recipe asks for it, and the file remembers."""
+    """Without its scales the at-once network diverges or ignores its skips, and no file tells that it needs
+    them. Here one word makes it, the recipe asks for it, and the file remembers."""
     begin = ("--model", "digit_classifier", "--from-scratch", "--recipe", "heavy", "--epochs", 1)
     assert "--at-once" in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
     assert run("train", data, *begin, "--at-once", "--out", tmp_path / "out") == 0

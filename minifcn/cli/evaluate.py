@@ -14,6 +14,7 @@ from minifcn.files import atomic_write
 from minifcn.metrics import Absent, ConfusionMatrix
 from minifcn.models import FCN
 from minifcn.training import evaluate, fitted
+from minifcn.training.memory import available_on, check_memory, inference_memory, largest_item
 from minifcn.training.network import check_classes
 from minifcn.weights import load
 
@@ -56,6 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(arguments.data, arguments.split)
     if (word := check_classes(model.info, dataset)) is not None:
         print(f"warning: {word}", file=sys.stderr)
+    height, width = dataset[largest_item(dataset)][1].shape
+    check_memory(
+        inference_memory(model, (height, width)),
+        f"evaluating an image of {width} x {height}",
+        "make the images smaller",
+        available=lambda: available_on(arguments.device),
+    )
     loader = Loader(dataset, 1, preprocess=fitted(model.info.preprocessing))
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")

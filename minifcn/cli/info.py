@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     rows.append(("minifcn", __version__))
     rows += [(package, _version(package)) for package in _PACKAGES]
-    rows.append(("threads", f"{num_threads()} (MINIFCN_NUM_THREADS sets them)"))
+    rows.append(("threads", f"{num_threads()} (MINIFCN_NUM_THREADS or minifcn.set_num_threads set them)"))
     rows += [
         ("BLAS", f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads")
         for pool in threadpool_info()

@@ -22,9 +22,16 @@ from minifcn.files import atomic_write
 from minifcn.models import FCN
 from minifcn.models.registry import CLASSIFIERS
 from minifcn.optim import Optimizer
+from minifcn.palette import VOID
 from minifcn.training import RECIPES, Checkpoints, Curve, Interruptible, Recipe, Watch, fit, fitted, predict
 from minifcn.training.checkpoint import Checkpoint
-from minifcn.training.memory import available_on, check_memory, inference_memory, training_memory
+from minifcn.training.memory import (
+    available_on,
+    check_memory,
+    inference_memory,
+    largest_item,
+    training_memory,
+)
 from minifcn.training.network import set_dropout
 from minifcn.training.outputs import EpochLine, attempt, say, show
 from minifcn.training.overfit import overfit_one
@@ -40,7 +47,7 @@ MODEL, LAST, LOG, CURVE, PREDICTIONS = (
     "predictions.png",
 )
 _SHOWN = 4  # validation images in the picture of predictions
-_LOOKED_AT = 24  # images whose sizes are looked at
+_LOOKED_AT = 24  # images whose sizes and labels are looked at, besides the largest
 
 
 def add_parser(commands: Any) -> None:
@@ -127,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     optimizer = recipe.optimizer(model, staged=staged)
     preprocess = fitted(model.info.preprocessing)
-    size = _check_sizes(settings, recipe, optimizer, model, dataset)
+    size = _check_parts(settings, recipe, optimizer, model, dataset, validation)
     if checkpoint is None and not one_image:
         x = to_device(preprocess(dataset[0][0][None]), settings.device)
         if (word := dead_features(model, x)) is not None:
@@ -191,12 +198,21 @@ def _check_unused(out: Path) -> None:
             )
 
 
-def _check_sizes(
-    settings: Settings, recipe: Recipe, optimizer: Optimizer, model: FCN, dataset: Dataset
+def _check_parts(
+    settings: Settings,
+    recipe: Recipe,
+    optimizer: Optimizer,
+    model: FCN,
+    dataset: Dataset,
+    validation: Dataset,
 ) -> tuple[int, int]:
-    """Refuse a rate or a size that cannot be, by some of the images; return (H, W) of the largest batch."""
-    looked_at = np.unique(np.linspace(0, len(dataset) - 1, _LOOKED_AT).astype(int))
-    whole = tuple(map(max, zip(*(dataset[int(i)][1].shape for i in looked_at), strict=True)))
+    """Refuse a rate, sizes or labels that cannot be, by some items; return (H, W) of the largest batch."""
+    seen, scored = _look_at(dataset), _look_at(validation)
+    if (word := _one_class(dataset, seen, "train on")) is not None:
+        raise ValueError(f"{word}: there is nothing to tell it from (see minifcn check-data)")
+    if (word := _one_class(validation, scored, "evaluate on")) is not None:
+        say(f"warning: {word}: the scores will say nothing about other classes")
+    whole = tuple(map(max, zip(*(labels.shape for labels in seen), strict=True)))
     factor = max(settings.scale or (1.0, 1.0))
     height, width = (math.ceil(factor * side) for side in whole)
     if settings.crop is not None:
@@ -210,14 +226,38 @@ def _check_sizes(
         f"take {smaller}--crop or --freeze-trunk",
         available=lambda: available_on(settings.device),
     )
+    rows, columns = max((labels.shape for labels in scored), key=math.prod)
     check_memory(
-        inference_memory(model, whole),
-        f"evaluating an image of {whole[1]} x {whole[0]}",
+        inference_memory(model, (rows, columns)),
+        f"evaluating an image of {columns} x {rows}",
         "make the images smaller",
         available=lambda: available_on(settings.device),
     )
     say(word)
     return height, width
+
+
+def _look_at(dataset: Dataset) -> list[Array]:
+    """Return the labels of some items, the largest among them, (H, W) each."""
+    indices = {int(i) for i in np.linspace(0, len(dataset) - 1, _LOOKED_AT)} | {largest_item(dataset)}
+    return [dataset[index][1] for index in sorted(indices)]
+
+
+def _one_class(dataset: Dataset, seen: list[Array], purpose: str) -> str | None:
+    """Say in words if all labels are of one class, as those of masks of 0 and 255 are, where 255 is void.
+
+    Args:
+        dataset: All of it is counted where what was seen leaves a doubt.
+        seen: Some of its labels.
+        purpose: What its images are there for.
+    """
+    if len(set().union(*(np.unique(labels).tolist() for labels in seen)) - {VOID}) > 1:
+        return None
+    there = np.flatnonzero(class_counts(dataset, progress="counting classes").pixels[:-1]).tolist()
+    if len(there) > 1:
+        return None
+    words = "".join(f"{dataset.class_names[label]!r} or " for label in there)
+    return f"every pixel of the {len(dataset)} image(s) to {purpose} is {words}void ({VOID})"
 
 
 def _describe(
@@ -263,7 +303,7 @@ def _overfit(
 ) -> int:
     """See whether one image can be learned; draw it, too."""
     verdict = overfit_one(model, dataset, optimizer, preprocess=preprocess, reduction=recipe.reduction)
-    image, labels = dataset[0]
+    image, labels = dataset[verdict.index]
     path = out / "overfit-one.png"
     figure = viz.prediction_strips(
         [image], [labels], [verdict.prediction], dataset.class_names, np.asarray(dataset.palette)

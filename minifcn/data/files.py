@@ -9,7 +9,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.errors import DataError
-from minifcn.data.images import IMAGE_SUFFIXES, read_image
+from minifcn.data.images import IMAGE_SUFFIXES, pixel_count, read_image
 from minifcn.data.lists import Classes, stem
 from minifcn.data.masks import read_labels
 from minifcn.palette import VOID
@@ -87,6 +87,10 @@ class FileDataset:
     def image(self, index: int) -> Array:
         """Return the picture of an item alone, uint8 (H, W, 3)."""
         return read_image(self.pair(index).image)
+
+    def pixel_count(self, index: int) -> int:
+        """Return height times width of an item, of which only the head of the picture is read."""
+        return pixel_count(self.pair(index).image)
 
     def labels(self, index: int) -> Array:
         """Return the labels of an item alone, uint8 (H, W): a mask is read much faster than a picture."""

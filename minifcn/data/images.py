@@ -61,6 +61,17 @@ def read_image(path: str | os.PathLike[str]) -> Array:
         return np.array(rgb)
 
 
+def pixel_count(path: str | os.PathLike[str]) -> int:
+    """Return height times width of a picture as its file declares them: nothing is decoded.
+
+    Raises:
+        OSError: If there is no such file, or it may not be read.
+        FileError: As `read_image`, as far as the head of the file tells.
+    """
+    with opened(path) as (image, _):
+        return int(image.width * image.height)
+
+
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str]]:
     """Yield Pillow's image of a file, not yet decoded but of a bearable size, and the name of its format.

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from minifcn.data import Dataset, FileDataset
 from minifcn.layers import Layer
 from minifcn.models import explain
 from minifcn.optim import SGD, Optimizer
@@ -66,6 +67,13 @@ def inference_memory(model: Layer, size: tuple[int, int]) -> int:
     """Return the bytes that labelling one image of (H, W) will take, likewise."""
     total = explain(model, size).total
     return total.inference_bytes - total.weight_bytes
+
+
+def largest_item(dataset: Dataset) -> int:
+    """Return the index of the largest image of a dataset in files; elsewhere it is the first one."""
+    if isinstance(dataset, FileDataset):
+        return max(range(len(dataset)), key=dataset.pixel_count)
+    return 0
 
 
 def check_memory(

@@ -37,12 +37,14 @@ class Verdict:
         sentence: What happened and, if it is not learnt, why.
         accuracy: Share of its labelled pixels that are right.
         prediction: Its classes, (H, W).
+        index: Of the image in the dataset.
     """
 
     learnt: bool
     sentence: str
     accuracy: float
     prediction: Array
+    index: int = 0
 
 
 def overfit_one(
@@ -56,15 +58,16 @@ def overfit_one(
     tell: Callable[[str], None] = show,
     progress: str | None = "one image",
 ) -> Verdict:
-    """Train on the first image of a dataset until it is learnt, or say what stands in the way.
+    """Train on one image of a dataset until it is learnt, or say what stands in the way.
 
+    It is the first image with more than one class: to call everything the same, even a dead network learns.
     Neither dropout nor augmentation nor a schedule should be at work. The image counts as learnt at 95 %
     of its labelled pixels, or at what labels on a grid of the network's stride can say about it, if that is
     less.
 
     Args:
         model: The network.
-        dataset: Its first item is taken.
+        dataset: Where the image is taken from.
         optimizer: Its optimiser.
         preprocess: Of the images.
         reduction: Of the loss.
@@ -72,14 +75,15 @@ def overfit_one(
         tell: Called with a line now and then.
         progress: Name of the progress bar.
     """
-    one = _One(dataset, steps=min(_LOOKS, steps))
+    index = next((i for i in range(len(dataset)) if len(_classes_in(dataset[i][1])) > 1), 0)
+    one = _One(dataset, index, steps=min(_LOOKS, steps))
     _, labels = one[0]
-    present = np.bincount(labels[labels != VOID].ravel(), minlength=1)
-    if not present.any():
-        return Verdict(False, "all of its pixels are void, so there is nothing to learn", 0.0, labels)
+    if len(present := _classes_in(labels)) < 2:
+        what = "no image has more than one class" if present else "all of its pixels are void"
+        return Verdict(False, f"{what}, so there is nothing to learn", 0.0, labels)
     limit = min(_LEARNT, 0.98 * grid_accuracy(labels, model.stride))
     loader = Loader(one, 1, preprocess=preprocess, workers=0)
-    score = Loader(_One(dataset, steps=1), 1, preprocess=preprocess, workers=0)
+    score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0)
     watch = Watch(tell)
     look = _Look(limit, watch, tell)
     try:
@@ -101,7 +105,8 @@ def overfit_one(
     first, last = records[0]["loss"], records[-1]["loss"]
     numbers = f"loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right"
     if look.learnt:
-        return Verdict(True, f"learnt in {records[-1]['step']} steps: {numbers}", accuracy, prediction)
+        sentence = f"learnt in {records[-1]['step']} steps: {numbers}"
+        return Verdict(True, sentence, accuracy, prediction, index)
     if watch.told:
         why = "; ".join(watch.told.values())
     elif last > 0.8 * first:
@@ -113,9 +118,13 @@ def overfit_one(
             "the loss fell and then stayed: look at the picture whether labels and image belong together "
             "(minifcn check-data), and whether the stride is fine enough"
         )
-    return Verdict(
-        False, f"not learnt in {records[-1]['step']} steps: {numbers}; {why}", accuracy, prediction
-    )
+    sentence = f"not learnt in {records[-1]['step']} steps: {numbers}; {why}"
+    return Verdict(False, sentence, accuracy, prediction, index)
+
+
+def _classes_in(labels: Array) -> list[int]:
+    """Return the labels that occur, but for void."""
+    return [int(label) for label in np.unique(labels) if label != VOID]
 
 
 def grid_accuracy(labels: Array, stride: int) -> float:
@@ -134,11 +143,11 @@ def grid_accuracy(labels: Array, stride: int) -> float:
 
 
 class _One:
-    """The first item of a dataset, again and again."""
+    """One item of a dataset, again and again."""
 
-    def __init__(self, dataset: Dataset, steps: int):
+    def __init__(self, dataset: Dataset, index: int, steps: int):
         self.class_names, self.palette = dataset.class_names, dataset.palette
-        self._item, self._steps = dataset[0], steps
+        self._item, self._steps = dataset[index], steps
 
     def __len__(self) -> int:
         return self._steps

@@ -1,0 +1,93 @@
+"""Two libraries side by side: each in a process of its own, taking turns run by run.
+
+So neither finds the other's threads or memory, and both meet the same moods of a machine that others use,
+too. What is quoted are medians, and the ratio of medians.
+"""
+
+import multiprocessing as mp
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+THREADS = 2
+os.environ["MINIFCN_NUM_THREADS"] = str(THREADS)  # processes that are started from here see it
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+
+
+class Side:
+    """One library, in a process that waits for work."""
+
+    def __init__(self) -> None:
+        context = mp.get_context("spawn")
+        self._pipe, end = context.Pipe()
+        context.Process(target=_serve, args=(end,), daemon=True).start()
+
+    def make(self, maker: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
+        """Make what is to be timed there."""
+        self._pipe.send((maker, arguments))
+        self._answer()
+
+    def run(self) -> float:
+        """Run it once, and return the seconds that it took."""
+        self._pipe.send(None)
+        return float(self._answer())
+
+    def peak_mb(self) -> float:
+        """Return the most memory that the process has had."""
+        self._pipe.send("memory")
+        return float(self._answer()) / 1e3
+
+    def _answer(self) -> Any:
+        answer = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Any) -> None:
+    job: Callable[[], Any] = lambda: None  # noqa: E731
+    while True:
+        message = pipe.recv()
+        try:
+            if message == "memory":
+                pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            elif message is None:
+                started = time.perf_counter()
+                job()
+                pipe.send(time.perf_counter() - started)
+            else:
+                maker, arguments = message
+                job = maker(*arguments)
+                pipe.send(None)
+        except Exception as error:
+            pipe.send(error)
+
+
+def in_turn(sides: dict[str, Side], runs: int) -> dict[str, list[float]]:
+    """Return the seconds of each side's runs, after one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(runs + 1):
+        for name, side in sides.items():
+            taken = side.run()
+            if i:
+                seconds[name].append(taken)
+    return seconds
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median of each side."""
+    return {name: median(taken) for name, taken in seconds.items()}
+
+
+def machine() -> str:
+    """Return a line about the machine, for above a table."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {THREADS} threads, float32, medians"
