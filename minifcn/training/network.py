@@ -35,7 +35,8 @@ def fcn_from(
         at_once: See `FCN`.
 
     Raises:
-        ValueError: If the network cannot become what is wanted, or has other classes than the dataset.
+        ValueError: If the network cannot become what is wanted, or has other classes than the dataset, or
+            that has one class only.
 
     Example:
         >>> from minifcn.data import DigitCanvases
@@ -45,6 +46,11 @@ def fcn_from(
         >>> fcn_from(fcn, canvases, stride=2).stride, fcn.info.class_names[1]
         (2, '0')
     """
+    if len(dataset.class_names) < 2:
+        raise ValueError(
+            f"the dataset has one class only ({_listed(tuple(dataset.class_names))}), and nothing to tell it "
+            f"from: the background is a class, too, and as a rule the first one"
+        )
     wanted = {"alignment": alignment, "upsampling": upsampling, "at_once": at_once}
     if isinstance(start, FCN):
         for name, value in wanted.items():
