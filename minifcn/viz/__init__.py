@@ -1,13 +1,35 @@
 """Pictures: labels over photographs, heat maps, training curves, confusion matrices, predictions and errors.
 
-Every function but `label_map` returns a `matplotlib.figure.Figure` of its own, without global state; write it
-with `figure.savefig("picture.png")`.
+Every function but `label_map` and `convolution_matrix` returns a `matplotlib.figure.Figure` of its own, without
+global state, or a `Film`; write a figure with `figure.savefig("picture.png")`, and show both in a notebook with
+`show`.
 """
 
+from minifcn.viz.arithmetic import convolution_film, painting_film, zeros_film
 from minifcn.viz.confusion import confusion_matrix
 from minifcn.viz.curves import training_curve
+from minifcn.viz.film import Film
 from minifcn.viz.heat import heat_maps
 from minifcn.viz.labels import label_map, overlay
+from minifcn.viz.panels import panels
+from minifcn.viz.showing import show
 from minifcn.viz.strips import prediction_strips
+from minifcn.viz.views import convolution_matrix, coverage, receptive_fields
 
-__all__ = ["confusion_matrix", "heat_maps", "label_map", "overlay", "prediction_strips", "training_curve"]
+__all__ = [
+    "Film",
+    "confusion_matrix",
+    "convolution_film",
+    "convolution_matrix",
+    "coverage",
+    "heat_maps",
+    "label_map",
+    "overlay",
+    "painting_film",
+    "panels",
+    "prediction_strips",
+    "receptive_fields",
+    "show",
+    "training_curve",
+    "zeros_film",
+]

@@ -53,7 +53,7 @@ def test_mask_overlay_and_areas(model, tmp_path, capsys):
     assert labels.shape == (16, 24)
     assert labels[:, :10].max() == 0
     assert labels[:, 14:].min() == 1
-    assert tuple(palette[:3]), tuple(palette[3:6]) == COLORS
+    assert (tuple(palette[:3]), tuple(palette[3:6])) == COLORS
     assert palette[3 * 255 :] == [255, 255, 255]
     with Image.open(out / "overlays" / "a.png") as overlay:
         assert min(overlay.size) > 100
