@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from beside import THREADS
+
+from minifcn.backend import num_threads
 
 NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
@@ -124,7 +125,7 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
                 scores = self.up(scores, 2, finer.shape[2:]) + skip(finer)
             return self.up(scores, min(self.taps), size)
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(num_threads())
     x, labels = inputs(name, batch, size)
     images, truth = torch.tensor(x), torch.tensor(labels.astype(np.int64))
     network = Network(odd=name == "fcn4s-squeezenet")

@@ -6,10 +6,13 @@ python benchmarks/steps.py --network fcn8s-vgg16 --batch 1 --what training
 
 import argparse
 import json
+from statistics import median
 from typing import Any
 
-from beside import Side, in_turn, machine, medians
 from networks import JOBS, NETWORKS
+
+from minifcn.backend import num_threads
+from minifcn.cli.beside import Side, in_turn
 
 
 def main() -> None:
@@ -22,7 +25,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
-    print(f"{machine()}, {arguments.size}")
+    print(f"{num_threads()} threads, float32, {arguments.size}, medians of {arguments.runs}")
     head = f"{'network':18}{'what':11}{'batch':>5}{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}"
     print(f"{head}{'peak MB':>9}{'PyTorch':>9}")
     results: list[dict[str, Any]] = []
@@ -33,7 +36,7 @@ def main() -> None:
                 for library, side in sides.items():
                     side.make(JOBS[library], network, what, batch, (height, width))
                 seconds = in_turn(sides, arguments.runs)
-                ours, theirs = medians(seconds).values()
+                ours, theirs = map(median, seconds.values())
                 peaks = {library: side.peak_mb() for library, side in sides.items()}
                 case = {"network": network, "what": what, "batch": batch, "size": arguments.size}
                 results.append({**case, "seconds": seconds, "peak_mb": peaks})

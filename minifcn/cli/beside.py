@@ -5,17 +5,9 @@ too. What is quoted are medians, and the ratio of medians.
 """
 
 import multiprocessing as mp
-import os
-import platform
-import resource
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
-
-THREADS = 2
-os.environ["MINIFCN_NUM_THREADS"] = str(THREADS)  # processes that are started from here see it
-os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 
 class Side:
@@ -33,7 +25,7 @@ class Side:
 
     def run(self) -> float:
         """Run it once, and return the seconds that it took."""
-        self._pipe.send(None)
+        self._pipe.send("run")
         return float(self._answer())
 
     def peak_mb(self) -> float:
@@ -48,25 +40,6 @@ class Side:
         return answer
 
 
-def _serve(pipe: Any) -> None:
-    job: Callable[[], Any] = lambda: None  # noqa: E731
-    while True:
-        message = pipe.recv()
-        try:
-            if message == "memory":
-                pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-            elif message is None:
-                started = time.perf_counter()
-                job()
-                pipe.send(time.perf_counter() - started)
-            else:
-                maker, arguments = message
-                job = maker(*arguments)
-                pipe.send(None)
-        except Exception as error:
-            pipe.send(error)
-
-
 def in_turn(sides: dict[str, Side], runs: int) -> dict[str, list[float]]:
     """Return the seconds of each side's runs, after one that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -78,16 +51,27 @@ def in_turn(sides: dict[str, Side], runs: int) -> dict[str, list[float]]:
     return seconds
 
 
-def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Return the median of each side."""
-    return {name: median(taken) for name, taken in seconds.items()}
+def _serve(pipe: Any) -> None:
+    """Do what is asked for until nobody asks any more."""
+    job: Callable[[], Any] | None = None
+    while True:
+        try:
+            message = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            if message == "memory":
+                import resource  # not on Windows, and only asked for in benchmarks/
 
-
-def machine() -> str:
-    """Return a line about the machine, for above a table."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        name = names[0] if names else name
-    return f"{name}, {THREADS} threads, float32, medians"
+                pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            elif message == "run" and job is not None:
+                started = time.perf_counter()
+                job()
+                pipe.send(time.perf_counter() - started)
+            else:
+                maker, arguments = message
+                job = None  # lets go of its arrays first
+                job = maker(*arguments)
+                pipe.send(None)
+        except Exception as error:
+            pipe.send(error)

@@ -1,0 +1,165 @@
+"""`minifcn bench`: this machine's convolutions, and PyTorch's beside them where it is installed."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minifcn import functional as F
+from minifcn.backend import Array, num_threads
+from minifcn.cli.beside import Side, in_turn
+from minifcn.files import atomic_write
+
+MAPS = ("forward", "input gradient", "weight gradient")
+
+
+class Case(NamedTuple):
+    """A convolution to time; a transposed one goes the other way, from few pixels to many.
+
+    Attributes:
+        name: What it is called in the table.
+        channels: Of the larger side, the input of the convolution.
+        filters: Channels of the smaller side.
+        size: (H, W) of the larger side.
+        kernel: Height and width of the kernel.
+        stride: Step of the window.
+        padding: Zeros around the larger side.
+        groups: Groups of channels.
+        transposed: Whether the forward map is the transposed convolution.
+    """
+
+    name: str
+    channels: int
+    filters: int
+    size: tuple[int, int]
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    transposed: bool = False
+
+    def operands(self, batch: int) -> tuple[Array, Array, Array]:
+        """Return x on the larger side, w, and dy on the smaller one, float32."""
+        rng = np.random.default_rng(0)
+        rows, cols = ((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in self.size)
+        return (
+            rng.standard_normal((batch, self.channels, *self.size), np.float32),
+            rng.standard_normal(
+                (self.filters, self.channels // self.groups, self.kernel, self.kernel), np.float32
+            ),
+            rng.standard_normal((batch, self.filters, rows, cols), np.float32),
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the window slides."""
+        return {"stride": self.stride, "padding": self.padding, "groups": self.groups}
+
+
+CASES = (
+    Case("VGG16 conv1_2", 64, 64, (360, 480), 3, padding=1),
+    Case("VGG16 conv3_2", 256, 256, (90, 120), 3, padding=1),
+    Case("VGG16 conv5", 512, 512, (23, 30), 3, padding=1),
+    Case("SqueezeNet conv1", 3, 96, (360, 480), 7, stride=2),
+    Case("SqueezeNet fire4, 1 x 1", 128, 32, (88, 118), 1),
+    Case("SqueezeNet fire4, 3 x 3", 32, 128, (88, 118), 3, padding=1),
+    Case("upsampling 64 / 32", 21, 21, (384, 480), 64, stride=32, padding=16, groups=21, transposed=True),
+    Case("upsampling 16 / 8", 21, 21, (360, 480), 16, stride=8, padding=4, groups=21, transposed=True),
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "bench",
+        help="this machine's convolutions, PyTorch's beside them",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Times convolutions of real networks and their gradients in float32. Where PyTorch is "
+        "installed the two take turns, each in a process of its own.",
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch")
+    parser.add_argument("--runs", type=int, default=7, metavar="N", help="of which the median is printed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the seconds of all runs there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table."""
+    for name in ("batch", "runs"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} must be a whole number from 1 on, got {getattr(arguments, name)}")
+    results = compare(CASES, arguments.batch, arguments.runs)
+    if arguments.json is not None:
+        with atomic_write(arguments.json) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def compare(cases: tuple[Case, ...], batch: int, runs: int) -> list[dict[str, Any]]:
+    """Time all maps of some convolutions, print a line for each, and return the seconds of all runs."""
+    beside = find_spec("torch") is not None
+    makers = {"minifcn": minifcn_job} | ({"PyTorch": torch_job} if beside else {})
+    sides = {name: Side() for name in makers}
+    what = "minifcn / PyTorch = ratio" if beside else "PyTorch is not installed: minifcn alone"
+    print(f"milliseconds, medians of {runs}; {num_threads()} threads, batch {batch}; {what}")
+    print(f"{'':26}" + "".join(f"{name:>{26 if beside else 17}}" for name in MAPS))
+    results = []
+    for case in cases:
+        line = f"{case.name:26}"
+        for which in MAPS:
+            for name, side in sides.items():
+                side.make(makers[name], case, batch, which)
+            seconds = in_turn(sides, runs)
+            results.append({"case": case._asdict(), "batch": batch, "map": which, "seconds": seconds})
+            ours = 1e3 * median(seconds["minifcn"])
+            if beside:
+                theirs = 1e3 * median(seconds["PyTorch"])
+                line += f"{ours:10.2f} /{theirs:7.2f} = {ours / theirs:4.2f}"
+            else:
+                line += f"{ours:17.2f}"
+        print(line)
+        sys.stdout.flush()
+    return results
+
+
+def minifcn_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
+    """Return a map of a convolution, to be called."""
+    x, w, dy = case.operands(batch)
+    jobs: dict[str, Callable[[], Any]] = {
+        "forward": lambda: F.conv2d(x, w, **case.options),
+        "input gradient": lambda: F.conv2d_input_grad(dy, w, input_size=case.size, **case.options),
+        "weight gradient": lambda: F.conv2d_weight_grad(x, dy, kernel_size=case.kernel, **case.options),
+    }
+    return jobs[_turned(which) if case.transposed else which]
+
+
+def torch_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
+    """Return the same in PyTorch."""
+    torch: Any = import_module("torch")
+    torch.set_num_threads(num_threads())
+    x, w, dy = map(torch.tensor, case.operands(batch))
+
+    def backward(needed: list[bool]) -> Any:
+        return torch.ops.aten.convolution_backward(
+            dy, x, w, [0], [case.stride] * 2, [case.padding] * 2, [1, 1], False, [0, 0], case.groups, needed
+        )
+
+    jobs: dict[str, Callable[[], Any]] = {
+        "forward": lambda: torch.nn.functional.conv2d(x, w, **case.options),
+        "input gradient": lambda: backward([True, False, False]),
+        "weight gradient": lambda: backward([False, True, False]),
+    }
+    if case.transposed and which == "forward":
+        return lambda: torch.nn.functional.conv_transpose2d(dy, w, **case.options)
+    return jobs[_turned(which) if case.transposed else which]
+
+
+def _turned(which: str) -> str:
+    """Return which map of the convolution is this map of the transposed one."""
+    return {"forward": "input gradient", "input gradient": "forward"}.get(which, which)
