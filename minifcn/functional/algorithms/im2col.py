@@ -25,13 +25,18 @@ GPU_STRIP_BYTES = 1 << 28
 """The same on a GPU, which works on one strip at a time and wants it large."""
 
 MIN_POSITIONS = 64
-"""Output positions of a strip, at least: the columns of a 7 x 7 kernel on 4096 channels take 51 MB then."""
+MAX_POSITIONS = 512
+"""Output positions of a strip, at least: a quarter of the filters, for these are read again for each strip, but
+between these two. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
 
 STRIPS = 16
 """Strips at least, where there is much to do."""
 
 SHARES = 8
-"""Shares of the work, about, where strips cannot be independent."""
+"""Shares of the work, about, where strips cannot be independent, or are too few."""
+
+MANY_WEIGHTS = 1 << 20
+"""So many weights are worth sharing."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,12 @@ def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
 
     The cut depends on sizes alone, never on the number of threads: so the result does not, either.
     """
-    images, _, height, width = shape
+    images, filters, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
-    most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, MIN_POSITIONS)
+    least = min(max(filters // 4, MIN_POSITIONS), MAX_POSITIONS)
+    most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, least)
     # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
-    positions = min(most, max(images * height * width // STRIPS, most // 8, MIN_POSITIONS))
+    positions = min(most, max(images * height * width // STRIPS, most // 8, least))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
         return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
@@ -106,9 +112,13 @@ def _part(y: Array, strip: Strip, groups: int) -> Array:
     return part.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4)
 
 
-def _matrix(y: Array, strip: Strip, groups: int) -> Array:
-    """Return that part as (G, O/G, positions): a view where the strip is rows of one image, else a copy."""
-    return _part(y, strip, groups).reshape(groups, y.shape[1] // groups, -1)
+def _matrix(y: Array, strip: Strip, groups: int, block: slice = slice(None)) -> Array:
+    """Return that part as (G, O/G, positions), or a block of its filters.
+
+    It is a view where the strip is rows of one image, else a copy.
+    """
+    part = _part(y, strip, groups)[:, block]
+    return part.reshape(*part.shape[:2], -1)
 
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
@@ -119,18 +129,23 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
     filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
-    def strip_of_outputs(strip: Strip) -> None:
-        columns = columns_of(windows, strip, xp)
-        outputs = _matrix(y, strip, groups)
+    strips = strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize)
+    # Few positions of many filters, as in dense layers: cores share the filters instead.
+    parts = -(-SHARES // len(strips)) if strips and w.size >= MANY_WEIGHTS else 1
+    blocks = list(pieces_of(len(w) // groups, -(-len(w) // (groups * parts))))
+
+    def share_of_outputs(share: tuple[Strip, slice]) -> None:
+        strip, block = share
+        outputs = _matrix(y, strip, groups, block)
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
-        xp.matmul(filters, columns, out=outputs)
+        xp.matmul(filters[:, block], columns_of(windows, strip, xp), out=outputs)
         if shift is not None:
-            outputs += shift
+            outputs += shift[:, block]
         if strip.images.stop - strip.images.start > 1 or strip.cols != slice(0, y.shape[3]):
-            part = _part(y, strip, groups)
+            part = _part(y, strip, groups)[:, block]
             part[...] = outputs.reshape(part.shape)
 
-    run_strips(strip_of_outputs, strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize))
+    run_strips(share_of_outputs, [(strip, block) for strip in strips for block in blocks])
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -140,7 +155,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     windows = windows_of(x, geometry)
     _, _, channels, kh, kw, _, _ = windows.shape
     taps = kh * kw
-    dw: Array = xp.empty((groups, filters // groups, channels, kh, kw), x.dtype)
+    dw: Array = xp.empty((groups, filters // groups, channels * taps), x.dtype)
     # A share of the work is some channels of the filters and some of the strips; shares of the same channels
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
     blocks = list(pieces_of(channels, max(-(-channels // SHARES), -(-256 // taps))))
@@ -150,20 +165,26 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
     def share_of_sum(share: tuple[slice, slice]) -> Array:
         block, part = share
-        total: Array = xp.zeros((groups, filters // groups, (block.stop - block.start) * taps), x.dtype)
-        product = scratch(xp, total.shape, x.dtype, "product")
-        for strip in strips[part]:
+        columns_of_dw = dw[:, :, block.start * taps : block.stop * taps]
+        # The first strips of each block are summed in place.
+        total = columns_of_dw if part.start == 0 else xp.empty(columns_of_dw.shape, x.dtype)
+        for i, strip in enumerate(strips[part]):
             gradient = _matrix(dy, strip, groups)
-            columns = columns_of(windows[:, :, block], strip, xp)
+            columns = columns_of(windows[:, :, block], strip, xp).transpose(0, 2, 1)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
-            xp.matmul(gradient, columns.transpose(0, 2, 1), out=product)
-            total += product
+            product = xp.matmul(
+                gradient, columns, out=scratch(xp, total.shape, x.dtype, "product") if i else total
+            )
+            if i:
+                total += product
         return total
 
-    dw[...] = 0
-    for (block, _), total in zip(shares, run_strips(share_of_sum, shares), strict=True):
-        part = dw[:, :, block]
-        part += total.reshape(part.shape)
+    totals = run_strips(share_of_sum, shares)
+    for (block, part), total in zip(shares, totals, strict=True):
+        if part.start:
+            dw[:, :, block.start * taps : block.stop * taps] += total
+    if not strips:
+        dw[...] = 0
     return dw.reshape(filters, channels, kh, kw)
 
 
