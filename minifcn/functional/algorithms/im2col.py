@@ -26,8 +26,8 @@ GPU_STRIP_BYTES = 1 << 28
 
 MIN_POSITIONS = 64
 MAX_POSITIONS = 512
-"""Output positions of a strip, at least: a quarter of the filters, for these are read again for each strip, but
-between these two. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
+"""Output positions of a strip, at least: between these, and a quarter of the filters, which each strip reads
+again. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
 
 STRIPS = 16
 """Strips at least, where there is much to do."""
