@@ -144,7 +144,7 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
         loss = F.cross_entropy(network(images), truth)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return step
 

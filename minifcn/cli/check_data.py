@@ -41,14 +41,13 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Check a dataset and print the report; exit with status 1 if there are findings."""
+def run(arguments: argparse.Namespace) -> int:
+    """Check a dataset and print the report; return 1 if there are findings."""
     names = [arguments.split] if arguments.split else dataset_splits(arguments.data)
     splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
     report = check_dataset(splits, progress="checking")
     print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
-    if report.findings:
-        raise SystemExit(1)
+    return 1 if report.findings else 0
 
 
 def _as_text(report: DatasetReport) -> str:

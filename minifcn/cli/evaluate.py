@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +13,7 @@ from minifcn.files import atomic_write
 from minifcn.metrics import Absent, ConfusionMatrix
 from minifcn.models import FCN
 from minifcn.training import evaluate, fitted
+from minifcn.training.evaluation import json_number
 from minifcn.training.memory import available_on, check_memory, inference_memory, largest_item
 from minifcn.training.network import check_classes
 from minifcn.weights import load
@@ -95,15 +95,10 @@ def _numbers(matrix: ConfusionMatrix, images: int) -> dict[str, Any]:
     return {
         "images": images,
         "absent": matrix.absent,
-        **{name: _number(value) for name, value in matrix.summary().items()},
+        **{name: json_number(value) for name, value in matrix.summary().items()},
         "classes": [
-            {"name": name, "iou": _number(iou), "accuracy": _number(accuracy), "pixels": pixels}
+            {"name": name, "iou": json_number(iou), "accuracy": json_number(accuracy), "pixels": pixels}
             for name, iou, accuracy, pixels in classes
         ],
         "confusion_matrix": matrix.matrix.tolist(),
     }
-
-
-def _number(value: float) -> float | None:
-    """Return a number, or `None` for NaN, which JSON does not know."""
-    return None if math.isnan(value) else value

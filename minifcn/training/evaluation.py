@@ -1,5 +1,7 @@
 """Scores of a network on a dataset."""
 
+import math
+
 from tqdm import tqdm
 
 from minifcn.backend import Array, array_module, device_of, to_device
@@ -58,6 +60,11 @@ def fitted(preprocessing: Preprocessing) -> Preprocess:
         return preprocessing(images)
 
     return preprocess
+
+
+def json_number(value: float) -> float | None:
+    """Return a metric as JSON knows it: over no pixel it is NaN, which JSON does not know."""
+    return None if math.isnan(value) else value
 
 
 def evaluate(

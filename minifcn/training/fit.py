@@ -17,7 +17,7 @@ from minifcn.layers import Layer
 from minifcn.losses import Reduction, softmax_cross_entropy
 from minifcn.optim import Constant, Optimizer, Schedule
 from minifcn.palette import VOID
-from minifcn.training.evaluation import evaluate
+from minifcn.training.evaluation import evaluate, json_number
 from minifcn.training.outputs import Log
 from minifcn.training.state import Callback, Training
 
@@ -220,12 +220,7 @@ def _finish_epoch(training: Training, validation: Loader | None, progress: str |
     if validation is not None:
         matrix = training.matrix = evaluate(training.model, validation, progress=progress and "evaluating")
         ious = zip(matrix.class_names, matrix.iou_per_class().tolist(), strict=True)
-        record |= {name: _number(value) for name, value in matrix.summary().items()}
-        record["iou"] = {name: _number(value) for name, value in ious}
+        record |= {name: json_number(value) for name, value in matrix.summary().items()}
+        record["iou"] = {name: json_number(value) for name, value in ious}
     training.records.append(record)
     training.total_loss, training.weight, training.images, training.seconds = 0.0, 0.0, 0, 0.0
-
-
-def _number(value: float) -> float | None:
-    """Return a metric as JSON knows it: over no pixel it is NaN, which JSON does not know."""
-    return None if math.isnan(value) else value
