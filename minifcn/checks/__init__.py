@@ -24,6 +24,7 @@ from minifcn.checks.gradient import check_gradient
 if TYPE_CHECKING:
     from minifcn.checks import strategies
     from minifcn.checks.everywhere import check_conv2d, check_everywhere, check_layer
+    from minifcn.checks.exercise import check_exercise, whole_numbers
 
 __all__ = [
     "CheckFailed",
@@ -32,9 +33,11 @@ __all__ = [
     "check_adjoint",
     "check_conv2d",
     "check_everywhere",
+    "check_exercise",
     "check_gradient",
     "check_layer",
     "strategies",
+    "whole_numbers",
 ]
 
 
@@ -44,6 +47,8 @@ def __getattr__(name: str) -> Any:
         return import_module("minifcn.checks.strategies")
     if name in ("check_conv2d", "check_everywhere", "check_layer"):
         return getattr(import_module("minifcn.checks.everywhere"), name)
+    if name in ("check_exercise", "whole_numbers"):
+        return getattr(import_module("minifcn.checks.exercise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from minifcn import __version__
-from minifcn.cli import bench, check_data, demo, evaluate, explain, info, predict, train, weights
+from minifcn.cli import bench, check_data, demo, evaluate, explain, info, lessons, predict, train, weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, check_data, train, evaluate, predict, explain, weights, bench, info):
+    for command in (demo, check_data, train, evaluate, predict, explain, weights, bench, lessons, info):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

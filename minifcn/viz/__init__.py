@@ -1,8 +1,8 @@
 """Pictures: labels over photographs, heat maps, training curves, confusion matrices, predictions and errors.
 
-Every function but `label_map` and `convolution_matrix` returns a `matplotlib.figure.Figure` of its own, without
-global state, or a `Film`; write a figure with `figure.savefig("picture.png")`, and show both in a notebook with
-`show`.
+Every function but `label_map` and `convolution_matrix` returns a `matplotlib.figure.Figure` of its own,
+without global state, or a `Film`. A figure is written with `figure.savefig("picture.png")`; in a notebook,
+`show` shows both.
 """
 
 from minifcn.viz.arithmetic import convolution_film, painting_film, zeros_film

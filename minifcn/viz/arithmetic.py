@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
 from minifcn.functional import conv2d, conv_transpose2d
@@ -28,7 +29,7 @@ def convolution_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -
         x: Numbers (H, W).
         w: Filter (KH, KW).
         stride: Step of the window.
-        padding: Zeros around x; they are hatched.
+        padding: Zeros around x; they are grey.
 
     Raises:
         ValueError: If an array is not 2-D, the filter does not fit, or there are more than 50 outputs.
@@ -44,20 +45,20 @@ def convolution_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -
     windows = [_window(w, stride, padding, index) for index in np.ndindex(y.shape)]
     padded = np.pad(x, padding)
     captions = [
-        f"y[{i}, {j}] = {_sum(padded[rows, cols], w)} = {short(y[i, j])}"
+        f"y[{i}, {j}] = {_sum(padded[rows, cols], w)} = {short(float(y[i, j]))}"
         for (i, j), (rows, cols) in zip(np.ndindex(y.shape), windows, strict=True)
     ]
 
     def draw(figure: Figure, k: int) -> None:
         left, middle, right = _axes(figure, padded, w, y)
         draw_numbers(left, padded, (padded.min(), padded.max()))
-        _hatch_border(left, padded.shape, padding)
+        _grey_border(left, padded.shape, padding)
         _box(left, windows[k])
         draw_numbers(middle, w)
         draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
         i, j = divmod(k, y.shape[1])
         draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x" + " and zeros" * bool(padding), middle: "w", right: "y"})
+        _titles(figure, {left: "x" + ", zeros grey" * bool(padding), middle: "w", right: "y"})
 
     return Film(draw, captions, _size(padded, w, y))
 
@@ -69,7 +70,7 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
         x: Numbers (H, W).
         w: Filter (KH, KW).
         stride: Step between the patches that neighbouring inputs paint.
-        padding: Rows and columns that are cut off at each side of the canvas; they are hatched.
+        padding: Rows and columns that are cut off at each side of the canvas; they are grey.
 
     Raises:
         ValueError: If an array is not 2-D, nothing is left of the canvas, or x has more than 50 numbers.
@@ -91,7 +92,7 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
     captions, reached = [], []
     for (i, j), window in zip(np.ndindex(x.shape), windows, strict=True):
         captions.append(
-            f"x[{i}, {j}] = {short(x[i, j])}: add {short(x[i, j])} times the filter; "
+            f"x[{i}, {j}] = {short(float(x[i, j]))}: add {short(float(x[i, j]))} times the filter; "
             f"{int(painted[window].sum())} of its cells were painted before"
         )
         painted[window] = True
@@ -106,10 +107,10 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
         draw_numbers(middle, patch, (min(patch.min(), 0), max(patch.max(), 0)))
         canvas = np.where(reached[k], canvases[k], np.nan)
         draw_numbers(right, canvas, (canvases[-1].min(), canvases[-1].max()))
-        _hatch_border(right, canvas.shape, padding)
+        _grey_border(right, canvas.shape, padding)
         _box(right, windows[k])
-        cut = f", cut by {padding}" if padding else ""
-        _titles(figure, {left: "x", middle: f"{short(x[i, j])} w", right: f"y so far{cut}"})
+        cut = ", cut grey" if padding else ""
+        _titles(figure, {left: "x", middle: f"{short(float(x[i, j]))} w", right: f"y so far{cut}"})
 
     return Film(draw, captions, _size(x, w, canvases[0]))
 
@@ -147,7 +148,7 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
     turned = w[::-1, ::-1]
     windows = [_window(w, 1, 0, index) for index in np.ndindex(y.shape)]
     captions = [
-        f"y[{i}, {j}] = {_sum(spread[rows, cols], turned)} = {short(y[i, j])}"
+        f"y[{i}, {j}] = {_sum(spread[rows, cols], turned)} = {short(float(y[i, j]))}"
         for (i, j), (rows, cols) in zip(np.ndindex(y.shape), windows, strict=True)
     ]
 
@@ -155,13 +156,13 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
         left, middle, right = _axes(figure, spread, turned, y)
         draw_numbers(left, spread, (spread.min(), spread.max()))
         for row, col in np.argwhere(~real):
-            _hatch(left, row, col)
+            _grey(left, row, col)
         _box(left, windows[k])
         draw_numbers(middle, turned)
         draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
         i, j = divmod(k, y.shape[1])
         draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x and zeros", middle: "w turned", right: "y"})
+        _titles(figure, {left: "x, zeros grey", middle: "w turned", right: "y"})
 
     return Film(draw, captions, _size(spread, w, y))
 
@@ -207,9 +208,7 @@ def _axes(figure: Figure, *grids: Array) -> Iterator[Axes]:
     for grid in grids:
         rows, cols = grid.shape
         bottom = (height - 0.45 - rows * _CELL) / 2 + 0.1
-        yield figure.add_axes(
-            (left / width, bottom / height, cols * _CELL / width, rows * _CELL / height)
-        )
+        yield figure.add_axes((left / width, bottom / height, cols * _CELL / width, rows * _CELL / height))
         left += cols * _CELL + 0.3
 
 
@@ -218,18 +217,17 @@ def _box(axes: Axes, window: tuple[slice, slice]) -> None:
     draw_box(axes, (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start))
 
 
-def _hatch(axes: Axes, row: int, col: int) -> None:
-    axes.fill_between(
-        (col - 0.5, col + 0.5), row - 0.5, row + 0.5, facecolor="none", edgecolor="0.75", hatch="////", lw=0
-    )
+def _grey(axes: Axes, row: int, col: int) -> None:
+    """Mark a cell that holds no number of x: a zero that was put in, or one that is cut off."""
+    axes.add_patch(Rectangle((col - 0.5, row - 0.5), 1, 1, facecolor="0.82", zorder=1.5))
 
 
-def _hatch_border(axes: Axes, shape: tuple[int, ...], width: int) -> None:
-    """Hatch the outer cells."""
+def _grey_border(axes: Axes, shape: tuple[int, ...], width: int) -> None:
+    """Mark the outer cells."""
     rows, cols = shape
     for row, col in np.ndindex(rows, cols):
         if not (width <= row < rows - width and width <= col < cols - width):
-            _hatch(axes, row, col)
+            _grey(axes, row, col)
 
 
 def _titles(figure: Figure, names: dict[Axes, str]) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from minifcn.viz.showing import png_of, small_png
 
 MOST_FRAMES = 50
-_DPI = 80
+_DPI = 100
 
 _PLAYER = Template("""<div data-film="$name">
 <div style="max-width:100%"><img data-part="picture" src="data:image/png;base64,$first" alt="$alt"></div>
@@ -104,12 +104,13 @@ class Film:
     @cached_property
     def frames(self) -> tuple[bytes, ...]:
         """The frames as PNG files."""
-        return tuple(self._frame(k) for k in range(len(self.captions)))
+        return tuple(png_of(self.figure(k), _DPI) for k in range(len(self.captions)))
 
-    def _frame(self, k: int) -> bytes:
+    def figure(self, k: int) -> Figure:
+        """Return frame k as a figure."""
         figure = Figure(figsize=self._size, dpi=_DPI)
         self._draw(figure, k)
-        return png_of(figure, _DPI)
+        return figure
 
     def html(self) -> str:
         """Return the player as a piece of HTML; without JavaScript it is the first frame."""

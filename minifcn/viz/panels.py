@@ -19,7 +19,13 @@ MOST_NUMBERS = 16
 """Cells along an axis up to which numbers are written into them."""
 CELL = 0.32
 """Width of a cell with a number, in inches."""
-LINES = (("#C2185B", "solid"), ("#1A4FBF", (0, (4, 1.5))), ("#8A5A00", (0, (1, 1))), ("black", "dashdot"))
+LINES = (
+    ("#C2185B", "solid"),
+    ("#1A4FBF", (0, (4, 1.5))),
+    ("#8A5A00", (0, (1, 1))),
+    ("black", "dashdot"),
+    ("#2E7D32", (0, (6, 1, 1, 1, 1, 1))),
+)
 """Colours and dashes of boxes, in turn: they can be told apart without colours, too."""
 
 _TINT = LinearSegmentedColormap.from_list("tint", ["white", "#9CC7E8"])
@@ -113,24 +119,30 @@ def draw_numbers(axes: Axes, array: Array, limits: tuple[float, float] | None = 
 
 
 def draw_box(axes: Axes, box: Box, index: int = 0, label: str = "") -> None:
-    """Outline cells; the label stands in the upper left corner."""
+    """Outline cells; the label stands in a corner, the next one for each next index."""
     top, left, height, width = box
     color, dashes = LINES[index % len(LINES)]
     axes.add_patch(
         Rectangle(
-            (left - 0.5, top - 0.5), width, height, fill=False, edgecolor=color, linewidth=2, linestyle=dashes
+            (left - 0.5, top - 0.5),
+            width,
+            height,
+            fill=False,
+            edgecolor=color,
+            linewidth=2,
+            linestyle=dashes,
+            zorder=3,
         )
     )
     if label:
+        down, right = ((0, 0), (0, 1), (1, 1), (1, 0))[index % 4]
         axes.annotate(
             label,
-            (left - 0.5, top - 0.5),
-            (2, -2),
-            textcoords="offset points",
-            ha="left",
-            va="top",
+            (left - 0.5 + right * width, top - 0.5 + down * height),
             fontsize=FONT_SIZE,
             color="white",
+            ha="center",
+            va="center",
             bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
         )
 

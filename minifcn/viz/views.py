@@ -1,4 +1,4 @@
-"""What a layer or a network looks at: receptive fields, how often outputs are painted, and layers as matrices."""
+"""What a network looks at: receptive fields, how often outputs are painted, and layers as matrices."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,7 @@ from minifcn.viz._inputs import rgb_image
 from minifcn.viz.panels import Box, panels
 
 
-def receptive_fields(
-    image: Array, model: Layer, layers: Sequence[str], place: tuple[int, int]
-) -> Figure:
+def receptive_fields(image: Array, model: Layer, layers: Sequence[str], place: tuple[int, int]) -> Figure:
     """Outline which pixels of a picture one number behind each of several layers depends on.
 
     Args:
@@ -27,7 +25,7 @@ def receptive_fields(
         place: Pixel (row, column); of each layer, the number that lies nearest to it is taken.
 
     Returns:
-        The figure. Its x label says what the boxes are, in numbers.
+        The figure. Its x label names the layers of the boxes, and their sizes.
 
     Raises:
         ValueError: If the network does not take such pictures, a layer is not there, or the place lies
@@ -39,8 +37,8 @@ def receptive_fields(
         >>> model = digit_classifier().features
         >>> figure = receptive_fields(np.zeros((40, 60), np.uint8), model, ["0", "2"], (20, 30))
         >>> print(figure.axes[0].get_xlabel())
-        1: 0, 3 x 3 pixels
-        2: 2, 4 x 4 pixels
+        1: layer 0 (Conv2d), 3 x 3 pixels
+        2: layer 2 (MaxPool2d), 4 x 4 pixels
     """
     picture = rgb_image(image)
     height, width = picture.shape[:2]
@@ -50,16 +48,17 @@ def receptive_fields(
     boxes: list[Box] = []
     words = []
     for index, name in enumerate(layers):
-        if name not in rows or rows[name].views is None:
+        views = rows[name].views if name in rows else None
+        if views is None:
             raise ValueError(f"no layer {name!r} with a receptive field; there are {', '.join(rows)}")
         edges = []
-        for view, cells, pixel in zip(rows[name].views, rows[name].output_shape[1:], place, strict=True):
+        for view, cells, pixel in zip(views, rows[name].output_shape[1:], place, strict=True):
             cell = min(max(round(view.grid.inverse()(pixel)), 0), cells - 1)
             centre = float(view.grid(cell))
             edges.append((centre - (view.field - 1) / 2, view.field))
         (top, tall), (left, wide) = edges
         boxes.append((top, left, tall, wide))
-        words.append(f"{index + 1}: {name}, {tall} x {wide} pixels")
+        words.append(f"{index + 1}: layer {name} ({rows[name].kind}), {tall} x {wide} pixels")
     title = "the picture"
     figure = panels({title: picture}, boxes={title: boxes}, width=5.0)
     axes = figure.axes[0]

@@ -1,0 +1,489 @@
+# %% [markdown]
+# # 2. One convolution, by loops
+#
+# **Question.** What is one output number of a convolution, and how many of them are there?
+#
+# **Minutes:** 12 to read, 1 to run, 40 for the exercises.
+#
+# **You need** NumPy arrays, loops, and nothing from other lessons.
+
+# %%
+import time
+
+import numpy as np
+from hypothesis import strategies as st
+from sklearn.datasets import load_sample_image
+
+import minifcn as mf
+from minifcn.checks import check_exercise, whole_numbers
+from minifcn.viz import convolution_film, panels, show
+
+# %% [markdown]
+# ## The picture
+#
+# A *convolution* has two operands. The *input* $x$ is an array of $H$ rows and $W$ columns. The
+# *filter* $w$, also called kernel, is a small array of $K_H$ rows and $K_W$ columns. A *window* as
+# large as the filter lies somewhere on the input. Each number in the window is multiplied with the
+# number of the filter that lies over it, and the products are added up. That is one output number:
+#
+# $$y_{ij} = \sum_{a=0}^{K_H-1} \; \sum_{b=0}^{K_W-1} x_{i+a,\,j+b} \; w_{ab}$$
+#
+# Then the window moves on by one column, and after the last column to the next row. Step through
+# the film below with "next".
+
+# %%
+x = np.array([[1.0, 2, 0, 3], [0, 1, 4, 1], [2, 0, 1, 1]])  # 3 rows, 4 columns
+w = np.array([[1.0, 2], [0, -1]])  # 2 rows, 2 columns
+show(
+    convolution_film(x, w),
+    "The window visits 2 x 3 places, and each place gives one number of y.",
+)
+
+# %% [markdown]
+# In mathematics this sum is called cross-correlation; a convolution in the strict sense turns the
+# filter by 180 degrees first. Networks learn their filters, so it makes no difference to them, and
+# their literature says convolution for the sum above. So does minifcn.
+
+# %% [markdown]
+# ## Predict
+#
+# Write the answers down before you run the next cell.
+#
+# 1. The input has 5 rows and 6 columns, the filter 3 rows and 2 columns. What shape has $y$?
+# 2. The filter is 0 everywhere, but 1 in its lower right corner. What is $y$?
+# 3. All numbers of the input move one column to the right. What happens to $y$?
+#
+# `mf.functional.conv2d` takes many images of many channels, so that an array of rows and columns
+# needs two more axes in front: `x[None, None]` has the shape (1, 1, $H$, $W$).
+
+# %%
+rng = np.random.default_rng(0)
+x = rng.integers(0, 10, (5, 6)).astype(float)
+
+
+def convolve(x, w):
+    return mf.functional.conv2d(x[None, None], w[None, None])[0, 0]
+
+
+corner = np.zeros((3, 2))
+corner[2, 1] = 1
+print("1. shape of y:", convolve(x, corner).shape)
+
+show(
+    panels({"x": x, "w": corner, "y": convolve(x, corner)}, boxes={"x": [(2, 1, 3, 5)]}),
+    "2. y is the part of x in the box: the filter picks the lower right number of each window.",
+)
+
+moved = np.roll(x, 1, axis=1)
+w = rng.integers(-2, 3, (3, 2)).astype(float)
+same = np.array_equal(convolve(moved, w)[:, 1:], convolve(x, w)[:, :-1])
+print("3. y moves one column to the right, too, but for its first column:", same)
+
+# %% [markdown]
+# The third answer is why convolutions suit pictures: a thing gives the same numbers wherever it is.
+# They only stand somewhere else.
+
+# %% [markdown]
+# ## Exercise 2.1: the sum
+#
+# *15 minutes.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
+# two loops over the places, and the sum of products at each. Loops are welcome; do not call a
+# convolution of NumPy, SciPy or minifcn.
+#
+# <details><summary>Hint 1</summary>
+#
+# The top row of the window runs from 0 to $H - K_H$, which are $H - K_H + 1$ places.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `x[i : i + KH, j : j + KW]` is the window at (i, j), and `*` multiplies number by number.
+#
+# </details>
+
+
+# %%
+def my_convolution(x, w):
+    """Return y of shape (H - KH + 1, W - KW + 1) for x of shape (H, W) and w of shape (KH, KW)."""
+    ### BEGIN SOLUTION
+    height, width = x.shape
+    rows, cols = w.shape
+    y = np.zeros((height - rows + 1, width - cols + 1))
+    for i in range(height - rows + 1):
+        for j in range(width - cols + 1):
+            y[i, j] = (x[i : i + rows, j : j + cols] * w).sum()
+    return y
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 2.1: run this cell.
+def right_convolution(x, w):
+    return mf.functional.conv2d(x[None, None], w[None, None])[0, 0]
+
+
+@st.composite
+def inputs_and_filters(draw):
+    rows, cols = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    height, width = rows + draw(st.integers(0, 3)), cols + draw(st.integers(0, 3))
+    return draw(whole_numbers(height, width)), draw(whole_numbers(rows, cols))
+
+
+def turned(x, w):
+    """The filter is turned by 180 degrees; here it is used as it lies."""
+    return right_convolution(x, w[::-1, ::-1])
+
+
+def one_less(x, w):
+    """The last place along each axis is missing: there are H - KH + 1 of them."""
+    return right_convolution(x, w)[:-1, :-1]
+
+
+def mean(x, w):
+    """You take the mean of the products, not their sum."""
+    return right_convolution(x, w) / w.size
+
+
+def swapped(x, w):
+    """Rows and columns of the filter are swapped."""
+    return right_convolution(x, w.T)
+
+
+check_exercise(
+    my_convolution,
+    right_convolution,
+    inputs_and_filters(),
+    mistakes=[turned, one_less, mean, swapped],
+    example=(np.arange(20.0).reshape(4, 5) % 7, np.array([[1.0, 2], [0, -1]])),
+)
+
+# %% [markdown]
+# ## What a filter sees
+#
+# Rows of a photograph are rows of an array, one grey level from 0 (black) to 255 (white) for each
+# *pixel*. The first filter below subtracts what lies under a pixel from what lies over it; the
+# second one subtracts right from left. Both give 0 where the photograph is even.
+#
+# Predict: which of the two sees the edges of the roofs, and which the pillars?
+
+# %%
+# Every second pixel, its three colours averaged.
+photo = load_sample_image("china.jpg")[::2, ::2].mean(axis=2)
+up_down = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
+left_right = up_down.T
+show(
+    panels(
+        {
+            "photo": photo,
+            "up - down": convolve(photo, up_down),
+            "left - right": convolve(photo, left_right),
+        },
+        columns=3,
+    ),
+    "Grey is 0. The level edges of the roofs stand out in the middle, the upright pillars on the right.",
+)
+print("from", photo.shape, "to", convolve(photo, up_down).shape, "pixels (rows, columns)")
+
+# %% [markdown]
+# ## Stride and padding
+#
+# Two numbers change where the window may lie. The *stride* $s$ is its step: with $s = 2$ it visits
+# every second place, and $y$ has half as many rows and columns. *Padding* $p$ sets $p$ rows and
+# columns of zeros around the input, so that the window may hang over its edges. Count the places in
+# the film.
+
+# %%
+x = np.array([[1.0, 2, 0, 3, 1], [0, 1, 4, 1, 2], [2, 0, 1, 1, 0], [1, 3, 0, 2, 1]])
+w = np.array([[1.0, 0, 2], [0, 1, 0], [-1, 0, 1]])
+show(
+    convolution_film(x, w, stride=2, padding=1),
+    "With padding 1 and stride 2, 4 rows and 5 columns give 2 x 3 numbers.",
+)
+
+# %% [markdown]
+# ## Exercise 2.2: the size
+#
+# *5 minutes.* Along one axis, the input has `size` numbers, and the filter `kernel`. How many
+# places does the window have? Write the formula; no array is needed.
+#
+# <details><summary>Hint 1</summary>
+#
+# With the zeros there are `size + 2 * padding` numbers. The first window begins at 0. Where may the
+# last one begin?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Places are 0, $s$, $2s$ and so on, not beyond that last beginning. Count the 0, too. `//` divides
+# and rounds down.
+#
+# </details>
+
+
+# %%
+def my_output_size(size, kernel, stride, padding):
+    """Return the number of places of a window along one axis."""
+    ### BEGIN SOLUTION
+    return (size + 2 * padding - kernel) // stride + 1
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 2.2: run this cell.
+def right_size(size, kernel, stride, padding):
+    return mf.geometry.Window(kernel, stride, padding).output_size(size)
+
+
+@st.composite
+def windows(draw):
+    kernel, stride, padding = (
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 4)),
+        draw(st.integers(0, 2)),
+    )
+    size = max(kernel - 2 * padding, 1) + draw(st.integers(0, 12))
+    return {"size": size, "kernel": kernel, "stride": stride, "padding": padding}
+
+
+def one_less(size, kernel, stride, padding):
+    """The first place is not counted: add 1."""
+    return right_size(size, kernel, stride, padding) - 1
+
+
+def up(size, kernel, stride, padding):
+    """You round up; but a window that does not fit as a whole is no place."""
+    return right_size(size + stride - 1, kernel, stride, padding)
+
+
+def one_side(size, kernel, stride, padding):
+    """The padding is on both sides: it counts twice."""
+    return right_size(size + padding, kernel, stride, 0)
+
+
+def early(size, kernel, stride, padding):
+    """Divide by the stride first, then add 1."""
+    return (right_size(size, kernel, 1, padding)) // stride
+
+
+check_exercise(
+    my_output_size, right_size, windows(), mistakes=[one_less, up, one_side, early]
+)
+
+# %% [markdown]
+# ## Channels
+#
+# A colour photograph has three *channels*, for red, green and blue: its array is ($C$, $H$, $W$)
+# with $C = 3$. A filter then has one slice for each channel, ($C$, $K_H$, $K_W$), and its products
+# are added over all of them: one filter makes one map, however many channels come in. $O$ filters
+# make $O$ maps, which are the channels of the output. All filters together are one array ($O$, $C$,
+# $K_H$, $K_W$); each has its own *bias* $b_o$, a number added to all of its map.
+#
+# Predict: the filter below has 1 row and 1 column, with 1 for red and -1/2 for green and blue.
+# Where is its map bright?
+
+# %%
+flower = load_sample_image("flower.jpg")[::2, ::2]
+channels_first = flower.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
+red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
+reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
+show(
+    panels({"photo": flower, "red, less green and blue": reddish}),
+    "The petals shine; leaves and ground do not.",
+)
+
+# %% [markdown]
+# ## Exercise 2.3: everything
+#
+# *20 minutes.* Write the whole convolution of one image: channels, bias, stride and padding.
+#
+# <details><summary>Hint 1</summary>
+#
+# Make a larger array of zeros and put x into its middle: `padded[:, p : p + H, p : p + W] = x`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Output (i, j) has its window at row `i * stride` and column `j * stride` of the padded array. Take
+# all channels of the window at once; it then has the shape of one filter, `w[o]`.
+#
+# </details>
+
+
+# %%
+def my_conv2d(x, w, b, stride, padding):
+    """Return y of shape (O, OH, OW) for x (C, H, W), w (O, C, KH, KW) and b (O,)."""
+    ### BEGIN SOLUTION
+    channels, height, width = x.shape
+    filters, _, rows, cols = w.shape
+    padded = np.zeros((channels, height + 2 * padding, width + 2 * padding))
+    padded[:, padding : padding + height, padding : padding + width] = x
+    out_rows = (height + 2 * padding - rows) // stride + 1
+    out_cols = (width + 2 * padding - cols) // stride + 1
+    y = np.zeros((filters, out_rows, out_cols))
+    for o in range(filters):
+        for i in range(out_rows):
+            for j in range(out_cols):
+                top, left = i * stride, j * stride
+                y[o, i, j] = (
+                    padded[:, top : top + rows, left : left + cols] * w[o]
+                ).sum() + b[o]
+    return y
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 2.3: run this cell.
+def right_conv2d(x, w, b, stride, padding):
+    return mf.functional.conv2d(x[None], w, b, stride=stride, padding=padding)[0]
+
+
+@st.composite
+def images_and_filters(draw):
+    channels, filters = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    rows, cols = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    height, width = rows + draw(st.integers(0, 4)), cols + draw(st.integers(0, 4))
+    return {
+        "x": draw(whole_numbers(channels, height, width)),
+        "w": draw(whole_numbers(filters, channels, rows, cols)),
+        "b": draw(whole_numbers(filters)),
+        "stride": stride,
+        "padding": padding,
+    }
+
+
+def turned(x, w, b, stride, padding):
+    """The filters are turned by 180 degrees; here they are used as they lie."""
+    return right_conv2d(x, w[:, :, ::-1, ::-1], b, stride, padding)
+
+
+def no_bias(x, w, b, stride, padding):
+    """The bias is missing."""
+    return right_conv2d(x, w, 0 * b, stride, padding)
+
+
+def one_bias(x, w, b, stride, padding):
+    """All filters get the bias of the first one."""
+    return right_conv2d(x, w, 0 * b + b[0], stride, padding)
+
+
+def unpadded(x, w, b, stride, padding):
+    """The padding is missing."""
+    return right_conv2d(x, w, b, stride, 0)
+
+
+def one_sided(x, w, b, stride, padding):
+    """All zeros are below and on the right; half of them belong above and on the left."""
+    padded = np.pad(x, ((0, 0), (0, 2 * padding), (0, 2 * padding)))
+    return right_conv2d(padded, w, b, stride, 0)
+
+
+def repeated(x, w, b, stride, padding):
+    """The numbers at the edge are repeated; padding sets zeros."""
+    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)), mode="edge")
+    return right_conv2d(padded, w, b, stride, 0)
+
+
+def steps_of_one(x, w, b, stride, padding):
+    """The window moves by 1, whatever the stride is: it begins at row i * stride."""
+    _, rows, cols = right_conv2d(x, w, b, stride, padding).shape
+    return right_conv2d(x, w, b, 1, padding)[:, :rows, :cols]
+
+
+def first_channel(x, w, b, stride, padding):
+    """Only the first channel is used; add up the products of all channels."""
+    return right_conv2d(x[:1], w[:, :1], b, stride, padding)
+
+
+check_exercise(
+    my_conv2d,
+    right_conv2d,
+    images_and_filters(),
+    mistakes=[
+        turned,
+        no_bias,
+        one_bias,
+        unpadded,
+        one_sided,
+        repeated,
+        steps_of_one,
+        first_channel,
+    ],
+    example={
+        "x": np.arange(20.0).reshape(1, 4, 5) % 7,
+        "w": np.array([[[[1.0, 2], [0, -1]]]]),
+        "b": np.array([3.0]),
+        "stride": 1,
+        "padding": 1,
+    },
+)
+
+# %% [markdown]
+# ## Break it
+#
+# **A mistake that hides.** Someone turns the filter by mistake, and tests with a filter that is the
+# same when it is turned. Predict both lines.
+
+# %%
+for name, w in {"symmetric": np.ones((3, 3)), "asymmetric": up_down}.items():
+    same = np.allclose(convolve(photo, w), convolve(photo, w[::-1, ::-1]))
+    print(f"{name} filter: the mistake {'cannot be seen' if same else 'is seen'}")
+
+# %% [markdown]
+# So test with filters of random numbers, never with ones. The checks above do.
+#
+# **Numbers that overflow.** Pixels come as `uint8`, whole numbers from 0 to 255. What is 200 + 100?
+
+# %%
+pixels = np.array([[200, 100]], dtype=np.uint8)
+print("NumPy says:", (pixels[:, 0] + pixels[:, 1])[0])
+try:
+    convolve(pixels, np.ones((1, 2)))
+except TypeError as error:
+    print("minifcn says:", error)
+
+# %% [markdown]
+# **Loops that take long.** One image of 64 rows and 64 columns, 3 channels in, 8 filters of 3 rows
+# and 3 columns: how many multiplications is that, and how long do loops take?
+
+# %% tags=["varies"]
+x, w = rng.normal(size=(1, 3, 64, 64)), rng.normal(size=(8, 3, 3, 3))
+for algorithm in ("loops", "im2col"):
+    started = time.perf_counter()
+    y = mf.functional.conv2d(x, w, algorithm=algorithm)
+    print(f"{algorithm:7} {1e3 * (time.perf_counter() - started):8.1f} ms")
+print(
+    f"{y[0].size} output numbers of {w[0].size} products each: {y.size * w[0].size:,} multiplications"
+)
+
+# %% [markdown]
+# Lesson 4 shows where the difference comes from.
+#
+# ## Recall
+#
+# <details><summary>1. What is one output number of a convolution?</summary>
+#
+# The sum of the products of a window of the input with a filter of its size, over all channels,
+# plus a bias.
+#
+# </details>
+# <details><summary>2. 7 columns, a filter of 3, stride 2, padding 1: how many columns come out?</summary>
+#
+# (7 + 2 - 3) // 2 + 1 = 4.
+#
+# </details>
+# <details><summary>3. What shape have 16 filters of 5 rows and 5 columns for colour images?</summary>
+#
+# (16, 3, 5, 5).
+#
+# </details>
+# <details><summary>4. Which padding keeps the size if the stride is 1 and the filter has 5 rows?</summary>
+#
+# 2: the window loses 4 places, and 2 zeros on each side bring them back.
+#
+# </details>
+# <details><summary>5. Why is a filter of ones a bad test?</summary>
+#
+# It is the same when it is turned or mirrored, so code that does so by mistake passes.
+#
+# </details>

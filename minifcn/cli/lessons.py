@@ -1,0 +1,137 @@
+"""`minifcn lessons`: the notebooks in a folder of the learner's, opened in JupyterLab."""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minifcn.files import atomic_write
+
+_PACKAGE = Path(__file__).parents[1]
+PLACES = (_PACKAGE / "lessons", _PACKAGE.parent / "lessons")
+"""Where the notebooks are: in an installed package, or in a clone of the repository."""
+RECORD = ".minifcn-lessons.json"
+"""In the learner's folder: by which bytes a notebook can be told that nobody has changed yet."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "lessons",
+        help="opens the lessons in JupyterLab",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Copies the notebooks to a folder of yours and opens JupyterLab there. A notebook that "
+        "you have changed is never overwritten.",
+    )
+    parser.add_argument("--to", type=Path, default=Path("minifcn-lessons"), help="the folder")
+    parser.add_argument("--no-browser", action="store_true", help="start JupyterLab without a browser")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Copy the notebooks, and run JupyterLab until it is stopped."""
+    for sentence in copy_lessons(find_lessons(), arguments.to):
+        print(sentence)
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ImportError(
+            f"the notebooks are in {arguments.to.resolve()}, but JupyterLab, which opens them, is not "
+            f'installed: pip install "minifcn[lessons]"'
+        )
+    options = ["--no-browser"] if arguments.no_browser else []
+    print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
+    return _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
+
+
+def find_lessons(places: Sequence[Path] | None = None) -> list[Path]:
+    """Return the notebooks that come with this installation.
+
+    Args:
+        places: Folders to look in, the first one that has any; by default `PLACES`.
+
+    Raises:
+        FileNotFoundError: If there are none.
+
+    Example:
+        >>> find_lessons()[0].suffix
+        '.ipynb'
+    """
+    for place in PLACES if places is None else places:
+        if notebooks := sorted(place.glob("[0-9][0-9]_*.ipynb")):
+            return notebooks
+    raise FileNotFoundError("this installation of minifcn has no lessons: install it again")
+
+
+def copy_lessons(notebooks: Sequence[Path], folder: Path) -> list[str]:
+    """Copy notebooks to a folder, and return sentences that say what has been done.
+
+    A notebook that is there and that the learner has changed stays as it is. If there is a newer one, it is
+    put beside it under a name of its own. Running a notebook and saving it changes it, too.
+
+    Args:
+        notebooks: What to copy.
+        folder: Where to; it is made if it is not there.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record, sentences, copied = _read_record(folder), [], 0
+    for notebook in notebooks:
+        new, mine = notebook.read_bytes(), folder / notebook.name
+        ours = record.get(notebook.name)  # what we put there last
+        record[notebook.name] = _digest(new)
+        if not mine.exists() or _digest(mine.read_bytes()) == ours != _digest(new):
+            _write(mine, new)
+            copied += 1
+        elif _digest(mine.read_bytes()) not in (ours, _digest(new)):
+            if ours == _digest(new):
+                sentences.append(f"{mine.name} is yours: you have changed it, so it stays as it is.")
+                continue
+            beside = _beside(mine, new)
+            _write(beside, new)
+            sentences.append(f"{mine.name} stays as you have changed it; the newer one is {beside.name}.")
+    _write(folder / RECORD, json.dumps(record, indent=1).encode())
+    return [f"{copied} of {len(notebooks)} notebooks copied to {folder.resolve()}", *sentences]
+
+
+def _beside(mine: Path, new: bytes) -> Path:
+    """Return a name for another version: one that is free, or that holds these very bytes."""
+    count = 1
+    while True:
+        beside = mine.with_name(f"{mine.stem}-new{count if count > 1 else ''}{mine.suffix}")
+        if not beside.exists() or beside.read_bytes() == new:
+            return beside
+        count += 1
+
+
+def _read_record(folder: Path) -> dict[str, str]:
+    """Return which bytes were put there before; what cannot be read was not."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(digest) for name, digest in record.items()} if isinstance(record, dict) else {}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _wait_for(command: Sequence[str], folder: Path) -> int:
+    """Run a command in a folder until it ends; Ctrl-C is its business."""
+    process = subprocess.Popen(command, cwd=folder)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # JupyterLab got it, too, and asks whether to stop
+            continue

@@ -1,0 +1,285 @@
+import re
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from minifcn.checks import CheckFailed, check_exercise, check_gradient, strategies, whole_numbers
+from minifcn.layers import Layer, MaxPool2d
+
+
+@st.composite
+def matrices(draw):
+    return (draw(whole_numbers(draw(st.integers(1, 4)), draw(st.integers(1, 4)))),)
+
+
+def transpose(x):
+    return x.T.copy()
+
+
+def identity(x):
+    """Rows stay rows."""
+    return x.copy()
+
+
+def mirrored(x):
+    """Columns are mirrored."""
+    return x[:, ::-1].T.copy()
+
+
+MISTAKES = [identity, mirrored]
+
+
+@pytest.fixture(autouse=True)
+def lenient(monkeypatch):
+    monkeypatch.delenv("MINIFCN_STRICT", raising=False)
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """What is displayed, as sentences."""
+    sentences = []
+
+    def display(data, raw, metadata):
+        assert raw
+        assert data["image/png"].startswith("iVBOR")
+        assert metadata["image/png"]["alt"] == data["text/plain"]
+        sentences.append(data["text/plain"])
+
+    module = SimpleNamespace(
+        get_ipython=lambda: object(), display=SimpleNamespace(display=display), version_info=(9, 0)
+    )
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    return sentences
+
+
+def says(capsys, mine, **options):
+    check_exercise(mine, transpose, matrices(), **options)
+    return capsys.readouterr().out
+
+
+def blank(x):
+    raise NotImplementedError
+
+
+def test_a_blank_is_todo(capsys):
+    assert says(capsys, blank).startswith("todo  blank is not written yet.")
+
+
+def test_what_is_right_is_ok(capsys):
+    assert says(capsys, lambda x: x.swapaxes(0, 1)) == "ok    <lambda>: right in all cases that were tried.\n"
+
+
+def test_the_mistake_and_the_smallest_case_are_named(capsys):
+    def mine(x):
+        return np.flip(x, axis=1).T
+
+    assert says(capsys, mine, mistakes=MISTAKES) == (
+        "no    mine is not right yet.\n"
+        "      Likely mistake: Columns are mirrored.\n"
+        "      Smallest failing case: x (1, 2) = [[8, -6]].\n"
+        "      There the result is wrong: at [0, 0] expected 8, yours -6 (largest difference).\n"
+    )
+
+
+def test_of_two_likely_mistakes_the_one_that_fits_more_cases_is_named(capsys):
+    def zero(x):
+        """There are zeros only."""
+        return 0 * x.T
+
+    def negative_becomes_zero(x):
+        """Negative numbers are lost."""
+        return np.maximum(x.T, 0)
+
+    def mine(x):
+        return np.clip(x.T, 0, None)
+
+    single = st.integers(-9, 9).filter(bool).map(lambda n: (np.array([[float(n)]]),))
+    for mistakes in ([zero, negative_becomes_zero], [negative_becomes_zero, zero]):
+        check_exercise(mine, transpose, single, mistakes=mistakes)
+        assert "Likely mistake: Negative numbers are lost." in capsys.readouterr().out
+
+
+def test_an_unknown_mistake_is_not_guessed(capsys):
+    said = says(capsys, lambda x: x.T + 1, mistakes=MISTAKES)
+    assert "Likely" not in said
+    assert "Smallest failing case: x (1, 1) = [[8]]." in said
+    assert "at [0, 0] expected 8, yours 9" in said
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"),
+    [
+        (lambda x: None, 'the function returns None: is there a "return"?'),
+        (lambda x: x.T[0], "must have shape (1, 1), yours has (1,)"),
+        (lambda x: "text", "the result must be an array (1, 1), yours is of type str"),
+        (lambda x: x.T * np.nan, "yours nan"),
+        (lambda x: x.T[:, 3:] if len(x) > 3 else x.T, "x (4, 1) ="),
+        (lambda x: x[9], 'IndexError: index 9 is out of bounds for axis 0 with size 1 (at "'),
+        (lambda: 3, "TypeError: "),
+        (lambda x: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_other_answers_are_refused_with_words(capsys, mine, words):
+    said = says(capsys, mine)
+    assert said.startswith("no    ")
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_lists_are_as_good_as_arrays(capsys):
+    assert says(capsys, lambda x: x.T.tolist()).startswith("ok")
+
+
+def test_an_argument_that_is_changed_is_told(capsys):
+    def mine(x):
+        y = x.T.copy()
+        x[...] = 0
+        return y
+
+    assert "changes its argument number 1 in place; work on a copy" in says(capsys, mine)
+    named = matrices().map(lambda case: {"x": case[0]})
+    check_exercise(mine, transpose, named)
+    assert "changes its argument x in place" in capsys.readouterr().out
+
+
+def test_several_results_are_compared_one_by_one(capsys):
+    def right(x):
+        return x.sum(), [x.mean(), len(x)]
+
+    check_exercise(lambda x: (x.sum(), (x.mean(), len(x))), right, matrices())
+    assert capsys.readouterr().out.startswith("ok")
+    check_exercise(lambda x: (x.sum(), (x.mean(), 0)), right, matrices())
+    said = capsys.readouterr().out
+    assert (
+        "of the results, number 2 is wrong: of the results, number 2 is wrong: the result must be 1" in said
+    )
+    check_exercise(lambda x: x.sum(), right, matrices())
+    assert "the result must be 2 values, yours is of type float64" in capsys.readouterr().out
+
+
+def test_nan_is_right_where_it_is_expected(capsys):
+    def right(x):
+        return np.where(x > 0, x, np.nan)
+
+    check_exercise(lambda x: np.where(x > 0, x, np.nan), right, matrices())
+    assert capsys.readouterr().out.startswith("ok")
+    check_exercise(lambda x: np.maximum(x, 0), right, matrices())
+    assert "expected nan, yours 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mine", "verdict"), [(blank, "todo"), (identity, "no")])
+def test_strictly_todo_and_no_are_errors(monkeypatch, capsys, mine, verdict):
+    monkeypatch.setenv("MINIFCN_STRICT", "1")
+    with pytest.raises(CheckFailed, match=f"^{verdict}") as failure:
+        check_exercise(mine, transpose, matrices())
+    assert capsys.readouterr().out == f"{failure.value}\n"
+    check_exercise(transpose, transpose, matrices())
+
+
+def test_pictures_show_yours_expected_and_difference(pictures, capsys):
+    check_exercise(identity, transpose, matrices())
+    check_exercise(blank, transpose, matrices())
+    check_exercise(transpose, transpose, matrices())
+    assert len(pictures) == 1
+    assert "another shape" in pictures[0] or "From left to right: yours" in pictures[0]
+    example = (np.arange(6.0).reshape(3, 2),)
+    check_exercise(lambda x: x.T + 1, transpose, matrices(), example=example)
+    check_exercise(blank, transpose, matrices(), example=example)
+    check_exercise(identity, transpose, matrices(), example=example)
+    assert [words.split(":")[0] for words in pictures[1:]] == [
+        "From left to right",
+        "The picture shows what is expected.",
+        "The picture shows what is expected; yours has another shape.",
+    ]
+    said = capsys.readouterr().out
+    assert all(said.count(words) == pictures.count(words) for words in pictures[:3])
+
+
+class Doubled(MaxPool2d):
+    """The gradient is twice as large as it should be."""
+
+    def backward(self, dy):
+        return 2 * super().backward(dy)
+
+
+class Unfinished(MaxPool2d):
+    def backward(self, dy):
+        raise NotImplementedError
+
+
+def test_a_layer_of_ones_own_by_its_gradient(capsys):
+    def run(layer, case):
+        check_gradient(layer(**case.options).astype("float64"), case.input())
+
+    def check(layer):
+        check_exercise(layer, None, strategies.pool_geometries(), run=run, mistakes=[Doubled], examples=20)
+        return capsys.readouterr().out
+
+    assert check(MaxPool2d).startswith("ok    MaxPool2d")
+    assert check(Unfinished).startswith("todo  Unfinished")
+    said = check(Doubled)
+    assert "Likely mistake: The gradient is twice as large as it should be." in said
+    assert "expected 0.12573, got 0.25146 (relative error 1)" in said
+    assert "Smallest failing case: 1 image, 1 channel, input 1x1, kernel 1x1" in said
+
+
+def test_a_layer_of_ones_own_by_what_it_gives(capsys):
+    class Mine(Layer):
+        def forward(self, x):
+            return x.mean(axis=(2, 3), keepdims=True)
+
+    def run(layer, case):
+        return layer().forward(case.input())
+
+    class Right(Layer):
+        def forward(self, x):
+            return x.max(axis=(2, 3), keepdims=True)
+
+    check_exercise(Mine, Right, strategies.pool_geometries(), run=run)
+    assert "Smallest failing case: 1 image, 1 channel, input 1x2" in capsys.readouterr().out
+
+
+def test_now_right_now_wrong_is_wrong(capsys):
+    answers = iter([0.0] * 3 + [1.0] * 1000)
+    check_exercise(lambda x: x.T + next(answers), transpose, matrices(), examples=20)
+    assert capsys.readouterr().out.startswith("no    <lambda>")
+
+
+def test_the_same_words_each_time(capsys):
+    assert says(capsys, identity) == says(capsys, identity)
+
+
+def test_a_mistake_of_the_exercise_itself_is_an_error():
+    def wrong_reference(x):
+        raise KeyError("of the author")
+
+    with pytest.raises(KeyError, match="of the author"):
+        check_exercise(identity, wrong_reference, matrices())
+    with pytest.raises(ValueError, match="transpose needs a docstring"):
+        check_exercise(identity, transpose, matrices(), mistakes=[transpose])
+    with pytest.raises(TypeError, match="a case must be a tuple or a dict of arguments, got 0; or give run="):
+        check_exercise(identity, transpose, st.integers())
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    says(capsys, identity)
+    assert not list(tmp_path.iterdir())
+
+
+def test_whole_numbers_hide_no_mistake():
+    drawn = []
+    check_exercise(lambda x: drawn.append(x.copy()) or 0, lambda x: 0, st.tuples(whole_numbers(4, 5)))
+    assert len({x.tobytes() for x in drawn}) > 50
+    for x in drawn:
+        assert x.dtype == np.float64
+        assert set(np.unique(np.abs(x))) <= set(range(1, 10))
+    assert sum((x == x[::-1, ::-1]).all() for x in drawn) == 0
+
+
+def test_long_arguments_are_told_by_their_shape(capsys):
+    check_exercise(identity, lambda x: x + 1, st.tuples(whole_numbers(4, 4)))
+    assert re.search(r"Smallest failing case: x \(4, 4\)\.$", capsys.readouterr().out, re.MULTILINE)

@@ -1,0 +1,133 @@
+"""What every lesson must be like, and that the notebooks are what their sources say."""
+
+import ast
+import importlib
+import re
+
+import nbformat
+import pytest
+
+from tests.lessons.cells import SOURCES, build, code_cells, exercises, prose
+
+MOST_WORDS, MOST_BYTES = 1_500, 400_000
+ROOMS = {"minifcn"} | {
+    f"minifcn.{room}"
+    for room in (
+        "checks",
+        "data",
+        "functional",
+        "geometry",
+        "layers",
+        "losses",
+        "metrics",
+        "models",
+        "optim",
+        "palette",
+        "training",
+        "viz",
+        "weights",
+    )
+}
+OTHERS = {"hypothesis", "inspect", "math", "matplotlib", "numpy", "pathlib", "sklearn", "time"}
+
+pytestmark = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+
+
+def test_it_has_all_its_parts(source):
+    number, text = int(source.stem[:2]), prose(source)
+    assert re.search(rf"^# {number}\. \w", text, re.MULTILINE)
+    assert re.search(r"^\*\*Question\.\*\* .*\?", text, re.MULTILINE | re.DOTALL)
+    assert re.search(
+        r"^\*\*Minutes:\*\* \d+ to read, \d+ to run, \d+ for the exercises\.$", text, re.MULTILINE
+    )
+    assert re.search(r"^\*\*You need\*\* ", text, re.MULTILINE)
+    assert "Predict" in text
+    for heading in ("## The picture", "## Break it", "## Recall"):
+        assert text.count(f"\n{heading}\n") == 1
+    count = len(exercises(source))
+    assert count >= 1
+    for k in range(1, count + 1):
+        part = re.search(rf"^## Exercise {number}\.{k}: \w.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        assert part, f"no heading for exercise {number}.{k}"
+        assert re.search(r"^\*\d+ minutes\.\*", part[0], re.MULTILINE)
+        assert "<details><summary>Hint" in part[0]
+    recall = text.split("\n## Recall\n")[1]
+    questions = re.findall(r"<details><summary>(\d)\. .+\?</summary>", recall)
+    assert questions == list("12345")
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_minutes_of_the_exercises_add_up(source):
+    text = prose(source)
+    total = re.search(r"to run, (\d+) for the exercises", text)
+    assert total
+    assert int(total[1]) == sum(map(int, re.findall(r"^\*(\d+) minutes\.\*", text, re.MULTILINE)))
+
+
+def test_it_is_short_and_plain(source):
+    text = re.sub(r"\[!\[.*?\)\]\(.*?\)|</?\w+>|[*#$`]", " ", prose(source))
+    assert len(text.split()) <= MOST_WORDS
+    assert max(map(ord, source.read_text(encoding="utf-8"))) < 0x2600, "no pictographs"
+
+
+def test_a_learners_function_is_used_by_its_check_only(source):
+    cells = code_cells(source, solved=True)
+    for exercise in exercises(source):
+        names = {exercise.function}
+        users = [
+            code
+            for code in cells
+            if names & {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+        ]
+        assert [code for code in users if code != exercise.solved] == [exercise.check]
+
+
+def test_it_uses_public_names_only(source):
+    for code in code_cells(source, solved=True):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+                if modules[0].startswith("minifcn"):
+                    assert modules[0] in ROOMS
+                    public = importlib.import_module(modules[0])
+                    names = getattr(public, "__all__", [n for n in vars(public) if n[0] != "_"])
+                    assert {alias.name for alias in node.names} <= set(names)
+            else:
+                if isinstance(node, ast.Attribute):
+                    assert not node.attr.startswith("_"), f"{node.attr} is private"
+                continue
+            assert all(m in ROOMS or m.split(".")[0] in OTHERS for m in modules), modules
+
+
+def test_the_notebook_is_what_the_source_says(source):
+    assert build.problem(source) == ""
+
+
+def test_the_notebook_is_small_and_says_nothing_about_its_run(source):
+    path = build.notebook_of(source)
+    assert path.stat().st_size < MOST_BYTES
+    notebook = nbformat.read(path, as_version=4)
+    assert [cell.id for cell in notebook.cells] == [
+        f"lesson-{source.stem[:2]}-{index:02d}" for index in range(len(notebook.cells))
+    ]
+    outputs = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count is None
+            assert set(cell.metadata) <= {"tags", "jupyter"}
+            outputs += cell.outputs
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))
+
+
+def test_each_exercise_says_todo_in_the_notebook(source):
+    notebook = nbformat.read(build.notebook_of(source), as_version=4)
+    said = [
+        "".join(output.get("text", "") for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "check_exercise(" in cell.source
+    ]
+    assert [words.split()[:2] for words in said] == [["todo", e.function] for e in exercises(source)]

@@ -1,0 +1,81 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minifcn.viz import panels
+
+GRIDS = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(-99, 99)
+)
+
+
+@settings(max_examples=10)
+@given(GRIDS)
+def test_small_arrays_show_each_number_in_its_cell(array):
+    array[0, 0] = np.nan
+    axes = panels({"a": array}).axes[0]
+    shown = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    assert shown == {
+        index: str(int(number)) for index, number in np.ndenumerate(array) if not np.isnan(number)
+    }
+
+
+def test_large_arrays_are_grey_pictures_with_their_range():
+    array = np.linspace(-1, 3, 400).reshape(20, 20)
+    axes = panels({"a": array}).axes[0]
+    assert not axes.texts
+    assert axes.get_xlabel() == "-1 to 3"
+    assert axes.images[0].get_clim() == (-3, 3), "0 is the grey in the middle"
+    assert panels({"a": array + 1}).axes[0].images[0].get_clim() == (0, 4)
+
+
+def test_photographs_are_shown_as_they_are():
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    figure = panels({"photo": photo, "grey": photo[..., :1]})
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), photo)
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), np.repeat(photo[..., :1], 3, axis=2))
+
+
+def test_one_scale_for_all_on_request():
+    arrays = {"a": np.array([[0.0, 2]]), "b": np.array([[1.0, 8]])}
+    limits = [axes.images[0].get_clim() for axes in panels(arrays, shared=True).axes]
+    assert limits == [(0, 8), (0, 8)]
+    limits = [axes.images[0].get_clim() for axes in panels(arrays).axes]
+    assert limits == [(0, 2), (0, 8)]
+
+
+def test_boxes_lie_on_their_cells_and_can_be_told_apart_without_colour():
+    axes = panels({"a": np.zeros((4, 5))}, boxes={"a": [(1, 2, 3, 1), (0, 0, 2, 2)]}).axes[0]
+    first, second = axes.patches
+    assert (*first.get_xy(), first.get_width(), first.get_height()) == (1.5, 0.5, 1, 3)
+    assert first.get_linestyle() != second.get_linestyle()
+    assert [text.get_text() for text in axes.texts[-2:]] == ["1", "2"]
+    assert "1" not in {
+        text.get_text() for text in panels({"a": np.zeros((4, 5))}, boxes={"a": [(1, 2, 3, 1)]}).axes[0].texts
+    }
+
+
+def test_titles_columns_and_width():
+    figure = panels({name: np.zeros((2, 12)) for name in ("a", "$b", "c")}, columns=2, width=5)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "$b", "c"]
+    assert figure.get_figwidth() <= 5
+    figure.savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"arrays": {}}, "at least one array"),
+        ({"arrays": {"a": np.zeros((2, 2, 2))}}, r"'a' must be numbers \(H, W\) .* got float64 of shape"),
+        ({"arrays": {"a": np.array(["x"])}}, "'a' must be numbers"),
+        ({"arrays": {"a": np.zeros((0, 2))}}, "'a' must be numbers"),
+        ({"arrays": {"a": np.eye(2)}, "boxes": {"b": []}}, r"boxes are given for \['b'\], but .* \['a'\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        panels(**arguments)
