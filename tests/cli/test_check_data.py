@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 from minifcn.cli import main
 from tests.data.folders import folder
 from tests.data.pictures import write
-
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "camvid"
+from tests.real_data import CAMVID, needs_camvid
 
 
 def run(*arguments):
@@ -86,9 +84,9 @@ def test_digits(capsys):
     assert "validation: 100 images: 100 of 96 x 96" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="CamVid is not here (MINIFCN_DATA)")
+@needs_camvid
 def test_camvid_is_clean(capsys):
-    assert run(f"camvid:{DATA}") == 0
+    assert run(f"camvid:{CAMVID}") == 0
     said = capsys.readouterr().out
     assert "train: 367 images: 367 of 480 x 360" in said
     assert "validation: 101 images: 101 of 480 x 360" in said

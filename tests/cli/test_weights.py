@@ -1,9 +1,7 @@
 import hashlib
-import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +13,8 @@ from minifcn.cli import main
 from minifcn.functional import softmax
 from minifcn.models import FCN, googlenet, squeezenet1_1
 from minifcn.weights import PUBLISHED, downloading
+from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 from tests.weights.files import small
-
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data"))
-WEIGHTS = DATA / "squeezenet1_0-imagenet.safetensors"
-real = pytest.mark.skipif(not WEIGHTS.exists(), reason="the ImageNet weights are not here (MINIFCN_DATA)")
 
 
 @pytest.fixture
@@ -36,7 +31,7 @@ def weights(*arguments):
     return main(["weights", *map(str, arguments)])
 
 
-@real
+@needs_weights
 def test_from_a_public_file_to_a_prediction(target, capsys):
     assert weights("inspect", WEIGHTS) == 0
     said = capsys.readouterr().out
@@ -46,7 +41,7 @@ def test_from_a_public_file_to_a_prediction(target, capsys):
     assert "missing" not in said
     assert "left over" not in said
 
-    assert weights("convert", WEIGHTS, target, "--class-names", DATA / "imagenet_classes.txt") == 0
+    assert weights("convert", WEIGHTS, target, "--class-names", CLASS_NAMES) == 0
     said = capsys.readouterr().out
     assert "squeezenet1_0 from names of torchvision: 52 copied, 0 reshaped, 0 missing, 0 left over" in said
     assert f"wrote {target}" in said

@@ -1,6 +1,4 @@
 import colorsys
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +7,7 @@ from hypothesis import strategies as st
 
 from minifcn.data import Augment, CamVid
 from tests.data.pictures import noise
-
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "camvid"
+from tests.real_data import CAMVID, needs_camvid
 
 
 def rng(seed=0):
@@ -203,10 +200,10 @@ def test_wrong_items_are_refused(image, labels, message):
         Augment()(image, labels, rng())
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="CamVid is not here (MINIFCN_DATA)")
+@needs_camvid
 def test_on_real_scenes_the_classes_keep_their_shares():
     """Mirrored and moved, road is still road: where it is sky it is brighter than where it is road."""
-    scenes = CamVid(DATA, "train")
+    scenes = CamVid(CAMVID, "train")
     augment = Augment(flip=True, scale=(0.5, 2), crop=(240, 320), color=0.2)
     brighter = 0
     for index in range(0, 300, 15):

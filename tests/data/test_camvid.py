@@ -1,6 +1,5 @@
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,7 @@ from minifcn.files import FileError
 from tests.data.folders import camvid
 from tests.data.mutations import mutations, survivors
 from tests.data.pictures import noise
-
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "camvid"
-real = pytest.mark.skipif(not DATA.exists(), reason="CamVid is not here (MINIFCN_DATA)")
+from tests.real_data import CAMVID, needs_camvid
 
 
 def listed(root, lines):
@@ -123,9 +120,9 @@ def test_damaged_lists_are_read_or_refused(tmp_path, count):
     assert min(accepted, refused) > 3
 
 
-@real
+@needs_camvid
 def test_the_real_lists():
-    train, validation = CamVid(DATA, "train"), CamVid(DATA, "validation")
+    train, validation = CamVid(CAMVID, "train"), CamVid(CAMVID, "validation")
     assert (len(train), len(validation)) == (367, 101)
     assert train.item_name(0) == "0001TP_006690"
     names = [{dataset.item_name(i) for i in range(len(dataset))} for dataset in (train, validation)]
@@ -136,14 +133,16 @@ def test_the_real_lists():
     assert labels.shape == (360, 480)
 
 
-@real
+@needs_camvid
 def test_the_real_classes():
-    counts = class_counts(CamVid(DATA, "validation"))
+    counts = class_counts(CamVid(CAMVID, "validation"))
     assert counts.pixels.sum() == 101 * 360 * 480
     assert counts.pixels[:4].tolist() != [0, 0, 0, 0]
     shares = dict(
         zip(
-            CamVid(DATA, "validation").class_names, counts.pixels[:-1] / counts.pixels[:-1].sum(), strict=True
+            CamVid(CAMVID, "validation").class_names,
+            counts.pixels[:-1] / counts.pixels[:-1].sum(),
+            strict=True,
         )
     )
     assert sorted(shares, key=lambda name: -shares[name])[:3] == ["Road", "Building", "Tree"]
@@ -151,11 +150,11 @@ def test_the_real_classes():
     assert weights["Road"] < 0.3 < 3 < weights["Pole"]
 
 
-@real
+@needs_camvid
 def test_the_real_folders_without_lists_give_the_same(tmp_path):
     for name in ("val", "valannot"):
-        os.symlink(DATA / name, tmp_path / name, target_is_directory=True)
-    plain, listed = CamVid(tmp_path, "validation"), CamVid(DATA, "validation")
+        os.symlink(CAMVID / name, tmp_path / name, target_is_directory=True)
+    plain, listed = CamVid(tmp_path, "validation"), CamVid(CAMVID, "validation")
     assert sorted(plain.item_name(i) for i in range(101)) == sorted(listed.item_name(i) for i in range(101))
     assert plain.labels(0).tobytes() == listed.labels(0).tobytes()
     shutil.rmtree(tmp_path / "val", ignore_errors=True)

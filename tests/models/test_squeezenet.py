@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,12 +8,9 @@ from minifcn.checks import check_gradient
 from minifcn.functional import softmax
 from minifcn.models import FCN, Preprocessing, squeezenet1_0, squeezenet1_1
 from minifcn.models.squeezenet import Fire
+from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data"))
-WEIGHTS = DATA / "squeezenet1_0-imagenet.safetensors"
 CAFFE = Preprocessing("BGR", (104.0, 117.0, 123.0), (1.0, 1.0, 1.0))
-
-real = pytest.mark.skipif(not WEIGHTS.exists(), reason="the ImageNet weights are not here (MINIFCN_DATA)")
 
 
 def normal(shape, seed=0):
@@ -27,7 +21,7 @@ def normal(shape, seed=0):
 def imagenet():
     model = squeezenet1_0(rng=None).eval()
     model.load_state_dict(load_file(WEIGHTS))
-    names = (DATA / "imagenet_classes.txt").read_text().splitlines()
+    names = (CLASS_NAMES).read_text().splitlines()
     return model, [name.split(",")[0] for name in names]
 
 
@@ -70,7 +64,7 @@ def test_as_fcn_it_labels_every_pixel(make):
         assert fcn.backward(scores).shape == (1, 3, *size)
 
 
-@real
+@needs_weights
 @pytest.mark.parametrize(
     ("photo", "name", "probability"),
     [("chelsea.png", "Egyptian cat", 0.63), ("coffee.png", "espresso", 0.97)],
@@ -87,7 +81,7 @@ def test_it_knows_a_cat_and_a_cup(imagenet, photo, name, probability):
     assert probabilities.max() == pytest.approx(probability, abs=0.02)
 
 
-@real
+@needs_weights
 @pytest.mark.parametrize(
     ("photo", "name", "box"),
     [("chelsea.png", "Egyptian cat", (60, 20, 360, 280)), ("coffee.png", "espresso", (150, 30, 450, 330))],

@@ -1,8 +1,6 @@
 """Whole networks from files of others."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +23,8 @@ from minifcn.models import (
 )
 from minifcn.weights import load_classifier, load_fcn, read_class_names
 from minifcn.weights.published import CAFFE, HALF, TORCHVISION
+from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 from tests.weights.files import GREY, equal, small
-
-DATA = Path(os.environ.get("MINIFCN_DATA", Path(__file__).parents[3] / "shared" / "data"))
-WEIGHTS = DATA / "squeezenet1_0-imagenet.safetensors"
-real = pytest.mark.skipif(not WEIGHTS.exists(), reason="the ImageNet weights are not here (MINIFCN_DATA)")
 
 
 @pytest.fixture
@@ -252,9 +247,9 @@ def test_other_floating_point_numbers_become_float32(file, dtype):
         assert np.allclose(array, model.state_dict()[name], rtol=1e-3, atol=1e-6)
 
 
-@real
+@needs_weights
 def test_squeezenet_knows_a_cat_as_a_file_of_ours(tmp_path):
-    names = read_class_names(DATA / "imagenet_classes.txt")
+    names = read_class_names(CLASS_NAMES)
     model, report = load_classifier(WEIGHTS, class_names=names)
     assert model.info.preprocessing == Preprocessing("BGR", (104, 117, 123), (1, 1, 1))
     assert (len(report.copied), report.missing, report.left_over) == (52, {}, {})
