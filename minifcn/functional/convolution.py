@@ -173,10 +173,12 @@ def conv2d_bias_grad(dy: Array) -> Array:
     sums: Array = xp.empty((images, filters), dy.dtype)
     ones = xp.ones(height * width, dy.dtype)  # a product with them sums faster than `sum` does
 
-    def sum_image(image: int) -> None:
-        xp.matmul(dy[image].reshape(filters, -1), ones, out=sums[image])  # (O,) = (O, pixels) @ (pixels,)
+    def sum_some(part: tuple[int, slice]) -> None:
+        # (some O,) = (some O, pixels) @ (pixels,)
+        xp.matmul(dy[part].reshape(-1, height * width), ones, out=sums[part])
 
-    run_strips(sum_image, range(images))
+    halves = slice(0, filters // 2), slice(filters // 2, filters)
+    run_strips(sum_some, [(image, half) for image in range(images) for half in halves])
     total: Array = sums.sum(axis=0)
     return total
 

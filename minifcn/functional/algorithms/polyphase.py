@@ -24,6 +24,7 @@ import numpy as np
 from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.algorithms.im2col import (
     GPU_STRIP_BYTES,
+    SHARES,
     STRIP_BYTES,
     Strip,
     columns_of,
@@ -166,8 +167,9 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
 
 def _strips(xp: Any, images: int, blocks: tuple[int, int], numbers: int) -> list[Strip]:
     """Cut the blocks Q of each image into strips of rows, given the numbers of dx in one block."""
-    size = STRIP_BYTES if xp is np else GPU_STRIP_BYTES
-    wanted = max(size // (4 * numbers * blocks[1]), 1)
+    wanted = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // (4 * numbers * blocks[1]), 1)
+    if xp is np:  # so many that all cores have some
+        wanted = min(wanted, -(-images * blocks[0] // SHARES))
     return [
         Strip(slice(image, image + 1), piece, slice(0, blocks[1]))
         for image in range(images)

@@ -246,7 +246,7 @@ class _Tiling:
             # (n * n, some O, C) = (n * n, 9) @ (9, some O * C)
             xp.matmul(self.g, taps.reshape(TAPS**2, -1), out=u[:, part].reshape(self.n**2, -1))
 
-        step = max(-(-filters // 8), 1)
+        step = max(-(-filters // 8), (1 << 14) // channels, 1)  # few filters are not worth a second core
         run_strips(some, [slice(i, min(i + step, filters)) for i in range(0, filters, step)])
         return u
 
