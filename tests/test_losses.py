@@ -51,14 +51,16 @@ def cases(draw):
     return scores, labels, options, rng
 
 
-@given(cases())
-def test_equals_the_definition(case):
+@given(case=cases())
+def test_equals_the_definition(xp, case):
     scores, labels, options, _ = case
-    loss, dscores = softmax_cross_entropy(scores, labels, **options)
     expected, dexpected = by_loops(scores, labels, **options)
+    if options["class_weights"] is not None:
+        options["class_weights"] = xp.array(options["class_weights"])
+    loss, dscores = softmax_cross_entropy(xp.array(scores), xp.array(labels), **options)
     assert isinstance(loss, float)
     assert loss == pytest.approx(expected, rel=1e-12, abs=1e-14)
-    np.testing.assert_allclose(dscores, dexpected, rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(xp.numpy(dscores), dexpected, rtol=1e-11, atol=1e-15)
 
 
 @given(cases())

@@ -74,11 +74,11 @@ def labellings(draw, void=True):
     return k, labels, predictions.astype(draw(st.sampled_from(["uint8", "int8", "int64", "uint64"]))), rng
 
 
-@given(labellings())
-def test_equals_the_definition(case):
+@given(case=labellings())
+def test_equals_the_definition(xp, case):
     k, labels, predictions, _ = case
     counts = ConfusionMatrix(k)
-    counts.update(labels, predictions)
+    counts.update(xp.array(labels), xp.array(predictions))
     expected = by_loops(labels, predictions, k, 255)
     assert counts.matrix.dtype == np.int64
     assert counts.matrix.tolist() == expected

@@ -158,6 +158,23 @@ def test_updates_are_in_place_and_leave_gradients_alone(make):
 
 
 @each_optimizer
+def test_every_library_takes_the_same_steps(make, xp):
+    expected, parameters = network(), network()
+    for parameter in parameters.values():
+        parameter.data = xp.array(parameter.data).copy()  # parameters are written to, gradients never
+    rng, again = np.random.default_rng(1), np.random.default_rng(1)
+    train(make(expected), 3, rng)
+    optimizer = make(parameters)
+    for _ in range(3):
+        give_gradients(parameters, again)
+        for parameter in parameters.values():
+            parameter.grad = xp.array(parameter.grad)
+        optimizer.step()
+    for name, data in values(expected).items():
+        np.testing.assert_allclose(xp.numpy(parameters[name].data), data, rtol=1e-13, err_msg=name)
+
+
+@each_optimizer
 def test_without_gradient_or_training_nothing_is_touched(make):
     parameters = network()
     optimizer = make(parameters)
