@@ -15,7 +15,7 @@ from string import Template
 
 from matplotlib.figure import Figure
 
-from minifcn.viz.showing import png_of, small_png
+from minifcn.viz._png import png_of, small_png
 
 MOST_FRAMES = 50
 _DPI = 100

@@ -1,20 +1,16 @@
-"""Pictures in a notebook: small files, the same bytes every time, and one sentence that says what to see."""
+"""Pictures in a notebook, each with one sentence that says what to see."""
 
 import base64
-import io
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from minifcn.viz.film import Film
-
-DPI = 96
-_COLORS = 128
+from minifcn.viz._png import png_of
+from minifcn.viz.film import Film
 
 
-def show(picture: "Figure | Film", says: str) -> None:
+def show(picture: Figure | Film, says: str) -> None:
     """Show a picture in a notebook, and print one sentence that says what there is to see.
 
     The sentence is the picture's text for those who cannot see it, too. Outside a notebook only the sentence
@@ -41,26 +37,6 @@ def show(picture: "Figure | Film", says: str) -> None:
         _display({"text/html": picture.html(), "text/plain": says}, {})
         _display_png(picture.strip(), f"{says} (Some frames of the film above.)")
     print(says)
-
-
-def png_of(figure: Figure, dpi: int = DPI) -> bytes:
-    """Return a figure as a small PNG file."""
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
-    with Image.open(drawn) as picture:
-        return small_png(picture.convert("RGB"))
-
-
-def small_png(picture: Any) -> bytes:
-    """Return one of Pillow's RGB images as a PNG file with a palette."""
-    from PIL import Image
-
-    small = io.BytesIO()
-    indexed = picture.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    indexed.save(small, format="PNG", optimize=True)
-    return small.getvalue()
 
 
 def _display_png(png: bytes, says: str) -> None:

@@ -1,0 +1,29 @@
+"""Pictures as small PNG files, the same bytes every time."""
+
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+
+DPI = 96
+_COLORS = 128
+
+
+def png_of(figure: Figure, dpi: int = DPI) -> bytes:
+    """Return a figure as a small PNG file."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    with Image.open(drawn) as picture:
+        return small_png(picture.convert("RGB"))
+
+
+def small_png(picture: Any) -> bytes:
+    """Return one of Pillow's RGB images as a PNG file with a palette."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    indexed = picture.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    indexed.save(small, format="PNG", optimize=True)
+    return small.getvalue()
