@@ -4,12 +4,15 @@ The PyTorch ones are written as a PyTorch user would write them: modules in plac
 bilinear kernels as buffers, border values padded before each upsampling.
 """
 
+import json
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from minifcn.backend import num_threads
+from minifcn.backend import num_threads, set_num_threads
+from minifcn.cli.beside import Side, in_turn
 
 NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
@@ -150,3 +153,44 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
 
 
 JOBS = {"minifcn": minifcn_job, "torch": torch_job}
+
+
+class Comparison:
+    """Jobs of both libraries, each in a process of its own, timed in turns.
+
+    Attributes:
+        results: The seconds of all runs and the peaks of memory, case by case.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self.results: list[dict[str, Any]] = []
+        self._runs = runs
+
+    def time(self, name: str, what: str, batch: int, size: tuple[int, int], threads: int) -> str:
+        """Time one case, and return both medians, their ratio, microseconds a pixel, and both peaks."""
+        sides = {library: Side() for library in JOBS}
+        for library, side in sides.items():
+            side.make(_with_threads, threads, library, name, what, batch, size)
+        seconds = in_turn(sides, self._runs)
+        peaks = {library: side.peak_mb() for library, side in sides.items()}
+        case = {"network": name, "what": what, "batch": batch, "size": size, "threads": threads}
+        self.results.append({**case, "seconds": seconds, "peak_mb": peaks})
+        ours, theirs = map(median, seconds.values())
+        each = 1e6 * ours / (batch * size[0] * size[1])
+        line = f"{ours:9.3f}s{theirs:9.3f}s{ours / theirs:7.2f}{each:10.2f}"
+        return line + "".join(f"{peak:9.0f}" for peak in peaks.values())
+
+    def write(self, path: str | None) -> None:
+        """Write the raw results as JSON, if there is a path."""
+        if path:
+            with open(path, "w") as file:
+                json.dump(self.results, file, indent=1)
+
+
+HEAD = f"{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}{'us/pixel':>10}{'peak MB':>9}{'PyTorch':>9}"
+
+
+def _with_threads(threads: int, library: str, *arguments: Any) -> Callable[[], Any]:
+    """Return a job of a library that works with so many threads."""
+    set_num_threads(threads)
+    return JOBS[library](*arguments)

@@ -5,14 +5,10 @@ python benchmarks/steps.py --network fcn8s-vgg16 --batch 1 --what training
 """
 
 import argparse
-import json
-from statistics import median
-from typing import Any
 
-from networks import JOBS, NETWORKS
+from networks import HEAD, NETWORKS, Comparison
 
 from minifcn.backend import num_threads
-from minifcn.cli.beside import Side, in_turn
 
 
 def main() -> None:
@@ -26,28 +22,14 @@ def main() -> None:
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     print(f"{num_threads()} threads, float32, {arguments.size}, medians of {arguments.runs}")
-    head = f"{'network':18}{'what':11}{'batch':>5}{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}"
-    print(f"{head}{'peak MB':>9}{'PyTorch':>9}")
-    results: list[dict[str, Any]] = []
+    print(f"{'network':18}{'what':11}{'batch':>5}{HEAD}")
+    comparison = Comparison(arguments.runs)
     for network in [arguments.network] if arguments.network else NETWORKS:
         for what in [arguments.what] if arguments.what else ("inference", "training"):
             for batch in [arguments.batch] if arguments.batch else (1, 4):
-                sides = {library: Side() for library in JOBS}
-                for library, side in sides.items():
-                    side.make(JOBS[library], network, what, batch, (height, width))
-                seconds = in_turn(sides, arguments.runs)
-                ours, theirs = map(median, seconds.values())
-                peaks = {library: side.peak_mb() for library, side in sides.items()}
-                case = {"network": network, "what": what, "batch": batch, "size": arguments.size}
-                results.append({**case, "seconds": seconds, "peak_mb": peaks})
-                print(
-                    f"{network:18}{what:11}{batch:5}{ours:9.3f}s{theirs:9.3f}s{ours / theirs:7.2f}"
-                    + "".join(f"{peak:9.0f}" for peak in peaks.values()),
-                    flush=True,
-                )
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+                line = comparison.time(network, what, batch, (height, width), num_threads())
+                print(f"{network:18}{what:11}{batch:5}{line}", flush=True)
+    comparison.write(arguments.json)
 
 
 if __name__ == "__main__":
