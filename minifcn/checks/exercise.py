@@ -145,7 +145,7 @@ def check_exercise(
         )
         shown = None
     else:
-        words = _explanation(mine, name, failing, _likely(failing, sample, mistakes, call, tolerance))
+        words = _explanation(mine, name, failing, _likely(name, failing, sample, mistakes, call, tolerance))
         shown = max([failing, *(one for one in sample if one.problem)], key=_numbers_in)
     print(words)
     if example is not None:
@@ -244,6 +244,7 @@ def _changed(case: Any, given: Any) -> str:
 
 
 def _likely(
+    name: str,
     failing: _Answer,
     sample: list[_Answer],
     mistakes: Sequence[Callable[..., Any]],
@@ -255,13 +256,16 @@ def _likely(
     It must do so in the smallest failing case; of several, the one that does so most often is taken.
     """
 
+    def words(outcome: _Outcome, name: str) -> str:
+        return outcome.error.partition(" (at ")[0].replace(name, "it")  # layers are called by their names
+
     def agrees(mistake: Callable[..., Any], answer: _Answer) -> bool:
         try:
             other = _outcome(mistake, call, deepcopy(answer.case))
         except NotImplementedError:
             return False
         if other.error or answer.got.error:
-            return other.error.partition(" (at ")[0] == answer.got.error.partition(" (at ")[0]
+            return words(other, mistake.__name__) == words(answer.got, name)
         return answer.got.value is not None and not problem_with(answer.got.value, other.value, tolerance)
 
     candidates = [mistake for mistake in mistakes if agrees(mistake, failing)]

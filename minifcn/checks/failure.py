@@ -9,8 +9,8 @@ class CheckFailed(AssertionError):
 
 
 def number(value: float) -> str:
-    """Return a number as messages show it: six digits."""
-    return f"{value:.6g}"
+    """Return a number as messages show it: six digits, and a zero without a sign."""
+    return f"{value + 0.0:.6g}"
 
 
 def worst_entry(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> str:

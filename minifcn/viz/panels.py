@@ -98,6 +98,8 @@ def panels(
             draw_box(axes, box, index, str(index + 1) if many else "")
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)  # once more than when it is drawn: a tall panel's name was cut at the top
     return figure
 
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import sys
 
 import nbformat
 import pytest
@@ -28,7 +29,7 @@ ROOMS = {"minifcn"} | {
         "weights",
     )
 }
-OTHERS = {"hypothesis", "inspect", "math", "matplotlib", "numpy", "pathlib", "sklearn", "time"}
+OTHERS = {"hypothesis", "matplotlib", "numpy", "sklearn"} | sys.stdlib_module_names
 
 pytestmark = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 

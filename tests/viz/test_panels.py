@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from minifcn.viz import panels
 
@@ -57,6 +58,15 @@ def test_boxes_lie_on_their_cells_and_can_be_told_apart_without_colour():
     assert "1" not in {
         text.get_text() for text in panels({"a": np.zeros((4, 5))}, boxes={"a": [(1, 2, 3, 1)]}).axes[0].texts
     }
+
+
+@pytest.mark.parametrize("shapes", [[(6, 12), (12, 6)], [(4, 9), (9, 4)], [(12, 3), (2, 2)]])
+def test_names_are_not_cut(shapes):
+    figure = panels({f"panel {k}": np.zeros(shape) for k, shape in enumerate(shapes)})
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        assert axes.title.get_window_extent(canvas.get_renderer()).y1 < figure.bbox.y1
 
 
 def test_titles_columns_and_width():
