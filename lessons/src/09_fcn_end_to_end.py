@@ -1,0 +1,708 @@
+# %% [markdown]
+# # 9. FCN end to end
+#
+# **Question.** What is the loss of a picture, and how does a classifier come to label every pixel?
+#
+# **Minutes:** 14 to read, 1 to run, 45 for the exercises.
+#
+# **You need** dense layers as convolutions (lesson 6), transposed convolutions (lesson 7) and the four
+# numbers (lesson 8).
+
+# %%
+import math
+
+import numpy as np
+from hypothesis import strategies as st
+
+import minifcn as mf
+from minifcn.checks import check_exercise, whole_numbers
+from minifcn.data import DigitCanvases, DigitCrops, Loader
+from minifcn.layers import Conv2d, Sequential
+from minifcn.viz import overlay, panels, prediction_strips, show, training_curve
+
+# %% [markdown]
+# ## The picture
+#
+# The *labels* of a picture are an array ($H$, $W$) with one class for each pixel: here 0 is background,
+# and $d + 1$ is the digit $d$, so there are $K = 11$ classes. The label 255 is *void*: along the border
+# of a digit nobody can say what a pixel is, so it counts for nothing.
+
+# %%
+sizes = {"size": (48, 96), "digits_per_canvas": 3}
+canvases = DigitCanvases("train", 2, **sizes)
+canvas, labels = canvases[0]
+show(
+    overlay(canvas, labels, canvases.class_names, canvases.palette),
+    "Three digits, each with its name; around them a thin border of void, which is not tinted.",
+)
+show(
+    panels({"labels of rows 9 to 17, columns 26 to 41": labels[9:18, 26:42]}),
+    "The top of the left 5: between the 0 of the ground and the 6 of its class there is always a 255.",
+)
+
+# %% [markdown]
+# A fully convolutional network gives $K$ *scores* for each pixel, ($K$, $H$, $W$). So it is **a
+# classifier at each place**, and has the loss of one. *Softmax* makes probabilities $p_k$ of the scores
+# of a pixel. With the true class $l$, the loss of the pixel is $-\log p_l$: 0 if the network is sure and
+# right, large if it is sure and wrong. The loss of the picture is the mean over its $M$ labelled pixels:
+#
+# $$L = -\frac{1}{M} \sum_{\text{pixels, } l \neq 255} \log p_l, \qquad
+# \frac{\partial L}{\partial s_k} = \frac{p_k - [k = l]}{M}$$
+#
+# where $[k = l]$ is 1 if $k = l$ and 0 otherwise. At void pixels the gradient is 0.
+#
+# ## Predict
+#
+# Three classes, 2 x 3 pixels.
+#
+# 1. All scores are 0. What is the loss?
+# 2. What is the gradient of a void pixel?
+# 3. At one labelled pixel, what do the gradients of the three scores add up to?
+
+# %%
+small = np.array([[[0, 2, 255], [1, 0, 0]]], np.uint8)  # (1, H, W)
+loss, _ = mf.losses.softmax_cross_entropy(np.zeros((1, 3, 2, 3)), small)
+print(f"1. {loss:.4f}, which is log 3 = {math.log(3):.4f}")
+
+scores = np.random.default_rng(0).integers(-2, 3, (1, 3, 2, 3)).astype(float)
+loss, gradient = mf.losses.softmax_cross_entropy(scores, small)
+show(
+    panels(
+        {
+            "labels": small[0],
+            "scores of class 0": scores[0, 0],
+            "gradient, class 0": gradient[0, 0].round(2),
+            "sum of classes": gradient[0].sum(axis=0).round(9),
+        },
+        columns=4,
+    ),
+    "2. and 3. The gradient is 0 at the void pixel, and negative only where the label is 0; "
+    "the sum is 0 everywhere.",
+)
+
+# %% [markdown]
+# A negative gradient means: raise this score. Each labelled pixel raises its own class and lowers the
+# others by as much.
+#
+# ## Exercise 9.1: the loss of a picture
+#
+# *20 minutes.* Write the mean loss over the labelled pixels, and its gradient. Each picture has at least
+# one labelled pixel.
+#
+# <details><summary>Hint 1</summary>
+#
+# `valid = labels != 255`. There is no score number 255: give void pixels any class for the look-up, and
+# multiply by `valid` afterwards.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `onehot = np.arange(K)[:, None, None] == labels` is ($K$, $H$, $W$), and at a void pixel false for all
+# classes.
+#
+# </details>
+
+
+# %%
+def my_loss(scores, labels):
+    """Return (loss, gradient) for scores (K, H, W) and labels (H, W); gradient is (K, H, W)."""
+    ### BEGIN SOLUTION
+    valid = labels != 255
+    exponentials = np.exp(scores - scores.max(axis=0))
+    p = exponentials / exponentials.sum(axis=0)
+    onehot = np.arange(len(scores))[:, None, None] == labels
+    loss = -np.log((p * onehot).sum(axis=0)[valid]).mean()
+    return loss, (p - onehot) * valid / valid.sum()
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 9.1: run this cell.
+def right_loss(scores, labels):
+    loss, gradient = mf.losses.softmax_cross_entropy(scores[None], labels[None])
+    return loss, gradient[0]
+
+
+@st.composite
+def scored_pictures(draw):
+    classes, height, width = (
+        draw(st.integers(2, 4)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)),
+    )
+    label = st.sampled_from([*range(classes), 255])
+    pixels = draw(st.lists(label, min_size=height * width, max_size=height * width))
+    pixels[0] %= 255  # at least one pixel is labelled
+    labels = np.array(pixels, np.uint8).reshape(height, width)
+    return draw(whole_numbers(classes, height, width)) / 4, labels
+
+
+def share(labels):
+    return (labels != 255).sum() / labels.size
+
+
+def all_pixels(scores, labels):
+    """You divide by the number of all pixels; void pixels do not count, so divide by M."""
+    loss, gradient = right_loss(scores, labels)
+    return loss * share(labels), gradient * share(labels)
+
+
+def loss_of_all_pixels(scores, labels):
+    """The loss is divided by the number of all pixels; void pixels do not count, so divide by M."""
+    loss, gradient = right_loss(scores, labels)
+    return loss * share(labels), gradient
+
+
+def void_is_background(scores, labels):
+    """Void pixels are treated as class 0; they must add nothing to loss and gradient."""
+    return right_loss(scores, np.where(labels == 255, 0, labels).astype(np.uint8))
+
+
+def void_pushes(scores, labels):
+    """At void pixels the gradient must be 0; yours still holds p / M there."""
+    loss, gradient = right_loss(scores, labels)
+    p = mf.functional.softmax(scores[None])[0]
+    return loss, np.where(labels == 255, p / (labels != 255).sum(), gradient)
+
+
+def undivided(scores, labels):
+    """The gradient is that of the sum; the loss is a mean, so divide the gradient by M, too."""
+    loss, gradient = right_loss(scores, labels)
+    return loss, gradient * (labels != 255).sum()
+
+
+def summed(scores, labels):
+    """You add up the losses of the pixels; take their mean, and divide the gradient by M."""
+    return mf.losses.softmax_cross_entropy(scores[None], labels[None], reduction="sum")[
+        0
+    ], (mf.losses.softmax_cross_entropy(scores[None], labels[None], reduction="sum")[1][0])
+
+
+def turned_round(scores, labels):
+    """The gradient has the wrong sign: it is positive where a score must fall."""
+    loss, gradient = right_loss(scores, labels)
+    return loss, -gradient
+
+
+def no_minus(scores, labels):
+    """The loss has the wrong sign: the logarithm of a probability is negative, a loss is not."""
+    loss, gradient = right_loss(scores, labels)
+    return -loss, gradient
+
+
+check_exercise(
+    my_loss,
+    right_loss,
+    scored_pictures(),
+    mistakes=[
+        all_pixels,
+        loss_of_all_pixels,
+        void_is_background,
+        void_pushes,
+        undivided,
+        summed,
+        turned_round,
+        no_minus,
+    ],
+)
+
+# %% [markdown]
+# ## The whole network
+#
+# `mf.models.FCN` does what lesson 6 did to a classifier: dense layers become convolutions, and the layer
+# with its own classes goes. Two layers are new. *score* is a convolution of 1 x 1 to $K$ scores, and
+# begins at zero. *8to1* is a transposed convolution with bilinear weights, from stride 8 to 1. "sees" is
+# the receptive field in pixels (lesson 5); the last two columns say that output number i lies at pixel
+# every · i + from. ReLU and dropout are left out, for they change no shape. *head.0* is the first dense
+# layer, now a filter of 4 x 4. With padding 2 it fits in once more than there are rows and columns.
+
+# %%
+fcn = mf.models.FCN(mf.models.digit_classifier(), 11)
+print(f"{'layer':15} {'kind':16} {'C, H, W':14} sees  every  from")
+for row in mf.models.explain(fcn, (48, 96)).rows:
+    view = row.views[0]
+    if row.kind not in ("ReLU", "Dropout"):
+        place = f"{view.field:4} {float(view.grid.scale):6g} {float(view.grid.offset):5g}"
+        print(f"{row.name:15} {row.kind:16} {row.output_shape!s:14} {place}")
+
+# %% [markdown]
+# Predict the loss of this network on a canvas before any training. And if its score layer had small
+# random weights instead of zeros? And which shape do the scores of a picture of 50 x 75 have?
+
+# %%
+grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))  # subtract, divide
+x, truth = grey(canvas[None]), labels[None]
+print(f"log 11         {math.log(11):.4f}")
+print(f"zeros          {mf.losses.softmax_cross_entropy(fcn(x), truth)[0]:.4f}")
+draw = np.random.default_rng(0).standard_normal
+for size in (0.01, 1):
+    fcn.score.weight.data = (size * draw((11, 128, 1, 1))).astype(np.float32)
+    loss, _ = mf.losses.softmax_cross_entropy(fcn(x), truth)
+    print(f"random, {size:<6} {loss:.4f}")
+print("50 x 75 pixels:", fcn(np.zeros((1, 1, 50, 75), np.float32)).shape)
+
+# %% [markdown]
+# An untrained network finds all classes about as likely, so its loss is about $\log K$. Look at the
+# first number of every training: one far above $\log K$ means scores that are too large, as in the
+# last line.
+#
+# ## Where does a score lie?
+#
+# Output number $i$ of a layer with kernel $k$, stride $s$ and padding $p$ has the middle of its window at
+# position $s i + \frac{k - 1}{2} - p$ of the layer's input. Put that into the formula of the layer
+# before, and so on: this gives the columns "every" and "from". Upsampling must put each score there.
+#
+# A *ramp* tests it: let each score be the pixel it lies at. Then each pixel must read its own number.
+
+# %%
+pool = mf.geometry.Window(2, stride=2).coordinate_map()
+place = pool @ pool  # of two pools, one after the other
+print(f"two pools: output i at pixel {place}")
+ramp = np.array([[[[float(place(i)) for i in range(3)]]]], np.float32)  # (1, 1, 1, 3)
+up = mf.models.AlignedUpsample(1, coarse=place, fine=mf.geometry.CoordinateMap())
+pixels = up(ramp)[0, 0, 0]
+show(
+    panels(
+        {
+            "three scores": ramp[0, 0, 0],
+            "upsampled": pixels,
+            "two pixels off": np.array([math.nan, math.nan, *pixels[:-2]]),
+        },
+        columns=1,
+    ),
+    "From pixel 2 to pixel 9, pixel j reads j; at the ends the first and the last score go on. "
+    "Two pixels off, everything stands too far to the right.",
+)
+
+# %% [markdown]
+# A transposed convolution with kernel $k$ and stride $s$, the other way round, lays its output $j$ at
+# position $(j - \frac{k - 1}{2}) / s$ of its input. So upsampled scores begin somewhere before the
+# picture, and the rows and columns before pixel 0 are cut away: a *crop*. How many? In the code of the
+# paper 19 is written down; it need not be.
+
+# %%
+Window = mf.geometry.Window
+conv, pool = Window(3, padding=1), Window(2, stride=2)
+vgg16 = [
+    Window(3, padding=100),
+    conv,
+    pool,
+    conv,
+    conv,
+    pool,
+    *3 * [conv, conv, conv, pool],
+]
+head = [Window(7), Window(1), Window(1)]  # the three dense layers
+upsampling = mf.geometry.Transposed(Window(64, stride=32))
+upsampled = mf.geometry.coordinate_map([*vgg16, *head, upsampling])
+print("FCN-32s: upsampled score j lies at pixel", upsampled)
+print("crop:", mf.geometry.crop_offset(upsampled, mf.geometry.CoordinateMap()))
+
+# %% [markdown]
+# ## Exercise 9.2: the crop
+#
+# *15 minutes.* Compute it: how many upsampled numbers lie before pixel 0? `layers` are the layers from
+# the picture to the scores, each (kernel, stride, padding). `kernel` is that of the upsampling, whose
+# stride is the product of all strides. The answer is a whole number from 0 on in each case.
+#
+# <details><summary>Hint 1</summary>
+#
+# Where does score 0 lie? Go through the layers and keep two numbers, `every` = 1 and `start` = 0. A layer
+# moves `start` by its own shift times `every`, and then multiplies `every` by its stride.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Score 0 becomes the middle of the first kernel that is painted, output $\frac{k - 1}{2}$, and lies at
+# pixel `start`.
+#
+# </details>
+
+
+# %%
+def my_crop(layers, kernel):
+    """Return how many upsampled numbers lie before pixel 0."""
+    ### BEGIN SOLUTION
+    every, start = 1, 0
+    for k, s, p in layers:
+        start += every * ((k - 1) / 2 - p)
+        every *= s
+    return (kernel - 1) / 2 - start
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 9.2: run this cell.
+def right_place(layers):
+    return mf.geometry.coordinate_map([mf.geometry.Window(*layer) for layer in layers])
+
+
+def right_crop(layers, kernel):
+    return (kernel - 1) / 2 - float(right_place(layers).offset)
+
+
+@st.composite
+def networks(draw):
+    size, stride, padding = st.integers(1, 5), st.integers(1, 3), st.integers(0, 2)
+    layers = draw(st.lists(st.tuples(size, stride, padding), min_size=1, max_size=4))
+    place = right_place(layers)
+    kernel = int(2 * place.scale) - (place.offset.denominator == 1)
+    if (missing := -right_crop(layers, kernel)) > 0:  # more padding, as in the paper
+        (first, step, zeros), *rest = layers
+        layers = [(first, step, zeros + int(missing)), *rest]
+    return layers, kernel
+
+
+def unscaled(layers, kernel):
+    """Shifts of later layers count in steps of the map before them: multiply by the strides so far."""
+    return (kernel - 1) / 2 - sum(float(right_place([layer]).offset) for layer in layers)
+
+
+def own_stride(layers, kernel):
+    """A layer's stride moves the layers after it, not its own first window: shift first, then multiply."""
+    shifts = [float(right_place([layer]).offset) for layer in layers]
+    strides = [float(right_place(layers[: i + 1]).scale) for i in range(len(layers))]
+    return (kernel - 1) / 2 - float(np.dot(shifts, strides))
+
+
+def from_the_end(layers, kernel):
+    """The layers are gone through from the last to the first; begin at the picture."""
+    return right_crop(layers[::-1], kernel)
+
+
+def padding_added(layers, kernel):
+    """Padding moves windows towards the beginning: it is subtracted."""
+    bare = [(size, stride, 0) for size, stride, _ in layers]
+    return 2 * right_crop(bare, kernel) - right_crop(layers, kernel)
+
+
+def no_padding(layers, kernel):
+    """The padding is missing."""
+    return right_crop([(size, stride, 0) for size, stride, _ in layers], kernel)
+
+
+def first_pixels(layers, kernel):
+    """That is where windows begin; a score lies in the middle of its window."""
+    return right_crop([(1, stride, padding) for _, stride, padding in layers], kernel)
+
+
+def half(layers, kernel):
+    """The middle of k numbers, counted from 0, is (k - 1) / 2; yours is k / 2."""
+    scales = [float(right_place(layers[:i]).scale) for i in range(len(layers))]
+    return right_crop(layers, kernel) + 0.5 - 0.5 * sum(scales)
+
+
+def negative(layers, kernel):
+    """The sign is wrong: what lies before pixel 0 is counted."""
+    return -right_crop(layers, kernel)
+
+
+def start_only(layers, kernel):
+    """That is where score 0 lies; its kernel reaches further out, by half of its size."""
+    return float(right_place(layers).offset)
+
+
+check_exercise(
+    my_crop,
+    right_crop,
+    networks(),
+    mistakes=[
+        unscaled,
+        own_stride,
+        from_the_end,
+        padding_added,
+        no_padding,
+        first_pixels,
+        half,
+        negative,
+        start_only,
+    ],
+)
+
+# %% [markdown]
+# ## Overfit two
+#
+# Before any long training: two canvases, again and again. Loss, gradients, alignment and labels must all
+# be right for a network to learn two pictures by heart. One that cannot is broken. *Adam* is gradient
+# descent with a rate of its own for each weight.
+
+# %%
+pair = Loader(canvases, 2, preprocess=grey)
+fcn = mf.models.FCN(mf.models.digit_classifier(), 11)
+adam = mf.optim.Adam(dict(fcn.named_parameters()), lr=3e-3)
+records = mf.training.fit(fcn, pair, adam, epochs=100, progress=None)
+print(f"loss {records[0]['loss']:.3f} to {records[-1]['loss']:.3f}")
+print(
+    f"right: {100 * mf.training.evaluate(fcn, pair).pixel_accuracy():.1f} % of the pixels"
+)
+show(
+    prediction_strips(
+        [canvas],
+        [labels],
+        mf.training.predict(fcn, x),
+        canvases.class_names,
+        canvases.palette,
+    ),
+    "Learned by heart, but for bays between strokes, which are filled: stride 8 is too coarse.",
+)
+
+# %% [markdown]
+# ## Train
+#
+# In earnest: first the classifier on crops with one digit (lesson 6), then its FCN on 2,000 canvases. On
+# the way we look at a canvas of unseen digits: at each pixel, how likely does the network find the right
+# label?
+#
+# Predict: what does the network learn first?
+
+# %%
+unseen = DigitCanvases("test", 40, **sizes)
+test_canvas, test_labels = unseen[3]
+
+
+def train(network, dataset, batch_size, lr, callbacks=()):
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
+    adam = mf.optim.Adam(dict(network.named_parameters()), lr=lr)
+    schedule = mf.optim.Cosine(len(batches), warmup_steps=20)  # up, then slowly down to 0
+    mf.training.fit(
+        network, batches, adam, schedule=schedule, callbacks=callbacks, progress=None
+    )
+
+
+def right_probability(network):
+    """Return the probability of the right label at each pixel (H, W), and 1 at void."""
+    p = mf.functional.softmax(network.eval()(grey(test_canvas[None])))[0]  # (K, H, W)
+    network.train()
+    valid = test_labels != 255
+    chosen = np.take_along_axis(p, (test_labels * valid)[None].astype(int), axis=0)[0]
+    return np.where(valid, chosen, 1)
+
+
+class Look(mf.training.Callback):
+    def __init__(self, steps):
+        self.steps, self.losses, self.seen = steps, [], {}
+
+    def step(self, training):
+        self.losses.append(training.loss)
+        if training.step in self.steps:
+            self.seen[f"step {training.step}"] = right_probability(training.model)
+
+
+classifier = mf.models.digit_classifier()
+train(classifier, DigitCrops("train", repeats=4), 32, lr=3e-3)
+fcn = mf.models.FCN(classifier, 11)
+for layer in fcn.score_layers():
+    for parameter in layer.parameters():
+        parameter.lr_multiplier = 3  # what begins at zero may learn faster
+look = Look([30, 100, 300, 1000])
+before = {"step 0": right_probability(fcn)}
+train(fcn, DigitCanvases("train", 2000, **sizes), 2, lr=2e-3, callbacks=[look])
+
+show(
+    panels({"canvas": test_canvas, **before, **look.seen}, columns=3, shared=True),
+    "White is 1, black 0; void is white. At first all is the dark grey of 1/11; then the ground turns white, "
+    "and the digits black; at last digits brighten, one sooner than another.",
+)
+
+# %% tags=["varies"]
+means = [
+    {"step": k + 25, "loss": float(np.mean(look.losses[k : k + 25]))}
+    for k in range(0, 1000, 25)
+]
+show(
+    training_curve([{"step": 1, "loss": look.losses[0]}, *means]),
+    "From log 11 it falls within a few steps, for the ground is easy; then the digits take long.",
+)
+matrix = mf.training.evaluate(fcn.eval(), Loader(unseen, 10, preprocess=grey))
+ground = matrix.matrix[0].sum() / matrix.matrix.sum()
+print(
+    f"pixel accuracy {matrix.pixel_accuracy():.3f}, all background would have {ground:.3f}"
+)
+print(
+    f"mean IoU       {matrix.mean_iou():.3f}, all background would have {ground / 11:.3f}"
+)
+pictures, truths = zip(*(unseen[i] for i in (3, 5)), strict=True)
+guesses = mf.training.predict(fcn, grey(np.stack(pictures)))
+show(
+    prediction_strips(pictures, truths, guesses, unseen.class_names, unseen.palette),
+    "What is mostly right, where only roughly: digits become blobs. Lesson 10 mends that.",
+)
+
+# %% [markdown]
+# ## Exercise 9.3: one step
+#
+# *10 minutes.* `mf.training.fit` repeats one thing. Write it: scores, loss, gradients, and then for each
+# parameter $w \leftarrow w - \text{lr} \cdot \frac{\partial L}{\partial w}$. Use minifcn:
+# `model(x)`, `mf.losses.softmax_cross_entropy(scores, labels)`, `model.backward(dscores)`. Each of
+# `model.parameters()` has `.data`, and `.grad`, to which `backward` *adds*; set it to `None` to forget it.
+#
+# <details><summary>Hint</summary>
+#
+# Four parts: forget the old gradients, forward, backward, update. The check takes two steps, and
+# compares both losses and then the weights.
+#
+# </details>
+
+
+# %%
+def my_step(model, x, labels, lr):
+    """Do one step of gradient descent in place, and return the loss before it."""
+    ### BEGIN SOLUTION
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss, dscores = mf.losses.softmax_cross_entropy(model(x), labels)
+    model.backward(dscores)
+    for parameter in model.parameters():
+        parameter.data = parameter.data - lr * parameter.grad
+    return loss
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 9.3: run this cell.
+def two_steps(step, case):
+    model = Sequential(Conv2d(case["x"].shape[1], len(case["bias"]), 1)).astype("float64")
+    model[0].weight.data, model[0].bias.data = case["weight"].copy(), case["bias"].copy()
+    losses = [step(model, case["x"], case["labels"], case["lr"]) for _ in range(2)]
+    return [*losses, model[0].weight.data, model[0].bias.data]
+
+
+@st.composite
+def batches_of_one(draw):
+    channels, classes = draw(st.integers(1, 2)), draw(st.integers(2, 3))
+    height, width = draw(st.integers(1, 2)), draw(st.integers(2, 3))
+    pixels = draw(
+        st.lists(st.integers(0, classes - 1), min_size=1, max_size=height * width)
+    )
+    labels = np.array([*pixels, *[255] * (height * width - len(pixels))], np.uint8)
+    return {
+        "x": draw(whole_numbers(1, channels, height, width)),
+        "labels": labels.reshape(1, height, width),
+        "lr": draw(st.sampled_from([0.5, 0.25])),
+        "weight": draw(whole_numbers(classes, channels, 1, 1)) / 4,
+        "bias": draw(whole_numbers(classes)) / 4,
+    }
+
+
+def right_step(model, x, labels, lr, reduction="mean", frozen=(), forget=True):
+    optimizer = mf.optim.SGD(dict(model.named_parameters()), lr=max(lr, 0), momentum=0)
+    if forget:
+        optimizer.zero_grad()
+    loss, gradient = mf.losses.softmax_cross_entropy(model(x), labels, reduction=reduction)
+    model.backward(gradient if lr > 0 else -gradient)
+    for name in frozen:
+        optimizer.parameters[name].grad = None
+    optimizer.lr = abs(lr)
+    optimizer.step()
+    return loss
+
+
+def added_up(model, x, labels, lr):
+    """The gradients of the step before are still there: set each parameter.grad to None first."""
+    return right_step(model, x, labels, lr, forget=False)
+
+
+def uphill(model, x, labels, lr):
+    """You go uphill: subtract the gradient."""
+    return right_step(model, x, labels, -lr)
+
+
+def whole_gradient(model, x, labels, lr):
+    """The learning rate is missing: it multiplies the gradient."""
+    return right_step(model, x, labels, 1.0)
+
+
+def weights_only(model, x, labels, lr):
+    """Only the weights move; the bias is a parameter, too."""
+    return right_step(model, x, labels, lr, frozen=["0.bias"])
+
+
+def sum_of_pixels(model, x, labels, lr):
+    """The loss is summed; take its mean over the labelled pixels."""
+    return right_step(model, x, labels, lr, reduction="sum")
+
+
+def no_update(model, x, labels, lr):
+    """The parameters stay as they were."""
+    return right_step(model, x, labels, lr, frozen=["0.bias", "0.weight"])
+
+
+def loss_afterwards(model, x, labels, lr):
+    """You return the loss after the update; the one before it is wanted."""
+    right_step(model, x, labels, lr)
+    return mf.losses.softmax_cross_entropy(model(x), labels)[0]
+
+
+check_exercise(
+    my_step,
+    right_step,
+    batches_of_one(),
+    run=two_steps,
+    mistakes=[
+        added_up,
+        uphill,
+        whole_gradient,
+        weights_only,
+        sum_of_pixels,
+        no_update,
+        loss_afterwards,
+    ],
+)
+
+# %% [markdown]
+# ## Break it
+#
+# **A wrong crop.** Suppose the crop were wrong, so that each prediction stood some pixels too far down
+# and to the right. Strokes of these digits are about 3 pixels wide. Predict: how much of the mean IoU is
+# left at 2 pixels, at 4, at 8?
+
+# %% tags=["varies"]
+pictures, truths = map(np.stack, zip(*(unseen[i] for i in range(40)), strict=True))
+guesses = mf.training.predict(fcn, grey(pictures))
+for off in (0, 1, 2, 4, 8):
+    matrix = mf.metrics.ConfusionMatrix(11)
+    matrix.update(truths, np.roll(guesses, (off, off), axis=(1, 2)))
+    print(
+        f"{off} off: pixel accuracy {matrix.pixel_accuracy():.3f}, mean IoU {matrix.mean_iou():.3f}"
+    )
+
+# %% [markdown]
+# Pixel accuracy notices little, for ground still lies on ground. Mean IoU does.
+#
+# **Large scores.** What does a straightforward softmax say about scores of 1000? And minifcn's, which
+# subtracts the largest score first?
+
+# %%
+scores = np.array([1000.0, 0.0]).reshape(1, 2, 1, 1)
+with np.errstate(all="ignore"):
+    print("straightforward:", (np.exp(scores) / np.exp(scores).sum()).ravel())
+print("largest first:  ", mf.functional.softmax(scores).ravel())
+
+# %% [markdown]
+# ## Recall
+#
+# <details><summary>1. What is the loss of a picture?</summary>
+#
+# The mean of $-\log p_l$ over its labelled pixels, $l$ being the label of each.
+#
+# </details>
+# <details><summary>2. A network for 21 classes begins with a loss of 3.04. Is that good?</summary>
+#
+# Yes: it is log 21, as of all networks that know nothing yet.
+#
+# </details>
+# <details><summary>3. Which layers of an FCN are not those of its classifier?</summary>
+#
+# The score layer and the upsampling. All others keep their weights.
+#
+# </details>
+# <details><summary>4. Where does output i of one layer lie in its input?</summary>
+#
+# At $s i + (k - 1) / 2 - p$: the middle of its window.
+#
+# </details>
+# <details><summary>5. Why overfit two pictures first?</summary>
+#
+# It takes seconds, and fails if loss, gradients, alignment or labels are wrong.
+#
+# </details>

@@ -1,0 +1,239 @@
+"""Wrong answers to the exercises of lesson 5, and what must be said about each."""
+
+import numpy as np
+
+
+def windows(x, size, stride):
+    """Yield the place of each output, and its window of x."""
+    for i in range((x.shape[0] - size) // stride + 1):
+        for j in range((x.shape[1] - size) // stride + 1):
+            yield (i, j), np.s_[i * stride : i * stride + size, j * stride : j * stride + size]
+
+
+def pool(x, size, stride, of=np.max):
+    y = np.zeros([(n - size) // stride + 1 for n in x.shape])
+    for place, window in windows(x, size, stride):
+        y[place] = of(x[window])
+    return y
+
+
+def averaged(x, size, stride):
+    return pool(x, size, stride, of=np.mean)
+
+
+def summed(x, size, stride):
+    return pool(x, size, stride, of=np.sum)
+
+
+def smallest(x, size, stride):
+    return pool(x, size, stride, of=np.min)
+
+
+def never_negative(x, size, stride):
+    y = np.zeros([(n - size) // stride + 1 for n in x.shape])
+    for place, window in windows(x, size, stride):
+        for number in x[window].flat:
+            y[place] = max(y[place], number)
+    return y
+
+
+def side_by_side(x, size, stride):
+    return pool(x, size, size)
+
+
+def in_steps_of_one(x, size, stride):
+    return pool(x, size, 1)
+
+
+def hanging_over(x, size, stride):
+    return np.array(
+        [
+            [x[top : top + size, left : left + size].max() for left in range(0, x.shape[1], stride)]
+            for top in range(0, x.shape[0], stride)
+        ]
+    )
+
+
+def one_place_less(x, size, stride):
+    return pool(x, size, stride)[: (x.shape[0] - size) // stride, : (x.shape[1] - size) // stride]
+
+
+def places_of_x(x, size, stride):
+    y = np.zeros(x.shape)
+    for place, window in windows(x, size, stride):
+        y[place] = x[window].max()
+    return y
+
+
+def hand_back(x, dy, size, stride, shares):
+    """Backward by loops; `shares(window)` says who gets how much."""
+    dx = np.zeros(x.shape)
+    for place, window in windows(x, size, stride):
+        dx[window] += dy[place] * shares(x[window])
+    return dx
+
+
+def to_all_winners(x, dy, size, stride):
+    return hand_back(x, dy, size, stride, lambda window: window == window.max())
+
+
+def shared_by_winners(x, dy, size, stride):
+    return hand_back(
+        x, dy, size, stride, lambda window: (window == window.max()) / (window == window.max()).sum()
+    )
+
+
+def to_the_last(x, dy, size, stride):
+    def last(window):
+        share = np.zeros(window.shape)
+        share.flat[window.size - 1 - np.argmax(window.ravel()[::-1])] = 1
+        return share
+
+    return hand_back(x, dy, size, stride, last)
+
+
+def down_the_columns(x, dy, size, stride):
+    def first(window):
+        share = np.zeros(window.shape)
+        share.T.flat[np.argmax(window.T)] = 1
+        return share
+
+    return hand_back(x, dy, size, stride, first)
+
+
+def to_everyone(x, dy, size, stride):
+    return hand_back(x, dy, size, stride, np.ones_like)
+
+
+def as_an_average(x, dy, size, stride):
+    return hand_back(x, dy, size, stride, lambda window: np.full(window.shape, 1 / window.size))
+
+
+def last_window_only(x, dy, size, stride):
+    dx = np.zeros(x.shape)
+    for place, window in windows(x, size, stride):
+        a, b = divmod(int(np.argmax(x[window])), size)
+        dx[window][a, b] = dy[place]
+    return dx
+
+
+def place_within_x(x, dy, size, stride):
+    dx = np.zeros(x.shape)
+    for place, window in windows(x, size, stride):
+        dx.flat[np.argmax(x[window])] += dy[place]
+    return dx
+
+
+def times_the_number(x, dy, size, stride):
+    return x * hand_back(x, dy, size, stride, first_winner)
+
+
+def first_winner(window):
+    share = np.zeros(window.shape)
+    share.flat[np.argmax(window)] = 1
+    return share
+
+
+def as_large_as_dy(x, dy, size, stride):
+    return dy * (pool(x, size, stride) > 0)
+
+
+def stride_too_early(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        step *= stride
+        field += (kernel - 1) * step
+    return field, step
+
+
+def without_steps(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += kernel - 1
+        step *= stride
+    return field, step
+
+
+def kernel_not_less_one(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += kernel * step
+        step *= stride
+    return field, step
+
+
+def from_zero(layers):
+    field, step = 0, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * step
+        step *= stride
+    return field, step
+
+
+def last_layer_first(layers):
+    field, step = 1, 1
+    for kernel, stride in reversed(layers):
+        field += (kernel - 1) * step
+        step *= stride
+    return field, step
+
+
+def strides_added(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * step
+        step += stride
+    return field, step
+
+
+def own_stride_only(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * stride
+        step *= stride
+    return field, step
+
+
+def the_field_alone(layers):
+    field, step = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * step
+        step *= stride
+    return field
+
+
+WRONG = {
+    "my_max_pool": {
+        averaged: "Likely mistake: You take the mean",
+        summed: "Smallest failing case: x (",
+        smallest: "Likely mistake: You keep the smallest number",
+        never_negative: "Likely mistake: Numbers below 0 became 0",
+        side_by_side: "Likely mistake: The windows lie side by side",
+        in_steps_of_one: "Likely mistake: The windows move by 1",
+        hanging_over: "Likely mistake: The last windows hang over the edge",
+        one_place_less: "the result must have shape (1, 1), yours has (0, 0)",
+        places_of_x: "the result must have shape (1, 1), yours has (2, 2)",
+    },
+    "my_max_pool_backward": {
+        to_all_winners: "Likely mistake: All numbers that are equally large get the gradient",
+        shared_by_winners: "Likely mistake: Numbers that are equally large share the gradient",
+        to_the_last: "Likely mistake: Of equal numbers the last one wins",
+        down_the_columns: "Likely mistake: You look for the first winner along the columns",
+        to_everyone: "Likely mistake: All numbers of a window get its gradient",
+        as_an_average: "Smallest failing case: x (",
+        last_window_only: "Likely mistake: A number that wins several times keeps one gradient only",
+        place_within_x: "Smallest failing case: x (",
+        times_the_number: "Likely mistake: The gradient is multiplied by the number itself",
+        as_large_as_dy: "Smallest failing case: x (",
+    },
+    "my_receptive_field": {
+        stride_too_early: "Likely mistake: The step is multiplied too early",
+        without_steps: "Likely mistake: The field grows by k - 1 each time",
+        kernel_not_less_one: "Likely mistake: The field grows by k steps",
+        from_zero: "Likely mistake: A pixel sees itself",
+        last_layer_first: "Likely mistake: The layers are taken in the wrong order",
+        strides_added: "Likely mistake: Strides multiply; yours are added",
+        own_stride_only: "Smallest failing case: layers",
+        the_field_alone: "the result must be 2 values, yours is of type int",
+    },
+}

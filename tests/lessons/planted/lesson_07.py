@@ -1,0 +1,210 @@
+"""Wrong answers to the exercises of lesson 7, and what must be said about each."""
+
+import numpy as np
+
+import minifcn as mf
+
+
+def paint(x, w, stride, cut=(0, 0, 0, 0), step=None, add=True):
+    """Painting by loops, with slots for mistakes; `cut` is what is taken off at each side."""
+    rows, cols = w.shape
+    step = step or stride
+    y = np.zeros(((x.shape[0] - 1) * stride + rows, (x.shape[1] - 1) * stride + cols))
+    for i, j in np.ndindex(x.shape):
+        place = np.s_[i * step : i * step + rows, j * step : j * step + cols]
+        y[place] = x[i, j] * w + (y[place] if add else 0)
+    top, bottom, left, right = cut
+    return y[top : y.shape[0] - bottom, left : y.shape[1] - right]
+
+
+def painted_turned(x, w, stride, padding):
+    return paint(x, w[::-1, ::-1], stride, [padding] * 4)
+
+
+def painted_over(x, w, stride, padding):
+    return paint(x, w, stride, [padding] * 4, add=False)
+
+
+def painted_close(x, w, stride, padding):
+    return paint(x, w, stride, [padding] * 4, step=1)
+
+
+def painted_uncut(x, w, stride, padding):
+    return paint(x, w, stride)
+
+
+def cut_above_and_left(x, w, stride, padding):
+    return paint(x, w, stride, (padding, 0, padding, 0))
+
+
+def cut_below_and_right(x, w, stride, padding):
+    return paint(x, w, stride, (0, 2 * padding, 0, 2 * padding))
+
+
+def cut_with_minus(x, w, stride, padding):
+    return paint(x, w, stride)[padding:-padding, padding:-padding]
+
+
+def as_large_as_h_times_s(x, w, stride, padding):
+    y = np.zeros((x.shape[0] * stride, x.shape[1] * stride))
+    full = paint(x, w, stride, [padding] * 4)
+    rows, cols = (min(a, b) for a, b in zip(y.shape, full.shape, strict=True))
+    y[:rows, :cols] = full[:rows, :cols]
+    return y
+
+
+def gathered(x, w, stride, padding):
+    """A convolution, which goes down."""
+    return mf.functional.conv2d(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+
+
+def slide(x, w, stride, above, left, between=None, behind=0):
+    """Insert zeros and convolve, with slots for mistakes; w is used as it comes."""
+    step = (stride - 1 if between is None else between) + 1
+    spread = np.zeros(((x.shape[0] - 1) * step + 1 + behind, (x.shape[1] - 1) * step + 1 + behind))
+    spread[::step, ::step][: x.shape[0], : x.shape[1]] = x
+    spread = np.pad(spread, ((above, above), (left, left)))
+    return mf.functional.conv2d(spread[None, None], w[None, None])[0, 0]
+
+
+def unturned(x, w, stride, padding):
+    return slide(x, w, stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding)
+
+
+def rows_turned_only(x, w, stride, padding):
+    return slide(x, w[::-1], stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding)
+
+
+def transposed_filter(x, w, stride, padding):
+    turned = w.T[::-1, ::-1]
+    return slide(x, turned, stride, w.shape[1] - 1 - padding, w.shape[0] - 1 - padding)
+
+
+def padding_taken_literally(x, w, stride, padding):
+    return slide(x, w[::-1, ::-1], stride, padding, padding)
+
+
+def no_zeros_between(x, w, stride, padding):
+    return slide(x, w[::-1, ::-1], stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding, between=0)
+
+
+def one_zero_too_many(x, w, stride, padding):
+    return slide(x, w[::-1, ::-1], stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding, between=stride)
+
+
+def zeros_behind(x, w, stride, padding):
+    above, left = w.shape[0] - 1 - padding, w.shape[1] - 1 - padding
+    return slide(x, w[::-1, ::-1], stride, above, left, behind=stride - 1)
+
+
+def rows_of_the_filter_for_both(x, w, stride, padding):
+    return slide(x, w[::-1, ::-1], stride, w.shape[0] - 1 - padding, w.shape[0] - 1 - padding)
+
+
+def along_one_axis(kernel, stride):
+    return sorted({kernel // stride, -(-kernel // stride)})
+
+
+def squares(kernel, stride):
+    return sorted({(kernel // stride) ** 2, (-(-kernel // stride)) ** 2})
+
+
+def a_mean(kernel, stride):
+    return [(kernel / stride) ** 2]
+
+
+def always_rounded_up_too(kernel, stride):
+    along = (kernel // stride, kernel // stride + 1)
+    return sorted({a * b for a in along for b in along})
+
+
+def the_largest(kernel, stride):
+    return [(-(-kernel // stride)) ** 2]
+
+
+def not_sorted_out(kernel, stride):
+    along = {kernel // stride, -(-kernel // stride)}
+    return sorted(a * b for a in along for b in along)
+
+
+def all_from_one_on(kernel, stride):
+    most = -(-kernel // stride)
+    return sorted({a * b for a in range(1, most + 1) for b in range(1, most + 1)})
+
+
+def tents(tent):
+    return np.outer(tent, tent)
+
+
+def top_at_half_the_size(stride, size):
+    return tents(1 - abs(np.arange(size) - size / 2) / stride)
+
+
+def top_on_a_cell(stride, size):
+    return tents(1 - abs(np.arange(size) - size // 2) / stride)
+
+
+def slope_from_the_size(stride, size):
+    return tents(1 - abs(np.arange(size) - (size - 1) / 2) / (size / 2))
+
+
+def sum_of_one(stride, size):
+    w = tents(1 - abs(np.arange(size) - (size - 1) / 2) / stride)
+    return w / w.sum()
+
+
+def smaller_of_two(stride, size):
+    tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
+    return np.minimum(tent[:, None], tent[None, :])
+
+
+def one_axis_of_it(stride, size):
+    return 1 - abs(np.arange(size) - (size - 1) / 2) / stride
+
+
+def distance_from_the_middle(stride, size):
+    a, b = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.maximum(1 - np.hypot(a, b) / stride, 0)
+
+
+WRONG = {
+    "my_painting": {
+        painted_turned: "Likely mistake: The filter is turned",
+        painted_over: "Likely mistake: A patch replaces what lies under it",
+        painted_close: "Likely mistake: The patches lie one cell apart",
+        painted_uncut: "Likely mistake: The padding is not cut off",
+        cut_above_and_left: "Likely mistake: Padding is cut off above and on the left only",
+        cut_below_and_right: "Likely mistake: All padding is cut off below and on the right",
+        cut_with_minus: "the result must have shape (1, 1), yours has (0, 0)",
+        as_large_as_h_times_s: "the result must have shape",
+        gathered: "Smallest failing case: x (",
+    },
+    "my_zeros_inserted": {
+        unturned: "Likely mistake: The filter is not turned",
+        rows_turned_only: "Likely mistake: Only the rows of the filter are turned around",
+        transposed_filter: "Smallest failing case: x (1, 1)",
+        padding_taken_literally: "Likely mistake: Around x are `padding` zeros",
+        no_zeros_between: "Likely mistake: No zeros stand between neighbouring inputs",
+        one_zero_too_many: "Likely mistake: There are `stride` zeros between neighbours",
+        zeros_behind: "Likely mistake: Zeros follow the last input, too",
+        rows_of_the_filter_for_both: "Likely mistake: As many zeros are left and right as above",
+    },
+    "my_counts": {
+        along_one_axis: "Likely mistake: These are the counts along one axis",
+        squares: "Likely mistake: Rows may be painted more often than columns",
+        a_mean: "Likely mistake: That is the mean of all counts",
+        the_largest: "Likely mistake: Only the largest count is there",
+        always_rounded_up_too: "Smallest failing case: kernel = 1, stride = 1",
+        not_sorted_out: "the result must be 2 values, yours are 4",
+        all_from_one_on: "Likely mistake: With a filter smaller than the stride, some cells are not painted",
+    },
+    "my_bilinear": {
+        top_at_half_the_size: "Likely mistake: The top is not in the middle",
+        top_on_a_cell: "Likely mistake: The middle is rounded to a whole cell",
+        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride a cell",
+        sum_of_one: "Likely mistake: The numbers add up to 1",
+        smaller_of_two: "Likely mistake: Of the two tents you take the smaller one",
+        one_axis_of_it: "the result must have shape (2, 2), yours has (2,)",
+        distance_from_the_middle: "Smallest failing case: stride = 1, size = 2",
+    },
+}
