@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,7 +21,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: The file to write or to replace.
 
     Raises:
-        OSError: If the folder is not there or may not be written to.
+        OSError: If the folder is not there or may not be written to, or the disk is full. It names `path`,
+            which its reader knows, and not the temporary one.
 
     Example:
         >>> import tempfile
@@ -32,10 +33,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         [('a.txt', 'whole')]
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    prefix = f".{target.stem}-"
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -43,6 +46,52 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp lets only the owner read
         temporary.replace(target)
+    except OSError as error:
+        of_another = error.filename is not None and not Path(str(error.filename)).name.startswith(prefix)
+        if error.errno is None or of_another:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def check_ending(path: str | os.PathLike[str], ending: str) -> None:
+    """Refuse a name for a file that does not end as files of its format do.
+
+    Raises:
+        ValueError: It says which ending is right.
+
+    Example:
+        >>> check_ending("matrix.jpg", ".png")
+        Traceback (most recent call last):
+            ...
+        ValueError: matrix.jpg does not end in .png, and that is what is written: call it matrix.png
+    """
+    file = Path(path)
+    if file.suffix.lower() != ending:
+        better = file.with_suffix(ending)
+        raise ValueError(f"{file} does not end in {ending}, and that is what is written: call it {better}")
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Return a path, if there is a file at it.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        IsADirectoryError: If it is a folder; it names a file in it that may be meant.
+
+    Example:
+        >>> existing_file("nowhere.safetensors")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: there is no file nowhere.safetensors
+    """
+    file = Path(path)
+    if file.is_dir():
+        inside = sorted(file.glob("*.safetensors"), key=lambda found: found.name != "model.safetensors")
+        such = f": give a file in it, such as {inside[0]}" if inside else ", and a file is expected"
+        raise IsADirectoryError(f"{file} is a folder{such}")
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    return file

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from minifcn.files import atomic_write
+from minifcn.files import atomic_write, check_ending, existing_file
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
@@ -44,6 +44,53 @@ def test_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OSError), atomic_write(tmp_path / "folder.d") as temporary:  # noqa: PT011
         temporary.write_text("x")
     assert os.listdir(tmp_path) == ["folder.d"]
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path):
+    """Not the temporary one, which is gone when the message is read."""
+    (tmp_path / "folder.d").mkdir()
+    for target in (tmp_path / "missing" / "a.txt", tmp_path / "folder.d"):
+        with pytest.raises(OSError) as raised, atomic_write(target) as temporary:  # noqa: PT011
+            temporary.write_text("x")
+        assert raised.value.filename == str(target)
+        assert type(raised.value) is type(raised.value.__cause__)
+        assert f"{tmp_path / '.'}" not in str(raised.value).replace(str(target), "")
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"),
+        atomic_write(tmp_path / "a.txt"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_errors_of_other_files_keep_their_names(tmp_path):
+    other = tmp_path / "other"
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(tmp_path / "a.txt"):
+        other.read_text()
+    assert raised.value.filename == str(other)
+    with pytest.raises(OSError, match=r"^in my own words$"), atomic_write(tmp_path / "a.txt"):
+        raise OSError("in my own words")
+
+
+def test_a_file_that_is_there(tmp_path):
+    (tmp_path / "a.txt").touch()
+    assert existing_file(str(tmp_path / "a.txt")) == tmp_path / "a.txt"
+    with pytest.raises(FileNotFoundError, match=r"^there is no file .*missing$"):
+        existing_file(tmp_path / "missing")
+    with pytest.raises(IsADirectoryError, match=r"is a folder, and a file is expected$"):
+        existing_file(tmp_path)
+    for name in ("last", "model", "zoo"):
+        (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(
+        IsADirectoryError, match=r"is a folder: give a file in it, such as .*model.safetensors$"
+    ):
+        existing_file(tmp_path)
+
+
+def test_endings():
+    check_ending("a.PNG", ".png")
+    for name in ("a.jpg", "a", "a.png.txt"):
+        with pytest.raises(ValueError, match=rf"^{name} does not end in \.png, .* call it a\..*png"):
+            check_ending(name, ".png")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="umask belongs to POSIX")

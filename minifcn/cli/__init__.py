@@ -13,12 +13,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     0: all is done. 1: done, but not all was well, as the command says. 2: a wrong input, or a full disk or
-    memory. 130: Ctrl-C.
+    memory. 130: Ctrl-C. 141: the reader of the output, such as `head`, has seen enough.
 
     Example:
         >>> main(["demo", "--device", "tpu"])
         2
     """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # so that Python's own last flush finds a reader
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return 128 + 13  # as if SIGPIPE had ended it
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="minifcn", description="Fully convolutional networks from scratch, on NumPy and CuPy."
     )
@@ -29,9 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # is an `OSError`, and for `main`
+        raise
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
         return 130

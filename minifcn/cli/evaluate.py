@@ -9,14 +9,12 @@ from typing import Any, get_args
 from minifcn import viz
 from minifcn.backend import cuda_device
 from minifcn.data import Loader, open_dataset
-from minifcn.files import atomic_write
+from minifcn.files import atomic_write, check_ending
 from minifcn.metrics import Absent, ConfusionMatrix
-from minifcn.models import FCN
 from minifcn.training import evaluate, fitted
 from minifcn.training.evaluation import json_number
-from minifcn.training.memory import available_on, check_memory, inference_memory, largest_item
-from minifcn.training.network import check_classes
-from minifcn.weights import load
+from minifcn.training.memory import check_inference, largest_item
+from minifcn.training.network import check_classes, trained
 
 
 def add_parser(commands: Any) -> None:
@@ -32,9 +30,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
     parser.add_argument(
         "--absent",
-        default="exclude",
+        default="truth",
         choices=get_args(Absent),
-        help="what a class without pixels counts as in the means",
+        help="what a class without labelled pixels is in the means: left out, as in training (truth); left "
+        "out unless it is predicted somewhere (exclude); 0 (zero); 1 (one)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix there")
@@ -45,26 +44,18 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Score the model."""
     cuda_device(arguments.device)
-    for path in (arguments.json, arguments.confusion):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise ValueError(f"there is no folder {path.resolve().parent} to write {path.name} to")
-    model = load(arguments.model)
-    if not isinstance(model, FCN) or model.info is None:
-        raise ValueError(
-            f"{arguments.model} is a classifier: it says what is in an image, not where; "
-            f"minifcn train --from {arguments.model} makes a network that labels pixels of it"
-        )
+    for path, ending in ((arguments.json, ".json"), (arguments.confusion, ".png")):
+        if path is not None:
+            check_ending(path, ending)
+            if not path.resolve().parent.is_dir():
+                raise ValueError(f"there is no folder {path.resolve().parent} to write {path.name} to")
+    model, info = trained(arguments.model)
     dataset = open_dataset(arguments.data, arguments.split)
-    if (word := check_classes(model.info, dataset)) is not None:
+    if (word := check_classes(info, dataset)) is not None:
         print(f"warning: {word}", file=sys.stderr)
     height, width = dataset[largest_item(dataset)][1].shape
-    check_memory(
-        inference_memory(model, (height, width)),
-        f"evaluating an image of {width} x {height}",
-        "make the images smaller",
-        available=lambda: available_on(arguments.device),
-    )
-    loader = Loader(dataset, 1, preprocess=fitted(model.info.preprocessing))
+    check_inference(model, f"evaluating an image of {width} x {height}", (height, width), arguments.device)
+    loader = Loader(dataset, 1, preprocess=fitted(info.preprocessing))
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")
     print(matrix.table())

@@ -44,7 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     options = ["--no-browser"] if arguments.no_browser else []
     print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
-    return _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
+    status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
+    if status:  # it has said why, and which option of its own would help: say where to give it
+        print(
+            f"minifcn lessons: JupyterLab ended with status {status}. The notebooks are in "
+            f"{arguments.to.resolve()}; to start it with options, go there and run: jupyter lab OPTIONS",
+            file=sys.stderr,
+        )
+    return status
 
 
 def find_lessons(places: Sequence[Path] | None = None) -> list[Path]:

@@ -25,16 +25,10 @@ from minifcn.optim import Optimizer
 from minifcn.palette import VOID
 from minifcn.training import RECIPES, Checkpoints, Curve, Interruptible, Recipe, Watch, fit, fitted, predict
 from minifcn.training.checkpoint import Checkpoint
-from minifcn.training.memory import (
-    available_on,
-    check_memory,
-    inference_memory,
-    largest_item,
-    training_memory,
-)
+from minifcn.training.memory import check_inference, check_step, largest_item
 from minifcn.training.network import set_dropout
 from minifcn.training.outputs import EpochLine, attempt, say, show
-from minifcn.training.overfit import overfit_one
+from minifcn.training.overfit import STEPS, overfit_one
 from minifcn.training.settings import Settings, stored_network, stored_settings
 from minifcn.training.watch import dead_features
 from minifcn.weights import load
@@ -114,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the training."""
     given = {name: value for name, value in vars(arguments).items() if name in Settings.__dataclass_fields__}
     out, one_image = arguments.out, hasattr(arguments, "overfit_one")
+    _check_folder(out)
     checkpoint = Checkpoint.read(_resumable(out)) if hasattr(arguments, "resume") else None
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
     settings.check()
@@ -132,6 +127,8 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = RECIPES[settings.recipe].changed(
         lr=settings.lr, batch_size=settings.batch, accumulate=settings.accumulate
     )
+    if one_image:
+        recipe = recipe.changed(batch_size=1, accumulate=1)
     optimizer = recipe.optimizer(model, staged=staged)
     preprocess = fitted(model.info.preprocessing)
     size = _check_parts(settings, recipe, optimizer, model, dataset, validation)
@@ -139,7 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
         x = to_device(preprocess(dataset[0][0][None]), settings.device)
         if (word := dead_features(model, x)) is not None:
             say(f"warning: {word}")
-    _describe(settings, recipe, optimizer, model, dataset, validation, size)
+    course = f"at most {STEPS} steps" if one_image else f"{settings.epochs} epochs"
+    _describe(recipe, optimizer, model, dataset, validation, size, course)
     out.mkdir(parents=True, exist_ok=True)
     if one_image:
         return _overfit(model, dataset, optimizer, recipe, preprocess, out)
@@ -159,7 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
         every_steps=steps,
         every_minutes=minutes,
         resume=checkpoint is not None,
-        settings={"command": asdict(settings) | {"staged": staged}},
+        settings={"command": asdict(settings if checkpoint else settings.anywhere()) | {"staged": staged}},
     )
     advice = f"continue with: minifcn train --resume --out {shlex.quote(str(out))}"
     with Interruptible(checkpoints, advice) as interruptible, warnings.catch_warnings():
@@ -178,7 +176,16 @@ def run(arguments: argparse.Namespace) -> int:
             callbacks=[checkpoints, Watch(), EpochLine(), Curve(out / CURVE), interruptible],
         )
     _draw(out, validation)
+    if checkpoint is not None and checkpoint.entries["epoch"] == settings.epochs:
+        done = f"all {settings.epochs} epochs were done before"
+        show(f"{done}; for more, begin another training with --from {out / MODEL}")
     return 0
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse what can be no folder, or looks like a file."""
+    if out.is_file() or out.suffix.lower() in (".safetensors", ".pt", ".pth"):
+        raise ValueError(f"--out {out} must be a folder: it gets the model ({MODEL}), a checkpoint and more")
 
 
 def _resumable(out: Path) -> Path:
@@ -219,20 +226,9 @@ def _check_parts(
         height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
     recipe.check_rate(optimizer.lr, height * width)
     batch = recipe.batch_size
-    smaller = f"--batch {batch // 2} (and --accumulate for as many images a step), " if batch > 1 else ""
-    word = check_memory(
-        training_memory(model, optimizer, batch, (height, width)),
-        f"a step on {batch} image(s) of {width} x {height}",
-        f"take {smaller}--crop or --freeze-trunk",
-        available=lambda: available_on(settings.device),
-    )
+    word = check_step(model, optimizer, batch, batch * recipe.accumulate, (height, width), settings.device)
     rows, columns = max((labels.shape for labels in scored), key=math.prod)
-    check_memory(
-        inference_memory(model, (rows, columns)),
-        f"evaluating an image of {columns} x {rows}",
-        "make the images smaller",
-        available=lambda: available_on(settings.device),
-    )
+    check_inference(model, f"evaluating an image of {columns} x {rows}", (rows, columns), settings.device)
     say(word)
     return height, width
 
@@ -261,13 +257,13 @@ def _one_class(dataset: Dataset, seen: list[Array], purpose: str) -> str | None:
 
 
 def _describe(
-    settings: Settings,
     recipe: Recipe,
     optimizer: Optimizer,
     model: FCN,
     dataset: Dataset,
     validation: Dataset,
     size: tuple[int, int],
+    course: str,
 ) -> None:
     """Print what is about to happen."""
     parameters = [parameter for parameter in model.parameters() if parameter.trainable]
@@ -284,7 +280,7 @@ def _describe(
         f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} "
         f"on the {recipe.reduction} over pixels"
         + ("" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)")
-        + f", {recipe.batch_size * recipe.accumulate} image(s) a step, {settings.epochs} epochs"
+        + f", {recipe.batch_size * recipe.accumulate} image(s) a step, {course}"
     )
 
 

@@ -21,9 +21,11 @@ from minifcn.weights import (
 )
 from minifcn.weights.loading import known_preprocessing
 from minifcn.weights.matching import Match, left_over
-from minifcn.weights.model_file import is_model_file
+from minifcn.weights.model_file import check_name, is_checkpoint, is_model_file
 from minifcn.weights.recognition import recognise_classifier, recognise_fcn
 from minifcn.weights.tensors import shown
+
+_NAMED = 3  # tensors that are named of those without a counterpart
 
 
 def add_parser(commands: Any) -> None:
@@ -39,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
-    convert.add_argument("target", type=Path, help="file to write, by custom .safetensors")
+    convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
     convert.add_argument(
         "--architecture", choices=CLASSIFIERS, help="of a classifier; recognised unless given"
     )
@@ -80,7 +82,8 @@ def _download(arguments: argparse.Namespace) -> None:
 
 def _convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
-    if target.exists() and os.path.samefile(source, target):
+    check_name(target)
+    if target.exists() and source.exists() and os.path.samefile(source, target):
         raise ValueError(f"{target} is the source itself: give another name")
     names, preprocessing = arguments.class_names, arguments.preprocessing
     wishes: dict[str, Any] = {
@@ -98,7 +101,11 @@ def _convert(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--at-once is for FCNs of the reference code, and {source} holds none")
         model, report = load_classifier(source, arguments.architecture, order=arguments.order, **wishes)
     save(model, target)
-    print(report)
+    print(report.summary())
+    for fate, names in (("missing, and random now", report.missing), ("left over", report.left_over)):
+        if names:
+            first = ", ".join(shown(name) for name in list(names)[:_NAMED])
+            print(f"{fate}: {first}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""))
     print(f"wrote {target}")
 
 
@@ -113,6 +120,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
     if is_model_file(tensors.metadata):
         print("a model file of minifcn, which minifcn.load reads")
+        return
+    if is_checkpoint(tensors.metadata):
+        print("the checkpoint of a training, which minifcn train --resume goes on from")
         return
     found = recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)
     if found is None:

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from minifcn.backend import Array, to_numpy
-from minifcn.files import FileError, atomic_write
+from minifcn.files import FileError, atomic_write, existing_file
 from minifcn.geometry import whole_number
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier
@@ -174,8 +174,8 @@ class Checkpoint:
             OSError: If there is none, or it may not be read.
             FileError: If it is damaged or cut off, or no checkpoint.
         """
-        file = Path(path)
-        with file.open("rb"):  # a missing or unreadable file says so by its own error
+        file = existing_file(path)
+        with file.open("rb"):  # an unreadable file says so by its own error
             pass
         with _stored(file) as stored:
             entries = json.loads((stored.metadata() or {}).get("training", "null"))

@@ -64,7 +64,8 @@ def fit(
         A record for each epoch: "epoch", "step", "loss" (mean over the epoch's labelled pixels, so it is
         comparable whatever the reduction; with class weights it is the weighted mean), "lr", "seconds",
         "images_per_second", and where there is a validation set the entries of `ConfusionMatrix.summary`
-        and "iou" for each class by name.
+        and "iou" for each class by name. Its means leave out classes without labelled pixels ("truth"), of
+        which a few predicted pixels would otherwise decide which network is the best.
 
     Raises:
         Diverged: If scores, loss or weights become NaN or infinite (the message names the step and the
@@ -218,7 +219,8 @@ def _finish_epoch(training: Training, validation: Loader | None, progress: str |
         "images_per_second": round(training.images / max(training.seconds, 1e-9), 2),
     }
     if validation is not None:
-        matrix = training.matrix = evaluate(training.model, validation, progress=progress and "evaluating")
+        bar = progress and "evaluating"
+        matrix = training.matrix = evaluate(training.model, validation, absent="truth", progress=bar)
         ious = zip(matrix.class_names, matrix.iou_per_class().tolist(), strict=True)
         record |= {name: json_number(value) for name, value in matrix.summary().items()}
         record["iou"] = {name: json_number(value) for name, value in ious}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,15 +77,102 @@ def largest_item(dataset: Dataset) -> int:
     return 0
 
 
+def check_step(
+    model: Layer, optimizer: Optimizer, batch_size: int, images: int, size: tuple[int, int], device: str
+) -> str:
+    """Say what a step of training takes, as `check_memory`, or what of it would fit.
+
+    Args:
+        model: The network.
+        optimizer: Its optimiser.
+        batch_size: Images in a batch.
+        images: Images in a step, of one batch or more.
+        size: (H, W) of the largest image.
+        device: Where the network is.
+
+    Raises:
+        ValueError: If it does not fit: with the largest batch that does or, if not even one image does,
+            with the largest crop.
+    """
+
+    def advice(free: int) -> str:
+        def of_batch(count: int) -> int:
+            return training_memory(model, optimizer, count, size)
+
+        fits = bisect_right(range(1, batch_size), free, key=of_batch)
+        if fits:
+            whole = (
+                f" (with --accumulate {images // fits} for about as many images a step)"
+                if images > fits
+                else ""
+            )
+            return f"--batch {fits} would fit{whole}"
+        crop = largest_size(lambda smaller: training_memory(model, optimizer, 1, smaller), size, free)
+        if crop is None:
+            return "take a smaller network, or --freeze-trunk"
+        one = " --batch 1" if batch_size > 1 else ""
+        return f"--crop {crop[1]}x{crop[0]}{one} would fit, or try --freeze-trunk"
+
+    height, width = size
+    return check_memory(
+        training_memory(model, optimizer, batch_size, size),
+        f"a step on {batch_size} image(s) of {width} x {height}",
+        advice,
+        available=lambda: available_on(device),
+    )
+
+
+def check_inference(model: Layer, what: str, size: tuple[int, int], device: str) -> None:
+    """Refuse to label an image of (H, W) that would not fit, before the system ends the program for it.
+
+    Raises:
+        ValueError: With the largest size that would fit.
+    """
+
+    def advice(free: int) -> str:
+        fits = largest_size(lambda smaller: inference_memory(model, smaller), size, free)
+        return "make it smaller" + ("" if fits is None else f": {fits[1]} x {fits[0]} would fit")
+
+    check_memory(inference_memory(model, size), what, advice, available=lambda: available_on(device))
+
+
+def largest_size(
+    needed: Callable[[tuple[int, int]], int], size: tuple[int, int], free: int
+) -> tuple[int, int] | None:
+    """Return the largest (H, W) of the proportions of `size` that fits, or `None` if all are too large.
+
+    Args:
+        needed: Gives the bytes that a size takes.
+        size: (H, W) that does not fit.
+        free: Bytes that there are.
+
+    Example:
+        >>> largest_size(lambda size: 4 * size[0] * size[1], (300, 400), 120_000)
+        (150, 200)
+    """
+    longest = max(size)
+
+    def scaled(side: int) -> tuple[int, int]:
+        height, width = (max(1, edge * side // longest) for edge in size)
+        return height, width
+
+    side = bisect_right(range(1, longest), free, key=lambda side: needed(scaled(side)))
+    return scaled(side) if side else None
+
+
 def check_memory(
-    needed: int, what: str, advice: str, *, available: Callable[[], int | None] = available_memory
+    needed: int,
+    what: str,
+    advice: Callable[[int], str],
+    *,
+    available: Callable[[], int | None] = available_memory,
 ) -> str:
     """Compare what is needed with what there is.
 
     Args:
         needed: Bytes.
         what: What takes them, to begin a sentence with.
-        advice: What to do if they are too many, to end it with.
+        advice: Says of the bytes that are free what would fit, to end it with.
         available: Tells how many are free, or `None` where nothing says so.
 
     Returns:
@@ -94,14 +182,14 @@ def check_memory(
         ValueError: If it cannot fit; with the advice.
 
     Example:
-        >>> check_memory(5_000_000, "a step", "take smaller images", available=lambda: 10**9)
+        >>> check_memory(5_000_000, "a step", lambda free: "take less", available=lambda: 10**9)
         'a step takes about 5 MB of 1,000 MB that are free'
     """
     takes, there = f"{what} takes about {needed / MB:,.0f} MB", available()
     if there is None:
         return takes
     if needed > there:
-        raise ValueError(f"{takes}, and {there / MB:,.0f} MB are free: {advice}")
+        raise ValueError(f"{takes}, and {there / MB:,.0f} MB are free: {advice(there)}")
     return f"{takes} of {there / MB:,.0f} MB that are free"
 
 

@@ -1,4 +1,6 @@
-"""The network that a training begins with."""
+"""The network that a training begins with, and the one that it ends with."""
+
+import os
 
 import numpy as np
 
@@ -6,6 +8,7 @@ from minifcn.data import Dataset
 from minifcn.layers import Dropout
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing
 from minifcn.models.fcn import Alignment, Upsampling
+from minifcn.weights import load
 
 COLOUR = Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of ImageNet's pixels, as torchvision takes them: for networks from scratch."""
@@ -87,6 +90,28 @@ def fcn_from(
         colors,
     )
     return fcn
+
+
+def trained(path: str | os.PathLike[str]) -> tuple[FCN, ModelInfo]:
+    """Read a network that labels pixels from a model file, and what it says of itself.
+
+    Raises:
+        OSError: If there is no such file, or it cannot be read.
+        FileError: If it is damaged or no model file.
+        ValueError: If it is a classifier.
+    """
+    try:
+        model = load(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}: a training writes its model to model.safetensors in --out"
+        ) from error
+    if not isinstance(model, FCN) or model.info is None:
+        raise ValueError(
+            f"{path} is a classifier: it says what is in an image, not where; "
+            f"minifcn train --from {path} makes a network that labels pixels of it"
+        )
+    return model, model.info
 
 
 def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:

@@ -84,6 +84,10 @@ class EpochLine(Callback):
         for name in ("pixel_accuracy", "mean_accuracy", "mean_iou"):
             if record.get(name) is not None:
                 words.append(f"{name.replace('_', ' ').replace('iou', 'IoU')} {record[name]:.4f}")
+                classes = len(training.loader.dataset.class_names)
+                scored = record.get("classes_in_mean_iou", classes)
+                if name == "mean_iou" and scored < classes:
+                    words[-1] += f" over {scored} of {classes} classes"
         words.append(f"{record['seconds']:.1f} s at {record['images_per_second']:.1f} images/s")
         if record.get("mean_iou") is not None and best(training.records) == len(training.records) - 1:
             words.append("best so far")

@@ -1,5 +1,6 @@
 """Training on one image: a pipeline that cannot learn that by heart is broken."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,9 +62,9 @@ def overfit_one(
     """Train on one image of a dataset until it is learnt, or say what stands in the way.
 
     It is the first image with more than one class: to call everything the same, even a dead network learns.
-    Neither dropout nor augmentation nor a schedule should be at work. The image counts as learnt at 95 %
-    of its labelled pixels, or at what labels on a grid of the network's stride can say about it, if that is
-    less.
+    Neither dropout nor augmentation should be at work, and but for a short warm-up no schedule is. The image
+    counts as learnt at 95 % of its labelled pixels, or at what labels on a grid of the network's stride can
+    say about it, if that is less.
 
     Args:
         model: The network.
@@ -86,12 +87,17 @@ def overfit_one(
     score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0)
     watch = Watch(tell)
     look = _Look(limit, watch, tell)
+    if not any(parameter.data.any() for layer in model.score_layers() for parameter in layer.parameters()):
+        k = model.num_classes
+        start = f"the loss starts at about ln {k} = {math.log(k):.3f}"
+        tell(f"{start}: the score layers begin at zero, so every class is as likely as another")
     try:
         records = fit(
             model,
             loader,
             optimizer,
             epochs=max(1, steps // len(one)),
+            schedule=_warm_up,
             reduction=reduction,
             validation=score,
             progress=progress,
@@ -103,7 +109,8 @@ def overfit_one(
     x = preprocess(one[0][0][None])
     prediction = to_numpy(predict(model.eval(), x))[0]
     first, last = records[0]["loss"], records[-1]["loss"]
-    numbers = f"loss {first:.3f} to {last:.3f}, {accuracy:.1%} of its pixels right"
+    fell = f"{first:.3f} to {last:.3f}" if len(records) > 1 else f"{last:.3f}"
+    numbers = f"loss {fell}, {accuracy:.1%} of its pixels right"
     if look.learnt:
         sentence = f"learnt in {records[-1]['step']} steps: {numbers}"
         return Verdict(True, sentence, accuracy, prediction, index)
@@ -120,6 +127,11 @@ def overfit_one(
         )
     sentence = f"not learnt in {records[-1]['step']} steps: {numbers}; {why}"
     return Verdict(False, sentence, accuracy, prediction, index)
+
+
+def _warm_up(step: int) -> float:
+    """Let the rate rise at first: Adam's first steps are as large as its rate, and scores would jump."""
+    return min(1.0, (step + 1) / _LOOKS)
 
 
 def _classes_in(labels: Array) -> list[int]:

@@ -37,7 +37,7 @@ class Recipe:
         bias_rate: Factor of the rate of biases.
         bias_decay: Factor of the decay of biases.
         schedule: "poly" (power .9, down to 0 at the last step) or "constant".
-        warmup: Steps over which the rate of "poly" rises at first, at most a tenth of all.
+        warmup: Steps over which the rate of "poly" rises at first, at most a third of all.
         per_skip: Factor of the rate for each skip of a network begun from a coarser one.
         staged: Whether a network with skips must be begun so.
 
@@ -120,7 +120,7 @@ class Recipe:
         """Return the schedule for a training of so many epochs, each of so many batches."""
         steps = epochs * -(-batches // self.accumulate)
         if self.schedule == "poly":
-            return Poly(steps, 0.9, warmup_steps=min(self.warmup, steps // 10))
+            return Poly(steps, 0.9, warmup_steps=min(self.warmup, steps // 3))
         return Constant()
 
     def rate_on_mean(self, lr: float, pixels: int) -> float:

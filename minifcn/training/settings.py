@@ -1,7 +1,9 @@
 """What one may choose about a training, as one object that a checkpoint remembers."""
 
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minifcn.backend import cuda_device
@@ -59,8 +61,9 @@ class Settings:
         begins = [self.weights is not None, self.start is not None, self.from_scratch]
         if sum(begins) != 1:
             raise ValueError(
-                f"say what the network begins with, one of: --weights FILE (a trained classifier), "
-                f"--from MODEL (a model file), --from-scratch (random weights); got {sum(begins)} of them"
+                f"say what the network begins with, one of: --weights FILE (a trained classifier, such as "
+                f"minifcn weights download fetches), --from MODEL (a model file), --from-scratch (random "
+                f"weights); got {sum(begins)} of them"
             )
         if self.from_scratch and self.model is None:
             raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
@@ -83,11 +86,19 @@ class Settings:
             if isinstance(start, FCN) and (word := check_classes(start.info, dataset)) is not None:
                 raise ValueError(f"--from {self.start}: {word}")
         elif self.weights is not None:
-            start, report = load_classifier(self.weights, self.model)
-            say(str(report).splitlines()[0])
+            try:
+                start, report = load_classifier(self.weights, self.model)
+            except FileNotFoundError as error:
+                fetch = "minifcn weights download NAME fetches public ones"
+                raise FileNotFoundError(f"--weights: {error}; {fetch}") from error
+            say(f"weights: {report.summary()}")
         else:
             start = CLASSIFIERS[str(self.model)](rng=self.seed)
         return fcn_from(start, dataset, **options).train(), isinstance(start, FCN)
+
+    def anywhere(self) -> "Settings":
+        """Return the same with absolute paths, which mean the same in whatever folder they are read."""
+        return replace(self, **_absolute(vars(self)))
 
     def augment(self) -> Augment:
         """Return what is done to images at random."""
@@ -106,10 +117,13 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
         values = {name: stored[name] for name in Settings.__dataclass_fields__}
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.path} was not written by minifcn train: it lacks {error}") from error
-    if differences := different({name: values[name] for name in given}, given):
+    before = {name: values[name] for name in given}
+    if differences := different(before, dict(given) | _absolute(given)):
+        network = checkpoint.path.with_name("model.safetensors")
+        more = f"; for more epochs begin it with --from {network}" if "epochs" in given else ""
         raise ValueError(
             f"--resume: {checkpoint.path} belongs to a training with other settings: "
-            f"{'; '.join(differences)}; leave them out, or begin another training in another folder"
+            f"{'; '.join(differences)}; leave them out, or begin another training in another folder{more}"
         )
     try:
         settings = Settings(
@@ -119,6 +133,16 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
         return settings
     except TypeError as error:
         raise FileError(f"{checkpoint.path}: its settings do not fit: {error}") from error
+
+
+def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are paths, as absolute ones."""
+    paths = {name: settings.get(name) for name in ("weights", "start")}
+    found = {name: os.path.abspath(path) for name, path in paths.items() if path is not None}
+    kind, colon, path = settings.get("data", "").partition(":")
+    if colon and os.path.isdir(path := os.path.expanduser(path)):
+        found["data"] = f"{kind}:{os.path.abspath(path)}"
+    return found
 
 
 def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:

@@ -54,6 +54,17 @@ class Training:
     seconds: float = 0.0
 
     @property
+    def steps(self) -> int:
+        """Updates that there will be in all."""
+        accumulate: int = self.settings.get("accumulate", 1)
+        return self.epochs * -(-len(self.loader) // accumulate)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate as it was chosen, before a schedule scaled it."""
+        return float(self.settings.get("lr", self.optimizer.lr))
+
+    @property
     def batches(self) -> int:
         """Batches of this epoch that have been worked on."""
         return self.loader.state_dict()["batches"]
@@ -77,7 +88,8 @@ class Training:
         """Return the error that says that training has diverged, and what to do."""
         return Diverged(
             f"step {self.step}, learning rate {self.optimizer.lr:.2e}: {what}; the training has diverged, "
-            f"and nothing of it was saved: begin again, or from a checkpoint, with a tenth of the rate"
+            f"and nothing of it was saved: begin again, or from what was saved before (--from), with a tenth "
+            f"of the rate (--lr {self.lr / 10:.1e})"
         )
 
 

@@ -14,9 +14,9 @@ from minifcn.training.outputs import say
 from minifcn.training.state import Callback, Training
 
 _FIRST_STEPS = 3
-"""Steps in which scores are looked at."""
+"""Steps in which scores are looked at. These numbers of steps are fewer where a training has no more."""
 _PATIENCE = 30
-"""Steps after which a loss that has not moved is told."""
+"""Steps after which a loss that has not moved, or predictions of one class, are told."""
 _NO_CHANGE = 1e-4
 """Share of ln K by which a loss must have moved to be alive."""
 _BLOWN_UP = 3.0
@@ -52,33 +52,36 @@ class Watch(Callback):
         if scores is None:
             return
         chance = math.log(scores.shape[1])
-        if 1 < training.step <= 1 + _FIRST_STEPS:  # before the first update, score layers give 0 everywhere
+        looks = min(_FIRST_STEPS, training.steps - 1)
+        if 1 < training.step <= 1 + looks:  # before the first update, score layers give 0 everywhere
             self._constant += _is_constant(scores)
-            if self._constant == _FIRST_STEPS:
+            if self._constant == looks:
                 self._say(
                     "constant scores",
-                    f"the scores of the first {_FIRST_STEPS} steps are the same at every pixel: the trunk "
+                    f"the scores of the first {looks} steps are the same at every pixel: the trunk "
                     f"gives nothing to tell pixels by. Were its weights loaded? See minifcn weights inspect",
                 )
-        if training.step == _PATIENCE and abs(training.loss - chance) < _NO_CHANGE * chance:
+        patience = max(2, min(_PATIENCE, training.steps))  # the first loss is before any update
+        if training.step == patience and abs(training.loss - chance) < _NO_CHANGE * chance:
             self._say(
                 "loss at chance",
-                f"after {_PATIENCE} steps the loss is still ln {scores.shape[1]} = {chance:.5f}, every class "
+                f"after {patience} steps the loss is still ln {scores.shape[1]} = {chance:.5f}, every class "
                 f"as likely as another: nothing is learned. Either the trunk is dead (weights not loaded), "
-                f"or the learning rate {training.optimizer.lr:.1e} is too small for this loss",
+                f"or the learning rate (--lr) of {training.lr:.1e} is too small for this loss",
             )
         self._recent.append(training.loss)
-        middle = median(self._recent)
-        if len(self._recent) == _RECENT and middle > _BLOWN_UP * chance:
+        recent, middle = len(self._recent), median(self._recent)
+        if recent == max(2, min(_RECENT, training.steps)) and middle > _BLOWN_UP * chance:
             self._say(
                 "loss blown up",
-                f"step {training.step}: the loss of the last {_RECENT} steps is about {middle:.3g}, chance "
-                f"is {chance:.3f}: the rate {training.optimizer.lr:.1e} is too high, try a tenth",
+                f"step {training.step}: the loss of the last {recent} steps is about {middle:.3g}, chance "
+                f"is {chance:.3f}: the rate {training.lr:.1e} is too high, try a tenth (--lr "
+                f"{training.lr / 10:.1e})",
             )
 
     def epoch(self, training: Training) -> None:
-        """Look at the predictions."""
-        if training.matrix is not None:
+        """Look at the predictions, when there was time to learn others."""
+        if training.matrix is not None and training.step >= min(_PATIENCE, training.steps):
             word = one_class(training.matrix)
             if word is not None:
                 self._say("one class", f"epoch {training.epoch}: {word}")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.files import FileError
+from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.weights.matching import Match, transfer
-from minifcn.weights.model_file import is_model_file, stored_info
+from minifcn.weights.model_file import is_checkpoint, is_model_file, stored_info
 from minifcn.weights.published import parse_preprocessing
 from minifcn.weights.reading import read_tensors
 from minifcn.weights.recognition import recognise_classifier, recognise_fcn
@@ -67,10 +67,20 @@ def load_classifier(
     if "score_fr.weight" in tensors.arrays:
         raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
     if is_model_file(tensors.metadata) and "score.weight" in tensors.arrays:
-        raise FileError(f"{file} is a model file of minifcn that holds an FCN: load reads it")
+        raise FileError(
+            f"{file} is a model file of minifcn that holds an FCN: load reads it, and minifcn train --from"
+        )
+    if is_checkpoint(tensors.metadata):
+        raise FileError(
+            f"{file} is the checkpoint of a training, which minifcn train --resume goes on from; it holds no "
+            f"classifier"
+        )
     found = recognise_classifier(tensors.arrays, architecture)
     if found is None or (architecture is None and found.share <= 0.5):
-        raise FileError(f"{file} holds no known classifier{_nearest(found)}: {_some(tensors.arrays)}")
+        what = f"{architecture or 'known classifier'}{_nearest(found)}"
+        raise FileError(
+            f"{file} holds no {what}: {_some(tensors.arrays)}; minifcn weights inspect shows all of them"
+        )
     *_, last = found.naming.names
     scores = last.rpartition(".")[0] + "."
     found = _complete_enough(file, found, lambda name: name.startswith(scores), partial)
@@ -211,7 +221,7 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
         OSError: If it cannot be read.
         FileError: If it is no text in UTF-8, or has an empty line.
     """
-    file = Path(path)
+    file = existing_file(path)
     try:
         with file.open(encoding="utf-8") as text:
             names = tuple(line.strip() for line in text.read(_MAX_NAMES).splitlines())

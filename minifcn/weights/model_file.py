@@ -15,12 +15,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from minifcn.backend import to_numpy
-from minifcn.files import FileError, atomic_write
+from minifcn.files import FileError, atomic_write, existing_file
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import known_parts
 
 _FORMAT = "minifcn 1"
 _DTYPES = ("F16", "F32", "F64")
+_CONVERT = (
+    "weights of a classifier are for minifcn train --weights, or minifcn weights convert makes one of them"
+)
+_OTHER_FORMATS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
 
 
 def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
@@ -32,8 +36,8 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: If the model is neither a `Classifier` nor an `FCN`.
-        ValueError: If `model.info` is missing or names another number of classes, or if `load` would not know
-            the architecture.
+        ValueError: If `model.info` is missing or names another number of classes, if `load` would not know
+            the architecture, or if the path ends as files of another format do.
         OSError: If the file cannot be written.
 
     Example:
@@ -48,6 +52,7 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(model, Classifier | FCN):
         raise TypeError(f"model must be a Classifier or an FCN, got {type(model).__name__}")
+    check_name(path)
     known_parts(model.architecture)  # a file that could not be read again is refused now
     if model.info is None:
         raise ValueError("model.info is not set: a model file needs class names and preprocessing")
@@ -67,7 +72,26 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
             save_file(state, temporary, metadata)
             _sort_metadata(temporary)
     except (SafetensorError, OSError) as error:
-        raise OSError(f"cannot write the model file {os.fspath(path)}: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot write the model file {os.fspath(path)}: {why}") from error
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Refuse a name for a model file that ends as those of another format do.
+
+    Raises:
+        ValueError: It says which ending is right.
+
+    Example:
+        >>> check_name("model.pt")
+        Traceback (most recent call last):
+            ...
+        ValueError: model.pt ends in .pt, and model files are safetensors: call it model.safetensors
+    """
+    file = Path(path)
+    if file.suffix.lower() in _OTHER_FORMATS:
+        better = file.with_suffix(".safetensors")
+        raise ValueError(f"{file} ends in {file.suffix}, and model files are safetensors: call it {better}")
 
 
 def _sort_metadata(path: Path) -> None:
@@ -99,14 +123,14 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
         OSError: If there is no such file or it cannot be read.
         FileError: If it is cut off, is something else, or its contents do not fit together.
     """
-    file = Path(path)
-    with file.open("rb"):  # a missing or unreadable file says so by its own error
-        pass
+    file = existing_file(path)
+    with file.open("rb") as opened:  # an unreadable file says so by its own error
+        start = opened.read(4)
     try:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
-                raise FileError(f"{file} is no model file of minifcn: it lacks the mark {_FORMAT!r}")
+                raise FileError(f"{file} is no model file of minifcn: {_instead(file, metadata)}")
             model = build(_json(file, metadata, "architecture"))
             model.info = stored_info(file, metadata)
             _check_tensors(file, model, tensors)
@@ -114,6 +138,10 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
     except FileError:
         raise
     except SafetensorError as error:
+        if start == b"PK\x03\x04" or start[:2] == b"\x80\x02":
+            raise FileError(
+                f"{file} is a PyTorch or npz file, no model file of minifcn; {_CONVERT}"
+            ) from error
         raise FileError(f"{file} is cut off or is not a safetensors file: {error}") from error
     except (
         ValueError,
@@ -126,6 +154,20 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
 def is_model_file(metadata: dict[str, str]) -> bool:
     """Return whether the metadata of a safetensors file are those that `save` writes."""
     return metadata.get("format") == _FORMAT
+
+
+def is_checkpoint(metadata: dict[str, str]) -> bool:
+    """Return whether the metadata of a safetensors file are those of a training's checkpoint."""
+    return '"minifcn checkpoint' in metadata.get("training", "")[:100]
+
+
+def _instead(file: Path, metadata: dict[str, str]) -> str:
+    """Say what a safetensors file that is no model file is, and what to do."""
+    if is_checkpoint(metadata):
+        model = file.with_name("model.safetensors")
+        beside = f"; its best network is {model}" if model.exists() else ""
+        return f"it is the checkpoint of a training, which minifcn train --resume goes on from{beside}"
+    return f"it lacks the mark {_FORMAT!r}; {_CONVERT}"
 
 
 def _json(file: Path, metadata: dict[str, str], key: str) -> Any:

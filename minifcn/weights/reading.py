@@ -5,9 +5,8 @@ pickle is opened by PyTorch alone, and by it only in the mode that makes tensors
 """
 
 import os
-from pathlib import Path
 
-from minifcn.files import FileError
+from minifcn.files import FileError, existing_file
 from minifcn.weights.npz_file import read_npz
 from minifcn.weights.safetensors_file import MAX_HEADER, read_safetensors
 from minifcn.weights.tensors import Tensors
@@ -32,6 +31,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> import numpy as np
         >>> path = Path(tempfile.mkdtemp()) / "weights.npz"
         >>> np.savez(path, **{"module.fc.bias": np.ones(3, np.float16)})
@@ -39,8 +39,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
         >>> tensors.format, tensors.arrays["fc.bias"].dtype.name
         ('npz', 'float32')
     """
-    file = Path(path)
-    with file.open("rb") as opened:  # a missing or unreadable file says so by its own error
+    file = existing_file(path)
+    with file.open("rb") as opened:  # an unreadable file says so by its own error
         start = opened.read(16)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         tensors = read_safetensors(file)

@@ -42,7 +42,7 @@ class Report:
     Example:
         >>> report = Report("vgg16", "timm", (), (Transfer("a", (2, 3), "b", (2, 3, 1, 1)),), {"c": (2,)}, {})
         >>> print(report)
-        vgg16 from names of timm: 0 copied, 1 reshaped, 1 missing, 0 left over
+        vgg16 in the names of timm: 0 copied, 1 reshaped, 1 missing, 0 left over
         reshaped   a  (2, 3)  from b (2, 3, 1, 1)
         missing    c  (2)
     """
@@ -57,6 +57,13 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the same as dictionaries, lists and texts, for JSON."""
         return asdict(self)
+
+    def summary(self) -> str:
+        """Return how many tensors were copied, reshaped, missing and left over, in a line."""
+        return (
+            f"{self.architecture} in the names of {self.source}: {len(self.copied)} copied, "
+            f"{len(self.reshaped)} reshaped, {len(self.missing)} missing, {len(self.left_over)} left over"
+        )
 
     def __str__(self) -> str:
         rows = [("copied", entry.name, entry.shape, f"from {shown(entry.source)}") for entry in self.copied]
@@ -73,10 +80,7 @@ class Report:
         rows += [("left over", shown(name), shape, "") for name, shape in self.left_over.items()]
         widths = [max((len(name) for _, name, _, _ in rows), default=0)]
         widths.append(max((len(_text(shape)) for _, _, shape, _ in rows), default=0))
-        lines = [
-            f"{self.architecture} from names of {self.source}: {len(self.copied)} copied, "
-            f"{len(self.reshaped)} reshaped, {len(self.missing)} missing, {len(self.left_over)} left over"
-        ]
+        lines = [self.summary()]
         lines += [
             f"{fate:9}  {name:{widths[0]}}  {_text(shape):{widths[1]}}  {origin}".rstrip()
             for fate, name, shape, origin in rows

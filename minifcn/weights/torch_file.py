@@ -30,7 +30,10 @@ def read_torch_file(file: Path, *, zipped: bool) -> Tensors:
     try:
         import torch
     except ImportError as error:
-        raise FileError(f"{file} is a PyTorch file, which PyTorch reads: pip install torch") from error
+        raise FileError(
+            f"{file} is a PyTorch file, which PyTorch reads: pip install torch, or take the same weights as "
+            f"safetensors"
+        ) from error
 
     if zipped:
         _check_members(file)

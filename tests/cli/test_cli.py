@@ -1,6 +1,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -51,6 +53,23 @@ def test_ctrl_c_stops_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "fit", interrupted)
     assert main(["demo", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "\nstopped\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise elsewhere")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["info"], ["explain", "squeezenet1_0"], ["weights", "inspect", "nowhere"]]
+)
+def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
+    """Whether it breaks while something is printed, at the last flush, or where an error is told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = writer if "nowhere" in arguments else subprocess.PIPE
+    command = [sys.executable, "-m", "minifcn", *arguments]
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=writer, stderr=errors, text=True, env=environment)
+    os.close(writer)
+    assert done.returncode == 141
+    assert not done.stderr
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_four_metrics_with_what_they_are_over(data, model, tmp_path, capsys)
         "accuracy": 1.0,
         "pixels": blob,
     }
-    assert (numbers["images"], numbers["split"], numbers["absent"]) == (2, "validation", "exclude")
+    assert (numbers["images"], numbers["split"], numbers["absent"]) == (2, "validation", "truth")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG"
 
@@ -68,7 +68,7 @@ def test_the_split_and_the_rule_for_absent_classes_are_chosen(data, tmp_path, ca
     model = stored(tmp_path / "three.safetensors", ("ground", "blob", "never"))
     (tmp_path / "photos" / "classes.txt").write_text("ground\nblob\nnever")
     means = {}
-    for absent in ("exclude", "zero", "one"):
+    for absent in ("exclude", "zero", "one", "truth"):
         path = tmp_path / f"{absent}.json"
         assert (
             main(["evaluate", model, data, "--split", "train", "--absent", absent, "--json", str(path)]) == 0
@@ -79,6 +79,20 @@ def test_the_split_and_the_rule_for_absent_classes_are_chosen(data, tmp_path, ca
     two = 2 * means["exclude"]["mean_iou"]
     assert means["zero"]["mean_iou"] == pytest.approx(two / 3)
     assert means["one"]["mean_iou"] == pytest.approx((two + 1) / 3)
+    assert means["truth"]["mean_iou"] == pytest.approx(two / 2)
+
+
+def test_as_in_training_a_class_that_is_only_predicted_is_left_out(data, tmp_path, capsys):
+    model = stored(tmp_path / "three.safetensors", ("ground", "never", "blob"))
+    (tmp_path / "photos" / "classes.txt").write_text("ground\nnever\nblob")
+    for mask in (tmp_path / "photos" / "masks").iterdir():
+        labels = np.array(Image.open(mask))
+        labels[labels == 1] = 2
+        Image.fromarray(labels).save(mask)
+    assert main(["evaluate", model, data]) == 0  # all is "never", so the others are 0, and it is nothing
+    said = capsys.readouterr().out
+    assert "mean IoU                 0.000  over 2 of 3 classes" in said
+    assert "never                        -         -             0" in said
 
 
 def test_images_are_scored_whole_at_their_own_size(tmp_path, capsys):
@@ -124,6 +138,9 @@ def test_other_class_names_are_told(data, tmp_path, capsys):
         ({"data": "folder:nowhere"}, "nowhere"),
         ({"options": ["--device", "tpu"]}, "unknown device 'tpu'"),
         ({"options": ["--json", "nowhere/a.json"]}, "there is no folder"),
+        ({"options": ["--json", "a.txt"]}, "a.txt does not end in .json"),
+        ({"options": ["--confusion", "a.jpg"]}, "a.jpg does not end in .png, and that is what is written"),
+        ({"model": "."}, "is a folder: give a file in it, such as"),
         ({"options": ["--split", "test"]}, "test"),
     ],
 )

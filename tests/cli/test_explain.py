@@ -90,6 +90,7 @@ def test_a_model_file_is_explained_as_it_is(file, capsys):
         (["digit_classifier", "--batch", "0"], "batch must be a whole number from 1 on, got 0"),
         (["digit_classifier", "--size", "4x50"], "does not fit into"),
         ([__file__], "test_explain.py"),
+        (["tests"], "tests is a folder"),
     ],
 )
 def test_wrong_input_gets_one_sentence(arguments, sentence, capsys):

@@ -115,6 +115,17 @@ def test_without_jupyterlab_the_sentence_says_how_to_get_it(package, tmp_path, m
     assert len(contents(to)) == 2
 
 
+def test_when_jupyterlab_fails_the_sentence_says_how_to_give_it_options(
+    package, opened, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(lessons, "_wait_for", lambda command, folder: 1)  # as root, without --allow-root
+    to = tmp_path / "mine"
+    assert main(["lessons", "--to", str(to)]) == 1
+    error = capsys.readouterr().err
+    assert f"JupyterLab ended with status 1. The notebooks are in {to}; " in error
+    assert error.endswith("jupyter lab OPTIONS\n")
+
+
 def test_a_folder_that_cannot_be_made_is_refused(package, opened, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["lessons", "--to", str(tmp_path / "file")]) == 2

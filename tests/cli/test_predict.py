@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import os
 
@@ -140,6 +141,7 @@ def test_an_unreadable_picture_is_told_and_the_others_are_done(model, tmp_path, 
     assert os.listdir(tmp_path / "out" / "masks") == ["a.png"]
     assert "1 of 4 pictures labelled" in said.out
     assert len(said.err.splitlines()) == 3
+    assert f"minifcn predict: {tmp_path / 'nowhere.png'}: No such file or directory\n" in said.err
     for name in ("broken.png", "text.jpg", "nowhere.png"):
         assert name in said.err
 
@@ -153,9 +155,13 @@ def test_an_unreadable_picture_is_told_and_the_others_are_done(model, tmp_path, 
         ),
         ({"model": "nowhere"}, "nowhere"),
         ({"model": "a.png"}, "a.png"),
+        ({"model": "."}, "is a folder: give a file in it, such as"),
         ({"images": ["empty"]}, "there are no pictures in the folder"),
         ({"options": ["--device", "cuda:x"]}, "unknown device 'cuda:x'"),
-        ({"out": "a.png"}, "a.png"),
+        ({"out": "a.png"}, "a.png must be a folder"),
+        ({"out": "new.JPG"}, "new.JPG must be a folder: it gets a mask, PNG, for each picture, and more"),
+        ({"out": "mine"}, "mine holds masks without the areas.json of minifcn predict"),
+        ({"out": "bad"}, "areas.json is damaged or not of minifcn predict: move it away"),
     ],
 )
 def test_one_sentence(model, tmp_path, capsys, change, sentence):
@@ -163,6 +169,9 @@ def test_one_sentence(model, tmp_path, capsys, change, sentence):
     classifier.info = ModelInfo(NAMES, Preprocessing("L", (128.0,), (64.0,)))
     mf.save(classifier, tmp_path / "classifier")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "areas.json").write_text('[{"image": "a.png"}]')
+    picture(tmp_path / "mine" / "masks" / "painted.png")
     picture(tmp_path / "a.png")
     file = tmp_path / change["model"] if "model" in change else model
     images = [tmp_path / image for image in change.get("images", ["a.png"])]
@@ -172,6 +181,59 @@ def test_one_sentence(model, tmp_path, capsys, change, sentence):
     assert error.count("\n") == 1
     assert sentence in error
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new.JPG").exists()
+    assert os.listdir(tmp_path / "mine") == ["masks"]
+    assert os.listdir(tmp_path / "bad") == ["areas.json"]
+
+
+def areas(out):
+    """Return the pictures in the areas file and their masks; both files say the same."""
+    rows = json.loads((out / "areas.json").read_text())
+    table = list(csv.DictReader((out / "areas.csv").read_text().splitlines()))
+    assert [{name: str(value) for name, value in row.items()} for row in rows] == table
+    assert [row["class"] for row in rows] == list(NAMES) * (len(rows) // 2)
+    return {row["image"]: row["mask"] for row in rows}
+
+
+def test_ctrl_c_loses_nothing(model, tmp_path, monkeypatch, capsys):
+    real, calls = predict.predict, itertools.count(1)
+
+    def stops(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    paths = [picture(tmp_path / f"{name}.png") for name in "abcd"]
+    out = tmp_path / "out"
+    monkeypatch.setattr(predict, "predict", stops)
+    assert run(model, *paths, "--out", out) == 130
+    assert areas(out) == {paths[0]: "masks/a.png", paths[1]: "masks/b.png"}
+    assert sorted(os.listdir(out / "masks")) == ["a.png", "b.png"]
+
+
+def test_what_other_pictures_left_in_the_folder_stays(model, tmp_path):
+    one, two = picture(tmp_path / "one" / "a.png"), picture(tmp_path / "two" / "a.png", bright=slice(0, 4))
+    other, out = picture(tmp_path / "b.png"), tmp_path / "out"
+    assert run(model, one, "--out", out) == 0
+    before = (out / "masks" / "a.png").read_bytes()
+    for _ in range(2):  # once more, and each picture keeps its mask
+        assert run(model, two, other, "--out", out) == 0
+        assert areas(out) == {one: "masks/a.png", two: "masks/a-2.png", other: "masks/b.png"}
+        assert (out / "masks" / "a.png").read_bytes() == before
+    picture(tmp_path / "one" / "a.png", bright=slice(0, 4))
+    assert run(model, one, "--out", out) == 0
+    assert (out / "masks" / "a.png").read_bytes() == (out / "masks" / "a-2.png").read_bytes() != before
+    assert len(areas(out)) == 3
+
+
+def test_masks_and_overlays_are_no_pictures_whatever_run_they_are_of(model, tmp_path):
+    """In the folder of the pictures, below it, and where an earlier run into another folder left them."""
+    folder = tmp_path / "in"
+    path = picture(folder / "a.png")
+    for _ in range(2):
+        for out in (folder, folder / "first", folder / "second"):
+            assert run(model, folder, "--out", out) == 0
+            assert areas(out) == {path: "masks/a.png"}
 
 
 def test_a_picture_that_does_not_fit_into_memory_is_told(model, tmp_path, monkeypatch, capsys):
@@ -185,4 +247,8 @@ def test_a_picture_that_does_not_fit_into_memory_is_told(model, tmp_path, monkey
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert f"{tmp_path / 'a.png'}: labelling 24 x 16 pixels takes about 0 MB, and 0 MB are free" in error
+    assert f"{tmp_path / 'a.png'}: labelling 24 x 16 pixels takes about 0 MB, and 0 MB are free: " in error
+    enough = memory.inference_memory(mf.load(model), (8, 12))
+    monkeypatch.setattr(memory, "available_memory", lambda: enough)
+    assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
+    assert capsys.readouterr().err.endswith("are free: make it smaller: 12 x 8 would fit\n")

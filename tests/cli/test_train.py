@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_weights_of_a_classifier_in_public_names(data, tmp_path, out, capsys):
     )
     options = ["--weights", tmp_path / "w.safetensors", "--stride", 16, "--epochs", 1, "--alignment", "exact"]
     assert run(data, *options, "--out", out) == 0
-    assert "squeezenet1_1 from names of" in capsys.readouterr().err
+    assert "weights: squeezenet1_1 in the names of torchvision: 52 copied" in capsys.readouterr().err
     assert mf.load(out / "model.safetensors").info.preprocessing.channels == "RGB"
 
 
@@ -169,6 +170,39 @@ def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypat
         assert all(np.array_equal(a, theirs.part(part)[name]) for name, a in ours.part(part).items())
     assert ours.entries["generators"] == theirs.entries["generators"]
     assert run("--resume", "--out", out) == 0  # a finished one, once more
+
+
+def test_resume_from_any_folder(data, tmp_path, out, monkeypatch):
+    """Paths are kept as absolute ones, so the folder where a training began does not matter."""
+    classifier = digit_classifier(10, rng=0)
+    classifier.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (90.0,), (50.0,)))
+    mf.save(classifier, tmp_path / "start.safetensors")
+    options = ["folder:photos", "--from", "start.safetensors", "--epochs", 2, "--batch", 2]
+    monkeypatch.chdir(tmp_path)
+    assert run(*options, "--out", "whole") == 0
+    with monkeypatch.context() as patch:
+        interrupted(patch, 5)
+        assert run(*options, "--out", out) == 130
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    again = ["folder:../photos", "--from", "../start.safetensors"]  # the same, seen from here
+    assert run(*again, "--resume", "--out", "../out") == 0
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+def test_more_epochs_are_another_training(data, out, capsys):
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    capsys.readouterr()
+    error = refused(capsys, "--resume", "--epochs", 3, "--out", out)
+    how = f"with --from {out / 'model.safetensors'}"
+    assert "epochs was 1, is 3; leave them out, or begin another training in another folder; for" in error
+    assert error.endswith(f"; for more epochs begin it {how}")
+    assert run("--resume", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert f"all 1 epochs were done before; for more, begin another training {how}\n" in said
+    assert run(data, "--from", out / "model.safetensors", "--epochs", 1, "--out", out / "more") == 0
+    assert "done before" not in capsys.readouterr().out
 
 
 def test_resume_with_other_settings_is_refused_by_name(data, out, capsys):
@@ -259,8 +293,9 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
         ([*SCRATCH, "--stride", "3"], r"stride must be one of \[2, 4, 8\], got 3"),
         ([*SCRATCH, "--dropout", "1.5"], "p must be a probability"),
         ([*SCRATCH, "--color", "3"], "color must be from 0 to 1, got 3.0"),
-        (["--from", "nowhere.safetensors"], "nowhere.safetensors"),
-        (["--weights", "nowhere.pth"], "nowhere.pth"),
+        (["--from", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["--weights", "nowhere.pth"], "--weights: there is no file nowhere.pth; minifcn weights download"),
+        (["--from", "tests"], "tests is a folder, and a file is expected"),
         ([*SCRATCH, "--recipe", "heavy"], "a rate of 3.0e-03 belongs to a mean over pixels; recipe 'heavy'"),
         (
             ["--model", "digit_classifier", "--from-scratch", "--recipe", "heavy"],
@@ -301,13 +336,46 @@ def test_arguments_that_cannot_be_read(data, out, capsys, arguments):
     assert "expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "file"])
+def test_the_name_of_a_file_is_no_folder(data, tmp_path, capsys, name):
+    (tmp_path / "file").touch()
+    error = refused(capsys, data, *SCRATCH, "--out", tmp_path / name)
+    assert error.endswith(
+        f"{name} must be a folder: it gets the model (model.safetensors), a checkpoint and more"
+    )
+
+
+def test_each_file_of_a_run_says_what_it_is_for(data, out, capsys):
+    """A model is no classifier's weights, and a checkpoint neither; a folder is not its file."""
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    capsys.readouterr()
+    model, last = out / "model.safetensors", out / "last.safetensors"
+    for arguments, sentence in (
+        (["--weights", model], "holds an FCN: load reads it, and minifcn train --from"),
+        (["--weights", last], "is the checkpoint of a training, which minifcn train --resume goes on from"),
+        (["--from", last], f"which minifcn train --resume goes on from; its best network is {model}"),
+        (["--from", out], f"{out} is a folder: give a file in it, such as {model}"),
+    ):
+        assert sentence in refused(capsys, data, *arguments, "--out", out.parent / "new")
+    assert main(["weights", "inspect", str(last)]) == 0
+    assert (
+        "the checkpoint of a training, which minifcn train --resume goes on from" in capsys.readouterr().out
+    )
+
+
 def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch):
+    real = memory.training_memory
+    monkeypatch.setattr(memory, "training_memory", lambda *arguments: real(*arguments) // 4)
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     error = refused(capsys, data, *SCRATCH, "--out", out)
     assert "a step on 4 image(s) of 48 x 36 takes about" in error
-    assert "take --batch 2 (and --accumulate for as many images a step), --crop or --freeze-trunk" in error
-    assert "take --crop or --freeze-trunk" in refused(capsys, data, *SCRATCH, "--batch", 1, "--out", out)
-    monkeypatch.setattr(train, "training_memory", lambda *arguments: 0)
+    batch, rest = re.search(r"--batch (\d) would fit \(with --accumulate (\d)", error).groups()
+    assert int(batch) * int(rest) <= 4
+    monkeypatch.undo()
+    assert run(data, *SCRATCH, "--batch", batch, "--accumulate", rest, "--epochs", 1, "--out", out) == 0
+    shutil.rmtree(out)
+    capsys.readouterr()
+    monkeypatch.setattr(memory, "training_memory", lambda *arguments: 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
     assert "evaluating an image of 48 x 36 takes" in refused(
         capsys, data, *SCRATCH, "--crop", "8x8", "--out", out
@@ -339,7 +407,11 @@ def test_divergence_leaves_the_checkpoint_and_says_what_to_do(data, out, capsys)
 
 def test_one_image_is_learnt(data, out, capsys):
     assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
-    assert "one image: learnt in " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 image(s) a step, at most 400 steps\nthe loss starts at about ln 2 = 0.693" in said.out
+    assert "one image: learnt in " in said.out
+    assert "a step on 1 image(s) of 48 x 36 takes about" in said.err
+    assert "warning" not in said.err
     assert os.listdir(out) == ["overfit-one.png"]
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0  # the folder holds nothing of a training
 

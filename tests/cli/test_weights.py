@@ -43,8 +43,8 @@ def test_from_a_public_file_to_a_prediction(target, capsys):
 
     assert weights("convert", WEIGHTS, target, "--class-names", CLASS_NAMES) == 0
     said = capsys.readouterr().out
-    assert "squeezenet1_0 from names of torchvision: 52 copied, 0 reshaped, 0 missing, 0 left over" in said
-    assert f"wrote {target}" in said
+    assert "squeezenet1_0 in the names of torchvision: 52 copied, 0 reshaped, 0 missing, 0 left over" in said
+    assert said.splitlines()[1:] == [f"wrote {target}"]
     assert weights("inspect", target) == 0
     assert "a model file of minifcn, which minifcn.load reads" in capsys.readouterr().out
 
@@ -115,7 +115,15 @@ def test_convert_with_order_architecture_and_partial(source, target, capsys):
     assert weights(*arguments, "--partial") == 0
     said = capsys.readouterr().out
     assert "12 copied, 1 reshaped, 1 missing, 0 left over" in said
+    assert said.splitlines()[1:] == ["missing, and random now: features.0.bias", f"wrote {target}"]
     assert np.array_equal(mf.load(target).state_dict()["classifier.0.weight"], dense)
+
+
+def test_convert_names_a_few_of_those_left_over(source, target, capsys):
+    extra = {f"aux.{i}": np.zeros(i + 1, "f4") for i in range(5)}
+    save_file(dict(squeezenet1_1(3).state_dict()) | extra, source)
+    assert weights("convert", source, target) == 0
+    assert "left over: aux.0, aux.1, aux.2 and 2 more\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -138,19 +146,24 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["inspect", "missing"], "No such file or directory: 'missing'"),
+        (["inspect", "missing"], "there is no file missing"),
+        (["inspect", "{folder}"], "is a folder: give a file in it, such as"),
+        (["convert", "missing", "{source}"], "there is no file missing"),
+        (["convert", "{source}", "{folder}/model.pt"], "model files are safetensors: call it"),
         (["inspect", __file__], "begins like no safetensors file, npz file or PyTorch file"),
         (["convert", "{source}", "{source}"], "is the source itself: give another name"),
         (["convert", "{source}", "{target}", "--preprocessing", "x"], "no preprocessing is said by 'x'"),
         (["convert", "{source}", "{target}", "--class-names", "{source}"], "source.safetensors"),
-        (["convert", "{source}", "{target}/x"], "cannot write the model file"),
+        (["convert", "{source}", "{folder}/a/b"], "b: No such file or directory"),
         (["convert", "{source}", "{target}", "--at-once"], "--at-once is for FCNs of the reference code"),
     ],
 )
 def test_wrong_input_gets_one_sentence(source, target, arguments, said, capsys):
     save_file(squeezenet1_1(3).state_dict(), source)
     before = source.read_bytes()
-    assert weights(*(text.format(source=source, target=target) for text in arguments)) == 2
+    assert (
+        weights(*(text.format(source=source, target=target, folder=source.parent) for text in arguments)) == 2
+    )
     error = capsys.readouterr().err
     assert said in error
     assert error.startswith("minifcn weights: ")

@@ -7,6 +7,7 @@ from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.models import FCN, Preprocessing, digit_classifier
 from minifcn.optim import SGD, Adam, Poly
 from minifcn.training import evaluate, fit, predict
+from tests.training.small import Blobs
 
 GREY = Preprocessing("L", (150.0,), (54.0,))
 
@@ -62,6 +63,29 @@ def test_records_and_log(tmp_path):
     assert 0 <= records[0]["pixel_accuracy"] <= 1
     assert optimizer.lr == 1e-3  # the base rate is given back
     assert not model.training
+
+
+def test_classes_without_labelled_pixels_do_not_decide_which_network_is_best():
+    """Some of its predictions are of class 2, which no label holds: that costs IoU, and no class more."""
+
+    class Three(Blobs):
+        class_names = ("ground", "blob", "never")
+
+    model = FCN(digit_classifier(rng=0), 3, 2)
+    model.skips["2"].weight.data[2, 0] = 1
+    [record] = fit(
+        model,
+        Loader(Three(2), 2, preprocess=GREY),
+        adam(model, lr=1e-9),
+        validation=Loader(Three(4), 1, preprocess=GREY),
+        progress=None,
+    )
+    matrix = evaluate(model, Loader(Three(4), 1, preprocess=GREY)).matrix
+    assert matrix[:, 2].sum() > 0
+    ious = [matrix[k, k] / (matrix[k].sum() + matrix[:, k].sum() - matrix[k, k]) for k in range(2)]
+    assert record["mean_iou"] == pytest.approx(sum(ious) / 2)
+    assert record["classes_in_mean_iou"] == 2
+    assert record["iou"]["never"] is None
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide by zero")

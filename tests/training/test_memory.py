@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -6,7 +7,16 @@ import pytest
 
 from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD, Adam
-from minifcn.training.memory import available_memory, available_on, check_memory, training_memory
+from minifcn.training import memory
+from minifcn.training.memory import (
+    available_memory,
+    available_on,
+    check_inference,
+    check_memory,
+    check_step,
+    inference_memory,
+    training_memory,
+)
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:    8000000 kB\n"
 
@@ -63,14 +73,72 @@ def test_this_machine_says_something_sensible():
 
 
 def test_what_cannot_fit_is_refused_with_advice():
-    with pytest.raises(ValueError, match=r"^a step takes about 3,000 MB, and 2,000 MB are free: take less$"):
-        check_memory(3_000_000_000, "a step", "take less", available=lambda: 2_000_000_000)
+    with pytest.raises(
+        ValueError, match=r"^a step takes about 3,000 MB, and 2,000 MB are free: take 2e\+09$"
+    ):
+        check_memory(3 * 10**9, "a step", lambda free: f"take {free:.0e}", available=lambda: 2 * 10**9)
 
 
 def test_what_fits_is_told():
-    fits = check_memory(1_500_000_000, "a step", "take less", available=lambda: 2_000_000_000)
+    fits = check_memory(1_500_000_000, "a step", str, available=lambda: 2_000_000_000)
     assert fits == "a step takes about 1,500 MB of 2,000 MB that are free"
-    assert check_memory(10**9, "a step", "take less", available=lambda: None) == "a step takes about 1,000 MB"
+    assert check_memory(10**9, "a step", str, available=lambda: None) == "a step takes about 1,000 MB"
+
+
+def network():
+    model = FCN(digit_classifier(), 11, 2)
+    return model, Adam(dict(model.named_parameters()), 0.1)
+
+
+def refusal(monkeypatch, free, check):
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    with pytest.raises(ValueError, match=" MB are free: ") as raised:
+        check()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("fits", range(1, 8))
+def test_the_largest_batch_that_fits_is_named(monkeypatch, fits):
+    model, adam = network()
+    for free in (
+        training_memory(model, adam, fits, (60, 80)),
+        training_memory(model, adam, fits + 1, (60, 80)) - 1,
+    ):
+        word = refusal(monkeypatch, free, lambda: check_step(model, adam, 8, 16, (60, 80), "cpu"))
+        assert (
+            f": --batch {fits} would fit (with --accumulate {16 // fits} for about as many images a step)"
+            in word
+        )
+    monkeypatch.setattr(memory, "available_memory", lambda: training_memory(model, adam, fits, (60, 80)))
+    assert "a step on" in check_step(model, adam, fits, 16, (60, 80), "cpu")
+
+
+def test_where_not_one_image_fits_the_largest_crop_is_named(monkeypatch):
+    model, adam = network()
+    free = training_memory(model, adam, 1, (300, 400)) - 1
+    word = refusal(monkeypatch, free, lambda: check_step(model, adam, 8, 8, (600, 800), "cpu"))
+    width, height = map(int, re.search(r"--crop (\d+)x(\d+) --batch 1 would fit", word).groups())
+    assert 300 < width < 400
+    assert 0.74 < height / width < 0.76
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    assert check_step(model, adam, 1, 8, (height, width), "cpu")
+    assert "take a smaller network" in refusal(
+        monkeypatch, 1000, lambda: check_step(model, adam, 8, 8, (600, 800), "cpu")
+    )
+
+
+def test_the_largest_picture_that_can_be_labelled_is_named(monkeypatch):
+    model, _ = network()
+    free = inference_memory(model, (300, 400))
+
+    def check(size):
+        return check_inference(model, "a picture", size, "cpu")
+
+    assert refusal(monkeypatch, free, lambda: check((600, 800))).endswith(
+        "make it smaller: 400 x 300 would fit"
+    )
+    check((300, 400))
+    assert refusal(monkeypatch, 10, lambda: check((600, 800))).endswith(" are free: make it smaller")
 
 
 def test_more_is_needed_for_more():

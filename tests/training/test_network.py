@@ -3,7 +3,8 @@ import pytest
 
 from minifcn.layers import Dropout
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
-from minifcn.training.network import COLOUR, GREY, check_classes, fcn_from, set_dropout
+from minifcn.training.network import COLOUR, GREY, check_classes, fcn_from, set_dropout, trained
+from minifcn.weights import save
 from tests.training.small import Blobs
 
 
@@ -63,6 +64,28 @@ def test_what_a_trained_network_cannot_become(options, sentence):
     fcn = fcn_from(digit_classifier(), Blobs(), stride=4)
     with pytest.raises(ValueError, match=sentence):
         fcn_from(fcn, Blobs(), **options)
+
+
+def test_a_trained_network_is_read_and_nothing_else(tmp_path):
+    fcn = fcn_from(digit_classifier(), Blobs())
+    save(fcn, tmp_path / "model.safetensors")
+    model, info = trained(tmp_path / "model.safetensors")
+    assert info == model.info == fcn.info
+    with pytest.raises(
+        IsADirectoryError, match=r"is a folder: give a file in it, such as .*model\.safetensors"
+    ):
+        trained(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no file .*/a: a training writes its model to model"
+    ):
+        trained(tmp_path / "a")
+    classifier = digit_classifier(2)
+    classifier.info = fcn.info
+    save(classifier, tmp_path / "classifier")
+    with pytest.raises(
+        ValueError, match=r"is a classifier: .*; minifcn train --from .*classifier makes a net"
+    ):
+        trained(tmp_path / "classifier")
 
 
 def test_classes_are_compared():

@@ -66,6 +66,19 @@ def test_a_curve_is_drawn_anew_after_each_epoch(tmp_path):
             "epoch  2 of 15: loss 1.5000, pixel accuracy 0.5000, mean IoU 0.2500, "
             "8.1 s at 2.0 images/s, best so far",
         ),
+        (
+            {"mean_iou": 0.25, "classes_in_mean_iou": 1},
+            "epoch  2 of 15: loss 1.5000, mean IoU 0.2500 over 1 of 2 classes, 8.1 s at 2.0 images/s, "
+            "best so far",
+        ),
+        (
+            {"mean_iou": 0.1, "classes_in_mean_iou": 2},
+            "epoch  2 of 15: loss 1.5000, mean IoU 0.1000, 8.1 s at 2.0 images/s",
+        ),
+        (
+            {"mean_iou": None, "classes_in_mean_iou": 0},
+            "epoch  2 of 15: loss 1.5000, 8.1 s at 2.0 images/s",
+        ),
         ({"mean_iou": 0.1}, "epoch  2 of 15: loss 1.5000, mean IoU 0.1000, 8.1 s at 2.0 images/s"),
         ({}, "epoch  2 of 15: loss 1.5000, 8.1 s at 2.0 images/s"),
     ],

@@ -187,7 +187,8 @@ def test_divergence_says_what_to_do():
     model, loader, optimizer = parts(digits)
     optimizer.lr = 1e25
     with pytest.raises(
-        Diverged, match=r"learning rate 1\.00e\+25: .*begin again, .*with a tenth of the rate"
+        Diverged,
+        match=r"learning rate 1\.00e\+25: .*begin again, .*with a tenth of the rate \(--lr 1\.0e\+24\)",
     ):
         fit(model, loader, optimizer, epochs=3, progress=None)
 

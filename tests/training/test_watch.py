@@ -8,7 +8,7 @@ import pytest
 from minifcn.data import Loader
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, digit_classifier
-from minifcn.optim import SGD, Adam
+from minifcn.optim import SGD, Adam, Poly
 from minifcn.training import Callback, Watch, fit
 from minifcn.training.watch import dead_features, one_class
 from tests.training.small import GREY, Blobs
@@ -65,7 +65,29 @@ def test_a_loss_that_stays_at_chance():
 
 def test_a_loss_that_blows_up():
     told = watched(sound(), lr=30.0, epochs=5)
-    assert "the rate 3.0e+01 is too high, try a tenth" in told["loss blown up"]
+    assert "step 10: the loss of the last 10 steps is" in told["loss blown up"]
+    assert "the rate 3.0e+01 is too high, try a tenth (--lr 3.0e+00)" in told["loss blown up"]
+
+
+def test_the_rate_that_is_told_is_the_one_that_was_chosen():
+    """Not what a schedule has made of it by then."""
+    told = watched(sound(), lr=30.0, epochs=4, schedule=Poly(16, 0.9, warmup_steps=5))
+    assert "the rate 3.0e+01 is too high, try a tenth (--lr 3.0e+00)" in told["loss blown up"]
+
+
+def test_short_trainings_are_watched_too():
+    """One epoch of three batches is shorter than all windows."""
+    short = {"epochs": 1, "images": 6}
+    blown = watched(sound(), lr=30.0, **short)
+    assert "step 3: the loss of the last 3 steps is about" in blown["loss blown up"]
+    dead = watched(FCN(digit_classifier(rng=None), 2, 2), **short)
+    assert "the scores of the first 2 steps are the same at every pixel" in dead["constant scores"]
+    still = watched(sound(), lr=1e-12, kind=SGD, **short)
+    assert "after 3 steps the loss is still ln 2" in still["loss at chance"]
+    assert watched(sound(), **short) == {}
+    assert watched(sound(), epochs=1, images=2) == {}  # of a single step, ln 2 says nothing
+    accumulated = watched(sound(), lr=30.0, epochs=2, images=7, accumulate=2)
+    assert "step 4: the loss of the last 4 steps is about" in accumulated["loss blown up"]
 
 
 def test_a_loss_that_jumps_once_and_comes_back_is_no_news():
@@ -106,6 +128,9 @@ def test_predictions_of_one_class_come_with_the_histogram():
     share = 100 * (labels == 0).sum() / (labels != 255).sum()
     assert f"ground    {share:4.1f} %      100.0 %" in word
     assert "--class-weights median" in word
+    assert watched(model, lr=1e-6, epochs=8, validation=validation)["one class"].startswith(
+        "epoch 8: 100.0 %"
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def path(tmp_path):
 def test_what_is_no_file(path):
     with pytest.raises(FileNotFoundError):
         load(path)
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="is a folder, and a file is expected"):
         load(path.parent)
 
 

@@ -140,6 +140,10 @@ def test_unknown_networks_are_refused(file):
     _, report = load_classifier(file, "squeezenet1_1", partial=True)
     assert len(report.copied) == 9
     assert len(report.missing) == 43
+    with pytest.raises(
+        FileError, match=r"holds no caffenet: its .*; minifcn weights inspect shows all of them$"
+    ):
+        load_classifier(file, "caffenet")
     np.savez(file.with_suffix(".npz"))
     with pytest.raises(FileError, match="holds no known classifier: it is empty"):
         load_classifier(file.with_suffix(".npz"))

@@ -5,10 +5,12 @@ import stat
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from minifcn import convolutionalize, load, save
+from minifcn.files import FileError
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
-from minifcn.weights import model_file
+from minifcn.weights import load_classifier, model_file
 from tests.weights.files import GREY, contents, equal, small
 
 
@@ -189,6 +191,58 @@ def test_what_could_not_be_read_again_is_not_written(path):
     with pytest.raises(TypeError, match="must be a Classifier or an FCN, got Sequential"):
         save(convolutionalize(digit_classifier(), (1, 32, 32)), path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.PTH", "model.npz"])
+def test_a_name_of_another_format_is_refused(path, name):
+    """Whoever reads it by its ending later would be led astray."""
+    wrong = path.with_name(name)
+    with pytest.raises(ValueError, match=rf"{name} ends in \.\w+, .* call it .*model\.safetensors$"):
+        save(small(), wrong)
+    assert not wrong.exists()
+
+
+def test_a_full_disk_is_told_in_one_clause(path, monkeypatch):
+    def fails(state, temporary, metadata):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_file, "save_file", fails)
+    with pytest.raises(OSError, match=rf"^cannot write the model file {path}: No space left on device$"):
+        save(small(), path)
+
+
+def test_what_is_given_instead_of_a_model_file_is_said(path, tmp_path):
+    state = small().state_dict()
+    save_file(state, path)
+    with pytest.raises(FileError, match="lacks the mark 'minifcn 1'; weights of a classifier are for minif"):
+        load(path)
+    np.savez(tmp_path / "weights.npz", **state)
+    with pytest.raises(
+        FileError, match="is a PyTorch or npz file, no model file of minifcn; weights of a cl"
+    ):
+        load(tmp_path / "weights.npz")
+    save_file(state, path, {"training": '{"format": "minifcn checkpoint 1", "epoch": 3}'})
+    with pytest.raises(
+        FileError, match="it is the checkpoint of a training, which minifcn train --resume goe"
+    ):
+        load(path)
+    save_file(state, tmp_path / "last.safetensors", {"training": '{"format": "minifcn checkpoint 1"}'})
+    with pytest.raises(FileError, match=rf"goes on from; its best network is {path}$"):
+        load(tmp_path / "last.safetensors")
+    with pytest.raises(FileError, match=r"is the checkpoint of a training, .*; it holds no classifier"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x4B50])
+def test_a_header_whose_length_looks_like_another_format_is_no_harm(path, length):
+    """The first bytes are its length: 0x0280 is how pickles begin, and 0x4B50 how zip files do."""
+    save(small(), path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    padded = content[8:end].rstrip()
+    length += 0x10000 * -(-max(0, len(padded) - length) // 0x10000)
+    path.write_bytes(length.to_bytes(8, "little") + padded.ljust(length) + content[end:])
+    assert equal(load(path), small())
 
 
 def test_the_same_network_gives_the_same_bytes(path):

@@ -91,7 +91,7 @@ def test_other_files_are_refused_by_name(file, tmp_path):
             read_tensors(file)
     with pytest.raises(FileNotFoundError):
         read_tensors(tmp_path / "missing")
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(OSError, match="is a folder, and a file is expected"):
         read_tensors(tmp_path)
 
 

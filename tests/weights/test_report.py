@@ -14,12 +14,16 @@ REPORT = Report(
 
 def test_the_table_says_what_became_of_every_tensor():
     assert str(REPORT).splitlines() == [
-        "vgg16 from names of timm: 1 copied, 1 reshaped, 1 missing, 1 left over",
+        "vgg16 in the names of timm: 1 copied, 1 reshaped, 1 missing, 1 left over",
         "copied     features.0.bias       (64)           from features.0.bias",
         "reshaped   classifier.0.weight   (4096, 25088)  from pre_logits.fc1.weight (4096, 512, 7, 7)",
         "missing    classifier.6.bias     (1000)",
         "left over  'head\\x1b[31m.extra'  (3, 3)",
     ]
+
+
+def test_the_summary_is_its_first_line():
+    assert REPORT.summary() == str(REPORT).splitlines()[0]
 
 
 def test_it_is_data_too():
@@ -40,5 +44,5 @@ def test_it_is_data_too():
 def test_nothing_at_all():
     assert (
         str(Report("x", "y", (), (), {}, {}))
-        == "x from names of y: 0 copied, 0 reshaped, 0 missing, 0 left over"
+        == "x in the names of y: 0 copied, 0 reshaped, 0 missing, 0 left over"
     )
