@@ -13,7 +13,7 @@ DIFFERENCE = "difference"
 _MOST_NUMBERS = 10  # cells along an axis up to which numbers are written into them
 
 
-def show_comparison(yours: Any, expected: Any) -> None:
+def show_comparison(yours: Any, expected: Any, case: str = "") -> None:
     """Draw two results side by side, and their difference, in a notebook; print what is to be seen.
 
     Of more than two axes the first plane is drawn; what has no rows and columns is not drawn, and neither is
@@ -22,6 +22,7 @@ def show_comparison(yours: Any, expected: Any) -> None:
     Args:
         yours: The learner's result, or `None` if there is none yet.
         expected: The right one.
+        case: The case that is drawn, in words, if that is not clear.
     """
     ipython = sys.modules.get("IPython")
     right, mine = _plane(expected), _plane(yours)
@@ -35,6 +36,7 @@ def show_comparison(yours: Any, expected: Any) -> None:
     else:
         grids = {"yours": mine, "expected": right, DIFFERENCE: mine - right}
         says = "From left to right: yours, what is expected, and the difference, to be 0 everywhere."
+    says += f" The case drawn is {case}." if case else ""
     encoded = base64.b64encode(comparison_png(grids)).decode("ascii")
     ipython.display.display(
         {"image/png": encoded, "text/plain": says}, raw=True, metadata={"image/png": {"alt": says}}
@@ -43,7 +45,7 @@ def show_comparison(yours: Any, expected: Any) -> None:
 
 
 def comparison_png(grids: dict[str, Array]) -> bytes:
-    """Draw grids (H, W) side by side, those of results in one scale and their difference in its own."""
+    """Draw grids (H, W) side by side: results in one scale, their difference by its size, 0 the least."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
@@ -58,9 +60,9 @@ def comparison_png(grids: dict[str, Array]) -> bytes:
     panels = figure.subplots(1, len(grids), squeeze=False).flat
     for axes, (name, grid) in zip(panels, grids.items(), strict=True):
         most = float(np.abs(grid[np.isfinite(grid)]).max(initial=0)) or 1.0
-        limits = (-most, most) if name == DIFFERENCE else (low, high if high > low else low + 1)
+        limits = (0.0, most) if name == DIFFERENCE else (low, high if high > low else low + 1)
         written = max(grid.shape) <= _MOST_NUMBERS
-        shown = np.ma.masked_invalid(grid)
+        shown = np.ma.masked_invalid(np.abs(grid) if name == DIFFERENCE else grid)
         axes.imshow(shown, cmap=tint if written else "gray", vmin=limits[0], vmax=limits[1])
         axes.set(xticks=[], yticks=[])
         axes.set_title(name, fontsize=9)

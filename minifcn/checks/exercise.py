@@ -46,7 +46,7 @@ def whole_numbers(*shape: int) -> st.SearchStrategy[Array]:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function gave for a case: a value, or the words about the error it raised."""
+    """What a function gave for a case: a value, or the words about what it did: raised, or changed."""
 
     value: Any = None
     error: str = ""
@@ -123,8 +123,10 @@ def check_exercise(
         got = _outcome(mine, call, given)
         problem = got.error
         if not problem and expected is not None:
-            problem = problem_with(got.value, right, tolerance) or _changed(case, given)
-        return _Answer(case, got, right, problem)
+            problem = problem_with(got.value, right, tolerance)
+            if not problem:  # the value is right, so no mistake may be named by it
+                got = _Outcome(got.value, _changed(case, given))
+        return _Answer(case, got, right, problem or got.error)
 
     name = getattr(mine, "__name__", "your function")
     with _nothing_left_behind():
@@ -150,9 +152,12 @@ def check_exercise(
     print(words)
     if example is not None:
         right = None if expected is None else call(expected, deepcopy(example))
-        show_comparison(None if failing is None else _outcome(mine, call, deepcopy(example)).value, right)
+        yours = None if failing is None else _outcome(mine, call, deepcopy(example)).value
+        show_comparison(yours, right, "" if failing is None else _described(example, mine))
     elif shown is not None:
-        show_comparison(shown.got.value, shown.right)
+        show_comparison(
+            shown.got.value, shown.right, "" if shown is failing else _described(shown.case, mine)
+        )
     if os.environ.get("MINIFCN_STRICT") == "1":
         raise CheckFailed(words)
 
@@ -281,7 +286,8 @@ def _explanation(mine: Callable[..., Any], name: str, smallest: _Answer, likely:
     if likely:
         lines.append(f"Likely mistake: {likely}")
     lines.append(f"Smallest failing case: {_described(smallest.case, mine)}.")
-    lines += f"There {smallest.problem.rstrip('.')}.".splitlines()
+    end = "" if smallest.problem.endswith((".", "?")) else "."
+    lines += f"There {smallest.problem}{end}".splitlines()
     return "\n      ".join(lines)
 
 

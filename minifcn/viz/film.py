@@ -64,6 +64,7 @@ document.querySelectorAll('[data-film="$name"]').forEach(function (film) {
   var slider = make("input", "frame", function () { stop(); go(Number(slider.value)); });
   slider.type = "range"; slider.min = 0; slider.max = frames.length - 1;
   slider.style.verticalAlign = "middle";
+  slider.dataset.lmSuppressShortcuts = "true";  // JupyterLab leaves its arrow keys alone
   var count = document.createElement("span");
   part("controls").appendChild(count);
   go(0);

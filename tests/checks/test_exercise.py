@@ -127,6 +127,7 @@ def test_other_answers_are_refused_with_words(capsys, mine, words):
     assert said.startswith("no    ")
     assert words in said
     assert "Traceback" not in said
+    assert "?." not in said
 
 
 def test_lists_are_as_good_as_arrays(capsys):
@@ -139,7 +140,9 @@ def test_an_argument_that_is_changed_is_told(capsys):
         x[...] = 0
         return y
 
-    assert "changes its argument number 1 in place; work on a copy" in says(capsys, mine)
+    said = says(capsys, mine, mistakes=MISTAKES)
+    assert "changes its argument number 1 in place; work on a copy" in said
+    assert "Likely" not in said, "identity gives the same for (1, 1), but is right there"
     named = matrices().map(lambda case: {"x": case[0]})
     check_exercise(mine, transpose, named)
     assert "changes its argument x in place" in capsys.readouterr().out
@@ -189,13 +192,24 @@ def test_pictures_show_yours_expected_and_difference(pictures, capsys):
     check_exercise(lambda x: x.T + 1, transpose, matrices(), example=example)
     check_exercise(blank, transpose, matrices(), example=example)
     check_exercise(identity, transpose, matrices(), example=example)
-    assert [words.split(":")[0] for words in pictures[1:]] == [
-        "From left to right",
+    assert [words.split(" The case drawn is ")[0] for words in pictures[1:]] == [
+        "From left to right: yours, what is expected, and the difference, to be 0 everywhere.",
         "The picture shows what is expected.",
         "The picture shows what is expected; yours has another shape.",
     ]
     said = capsys.readouterr().out
     assert all(said.count(words) == pictures.count(words) for words in pictures[:3])
+
+
+def test_the_words_under_a_picture_tell_its_case_where_that_is_another_one(pictures, capsys):
+    example = (np.arange(6.0).reshape(3, 2),)
+    check_exercise(lambda x: x.T + 1, transpose, matrices(), example=example)
+    assert pictures[0].endswith(" The case drawn is x (3, 2) = [[0, 1], [2, 3], [4, 5]].")
+    check_exercise(lambda x: x.T + 1, transpose, matrices())
+    assert "Smallest failing case: x (1, 1)" in capsys.readouterr().out
+    assert re.search(r" The case drawn is x \([234], [234]\)( = .*)?\.$", pictures[1])
+    check_exercise(lambda x: x.T + 1, transpose, st.just(example))
+    assert "The case drawn is" not in pictures[2], "the smallest failing case is told above"
 
 
 class Doubled(MaxPool2d):

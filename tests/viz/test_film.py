@@ -42,6 +42,10 @@ def test_html_waits_and_is_described():
     assert html.count("setInterval") == 1, "only the button plays"
 
 
+def test_jupyterlab_leaves_the_keys_of_the_slider_alone():
+    assert 'slider.dataset.lmSuppressShortcuts = "true";' in film().html()
+
+
 def test_two_films_on_a_page_have_names_of_their_own():
     names = {
         re.search(r'data-film="(\w+)"', film(captions, size).html())[1]
