@@ -260,7 +260,12 @@ def places(dy, size, stride):
 
 def last(x, dy, size, stride):
     """Of equal numbers the last one wins; it should be the first."""
-    return right_backward(x[::-1, ::-1], dy[::-1, ::-1], size, stride)[::-1, ::-1]
+    rows, cols = ((n - 1) * stride + size for n in dy.shape)  # what the windows cover
+    dx, x = np.zeros(x.shape), x[:rows, :cols]
+    dx[:rows, :cols] = right_backward(x[::-1, ::-1], dy[::-1, ::-1], size, stride)[
+        ::-1, ::-1
+    ]
+    return dx
 
 
 def by_columns(x, dy, size, stride):

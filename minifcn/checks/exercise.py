@@ -258,7 +258,8 @@ def _likely(
 ) -> str:
     """Return the sentence of the known mistake that gives the learner's answers.
 
-    It must do so in the smallest failing case; of several, the one that does so most often is taken.
+    It must do so in all failing cases, for in a small one it may by chance; of several, the one that does so
+    most often is taken.
     """
 
     def words(outcome: _Outcome, name: str) -> str:
@@ -273,7 +274,8 @@ def _likely(
             return words(other, mistake.__name__) == words(answer.got, name)
         return answer.got.value is not None and not problem_with(answer.got.value, other.value, tolerance)
 
-    candidates = [mistake for mistake in mistakes if agrees(mistake, failing)]
+    wrong = [failing, *(answer for answer in sample if answer.problem)]
+    candidates = [mistake for mistake in mistakes if all(agrees(mistake, answer) for answer in wrong)]
     if not candidates:
         return ""
     best = max(candidates, key=lambda mistake: sum(agrees(mistake, answer) for answer in sample))

@@ -154,7 +154,7 @@ WRONG = {
         places_first: "the result must have shape (1, 1, 2), yours has (1, 2, 1)",
         width_first: "Likely mistake: Height and width have changed places",
         not_reshaped: "the result must have shape (1, 1, 1), yours has (1, 1)",
-        number_by_number: "Likely mistake: The bias is missing",
+        number_by_number: "Smallest failing case: columns (1, 1) = [[8]]",
     },
     "my_col2im": {
         overwritten: "Likely mistake: The last window overwrites what others have added",

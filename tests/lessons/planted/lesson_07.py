@@ -196,7 +196,7 @@ WRONG = {
         the_largest: "Likely mistake: Only the largest count is there",
         always_rounded_up_too: "Smallest failing case: kernel = 1, stride = 1",
         not_sorted_out: "the result must be 2 values, yours are 4",
-        all_from_one_on: "Likely mistake: With a filter smaller than the stride, some cells are not painted",
+        all_from_one_on: "Smallest failing case: kernel = 1, stride = 2",
     },
     "my_bilinear": {
         top_at_half_the_size: "Likely mistake: The top is not in the middle",
