@@ -295,7 +295,7 @@ def test_06_soft_edges_are_told(tmp_path, capsys):
     edge[..., 0] = np.linspace(0, 200, 48)
     Image.fromarray(edge).save(tmp_path / "photos" / "masks" / "photo3.png")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "photo3.png: has 46 colour(s) that mean no class" in error
+    assert "photo3.png: has 46 colours that mean no class" in error
     assert "paint with a hard one" in error
 
 

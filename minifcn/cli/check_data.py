@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from minifcn.data import DatasetReport, check_dataset, dataset_splits, open_dataset
+from minifcn.data.errors import class_lines, counted
 
 _SHOWN = 10  # findings of a kind
 _TITLES = {
@@ -15,9 +16,11 @@ _TITLES = {
     "lossy": "masks in a format that changes labels",
     "mode": "pixels of a kind that has no meaning here",
     "labels": "labels that are no class",
+    "void": "parts without labels",
     "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
+    "palette": "palettes that differ (if it is colours that tell the classes, list them in classes.txt)",
     "overlap": "in two parts at once",
-    "absent": "classes that never occur",
+    "absent": "classes that do not occur (train.txt and val.txt may list which images are in which part)",
 }
 
 
@@ -55,8 +58,9 @@ def _as_text(report: DatasetReport) -> str:
     for name, split in report.splits.items():
         common = split.sizes.most_common(3)
         sizes = ", ".join(f"{count} of {width} x {height}" for (height, width), count in common)
-        more = f" and {len(split.sizes) - 3} other sizes" if len(split.sizes) > 3 else ""
-        lines.append(f"{name}: {split.items} images{': ' if sizes else ''}{sizes}{more}")
+        more = f" and {counted(len(split.sizes) - 3, 'other size')}" if len(split.sizes) > 3 else ""
+        chosen = f" ({split.chosen})" if split.chosen else ""
+        lines.append(f"{name}: {counted(split.items, 'image')}{chosen}{': ' if sizes else ''}{sizes}{more}")
     lines += ["", report.table(), ""]
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         findings = list(group)
@@ -64,7 +68,9 @@ def _as_text(report: DatasetReport) -> str:
         lines += [f"  {finding}" for finding in findings[:_SHOWN]]
         if len(findings) > _SHOWN:
             lines.append(f"  and {len(findings) - _SHOWN} more")
-    lines.append(f"{len(report.findings)} findings" if report.findings else "nothing is wrong")
+        if kind == "labels" and report.unknown:
+            lines.append(f"  {class_lines(report.unknown)}")
+    lines.append(counted(len(report.findings), "finding") if report.findings else "nothing is wrong")
     return "\n".join(lines)
 
 
@@ -74,11 +80,14 @@ def _as_json(report: DatasetReport) -> dict[str, Any]:
         "splits": {
             name: {
                 "items": split.items,
+                "chosen": split.chosen,
                 "sizes": [[height, width, count] for (height, width), count in split.sizes.most_common()],
                 "pixels": split.counts.pixels.tolist(),
                 "images": split.counts.images.tolist(),
             }
             for name, split in report.splits.items()
         },
+        "void": report.void,
+        "unknown_colors": [[*color, count] for color, count in report.unknown.most_common()],
         "findings": [finding._asdict() for finding in report.findings],
     }

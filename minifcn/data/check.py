@@ -15,11 +15,15 @@ from tqdm import tqdm
 from minifcn.backend import Array, num_threads
 from minifcn.data.counts import ClassCounts, count_labels
 from minifcn.data.dataset import Dataset
-from minifcn.data.errors import DataError
+from minifcn.data.errors import Color, DataError, counted
 from minifcn.data.files import FileDataset
+from minifcn.data.masks import color_codes, color_of, hex_of
 from minifcn.palette import VOID
 
-KINDS = ("unreadable", "missing", "size", "lossy", "mode", "labels", "binary", "overlap", "absent")
+KINDS = (
+    *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),
+    *("binary", "palette", "overlap", "absent"),
+)
 """The kinds of findings, the worst first: what stops training, then what spoils it, or the score."""
 
 
@@ -51,11 +55,13 @@ class SplitReport:
         items: Number of items, those that cannot be used included.
         counts: Pixels of each class, in each item that can be used.
         sizes: How many images there are of each (height, width).
+        chosen: Which items these are, if neither a folder nor a list says so; else empty.
     """
 
     items: int
     counts: ClassCounts
     sizes: Counter[tuple[int, int]]
+    chosen: str
 
 
 @dataclass(frozen=True)
@@ -66,15 +72,20 @@ class DatasetReport:
         class_names: Of the K classes.
         splits: What each part holds.
         findings: What is wrong, the worst first.
+        void: What is void in masks: numbers, or colours as #rrggbb.
+        unknown: Colours that mean no class but would if `classes.txt` listed them, with their pixels.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, SplitReport]
     findings: tuple[Finding, ...]
+    void: tuple[str, ...]
+    unknown: Counter[Color]
 
     def table(self) -> str:
         """Return how often each class occurs: its share of the pixels, and in how many images it is."""
-        names = (*self.class_names, "void")
+        void = "void" if self.void in ((), (str(VOID),)) else f"void ({', '.join(self.void)})"
+        names = (*self.class_names, void)
         width = max(map(len, names))
         lines = [" " * width + "".join(f"  {split:>20}" for split in self.splits)]
         lines.append(" " * width + f"  {'pixels':>9} {'images':>10}" * len(self.splits))
@@ -97,6 +108,8 @@ class _Seen:
     counts: Array | None = None
     binary: bool = False
     digest: bytes = b""
+    shown: dict[int, Color] = field(default_factory=dict)
+    """The colours that a palette gives to the numbers in the mask, where it is the numbers that count."""
 
 
 def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None) -> DatasetReport:
@@ -145,13 +158,16 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
         rows = [item.counts for item in seen[split] if item.counts is not None]
         counts = ClassCounts(np.array(rows, np.int64).reshape(-1, len(names) + 1))
         sizes = Counter(item.size for item in seen[split] if item.size is not None)
-        reports[split] = SplitReport(len(dataset), counts, sizes)
+        chosen = dataset.chosen if isinstance(dataset, FileDataset) else ""
+        reports[split] = SplitReport(len(dataset), counts, sizes, chosen)
         findings += _problems(split, dataset, seen[split])
         findings += _binary(split, dataset, seen[split])
+    findings += _palettes(splits, seen)
     findings += _overlaps(splits, seen)
     findings += _absent(names, reports)
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
-    return DatasetReport(names, reports, tuple(findings))
+    void = _void(next(iter(splits.values())))
+    return DatasetReport(names, reports, tuple(findings), void, _unknown(splits, seen))
 
 
 def _look(dataset: Dataset, index: int) -> _Seen:
@@ -163,20 +179,24 @@ def _look(dataset: Dataset, index: int) -> _Seen:
         seen.counts = count_labels(labels, len(dataset.class_names))
         return seen
     pair = dataset.pair(index)
-    numbers = None
+    mask = numbers = None
     try:
         image = dataset.image(index)
         seen.size = (image.shape[0], image.shape[1])
     except (DataError, OSError) as error:
         seen.problems.append(_as_data_error(error, pair.image))
     try:
-        numbers = dataset.numbers(index)
+        mask = dataset.mask(index)
+        numbers = dataset.numbers_of(index, mask)
         seen.counts = count_labels(dataset.translated(index, numbers), len(dataset.class_names))
     except (DataError, OSError) as error:
         seen.problems.append(_as_data_error(error, pair.mask))
-    if numbers is not None:
+    if mask is not None and numbers is not None:
         values = np.flatnonzero(np.bincount(numbers.reshape(-1), minlength=256)).tolist()
         seen.binary = values == [0, VOID] and dataset.classes.table[VOID] == VOID
+        if mask.palette is not None and numbers is mask.pixels:  # not looked up by their colours
+            codes = color_codes(mask.palette).tolist()
+            seen.shown = {number: color_of(codes[number]) for number in values if number != VOID}
         if seen.size is not None:
             try:
                 dataset.check_sizes(index, seen.size, numbers.shape)
@@ -215,6 +235,34 @@ def _binary(split: str, dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding
             )
 
 
+def _palettes(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Iterator[Finding]:
+    """Yield the masks that show a number in another colour than most masks do."""
+    masks = [
+        (split, _below(dataset.root, dataset.pair(index).mask), item.shown)
+        for split, dataset in splits.items()
+        if isinstance(dataset, FileDataset)
+        for index, item in enumerate(seen[split])
+    ]
+    votes: dict[int, Counter[Color]] = {}
+    first: dict[tuple[int, Color], str] = {}
+    for _, file, shown in masks:
+        for number, color in shown.items():
+            votes.setdefault(number, Counter())[color] += 1
+            first.setdefault((number, color), file)
+    usual = {number: colors.most_common(1)[0][0] for number, colors in votes.items()}
+    for split, file, shown in masks:
+        for number, color in shown.items():
+            if color != usual[number]:
+                yield Finding(
+                    "palette",
+                    split,
+                    file,
+                    f"shows {number} as {hex_of(color)}, but {first[number, usual[number]]} shows it as "
+                    f"{hex_of(usual[number])}: it may mean another class there",
+                )
+                break
+
+
 def _overlaps(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Iterator[Finding]:
     """Yield the images that are in two parts, by name or byte for byte."""
     names: dict[str, tuple[str, str]] = {}
@@ -236,14 +284,48 @@ def _overlaps(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) ->
 
 
 def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Iterator[Finding]:
-    """Yield the classes that cannot be learned: the training part, or the only one, has none of them."""
-    split = "train" if "train" in reports else next(iter(reports))
-    counts = reports[split].counts
-    absent = [name for name, pixels in zip(names, counts.pixels[:-1].tolist(), strict=True) if pixels == 0]
-    if absent and len(counts.per_image):
-        yield Finding(
-            "absent", split, "", f"{len(absent)} of {len(names)} classes never occur: {', '.join(absent)}"
-        )
+    """Yield the parts that are void throughout, and the classes that are nowhere, or not in each part."""
+    occurs: dict[str, Array] = {}
+    for split, report in reports.items():
+        pixels = report.counts.pixels
+        if pixels[:-1].any():
+            occurs[split] = pixels[:-1] > 0
+        elif pixels[-1]:
+            masks = counted(len(report.counts.per_image), "mask")
+            yield Finding("void", split, "", f"every pixel is void, in {masks}")
+    if not occurs:
+        return
+    somewhere = np.any(list(occurs.values()), axis=0)
+    rows = [(next(iter(occurs)), ~somewhere, "")]
+    for split, lost in (("train", "nothing to learn from"), ("validation", "nothing to score")):
+        if split in occurs:
+            rows.append((split, somewhere & ~occurs[split], f", though other parts have some: {lost}"))
+    for split, missing, why in rows:
+        absent = [names[k] for k in np.flatnonzero(missing)]
+        if absent:
+            share = f"{len(absent)} of {counted(len(names), 'class')}"
+            yield Finding("absent", split, "", f"no pixel is {', '.join(absent)} ({share}){why}")
+
+
+def _void(dataset: Dataset) -> tuple[str, ...]:
+    """Return what is void in the masks of a dataset: numbers, or colours as #rrggbb."""
+    if not isinstance(dataset, FileDataset):
+        return ()
+    table, known, colors = dataset.classes[2:]
+    if colors is not None and dataset.palette_colors:
+        return tuple(hex_of(color) for color, number in colors.items() if table[number] == VOID)
+    return tuple(map(str, np.flatnonzero(known & (table == VOID))))
+
+
+def _unknown(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Counter[Color]:
+    """Return the colours that mean no class, of masks in which colours of one's own choice may mean one."""
+    found: Counter[Color] = Counter()
+    for split, dataset in splits.items():
+        if isinstance(dataset, FileDataset) and dataset.palette_colors:
+            for item in seen[split]:
+                for error in item.problems:
+                    found.update(error.colors)
+    return found
 
 
 def _below(root: Path, path: str) -> str:

@@ -1,17 +1,17 @@
 """Datasets of pictures and masks in files: what they share."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
-from minifcn.data.images import IMAGE_SUFFIXES, pixel_count, read_image
+from minifcn.data.errors import DataError, counted
+from minifcn.data.images import IMAGE_SUFFIXES, lies_on_its_side, pixel_count, read_image
 from minifcn.data.lists import Classes, stem
-from minifcn.data.masks import read_labels
+from minifcn.data.masks import Mask, labels_of, read_mask
 from minifcn.palette import VOID
 
 SPLITS = ("train", "validation", "test")
@@ -26,10 +26,17 @@ class Pair(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a folder holds: the pairs, and what is wrong with the rest."""
+    """What a part of a folder holds.
+
+    Attributes:
+        pairs: Its items.
+        problems: What is wrong with the rest.
+        chosen: Which items these are, if neither a folder nor a list says so.
+    """
 
     pairs: list[Pair]
     problems: list[DataError]
+    chosen: str = ""
 
 
 class FileDataset:
@@ -43,6 +50,7 @@ class FileDataset:
         class_names: Of the K classes.
         palette: Their colours, uint8 (K, 3).
         problems: What was missing when the folder was listed; empty unless `strict` was False.
+        chosen: Which items these are, if neither a folder nor a list says so; else empty.
     """
 
     palette_colors = False
@@ -57,6 +65,7 @@ class FileDataset:
         self.class_names = classes.names
         self.palette = classes.palette
         self.problems = tuple(listing.problems)
+        self.chosen = listing.chosen
         self._pairs = listing.pairs
 
     def __len__(self) -> int:
@@ -97,8 +106,17 @@ class FileDataset:
         return self.translated(index, self.numbers(index))
 
     def numbers(self, index: int) -> Array:
-        """Return what the mask of an item holds, uint8 (H, W), before it is translated to labels."""
-        return read_labels(self.pair(index).mask, self.classes.colors, palette_colors=self.palette_colors)
+        """Return the numbers that the mask of an item holds, uint8 (H, W), before they become labels."""
+        return self.numbers_of(index, self.mask(index))
+
+    def mask(self, index: int) -> Mask:
+        """Return the mask of an item as it is in its file."""
+        return read_mask(self.pair(index).mask)
+
+    def numbers_of(self, index: int, mask: Mask) -> Array:
+        """Return the numbers that a mask holds or its colours stand for, uint8 (H, W)."""
+        path = self.pair(index).mask
+        return labels_of(mask, path, self.classes.colors, palette_colors=self.palette_colors)
 
     def translated(self, index: int, numbers: Array) -> Array:
         """Return the labels that the numbers of a mask mean, uint8 (H, W).
@@ -110,8 +128,8 @@ class FileDataset:
         if not known.all():
             values, counts = np.unique(numbers[~known], return_counts=True)
             most = np.argsort(-counts, kind="stable")
-            named = ", ".join(f"{values[i]} on {counts[i]} pixels" for i in most[:3])
-            more = f" and {len(most) - 3} other numbers" if len(most) > 3 else ""
+            named = ", ".join(f"{values[i]} on {counted(int(counts[i]), 'pixel')}" for i in most[:3])
+            more = f" and {counted(len(most) - 3, 'other number')}" if len(most) > 3 else ""
             raise DataError(
                 "labels",
                 self.pair(index).mask,
@@ -129,15 +147,13 @@ class FileDataset:
         """Raise a `FileError` unless shapes (H, W, ...) of picture and mask agree."""
         (height, width), (rows, columns) = image[:2], labels[:2]
         if (height, width) != (rows, columns):
-            turned = (
-                "; it is turned by the photograph's EXIF orientation"
-                if (height, width) == (columns, rows)
-                else ""
-            )
+            image_path, path = self.pair(index)[1:]
+            turned = (height, width) == (columns, rows) and lies_on_its_side(image_path)
             raise DataError(
                 "size",
-                self.pair(index).mask,
-                f"has {columns} x {rows} pixels, but its image has {width} x {height}{turned}",
+                path,
+                f"has {columns} x {rows} pixels, but its image has {width} x {height}"
+                + ("; it is turned by the photograph's EXIF orientation" if turned else ""),
             )
 
 
@@ -189,25 +205,28 @@ def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
     return found, problems
 
 
-def paired(images: Path, masks: Path, names: Sequence[str] | None = None) -> Listing:
+def paired(
+    images: Path, masks: Path, names: Sequence[str] | None = None, *, without: Container[str] = ()
+) -> Listing:
     """Return the pictures and masks of two folders that have the same name.
 
     Args:
         images: Folder of pictures.
         masks: Folder of masks.
         names: Those that are wanted; all if left out.
+        without: Those that are not, if all others are.
     """
     pictures, problems = image_files(images)
     painted, more = image_files(masks)
     problems += more
     if names is None:
-        names = list(pictures)
-        if not names:
+        names = [name for name in pictures if name not in without]
+        if not pictures:
             problems.append(DataError("missing", images, f"holds no images ({_contents(images)})"))
         problems += [
             DataError("missing", masks / painted[name], f"has no image of the same name in {images}")
             for name in painted
-            if name not in pictures
+            if name not in pictures and name not in without
         ]
     pairs = []
     for name in names:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn.data.errors import DataError
-from minifcn.data.files import FileDataset, Listing, check_split, folder_of, paired, require_complete
+from minifcn.data.errors import Color, DataError
+from minifcn.data.files import SPLITS, FileDataset, Listing, check_split, folder_of, paired, require_complete
 from minifcn.data.lists import Classes, read_classes, read_names
-from minifcn.data.masks import Color, color_codes, color_of, read_mask
+from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
 from minifcn.palette import VOID
 
 _NAMES = {"train": ("train", "training"), "validation": ("val", "validation", "valid"), "test": ("test",)}
@@ -33,8 +33,9 @@ class Folder(FileDataset):
 
     Which photographs are for training and which for validation is told by folders (`images/train`,
     `masks/train`, or `train/images`, `train/masks`; `val`, `test`), or by lists of names (`train.txt`,
-    `val.txt`, `test.txt`). Otherwise one in five on average is for validation, at least one and not all:
-    those whose name has a SHA-256 divisible by five. So a photograph stays where it is when others are added.
+    `val.txt`, `test.txt`). If there is only one of `train.txt` and `val.txt`, the photographs that are in no
+    list are the other part. Without both, one in five of these, at least one, is for validation: those whose
+    names have the least SHA-256. So each photograph that is added moves one other at most.
 
     Args:
         path: The folder.
@@ -57,7 +58,7 @@ class Folder(FileDataset):
         >>> _ = (root / "classes.txt").write_text("ground\ncat")
         >>> train, validation = Folder(root, "train"), Folder(root, "validation")
         >>> train.class_names, len(train), len(validation)
-        (('ground', 'cat'), 5, 3)
+        (('ground', 'cat'), 7, 1)
     """
 
     palette_colors = True
@@ -93,7 +94,7 @@ class Folder(FileDataset):
 
 def _parts(root: Path) -> dict[str, Listing]:
     """Return the parts of a folder: by folders, by lists, or by hashes of the names."""
-    parts = {}
+    parts: dict[str, Listing] = {}
     for split, names in _NAMES.items():
         for name in names:
             for images, masks in (
@@ -111,26 +112,34 @@ def _parts(root: Path) -> dict[str, Listing]:
         there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())[:5]
         has = f"the folders {', '.join(there)}" if there else "no folders"
         raise DataError("missing", root, f"must hold the folders images and masks, but has {has}")
+    listed: dict[str, list[str]] = {}
+    files = []
     for split, names in _NAMES.items():
         for file in (root / f"{name}.txt" for name in names):
             if file.exists():
-                parts[split] = paired(images, masks, read_names(file))
-    if parts:
+                listed[split] = read_names(file)
+                parts[split] = paired(images, masks, listed[split])
+                files.append(file.name)
+    unsaid = [split for split in ("train", "validation") if split not in parts]
+    if not unsaid:
         return parts
-    pairs, problems = paired(images, masks)
-    held_back = _held_back(pair.name for pair in pairs)
-    parts["train"] = Listing([pair for pair in pairs if pair.name not in held_back], problems)
-    if held_back:
-        parts["validation"] = Listing([pair for pair in pairs if pair.name in held_back], [])
-    return parts
+    rest = paired(images, masks, without={name for names in listed.values() for name in names})
+    if len(unsaid) == 1:
+        if rest.pairs or rest.problems:
+            parts[unsaid[0]] = rest._replace(chosen=f"those not in {' or '.join(files)}")
+    else:
+        held_back = _held_back(pair.name for pair in rest.pairs)
+        parts["train"] = rest._replace(pairs=[pair for pair in rest.pairs if pair.name not in held_back])
+        if held_back:
+            pairs = [pair for pair in rest.pairs if pair.name in held_back]
+            parts["validation"] = Listing(pairs, [], "held back, as there is no val.txt")
+    return {split: parts[split] for split in SPLITS if split in parts}
 
 
 def _held_back(names: Iterable[str]) -> set[str]:
-    """Return the names of the validation part: at least one, and not all; none if there is one name only."""
-    hashes = {name: _hash(name) for name in names}
-    order = sorted(hashes, key=lambda name: hashes[name])
-    chosen = {name for name in order if hashes[name] % _ONE_IN == 0} or set(order[:1])
-    return chosen - {order[-1]} if len(chosen) == len(order) > 0 else chosen
+    """Return the names of the validation part: a fifth, at least one; none if there is one name only."""
+    order = sorted(names, key=_hash)
+    return set(order[: min(max(1, len(order) // _ONE_IN), len(order) - 1)])
 
 
 def _hash(name: str) -> int:
@@ -185,7 +194,7 @@ def _found(root: Path, masks: list[str], *, strict: bool) -> Classes:
                 "each class and its colour in classes.txt",
             )
     if painted:
-        names = tuple(f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in sorted(colors))
+        names = tuple(map(hex_of, sorted(colors)))
         color_map = {color: label for label, color in enumerate(sorted(colors))}
         return Classes.of(names, np.array(sorted(colors), np.uint8), color_map=color_map)
     if numbers != {0, VOID}:  # black and white: with white as void there would be a single class

@@ -164,13 +164,9 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 def upright(image: Any) -> Any:
     """Decode an image, and turn or mirror it as its EXIF data say."""
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     image.load()
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the photograph is whole, only its notes are not
-        return image
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -179,12 +175,33 @@ def upright(image: Any) -> Any:
         6: Image.Transpose.ROTATE_270,
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
-    }.get(orientation)
+    }.get(_orientation(image))
     if turn is None:
         return image
     turned = image.transpose(turn)
     image.close()
     return turned
+
+
+def lies_on_its_side(path: str | os.PathLike[str]) -> bool:
+    """Return whether a picture is stored turned by a quarter, as its EXIF data say.
+
+    Raises:
+        OSError: If there is no such file, or it may not be read.
+        FileError: As `read_image`, as far as the head of the file tells.
+    """
+    with opened(path) as (image, _):
+        return _orientation(image) in (5, 6, 7, 8)
+
+
+def _orientation(image: Any) -> Any:
+    """Return what the EXIF data of an image say of its orientation, or None."""
+    from PIL import ExifTags
+
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the photograph is whole, only its notes are not
+        return None
 
 
 def _rgb(image: Any, path: str | os.PathLike[str]) -> Any:

@@ -11,13 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import Color, DataError
 from minifcn.data.images import IMAGE_SUFFIXES
-from minifcn.data.masks import Color
 from minifcn.palette import VOID, palette
 
 _MAX_BYTES = 1 << 26  # of a text file: a list of half a million names
-_COLORED = re.compile(r"(.*?)[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})")
+_MAX_LINE = 200  # characters of a class: the patterns below take time that grows with the square
+_COMMENT = re.compile(r"(^|\s)#(\s.*)?$")
+_COLORED = re.compile(r"(.*?)[\s,;:]+(?:#([0-9a-fA-F]{6})|(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3}))[\s,;:]*")
+_HALF_COLORED = re.compile(  # two numbers one after the other, or something with a "#" at the end
+    r"(^|[\s,;:(])-?\d[\d.]*[\s,;:]+-?\d[\d.]*($|[\s,;:)])|(^|[\s,;:])#\S*$"
+)
+_IGNORED = "__ignore__"
 
 
 def read_text(path: Path) -> str:
@@ -117,16 +122,20 @@ class Classes(NamedTuple):
 def read_classes(path: Path) -> Classes:
     """Return the classes that a text or JSON file lists.
 
-    Text: a name a line, and after it, if masks are painted in colours, red, green and blue from 0 to 255.
-    JSON: a list of names, a list of {"name": ..., "color": [r, g, b]}, or {name: [r, g, b], ...}. The first
-    class is number 0 in masks of numbers. One that is called "void" is none: its pixels are left out.
+    Text: a name a line, and after it, if masks are painted in colours, red, green and blue from 0 to 255, or
+    #rrggbb; what follows "# " is a comment. The lines of CVAT's `labelmap.txt` ("cat:200,30,30::") are read.
+    JSON: a list of names, a list of {"name": ..., "color": [r, g, b]}, or {name: [r, g, b], ...}.
+
+    The first class is number 0 in masks of numbers, the next is 1. One that is called "void" has a number but
+    is no class: its pixels are left out. "__ignore__", with which the lists of LabelMe begin, is left out and
+    has no number, so that the "_background_" below it is 0, as in LabelMe's masks. Neither needs a colour.
 
     Args:
         path: A file named *.json, or text otherwise.
 
     Raises:
-        DataError: If it is none of these, a name or a colour occurs twice, only some classes have colours, or
-            there are no classes or more than 255.
+        DataError: If it is none of these, a colour is malformed, a name or a colour occurs twice, only some
+            classes have colours, or there are no classes or more than 255.
     """
     entries = _json_entries(path) if path.suffix.lower() == ".json" else _text_entries(path)
     if not 1 <= len(entries) <= 255:
@@ -137,20 +146,22 @@ def read_classes(path: Path) -> Classes:
         for position, value in enumerate(values):
             if value in values[:position]:
                 raise DataError("unreadable", path, f"has the {what} {str(value)[:100]} twice")
-    if colors and len(colors) < len(names):
-        bare = next(name for name, color in entries if color is None)
-        raise DataError("unreadable", path, f"gives colours to some classes but none to {bare[:100]!r}")
-    real = [name for name in names if name.lower() != "void"]
+    numbered = [name for name in names if name != _IGNORED]
+    real = {name: color for name, color in entries if name in numbered and name.lower() != "void"}
     if not real:
         raise DataError("unreadable", path, "lists no class besides void")
-    labels = {
-        number: VOID if name.lower() == "void" else real.index(name) for number, name in enumerate(names)
-    }
+    if colors and None in real.values():
+        bare = next(name for name, color in real.items() if color is None)
+        raise DataError("unreadable", path, f"gives colours to some classes but none to {bare[:100]!r}")
+    numbers = {name: number for number, name in enumerate(numbered)}
+    order = list(real)
+    labels = {number: order.index(name) if name in real else VOID for name, number in numbers.items()}
     if not colors:
         return Classes.of(tuple(real), numbers=labels)
-    shown = [color for name, color in entries if name.lower() != "void"]
-    color_map = {color: number for number, color in enumerate(colors)}
-    return Classes.of(tuple(real), np.array(shown, np.uint8), numbers=labels, color_map=color_map)
+    color_map = {color: numbers.get(name, VOID) for name, color in entries if color is not None}
+    return Classes.of(
+        tuple(real), np.array(list(real.values()), np.uint8), numbers=labels, color_map=color_map
+    )
 
 
 Entry = tuple[str, Color | None]
@@ -158,16 +169,34 @@ Entry = tuple[str, Color | None]
 
 def _text_entries(path: Path) -> list[Entry]:
     entries: list[Entry] = []
-    for number, line in read_lines(path):
-        match = _COLORED.fullmatch(line)
-        if match is None:
-            entries.append((_name(line, path), None))
+    for number, whole in read_lines(path):
+        if len(whole) > _MAX_LINE:
+            raise DataError(
+                "unreadable", path, f"line {number} has {len(whole)} characters, expected {_MAX_LINE} at most"
+            )
+        line = _COMMENT.sub("", whole).strip()
+        if not line:
             continue
-        color = _color([int(part) for part in match.groups()[1:]])
-        if color is None:
-            raise DataError("unreadable", path, f"line {number} has a colour beyond 0 to 255: {line[:50]!r}")
-        entries.append((_name(match[1], path), color))
+        entry = _text_entry(line)
+        if entry is None:
+            raise DataError(
+                "unreadable",
+                path,
+                f"line {number} has a malformed colour, expected a name and three numbers from 0 to 255, "
+                f"or a name and # with six hex digits: {line[:50]!r}",
+            )
+        entries.append((_name(entry[0], path), entry[1]))
     return entries
+
+
+def _text_entry(line: str) -> Entry | None:
+    """Return the name in a line and its colour, or None if that is malformed."""
+    match = _COLORED.fullmatch(line)
+    if match is None:
+        return None if _HALF_COLORED.search(line) else (line, None)
+    name, digits, *parts = match.groups()
+    color = _color(list(bytes.fromhex(digits)) if digits else [int(part) for part in parts])
+    return None if color is None else (name, color)
 
 
 def _json_entries(path: Path) -> list[Entry]:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import Color, DataError, counted
 from minifcn.data.images import opened, upright
 
-Color: TypeAlias = tuple[int, int, int]
 ColorMap: TypeAlias = Mapping[Color, int]
 
 _REFUSED = {
@@ -19,6 +18,8 @@ _REFUSED = {
     "GIF": "programs that write it number the colours anew in every file",
     "PPM": "its numbers are stretched to 0..255",
 }
+
+_MOST_COLORS = 20  # that are told; a soft brush makes hundreds
 
 # How Pillow stretches grey of fewer than eight bits to 0..255: right for a picture, but labels are counted.
 _STRETCHED = {"L;2": 85, "L;4": 17}
@@ -120,7 +121,7 @@ def _small(values: Array, path: str | os.PathLike[str]) -> Array:
         raise DataError(
             "labels",
             path,
-            f"has labels that are not in 0 to 255, {int(wrong.sum())} pixels, for example {first}",
+            f"has labels that are not in 0 to 255, {counted(int(wrong.sum()), 'pixel')}, for example {first}",
         )
     return values.astype(np.uint8)
 
@@ -136,12 +137,7 @@ def labels_of(
         red, green, blue = (pixels[..., channel] for channel in range(3))
         if (red == green).all() and (green == blue).all():
             return red.copy()
-        found = len(np.unique(color_codes(pixels)))
-        raise DataError(
-            "labels",
-            path,
-            f"is a colour mask of {found} colours, and which class each of them means is not known",
-        )
+        raise _unknown(color_codes(pixels), path)
     if colors is not None and palette is not None and palette_colors:
         return _looked_up(palette[pixels], colors, path)
     if colors is not None and palette is None and all(len(set(color)) == 1 for color in colors):
@@ -160,6 +156,11 @@ def color_of(code: int) -> Color:
     return code >> 16, code >> 8 & 255, code & 255
 
 
+def hex_of(color: Color) -> str:
+    """Return a colour as #rrggbb."""
+    return "#" + bytes(color).hex()
+
+
 def _looked_up(rgb: Array, colors: ColorMap, path: str | os.PathLike[str]) -> Array:
     """Return the number of each colour, or say which have none."""
     codes = color_codes(rgb)
@@ -169,12 +170,20 @@ def _looked_up(rgb: Array, colors: ColorMap, path: str | os.PathLike[str]) -> Ar
     where = np.minimum(np.searchsorted(known_codes, codes), len(known_codes) - 1)
     wrong = known_codes[where] != codes
     if wrong.any():
-        unknown, counts = np.unique(codes[wrong], return_counts=True)
-        most = np.argsort(-counts, kind="stable")[:3]
-        named = ", ".join(
-            f"{color_of(code)} on {count} pixels"
-            for code, count in zip(unknown[most].tolist(), counts[most].tolist(), strict=True)
-        )
-        many = "; soft brushes mix colours: paint with a hard one" if len(unknown) > 20 else ""
-        raise DataError("labels", path, f"has {len(unknown)} colour(s) that mean no class: {named}{many}")
+        raise _unknown(codes[wrong], path)
     return labels[where]
+
+
+def _unknown(codes: Array, path: str | os.PathLike[str]) -> DataError:
+    """Return the error that names the colours, by `color_codes`, which mean no class."""
+    unknown, counts = np.unique(codes, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:_MOST_COLORS]
+    colors = {
+        color_of(code): n for code, n in zip(unknown[most].tolist(), counts[most].tolist(), strict=True)
+    }
+    named = ", ".join(f"{color} on {counted(colors[color], 'pixel')}" for color in list(colors)[:3])
+    mean = "means" if len(unknown) == 1 else "mean"
+    reason = f"has {counted(len(unknown), 'colour')} that {mean} no class: {named}"
+    if len(unknown) > _MOST_COLORS:
+        return DataError("labels", path, f"{reason}; soft brushes mix colours: paint with a hard one")
+    return DataError("labels", path, reason, colors)

@@ -9,6 +9,7 @@ from minifcn.backend import Array
 from minifcn.data.errors import DataError
 from minifcn.data.files import FileDataset, Listing, Pair, check_split, folder_of, image_files
 from minifcn.data.lists import Classes, read_names
+from minifcn.data.masks import Mask
 from minifcn.data.matlab import read_segmentation
 from minifcn.palette import VOID
 
@@ -104,10 +105,10 @@ class VOC(FileDataset):
                 found.append(split)
         return tuple(found)
 
-    def numbers(self, index: int) -> Array:
-        """Return what the mask of an item holds, uint8 (H, W)."""
-        mask = self.pair(index).mask
-        return read_segmentation(mask) if mask.endswith(".mat") else super().numbers(index)
+    def mask(self, index: int) -> Mask:
+        """Return the mask of an item as it is in its file."""
+        path = self.pair(index).mask
+        return Mask(read_segmentation(path)) if path.endswith(".mat") else super().mask(index)
 
 
 def _root(path: str | os.PathLike[str]) -> Path:

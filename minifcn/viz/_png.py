@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 DPI = 96
 _COLORS = 128
+_DRAWING = 4096
+"""A picture of more colours is a photograph."""
 
 
 def png_of(figure: Figure, dpi: int = DPI) -> bytes:
@@ -24,6 +26,9 @@ def small_png(picture: Any) -> bytes:
     from PIL import Image
 
     small = io.BytesIO()
-    indexed = picture.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # Median cut is right for photographs, but a colour on a few pixels, as in a legend, may become grey.
+    drawing = picture.getcolors(_DRAWING) is not None
+    method = Image.Quantize.MAXCOVERAGE if drawing else Image.Quantize.MEDIANCUT
+    indexed = picture.quantize(_COLORS, method=method, dither=Image.Dither.NONE)
     indexed.save(small, format="PNG", optimize=True)
     return small.getvalue()

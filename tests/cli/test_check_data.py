@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,52 @@ def test_findings_are_told_line_by_line_with_the_rest_counted(root, capsys):
     assert lines[start + 13 :] == ["  and 4 more", "15 findings"]
 
 
+def test_one_is_no_plural(tmp_path, capsys):
+    folder(tmp_path, "ab")
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    mask = np.zeros((6, 8), np.uint8)
+    mask[0, :4] = 3, 4, 5, 6
+    write(tmp_path / "masks" / "a.png", mask)
+    assert run(f"folder:{tmp_path}") == 1
+    said = capsys.readouterr().out
+    assert said.count(": 1 image") == 2
+    assert "3 on 1 pixel, 4 on 1 pixel, 5 on 1 pixel and 1 other number;" in said
+    assert said.endswith("\n1 finding\n")
+    assert not re.search(r"\b1 \w+s\b|\(s\)", said)
+
+
+def test_it_is_said_who_is_held_back(root, capsys):
+    run(f"folder:{root}")
+    assert "validation: 6 images (held back, as there is no val.txt): 6 of 8 x 6" in capsys.readouterr().out
+    (root / "val.txt").write_text("photo 03.png\nphoto 04")
+    run(f"folder:{root}")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "train: 28 images (those not in val.txt): 28 of 8 x 6",
+        "validation: 2 images: 2 of 8 x 6",
+    ]
+
+
+def test_lines_for_painted_masks_can_be_pasted(root, capsys):
+    colors = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30]], np.uint8)
+    for file in (root / "masks").iterdir():
+        write(file, colors[np.arange(48).reshape(6, 8) % 3])
+    assert run(f"folder:{root}") == 1
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("  lines for classes.txt, with names to be changed:")
+    pasted = lines[start + 1 : start + 4]
+    assert pasted[0] == "    class1 0 0 0  # 480 pixels"
+    (root / "classes.txt").write_text("\n".join(pasted))
+    assert run(f"folder:{root}") == 0
+    assert "class3" in capsys.readouterr().out
+
+
 def test_json(root, capsys):
     (root / "masks" / "photo 03.png").unlink()
     assert run(f"folder:{root}", "--json", "--split", "train") == 1
     report = json.loads(capsys.readouterr().out)
     assert report["class_names"] == ["ground", "cat", "dog"]
+    assert (report["void"], report["unknown_colors"]) == (["255"], [])
     [split] = report["splits"].values()
     assert split["sizes"] == [[6, 8, split["items"]]]
     assert sum(split["pixels"]) == 48 * split["items"]

@@ -94,6 +94,21 @@ def absent(root):
     (root / "classes.txt").write_text("ground\ncat\ndog\nunicorn")
 
 
+def void_part(root):
+    for name in "ijkl":
+        write(root / f"masks/val/{name}.png", np.full((6, 8), 255, np.uint8))
+
+
+def in_training_only(root):
+    for name in "ijkl":
+        write(root / f"masks/val/{name}.png", np.zeros((6, 8), np.uint8))
+
+
+def in_validation_only(root):
+    for name in "abcdefgh":
+        write(root / f"masks/train/{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
+
+
 @pytest.mark.parametrize(
     ("spoil", "finding", "says"),
     [
@@ -104,7 +119,7 @@ def absent(root):
         (
             other_size,
             ("size", "train", "masks/train/a.png"),
-            "has 8 x 6 pixels, but its image has 6 x 8; it is turned",
+            "has 8 x 6 pixels, but its image has 6 x 8$",
         ),
         (jpeg_mask, ("lossy", "train", "masks/train/a.jpg"), "its compression mixes the labels"),
         (strange_mask, ("mode", "train", "masks/train/a.png"), "is transparent in places"),
@@ -119,7 +134,18 @@ def absent(root):
             "has the name of images.train.a.png, which is in train",
         ),
         (same_bytes, ("overlap", "validation", "images/val/k.png"), "is in train too, as images.train.c.png"),
-        (absent, ("absent", "train", ""), "1 of 4 classes never occur: unicorn"),
+        (absent, ("absent", "train", ""), r"no pixel is unicorn \(1 of 4 classes\)$"),
+        (void_part, ("void", "validation", ""), "every pixel is void, in 4 masks"),
+        (
+            in_training_only,
+            ("absent", "validation", ""),
+            r"no pixel is cat, dog \(2 of 3 classes\), though other parts have some: nothing to score",
+        ),
+        (
+            in_validation_only,
+            ("absent", "train", ""),
+            r"no pixel is dog \(1 of 3 classes\), though other parts have some: nothing to learn from",
+        ),
     ],
 )
 def test_each_kind_of_fault_is_found_and_nothing_else(root, spoil, finding, says):
@@ -129,7 +155,7 @@ def test_each_kind_of_fault_is_found_and_nothing_else(root, spoil, finding, says
     message = str(report.findings[0])
     assert "\n" not in message
     assert re.search(says, message)
-    assert message.startswith(report.findings[0].file or "train")
+    assert message.startswith(report.findings[0].file or finding[1])
 
 
 def test_all_faults_at_once_with_the_worst_first(root):
@@ -167,6 +193,68 @@ def test_without_names_faults_are_found_too(root):
     assert found(root) == [("unreadable", "train", "masks/train/a.png")]
 
 
+RED, GREEN, BLUE, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)
+
+
+def test_palettes_that_differ(root):
+    """A paint program numbers the colours as they come, so the same number means another class."""
+    numbers = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
+    numbers[0, 0] = 255
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for seed, name in enumerate(names):  # what no pixel has, and the colour of void, are as they are
+            rest = noise(253, 3, 1, seed)
+            write_palette(root / f"masks/{part}/{name}.png", numbers, [BLACK, RED, GREEN, *rest])
+    assert check(root).findings == ()
+    for file in ("train/a", "val/k"):
+        write_palette(root / f"masks/{file}.png", numbers, [BLACK, GREEN, RED, *rest])
+    assert found(root) == [
+        ("palette", "train", "masks/train/a.png"),
+        ("palette", "validation", "masks/val/k.png"),
+    ]
+    message = check(root).findings[1].message.replace(os.sep, "/")
+    assert message.startswith("shows 1 as #00c800, but masks/train/b.png shows it as #c80000")
+
+
+def test_palettes_that_differ_are_right_where_the_colours_are_listed(root):
+    (root / "classes.txt").write_text("ground 0 0 0\ncat 200 0 0\ndog 0 200 0")
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for seed, name in enumerate(names):
+            colors = np.roll([BLACK, RED, GREEN], seed, axis=0)
+            write_palette(
+                root / f"masks/{part}/{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % 3, colors
+            )
+    assert check(root).findings == ()
+
+
+def test_colours_that_no_class_has_are_counted_over_all_masks(root):
+    picture = np.zeros((6, 8, 3), np.uint8)
+    picture[0] = RED
+    write(root / "masks/train/a.png", picture)
+    picture[1] = GREEN
+    write(root / "masks/val/i.png", picture)
+    report = check(root)
+    assert [finding.kind for finding in report.findings] == ["labels"] * 2
+    assert "\n" not in report.findings[0].message
+    assert report.unknown == {BLACK: 40 + 32, RED: 16, GREEN: 8}
+
+
+@pytest.mark.parametrize(
+    ("classes", "void", "row"),
+    [
+        ("ground\ncat\ndog", ("255",), "void"),
+        ("__ignore__\nground\ncat\ndog", ("255",), "void"),
+        ("void\ncat\ndog", ("0", "255"), "void (0, 255)"),
+        ("ground 0 0 0\ncat 9 9 9\n__ignore__ 8 8 9", ("#080809",), "void (#080809)"),
+        ("ground 0 0 0\ncat 9 9 9", (), "void"),
+    ],
+)
+def test_what_is_void_in_the_masks_is_said(root, classes, void, row):
+    (root / "classes.txt").write_text(classes)
+    report = check(root)
+    assert report.void == void
+    assert report.table().splitlines()[-1].split("  ")[0] == row
+
+
 @pytest.mark.skipif(
     os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="this user may read everything"
 )
@@ -179,9 +267,12 @@ def test_a_photograph_that_is_turned_and_its_mask_that_is_not(root):
     exif = Image.Exif()
     exif[0x0112] = 8
     write(root / "images/train/a.png", noise(6, 8), exif=exif)
-    [finding] = check(root).findings
-    assert finding.kind == "size"
-    assert "EXIF orientation" in finding.message
+    exif[0x0112] = 3  # upside down, which changes no size
+    write(root / "images/train/b.png", noise(8, 6), exif=exif)
+    turned, other = check(root).findings
+    assert {turned.kind, other.kind} == {"size"}
+    assert "EXIF orientation" in turned.message
+    assert "EXIF" not in other.message
 
 
 def test_an_interrupted_check_stops(root, monkeypatch):

@@ -59,6 +59,53 @@ def test_parts_by_lists(tmp_path):
         Folder(tmp_path, "validation")
 
 
+@pytest.mark.parametrize(
+    ("lists", "train", "validation", "chosen"),
+    [
+        ({"val": "b d"}, "ace", "bd", ("those not in val.txt", "")),
+        ({"train": "b d"}, "bd", "ace", ("", "those not in train.txt")),
+        ({"valid": "b", "test": "d"}, "ace", "b", ("those not in valid.txt or test.txt", "")),
+        ({"train": "a c", "val": "b"}, "ac", "b", ("", "")),
+    ],
+)
+def test_one_list_leaves_the_rest_to_the_other_part(tmp_path, lists, train, validation, chosen):
+    folder(tmp_path, "abcde")
+    for name, entries in lists.items():
+        (tmp_path / f"{name}.txt").write_text(entries.replace(" ", "\n"))
+    parts = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
+    assert [names(part) for part in parts] == [[*train], [*validation]]
+    assert tuple(part.chosen for part in parts) == chosen
+    assert Folder.splits(tmp_path) == ("train", "validation", "test")[: 3 if "test" in lists else 2]
+
+
+def test_what_is_in_no_list_must_be_whole_too(tmp_path):
+    folder(tmp_path, "abcd")
+    (tmp_path / "val.txt").write_text("a\nd")
+    for file in ("masks/a.png", "images/b.png", "images/d.png"):
+        (tmp_path / file).unlink()
+    assert len(Folder(tmp_path, "validation", strict=False).problems) == 2
+    [problem] = Folder(tmp_path, "train", strict=False).problems
+    assert problem.path.endswith("b.png")
+    with pytest.raises(FileError, match=r"b\.png: has no image of the same name"):
+        Folder(tmp_path, "train")
+
+
+def test_a_list_of_everything_leaves_no_other_part(tmp_path):
+    folder(tmp_path, "ab")
+    (tmp_path / "val.txt").write_text("a\nb")
+    assert Folder.splits(tmp_path) == ("validation",)
+    with pytest.raises(FileError, match=r"has no train part, only validation: list its names in train\.txt"):
+        Folder(tmp_path, "train")
+
+
+def test_a_list_of_tests_alone_leaves_the_rest_to_be_held_back_from(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "test.txt").write_text("a\nb\nc\nd")
+    parts = [names(Folder(tmp_path, split)) for split in ("train", "validation", "test")]
+    assert sorted(parts[0] + parts[1]) == [*"efghij"]
+    assert [len(part) for part in parts] == [5, 1, 4]
+
+
 @given(
     st.sets(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8), max_size=40),
     st.text(max_size=8),
@@ -66,15 +113,16 @@ def test_parts_by_lists(tmp_path):
 @settings(max_examples=60)
 def test_parts_by_hashes(some, another):
     chosen = _held_back(some)
-    assert chosen < some or not some
-    assert len(chosen) >= 1 or len(some) < 2
+    assert chosen <= some
+    assert len(chosen) == (max(1, len(some) // 5) if len(some) > 1 else 0)
     moved = chosen ^ (_held_back({*some, another}) - {another})
-    assert len(moved) <= 1  # only the one that was chosen for want of others
+    assert len(moved) <= 1
 
 
-def test_about_a_fifth_is_held_back():
+def test_who_is_held_back_does_not_depend_on_how_the_names_are_made():
     for prefix in ("IMG_", "photo-", ""):
-        assert len(_held_back(f"{prefix}{i:04}" for i in range(5_000))) == pytest.approx(1_000, abs=100)
+        chosen = _held_back(f"{prefix}{i:04}" for i in range(5_000))
+        assert sum(int(name[-4:]) < 2_500 for name in chosen) == pytest.approx(500, abs=80)
 
 
 def test_names_are_the_same_however_their_accents_are_written():
@@ -88,7 +136,8 @@ def test_ten_photographs_are_enough(tmp_path):
     folder(tmp_path)
     train, validation = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
     assert sorted(names(train) + names(validation)) == [*"abcdefghij"]
-    assert len(validation) >= 1
+    assert len(validation) == 2
+    assert (train.chosen, validation.chosen) == ("", "held back, as there is no val.txt")
     assert Folder.splits(tmp_path) == ("train", "validation")
 
 
@@ -154,6 +203,9 @@ def test_sizes_must_agree(tmp_path):
     write(tmp_path / "images" / "a.png", noise(6, 9))
     with pytest.raises(DataError, match=r"a\.png: has 8 x 6 pixels, but its image has 9 x 6$"):
         Folder(tmp_path, "train")[0]
+    write(tmp_path / "images" / "a.png", noise(8, 6))
+    with pytest.raises(DataError, match=r"has 8 x 6 pixels, but its image has 6 x 8$"):
+        Folder(tmp_path, "train")[0]
     exif = Image.Exif()
     exif[0x0112] = 6
     write(tmp_path / "images" / "a.png", noise(6, 8), exif=exif)
@@ -188,6 +240,21 @@ def test_painted_masks_with_their_colours_listed(tmp_path):
     assert dataset.palette.tolist() == [[0, 255, 0], [255, 0, 0]]
     # A paint program numbers the colours as they come; they still mean the same.
     write_palette(tmp_path / "masks" / "a.png", np.array([[0, 1], [1, 1]], np.uint8), [red, green])
+    assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
+
+
+def test_the_lines_of_the_error_list_the_colours(tmp_path):
+    """Names without colours cannot say what painted masks mean; the error's lines, pasted, can."""
+    picture = np.array([[(200, 30, 30), (0, 0, 0)], [(0, 0, 0), (0, 0, 0)]], np.uint8)
+    masks(tmp_path, picture)
+    (tmp_path / "classes.txt").write_text("ground\nrose")
+    with pytest.raises(DataError, match=r"a\.png: has 2 colours that mean no class") as refusal:
+        Folder(tmp_path, "train")[0]
+    lines = str(refusal.value).splitlines()[1:]
+    assert [line.strip() for line in lines] == ["class1 0 0 0  # 3 pixels", "class2 200 30 30  # 1 pixel"]
+    (tmp_path / "classes.txt").write_text("\n".join(lines))
+    dataset = Folder(tmp_path, "train")
+    assert dataset.class_names == ("class1", "class2")
     assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
 
 

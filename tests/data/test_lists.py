@@ -54,6 +54,9 @@ def test_names_a_line(path, names, encoding):
         "background 0 0 0\ntraffic light 250 170 30",
         "background, 0, 0, 0\n\ntraffic light,250,170,30\n",
         "background\t0\t0\t0\r\ntraffic light;250;170;30",
+        "background #000000\ntraffic light, #faAA1E",
+        "# mine\n#\nbackground 0 0 0 # all else\ntraffic light\t#faaa1e  # red, green",
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ntraffic light:250,170,30::",
     ],
 )
 def test_names_and_colours_a_line(path, text):
@@ -90,6 +93,60 @@ def test_void_is_no_class_wherever_it_stands(path):
     assert classes.colors == {(1, 1, 1): 0, (2, 2, 2): 1, (3, 3, 3): 2}
 
 
+def test_names_may_look_nearly_like_colours(path):
+    path.write_text("lane 1\n7\nC#\nroad: wet\nB1 and B2\nroute 66, north")
+    assert read_classes(path).names == ("lane 1", "7", "C#", "road: wet", "B1 and B2", "route 66, north")
+    path.write_text("#000000 0 0 0\n7 9 9 9\nlane 1 #ffffff\nlane 2 1 2 3")
+    classes = read_classes(path)
+    assert classes.names == ("#000000", "7", "lane 1", "lane 2")
+    assert classes.colors == {(0, 0, 0): 0, (9, 9, 9): 1, (255, 255, 255): 2, (1, 2, 3): 3}
+
+
+def test_what_labelme_ignores_has_no_number(path):
+    """LabelMe writes __ignore__ as 255 and gives number 0 to the _background_ in the second line."""
+    path.write_text("__ignore__\n_background_\ncat")
+    classes = read_classes(path)
+    assert classes.names == ("_background_", "cat")
+    assert classes.table[[0, 1, 255]].tolist() == [0, 1, 255]
+    assert not classes.known[2]
+    path.write_text("__ignore__ 8 8 8\n_background_ 0 0 0\ncat 9 9 9")
+    classes = read_classes(path)
+    assert classes.palette.tolist() == [[0, 0, 0], [9, 9, 9]]
+    assert [classes.table[classes.colors[(v,) * 3]] for v in (8, 0, 9)] == [255, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["void", "__ignore__"])
+def test_void_needs_no_colour(path, name):
+    path.write_text(f"{name}\nsky 1 1 1\nroad 2 2 2")
+    classes = read_classes(path)
+    assert classes.names == ("sky", "road")
+    assert [classes.table[classes.colors[(v,) * 3]] for v in (1, 2)] == [0, 1]
+    path.write_text(name)
+    with pytest.raises(FileError, match="lists no class besides void"):
+        read_classes(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("cat 1 2 300", "cat 1 2", "cat -1 2 3", "cat 0.5 0 1", "cat (1, 2, 3)", "1 2 3"),
+        *("cat 1 2 1000", "cat #c81e1", "cat #c81e1e1e", "cat #red", "#c81e1e", "cat rgb(1, 2, 3)"),
+        "cat:1,2,3:head,body:jump",
+    ],
+)
+def test_malformed_colours_are_refused_by_line(path, line):
+    path.write_text(f"sky 7 7 7\n\n{line}\nroad 8 8 8")
+    with pytest.raises(FileError, match=r"classes\.txt: line 3 has a malformed colour, expected ") as refusal:
+        read_classes(path)
+    assert repr(line) in str(refusal.value)
+
+
+def test_a_line_without_end_is_refused_at_once(path):
+    path.write_text("a" + " " * 1_000_000 + "b")
+    with pytest.raises(FileError, match="line 1 has 1000002 characters, expected 200 at most"):
+        read_classes(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -98,7 +155,6 @@ def test_void_is_no_class_wherever_it_stands(path):
         ("cat\ndog\ncat", "has the name cat twice"),
         ("cat 1 2 3\ndog 1 2 3", r"has the colour \(1, 2, 3\) twice"),
         ("cat 1 2 3\ndog", "gives colours to some classes but none to 'dog'"),
-        ("cat 1 2 300", "line 1 has a colour beyond 0 to 255"),
         ("void", "lists no class besides void"),
         ("x" * 101, "a class name of 101 characters"),
         ("a\0b", "is no text"),

@@ -90,7 +90,7 @@ def test_palettes_are_looked_up_if_asked_for(tmp_path):
     colors = {(0, 0, 0): 0, (9, 9, 9): 1, (0, 9, 0): 2}
     assert read_labels(path, colors, palette_colors=True).tolist() == [[1, 0, 2]]
     del colors[0, 9, 0]
-    with pytest.raises(FileError, match=r"1 colour\(s\) that mean no class: \(0, 9, 0\) on 1 pixels"):
+    with pytest.raises(FileError, match=r"has 1 colour that means no class: \(0, 9, 0\) on 1 pixel;"):
         read_labels(path, colors, palette_colors=True)
 
 
@@ -113,12 +113,26 @@ def test_unknown_colours_are_named(tmp_path):
         read_labels(path, {(0, 0, 0): 0})
     assert "(1, 2, 3) on 5 pixels, (250, 0, 9) on 2 pixels" in str(refusal.value)
     assert refusal.value.kind == "labels"
+    assert refusal.value.colors == {(1, 2, 3): 5, (250, 0, 9): 2}
     with pytest.raises(
-        FileError, match="colour mask of 3 colours, and which class each of them means is not known"
+        FileError, match=r"has 3 colours that mean no class: \(0, 0, 0\) on 13 pixels, \(1, 2"
     ):
         read_labels(path)
-    with pytest.raises(FileError, match="soft brushes mix colours"):
+    with pytest.raises(DataError, match=r"soft brushes mix colours: paint with a hard one$") as refusal:
         read_labels(write(path, noise(9, 9)), {(0, 0, 0): 0})
+    assert refusal.value.colors == {}
+
+
+@pytest.mark.parametrize("count", [8, 9, 20])
+def test_the_first_few_unknown_colours_are_given_as_lines(tmp_path, count):
+    picture = np.repeat(np.arange(count, dtype=np.uint8)[None, :, None], 3, axis=2) + np.array(
+        [1, 0, 0], np.uint8
+    )
+    with pytest.raises(DataError) as refusal:
+        read_labels(write(tmp_path / "a.png", picture))
+    lines = str(refusal.value).splitlines()[1:]
+    assert lines[:8] == [f"    class{i + 1} {i + 1} {i} {i}  # 1 pixel" for i in range(8)]
+    assert lines[8:] == {8: [], 9: ["    # and 1 more colour"], 20: ["    # and 12 more colours"]}[count]
 
 
 @pytest.mark.parametrize(
