@@ -227,7 +227,7 @@ def test_05_a_validation_part_of_one_class_is_told(data, tmp_path, capsys):
         Image.new("L", (48, 36)).save(tmp_path / "photos" / "masks" / f"photo{i}.png")
     assert run("train", data, *SCRATCH, "--epochs", 1, "--out", tmp_path / "out") == 0
     assert (
-        "warning: every pixel of the 2 image(s) to evaluate on is 'dark' or void (255)"
+        "warning: every pixel of the 2 images to evaluate on is 'dark' or void (255)"
         in capsys.readouterr().err
     )
 
@@ -342,7 +342,7 @@ def test_07_masks_of_0_and_255_are_not_trained_on_as_void(data, tmp_path, capsys
     """With white as void one class is left, and the mean IoU is 1.0 at once: refused, with the remedy."""
     masks_of(tmp_path / "photos", white)
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "every pixel of the 6 image(s) to train on is 'dark' or void (255)" in error
+    assert "every pixel of the 6 images to train on is 'dark' or void (255)" in error
     assert "see minifcn check-data" in error
     assert not (tmp_path / "out").exists()
     assert run("check-data", data) == 1
@@ -369,7 +369,7 @@ def test_08_a_label_that_is_no_class_is_named_with_its_file(data, tmp_path, caps
     mask = np.full((36, 48), 2, np.uint8)
     Image.fromarray(mask).save(tmp_path / "photos" / "masks" / "photo2.png")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "photo2.png: has labels that are no class: 2 on 1728 pixels; expected 0 to 1" in error
+    assert "photo2.png: has labels that are no class: 2 on 1,728 pixels; expected 0 to 1" in error
 
 
 def test_08_a_thousand_classes_become_those_of_the_data(data, tmp_path):

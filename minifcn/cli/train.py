@@ -17,6 +17,7 @@ import numpy as np
 from minifcn import viz
 from minifcn.backend import Array, to_device
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
+from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
 from minifcn.files import atomic_write
 from minifcn.models import FCN
@@ -136,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         x = to_device(preprocess(dataset[0][0][None]), settings.device)
         if (word := dead_features(model, x)) is not None:
             say(f"warning: {word}")
-    course = f"at most {STEPS} steps" if one_image else f"{settings.epochs} epochs"
+    course = f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch")
     _describe(recipe, optimizer, model, dataset, validation, size, course)
     out.mkdir(parents=True, exist_ok=True)
     if one_image:
@@ -253,7 +254,7 @@ def _one_class(dataset: Dataset, seen: list[Array], purpose: str) -> str | None:
     if len(there) > 1:
         return None
     words = "".join(f"{dataset.class_names[label]!r} or " for label in there)
-    return f"every pixel of the {len(dataset)} image(s) to {purpose} is {words}void ({VOID})"
+    return f"every pixel of the {counted(len(dataset), 'image')} to {purpose} is {words}void ({VOID})"
 
 
 def _describe(
@@ -280,7 +281,7 @@ def _describe(
         f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} "
         f"on the {recipe.reduction} over pixels"
         + ("" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)")
-        + f", {recipe.batch_size * recipe.accumulate} image(s) a step, {course}"
+        + f", {counted(recipe.batch_size * recipe.accumulate, 'image')} a step, {course}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minifcn.data import Dataset, FileDataset
+from minifcn.data.errors import counted
 from minifcn.layers import Layer
 from minifcn.models import explain
 from minifcn.optim import SGD, Optimizer
@@ -116,7 +117,7 @@ def check_step(
     height, width = size
     return check_memory(
         training_memory(model, optimizer, batch_size, size),
-        f"a step on {batch_size} image(s) of {width} x {height}",
+        f"a step on {counted(batch_size, 'image')} of {width} x {height}",
         advice,
         available=lambda: available_on(device),
     )

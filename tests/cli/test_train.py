@@ -51,10 +51,8 @@ def test_a_folder_of_photographs_becomes_a_network(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 12, "--batch", 2, "--out", out) == 0
     said = capsys.readouterr()
     assert "6 images to train on, 2 to evaluate, 2 classes, up to 48 x 36 pixels" in said.out
-    assert (
-        "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 image(s) a step, 12 epochs" in said.out
-    )
-    assert "a step on 2 image(s) of 48 x 36 takes about" in said.err
+    assert "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 images a step, 12 epochs" in said.out
+    assert "a step on 2 images of 48 x 36 takes about" in said.err
     assert "warning" not in said.err
     assert set(os.listdir(out)) == OUTPUTS
     for name in ("curve.png", "predictions.png"):
@@ -113,9 +111,9 @@ def test_stages_frozen_trunk_and_the_papers_recipes(data, tmp_path, capsys):
         assert run(data, "--from", start, *options, "--epochs", 1, "--out", stages[-1]) == 0
         start = stages[-1] / "model.safetensors"
     said = capsys.readouterr().out
-    assert "SGD, rate 1.0e-10 on the sum over pixels (as 1.7e-07 on their mean), 1 image(s) a step" in said
+    assert "SGD, rate 1.0e-10 on the sum over pixels (as 1.7e-07 on their mean), 1 image a step" in said
     assert "SGD, rate 1.0e-11 on the sum" in said
-    assert "SGD, rate 1.0e-08 on the mean over pixels, 20 image(s) a step" in said
+    assert "SGD, rate 1.0e-08 on the mean over pixels, 20 images a step" in said
     assert "class weights: ground" in said
     third, fourth = (mf.load(stage / "model.safetensors") for stage in stages[2:])
     assert third.stride == fourth.stride == 2
@@ -368,7 +366,7 @@ def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch
     monkeypatch.setattr(memory, "training_memory", lambda *arguments: real(*arguments) // 4)
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     error = refused(capsys, data, *SCRATCH, "--out", out)
-    assert "a step on 4 image(s) of 48 x 36 takes about" in error
+    assert "a step on 4 images of 48 x 36 takes about" in error
     batch, rest = re.search(r"--batch (\d) would fit \(with --accumulate (\d)", error).groups()
     assert int(batch) * int(rest) <= 4
     monkeypatch.undo()
@@ -408,9 +406,9 @@ def test_divergence_leaves_the_checkpoint_and_says_what_to_do(data, out, capsys)
 def test_one_image_is_learnt(data, out, capsys):
     assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
     said = capsys.readouterr()
-    assert "1 image(s) a step, at most 400 steps\nthe loss starts at about ln 2 = 0.693" in said.out
+    assert "1 image a step, at most 400 steps\nthe loss starts at about ln 2 = 0.693" in said.out
     assert "one image: learnt in " in said.out
-    assert "a step on 1 image(s) of 48 x 36 takes about" in said.err
+    assert "a step on 1 image of 48 x 36 takes about" in said.err
     assert "warning" not in said.err
     assert os.listdir(out) == ["overfit-one.png"]
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0  # the folder holds nothing of a training

@@ -130,13 +130,19 @@ def mean_stays(xp, x):
     return framed * xp.linspace(0, 1, framed.shape[2])
 
 
+def right_to_left(xp, x):
+    framed = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    framed[:, 1:-1, 1:-1] = x - x.mean(axis=(1, 2), keepdims=True)
+    return framed * xp.linspace(1, 0, framed.shape[2])
+
+
 def no_frame(xp, x):
     return (x - x.mean(axis=(1, 2), keepdims=True)) * xp.linspace(0, 1, x.shape[2])
 
 
 WRONG = {
     "my_four_products": {
-        by_definition: "Likely mistake: That is the definition",
+        by_definition: "Likely mistake: Six products, as in the definition",
         last_sign: "Likely mistake: The sign of m4 is wrong",
         first_sum: "Likely mistake: m1 adds where it must take away",
         last_sum: "Likely mistake: m4 adds where it must take away",
@@ -164,6 +170,7 @@ WRONG = {
         one_mean: "Likely mistake: One mean of all channels is taken away",
         top_to_bottom: "Likely mistake: It fades from top to bottom",
         mean_stays: "Likely mistake: The means are not taken away",
+        right_to_left: "Likely mistake: It fades from right to left",
         no_frame: "the result must have shape",
     },
 }

@@ -1,0 +1,720 @@
+# %% [markdown]
+# # 12. Fewer multiplications, and the same code on a GPU
+#
+# **Question.** Can a convolution come out the same with a quarter of the multiplications, and is it then
+# four times as fast?
+#
+# **Minutes:** 15 to read, 1 to run, 40 for the exercises.
+#
+# **You need** what a convolution is (lesson 2), and how it becomes one matrix product (lesson 4). A GPU
+# is not needed.
+
+# %%
+import time
+
+import numpy as np
+from hypothesis import strategies as st
+
+import minifcn as mf
+from minifcn.checks import CheckFailed, check_exercise, whole_numbers
+from minifcn.viz import panels, show
+
+# %% [markdown]
+# ## The picture
+#
+# Take four numbers $d_0 \ldots d_3$ of a row of data, and a filter of three, $g_0, g_1, g_2$. The filter
+# fits in two places:
+#
+# $$y_0 = d_0 g_0 + d_1 g_1 + d_2 g_2, \qquad y_1 = d_1 g_0 + d_2 g_1 + d_3 g_2$$
+#
+# These are six multiplications. Four are enough (Winograd 1980). Two of the four are
+#
+# $$m_2 = (d_1 + d_2) \, \frac{g_0 + g_1 + g_2}{2}, \qquad m_3 = (d_2 - d_1) \, \frac{g_0 - g_1 + g_2}{2}$$
+#
+# Their sum and their difference are nearly $y_0$ and $y_1$. The sums and halves of the filter are not
+# counted: they are computed once, for all places of a picture. What counts is data times filter.
+
+# %%
+d, g = np.array([4, 2, 1, 3]), np.array([1, 3, -1])
+m2 = (d[1] + d[2]) * (g[0] + g[1] + g[2]) / 2
+m3 = (d[2] - d[1]) * (g[0] - g[1] + g[2]) / 2
+y = np.array([d[:3] @ g, d[1:] @ g])
+show(
+    panels({"d": d, "g": g, "m2 ± m3": np.array([m2 + m3, m2 - m3]), "y": y}),
+    "The sum and the difference of two products are not yet y: two products are missing.",
+)
+
+# %% [markdown]
+# ## Exercise 12.1: six products in four
+#
+# *15 minutes.* Find the other two products, $m_1$ and $m_4$, and put $y_0$ and $y_1$ together. The check
+# counts.
+#
+# <details><summary>Hint 1</summary>
+#
+# Multiply out: $m_2 + m_3 = d_1 g_1 + d_2 (g_0 + g_2)$. What is missing in $y_0$, and what is too much?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# $y_0 - m_2 - m_3 = d_0 g_0 - d_2 g_0$, which is one product. Do the same with $y_1 - m_2 + m_3$.
+#
+# </details>
+
+
+# %%
+def my_four_products(d, g):
+    """Return y0 and y1 for four data d and a filter g of three, by four products of data and filter."""
+    ### BEGIN SOLUTION
+    m1 = (d[0] - d[2]) * g[0]
+    m2 = (d[1] + d[2]) * ((g[0] + g[1] + g[2]) / 2)
+    m3 = (d[2] - d[1]) * ((g[0] - g[1] + g[2]) / 2)
+    m4 = (d[1] - d[3]) * g[2]
+    return m1 + m2 + m3, m2 - m3 - m4
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 12.1: run this cell.
+class Number:
+    """A number that knows what it is made of, and counts the products of data and filter."""
+
+    def __init__(self, value, source, products):
+        self.value, self.source, self.products = value, source, products
+
+    def plus(self, other, sign=1):
+        if isinstance(other, Number):
+            source = self.source if self.source == other.source else "sum"
+            return Number(self.value + sign * other.value, source, self.products)
+        return Number(self.value + sign * other, self.source, self.products)
+
+    def times(self, other):
+        if not isinstance(other, Number):  # a constant
+            return Number(self.value * other, self.source, self.products)
+        if self.source == other.source == "filter":  # once for all places
+            return Number(self.value * other.value, "filter", self.products)
+        self.products.append(1)
+        return Number(self.value * other.value, "product", self.products)
+
+    __add__ = __radd__ = plus
+    __mul__ = __rmul__ = times
+
+    def __sub__(self, other):
+        return self.plus(other, -1)
+
+    def __rsub__(self, other):
+        return self.times(-1) + other
+
+    def __truediv__(self, other):
+        return self.times(1 / other)
+
+    def __neg__(self):
+        return self.times(-1)
+
+    def __float__(self):
+        return float(self.value)
+
+
+def run(function, case):
+    products = []
+    d, g = (
+        np.array([Number(float(value), source, products) for value in values])
+        for values, source in zip(case, ("data", "filter"), strict=True)
+    )
+    y = function(d, g)
+    if len(products) != 4:
+        raise CheckFailed(
+            f"{len(products)} products of data and filter were computed; there must be 4"
+        )
+    return None if y is None else [float(value) for value in y]
+
+
+def right_two(d, g, first=-1, last=-1, fourth=-1):
+    m1, m4 = (d[0] + first * d[2]) * g[0], (d[1] + last * d[3]) * g[2]
+    sums = ((g[0] + g[2]) + g[1]) * 0.5, ((g[0] + g[2]) - g[1]) * 0.5
+    m2, m3 = (d[1] + d[2]) * sums[0], (d[2] - d[1]) * sums[1]
+    return m1 + m2 + m3, m2 - m3 + fourth * m4
+
+
+def definition(d, g):
+    """Six products, as in the definition: compute each of the four once, and use m2 and m3 twice."""
+    return [sum(d[i + a] * g[a] for a in range(3)) for i in range(2)]
+
+
+def fourth_added(d, g):
+    """The sign of m4 is wrong: look at d3 in y1."""
+    return right_two(d, g, fourth=1)
+
+
+def first_sum(d, g):
+    """m1 adds where it must take away: m2 + m3 has too much of d2 times g0."""
+    return right_two(d, g, first=1)
+
+
+def last_sum(d, g):
+    """m4 adds where it must take away: m2 - m3 has too much of d1 times g2."""
+    return right_two(d, g, last=1)
+
+
+def turned(d, g):
+    """The filter is turned; here y0 begins with d0 times g0."""
+    return right_two(d, g[::-1])
+
+
+def exchanged(d, g):
+    """y0 and y1 are exchanged."""
+    return right_two(d, g)[::-1]
+
+
+def not_halved(d, g):
+    """m2 and m3 are twice too large: their filters are halved."""
+    m2, m3 = (d[1] + d[2]) * (g[0] + g[1] + g[2]), (d[2] - d[1]) * (g[0] - g[1] + g[2])
+    return (d[0] - d[2]) * g[0] + m2 + m3, m2 - m3 - (d[1] - d[3]) * g[2]
+
+
+check_exercise(
+    my_four_products,
+    right_two,
+    st.tuples(whole_numbers(4), whole_numbers(3)),
+    run=run,
+    mistakes=[
+        definition,
+        fourth_added,
+        first_sum,
+        last_sum,
+        turned,
+        exchanged,
+        not_halved,
+    ],
+)
+
+# %% [markdown]
+# ## Three small matrices
+#
+# All this is *F(2, 3)*: 2 outputs, a filter of 3. It can be written with three matrices (which hold the
+# answer to exercise 12.1): $G$ transforms the filter, $B^T$ the data, the results are multiplied number
+# by number ($\odot$), and $A^T$ puts the outputs together:
+#
+# $$y = A^T \, [\, (G g) \odot (B^T d) \,]$$
+
+# %%
+AT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+BT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+show(
+    panels({"A^T": AT, "G": G, "B^T": BT}),
+    "Only 0, 1, -1 and halves: the transforms themselves need additions, and no multiplications.",
+)
+print("by four products:", AT @ ((G @ g) * (BT @ d)), "by definition:", y)
+
+# %% [markdown]
+# In two dimensions rows and columns are transformed alike. The data are cut into *tiles*. Tiles of 4 x 4
+# overlap by two rows or columns, and each gives 2 x 2 outputs of a filter of 3 x 3:
+#
+# $$Y = A^T \, [\, (G g G^T) \odot (B^T d B) \,] \, A$$
+#
+# Predict: how many multiplications are between the brackets, and how many has the definition?
+
+# %%
+rng = np.random.default_rng(0)
+picture, g = rng.integers(0, 10, (6, 6)), rng.integers(-3, 4, (3, 3))
+by_tiles = np.zeros((4, 4))
+for i in (0, 2):
+    for j in (0, 2):
+        tile = picture[i : i + 4, j : j + 4]
+        products = (G @ g @ G.T) * (BT @ tile @ BT.T)  # number by number
+        by_tiles[i : i + 2, j : j + 2] = AT @ products @ AT.T
+show(
+    panels(
+        {"data": picture, "g": g, "Y": by_tiles},
+        boxes={"data": [(0, 0, 4, 4), (0, 2, 4, 4)], "Y": [(0, 0, 2, 2), (0, 2, 2, 2)]},
+    ),
+    "Tile 1 gives the outputs in box 1, tile 2 those in box 2; the tiles share two columns.",
+)
+print(f"a tile: {products.size} multiplications; by definition: {2 * 2 * g.size}")
+whole = mf.functional.conv2d(picture[None, None].astype(float), g[None, None].astype(float))
+print("the same numbers, to the last bit:", np.array_equal(by_tiles, whole[0, 0]))
+
+# %% [markdown]
+# On whole numbers nothing is lost, for a computer halves exactly. Over $C$ channels the products of a tile
+# are added up before $A^T$.
+#
+# Larger tiles save more. For $m \times m$ outputs a tile has $m + 2$ rows and columns, and as many
+# products as numbers.
+
+# %%
+print("F(m x m, 3 x 3)   products   by definition   ratio")
+for m in (1, 2, 4, 6):
+    print(f"m = {m}  {(m + 2) ** 2:17}{9 * m * m:16}   {9 * m * m / (m + 2) ** 2:.2f}")
+
+# %% [markdown]
+# ## Exercise 12.2: count
+#
+# *10 minutes.* A layer takes `channels` and has so many `filters` of 3 x 3; its output has `height` rows
+# and `width` columns. How many products of data and filter does it compute by F(m x m, 3 x 3)?
+#
+# <details><summary>Hint</summary>
+#
+# How many tiles does it take to cover the output, if the last ones hang over? Each tile has $(m + 2)^2$
+# products for each pair of a channel and a filter.
+#
+# </details>
+
+
+# %%
+def my_products(channels, filters, height, width, m):
+    """Return the number of products of data and filter."""
+    ### BEGIN SOLUTION
+    tiles = -(-height // m) * -(-width // m)  # rounded up
+    return tiles * (m + 2) ** 2 * channels * filters
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 12.2: run this cell.
+def tiles_of(height, width, m):
+    return len(range(0, height, m)) * len(range(0, width, m))
+
+
+def right_products(channels, filters, height, width, m):
+    pairs = np.ones((filters, channels))
+    return int(tiles_of(height, width, m) * pairs.sum()) * (m + 2) ** 2
+
+
+layers = st.fixed_dictionaries(
+    {name: st.integers(1, 4) for name in ("channels", "filters")}
+    | {name: st.integers(1, 9) for name in ("height", "width")}
+    | {"m": st.sampled_from([2, 4])}
+)
+
+
+def whole_tiles(channels, filters, height, width, m):
+    """Tiles that hang over are left out; the output needs them, so round up."""
+    return (height // m) * (width // m) * (m + 2) ** 2 * channels * filters
+
+
+def by_area(channels, filters, height, width, m):
+    """Rounding is for rows and columns apart, not for the area."""
+    return -(-height * width // m**2) * (m + 2) ** 2 * channels * filters
+
+
+def small_tiles(channels, filters, height, width, m):
+    """A tile has m + 2 rows and columns, not m."""
+    return tiles_of(height, width, m) * m**2 * channels * filters
+
+
+def by_definition(channels, filters, height, width, m):
+    """That is the definition: 9 products for each output."""
+    return height * width * 9 * channels * filters
+
+
+def one_side(channels, filters, height, width, m):
+    """A tile has (m + 2) x (m + 2) products; you count one row of it."""
+    return tiles_of(height, width, m) * (m + 2) * channels * filters
+
+
+def shared(channels, filters, height, width, m):
+    """Each pair of a channel and a filter has products of its own: multiply by both."""
+    return tiles_of(height, width, m) * (m + 2) ** 2 * filters
+
+
+def added(channels, filters, height, width, m):
+    """Channels and filters are added; each filter meets each channel, so multiply."""
+    return tiles_of(height, width, m) * (m + 2) ** 2 * (channels + filters)
+
+
+check_exercise(
+    my_products,
+    right_products,
+    layers,
+    mistakes=[
+        whole_tiles,
+        by_area,
+        small_tiles,
+        by_definition,
+        one_side,
+        shared,
+        added,
+    ],
+)
+
+# %% [markdown]
+# ## Run: is it faster?
+#
+# `mf.functional.conv2d` has both: `"im2col"` is the one big matrix product of lesson 4, with all
+# multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. It does its
+# transforms as matrix products, too: for each tile one of 36 x 36 a channel, and one of 16 x 36 a filter.
+# Predict: for which layers is it four times as fast?
+
+
+# %% tags=["varies"]
+def fastest(*functions):
+    """Return the shortest of 20 times of each function, in milliseconds; they take turns."""
+    times = [[] for _ in functions]
+    for _ in range(20):
+        for function, mine in zip(functions, times, strict=True):
+            started = time.perf_counter()
+            function()
+            mine.append(1000 * (time.perf_counter() - started))
+    return [min(mine) for mine in times]
+
+
+threads = mf.num_threads()
+mf.set_num_threads(1)  # one core: others may be busy
+print("                                              fewer      fewer, transforms")
+print("channels  size    im2col   winograd   speedup  products   counted as well")
+for channels, size in ((4, 112), (16, 112), (64, 56), (256, 56)):
+    x = rng.standard_normal((1, channels, size, size), np.float32)
+    w = rng.standard_normal((channels, channels, 3, 3), np.float32)
+    one, other = fastest(
+        lambda x=x, w=w: mf.functional.conv2d(x, w, padding=1, algorithm="im2col"),
+        lambda x=x, w=w: mf.functional.conv2d(x, w, padding=1, algorithm="winograd"),
+    )
+    direct, products = 144 * channels**2, 36 * channels**2  # of a tile
+    transforms = (36 * 36 + 16 * 36) * channels
+    print(
+        f"{channels:8}{size:6}{one:7.2f} ms{other:8.2f} ms{one / other:10.2f}"
+        f"{direct / products:10.2f}{direct / (products + transforms):18.2f}"
+    )
+mf.set_num_threads(threads)
+
+a = rng.standard_normal((1024, 1024), np.float32)
+copying, multiplying = fastest(a.copy, lambda: a @ a)
+print(f"1024 x 1024 numbers: copied at {1e-6 * a.size / copying:.1f} a nanosecond,")
+print(f"multiplied at {1e-6 * 1024**3 / multiplying:.1f} a nanosecond")
+
+# %% [markdown]
+# For none. With 4 channels it is slower, for the transforms cost more than they save: the last column
+# counts them. With many channels they matter less, but the time does not follow that column either.
+# Transformed numbers are written to memory and read again, and the last lines show that a computer
+# multiplies much faster than it copies. *FLOPs*, the number of arithmetic operations, are not time. So
+# measure. minifcn's `algorithm="auto"` goes by measurements.
+#
+# ## The price: rounding
+#
+# How does one find such matrices? $A$ and $G$ evaluate polynomials at some points, such as 0, 1, -1, 2,
+# and $B^T$ is then what makes the law come out. That is a linear system. Larger tiles need more points,
+# and so larger powers. *float32* keeps about 7 digits. Predict: what becomes of them?
+
+
+# %%
+def matrices(m):
+    """Return A^T, G and B^T of F(m, 3), up to how factors are shared out among them."""
+    points = np.array([0, 1, -1, 2, -2, 0.5, -0.5, 3, -3])[: m + 1]
+    infinity = [np.eye(m)[-1:], np.eye(3)[-1:]]  # the leading coefficient
+    A = np.concatenate([points[:, None] ** np.arange(m), infinity[0]])
+    G = np.concatenate([points[:, None] ** np.arange(3), infinity[1]])
+    i, j, k = np.ogrid[:m, :3, : m + 2]
+    law = np.einsum("ki,kj->ijk", A, G).reshape(3 * m, m + 2)
+    wanted = (i + j == k).reshape(3 * m, m + 2)  # g[j] meets d[i + j] in y[i]
+    return A.T, G, np.linalg.lstsq(law, wanted.astype(float), rcond=None)[0]
+
+
+filters = rng.standard_normal((500, 3, 3))
+print("largest error in float32, relative to the largest output")
+for m in (2, 4, 6, 8):
+    data = rng.standard_normal((500, m + 2, m + 2))
+    windows = np.lib.stride_tricks.sliding_window_view(data, (3, 3), axis=(1, 2))
+    exact = np.einsum("tijab,tab->tij", windows, filters)  # float64
+    d32, g32, w32 = (array.astype(np.float32) for array in (data, filters, windows))
+    at, gm, bt = (matrix.astype(np.float32) for matrix in matrices(m))
+    winograd = at @ ((gm @ g32 @ gm.T) * (bt @ d32 @ bt.T)) @ at.T
+    direct = np.einsum("tijab,tab->tij", w32, g32)
+    one, other = (abs(y - exact).max() / abs(exact).max() for y in (direct, winograd))
+    print(f"F({m} x {m}, 3 x 3): {other:.1e}; by definition: {one:.1e}")
+
+# %% [markdown]
+# The error grows with the tile, from the seventh digit to about the fourth. So minifcn stops at
+# F(4 x 4, 3 x 3).
+#
+# ## The same code on a GPU
+#
+# A *GPU* is a processor with thousands of small cores and a memory of its own. *CuPy* is a library with
+# NumPy's names, whose arrays lie there. So one line makes a function fit for both: it asks which
+# library its array belongs to, and calls that one by the name `xp`.
+
+
+# %%
+def softmax(scores):
+    xp = mf.array_module(scores)  # numpy, or cupy
+    powers = xp.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+x = rng.standard_normal((1, 21, 256, 256), np.float32)
+off = abs(softmax(x).sum(axis=1) - 1).max()
+print(f"xp is numpy: {mf.array_module(x) is np}; the sums are 1, up to {off:.1e}")
+
+# %% [markdown]
+# All of minifcn is written so; `model.to("cuda")` moves a network.
+#
+# **Timing that waits.** A call to the GPU returns when the work is *queued*, not when it is done. Who
+# reads the clock then measures the queue. Call once before (the first call compiles), and read the clock
+# after `synchronize()`, which waits for the GPU.
+
+# %% tags=["varies"]
+for device in ("cpu", "cuda"):
+    try:
+        there = mf.to_device(x, device)
+    except ValueError as error:
+        print(f"{device}: not run, for {error}")
+        continue
+    xp = mf.array_module(there)
+    wait = xp.cuda.Device().synchronize if xp is not np else lambda: None
+    softmax(there)  # the first call
+    wait()
+    started = time.perf_counter()
+    softmax(there)
+    returned = time.perf_counter() - started
+    wait()
+    done = time.perf_counter() - started
+    print(
+        f"{device}: returned after {1000 * returned:.2f} ms, done after {1000 * done:.2f} ms"
+    )
+
+# %% [markdown]
+# ## Exercise 12.3: fit for both
+#
+# *15 minutes.* This function takes away each channel's mean, frames the map with zeros, and fades it in
+# from left to right. For x on a GPU it breaks: three times, `np.` makes an array in the CPU's memory.
+
+
+# %%
+def fade_numpy(x):
+    """Return (C, H + 2, W + 2) for x (C, H, W)."""
+    means = np.array([float(channel.mean()) for channel in x])
+    framed = np.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    framed[:, 1:-1, 1:-1] = x - means[:, None, None]
+    return framed * np.linspace(0, 1, framed.shape[2])
+
+
+print(fade_numpy(np.array([[[1.0, 2, 6]]]))[0])
+
+# %% [markdown]
+# Write it with `xp`. The check runs it twice: with NumPy, and with arrays as strict as CuPy's, or more.
+#
+# <details><summary>Hint 1</summary>
+#
+# Everything that *makes* an array must come from `xp`: `xp.zeros`, `xp.linspace`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `float(...)` fetches one number from the GPU, and waits for it. The means need no loop:
+# `x.mean(axis=(1, 2), keepdims=True)`.
+#
+# </details>
+
+
+# %%
+def my_fade(xp, x):
+    """Return (C, H + 2, W + 2), on the device of x (C, H, W); xp is mf.array_module(x)."""
+    ### BEGIN SOLUTION
+    framed = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    framed[:, 1:-1, 1:-1] = x - x.mean(axis=(1, 2), keepdims=True)
+    return framed * xp.linspace(0, 1, framed.shape[2])
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 12.3: run this cell.
+class GPU:
+    """An array as strict as CuPy's: it meets its own kind and single numbers only."""
+
+    __array_ufunc__ = None  # NumPy's functions are refused
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError(
+            "NumPy gets no array of the GPU; what is made with np. is on the CPU"
+        )
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # no way round __array__
+            raise AttributeError(name)
+        return on_gpu(getattr(self.numbers, name))
+
+    def __getitem__(self, key):
+        return wrapped(self.numbers[key])
+
+    def __setitem__(self, key, value):
+        self.numbers[key] = unwrapped(value)
+
+    def __neg__(self):
+        return GPU(-self.numbers)
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __float__(self):
+        return float(self.numbers)
+
+
+def unwrapped(value):
+    if isinstance(value, np.ndarray):
+        raise TypeError("an array of NumPy meets one of the GPU; make both with xp")
+    if isinstance(value, tuple | list):
+        return type(value)(map(unwrapped, value))
+    return value.numbers if isinstance(value, GPU) else value
+
+
+def wrapped(value):
+    return GPU(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def on_gpu(found):
+    if not callable(found) or isinstance(found, type):
+        return wrapped(found)
+
+    def call(*args, **kwargs):
+        kwargs = {name: unwrapped(value) for name, value in kwargs.items()}
+        return wrapped(found(*map(unwrapped, args), **kwargs))
+
+    return call
+
+
+def operator(name):
+    return lambda self, other: on_gpu(getattr(self.numbers, name))(other)
+
+
+for word in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    setattr(GPU, f"__{word}__", operator(f"__{word}__"))
+    setattr(GPU, f"__r{word}__", operator(f"__r{word}__"))
+for word in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(GPU, f"__{word}__", operator(f"__{word}__"))
+
+
+class Cupy:
+    def __getattr__(self, name):
+        return on_gpu(getattr(np, name))
+
+
+def run(function, case):
+    x = case["x"]
+    y = function(np, x)
+    there = function(Cupy(), GPU(x.copy()))
+    if y is None or there is None:
+        return None
+    if not isinstance(there, GPU):
+        raise CheckFailed("x is on the GPU, but the result is not")
+    if there.numbers.shape != y.shape or not np.allclose(there.numbers, y):
+        raise CheckFailed("the result on the GPU is another one than that of NumPy")
+    return y
+
+
+def faded(xp, inside):
+    framed = xp.pad(inside, ((0, 0), (1, 1), (1, 1)))
+    return framed * (xp.arange(framed.shape[2]) / (framed.shape[2] - 1))
+
+
+def right_fade(xp, x):
+    return faded(xp, x - x.mean(axis=(1, 2), keepdims=True))
+
+
+@st.composite
+def maps(draw):
+    return {"x": draw(whole_numbers(*(draw(st.integers(1, 3)) for _ in range(3))))}
+
+
+def zeros_on_cpu(xp, x):
+    """The frame is made by np., on the CPU, and takes no numbers of the GPU: use xp.zeros."""
+    np.zeros(x.shape)[...] = x
+    return right_fade(xp, x)
+
+
+def mixed(xp, x):
+    """An array made by np. meets one of the GPU: means and ramp must come from xp."""
+    return right_fade(xp, x) * np.ones(1)
+
+
+def overall_mean(xp, x):
+    """One mean of all channels is taken away; each channel has its own."""
+    return faded(xp, x - x.mean())
+
+
+def mean_kept(xp, x):
+    """The means are not taken away."""
+    return faded(xp, x)
+
+
+def downwards(xp, x):
+    """It fades from top to bottom; from left to right is the last axis."""
+    return right_fade(xp, x.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
+def other_way(xp, x):
+    """It fades from right to left."""
+    return right_fade(xp, x[:, :, ::-1])[:, :, ::-1]
+
+
+check_exercise(
+    my_fade,
+    right_fade,
+    maps(),
+    run=run,
+    mistakes=[zeros_on_cpu, mixed, overall_mean, mean_kept, downwards, other_way],
+)
+
+# %% [markdown]
+# ## Break it
+#
+# What breaks on a GPU can be seen without one. `Pretended` says that it is CuPy's, and refuses to become
+# NumPy's, as CuPy's arrays do. Predict the three errors.
+
+
+# %%
+class Pretended:
+    __module__ = "cupy"  # where it says it comes from
+
+    def __array_ufunc__(self, *args, **kwargs):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+
+there = Pretended()
+attempts = {
+    "conv2d(x, there)": lambda: mf.functional.conv2d(np.ones((1, 1, 3, 3)), there),
+    "np.asarray(there)": lambda: np.asarray(there),
+    "np.zeros(3) + there": lambda: np.zeros(3) + there,
+}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except TypeError as error:
+        print(f"{name}: {error}")
+
+# %% [markdown]
+# None of them copies in silence. Copies between the two memories are slow, so it is you who says where,
+# with `mf.to_device` and `mf.to_numpy`.
+#
+# ## Recall
+#
+# <details><summary>1. How many products have F(2, 3), F(2 x 2, 3 x 3) and F(4 x 4, 3 x 3)?</summary>
+#
+# 4 instead of 6, 16 instead of 36, 36 instead of 144.
+#
+# </details>
+# <details><summary>2. What do the three matrices do?</summary>
+#
+# $G$ transforms the filter, $B^T$ the data, and $A^T$ puts the outputs together.
+#
+# </details>
+# <details><summary>3. Why are four times fewer products not four times as fast?</summary>
+#
+# The transforms compute, too, and transformed numbers must be written and read.
+#
+# </details>
+# <details><summary>4. What do larger tiles cost?</summary>
+#
+# Digits: large and small numbers meet, and float32 rounds.
+#
+# </details>
+# <details><summary>5. Why must one wait before reading the clock on a GPU?</summary>
+#
+# A call returns when the work is queued. `synchronize()` returns when it is done.
+#
+# </details>
