@@ -20,7 +20,7 @@ from minifcn.viz import panels, prediction_strips, show
 # %% [markdown]
 # ## The picture
 #
-# How well could a network do that has scores at stride 8 only, if each score were as good as can be? Take
+# How well could a network do that has scores at stride 8 only, if its scores were the truth? Take
 # the true labels, let each cell of 8 x 8 pixels hold the share of each class in it, and upsample these
 # shares as a network upsamples scores. The same for cells of 4 x 4 and 2 x 2.
 
@@ -30,7 +30,7 @@ unseen = DigitCanvases("test", 40, **sizes)
 canvases, truths = map(np.stack, zip(*(unseen[i] for i in range(40)), strict=True))
 
 
-def best_at(stride):
+def true_shares(stride):
     """Return the labels (N, H, W) that cells of the true labels can tell."""
     onehot = (np.arange(11)[:, None, None] == truths[:, None]).astype(
         np.float32
@@ -47,23 +47,25 @@ def mean_iou(guesses):
     return matrix.mean_iou()
 
 
-best = {stride: best_at(stride) for stride in (8, 4, 2)}
+told = {stride: true_shares(stride) for stride in (8, 4, 2)}
 which = 3
 show(
     panels(
         {"canvas": canvases[which], "truth": truths[which] % 255 > 0}
         | {
-            f"best at stride {stride}": labels[which] > 0 for stride, labels in best.items()
+            f"shares at stride {stride}": labels[which] > 0
+            for stride, labels in told.items()
         },
         columns=3,
     ),
     "White is digit. At stride 8 strokes run together or vanish, at 4 they are there, at 2 sharp.",
 )
-for stride, labels in best.items():
-    print(f"stride {stride}: mean IoU {mean_iou(labels):.2f} at best")
+for stride, labels in told.items():
+    print(f"stride {stride}: mean IoU {mean_iou(labels):.2f} from true shares")
 
 # %% [markdown]
-# So stride 8 is a ceiling, however long one trains. Finer maps are there already: each pool of the
+# So stride 8 cannot tell much more, however long one trains. (A little more: scores may exaggerate to
+# bring out a thin stroke, shares may not.) Finer maps are there already: each pool of the
 # network leaves one. What do they see?
 
 # %%
