@@ -389,8 +389,8 @@ for options in ({}, {"output_padding": 1}, {"output_size": (8, 7)}):
     print("up:", options, "gives", up.shape[2:], "last row", up[0, 0, -1].astype(int))
 
 # %% [markdown]
-# The eighth row is none of zeros: `output_padding` gives back what padding had cut off. What FCN-32s
-# has too much, it cuts off in the end (lesson 9).
+# The eighth row is not a row of zeros: `output_padding` gives back what padding had cut off. FCN-32s
+# cuts off in the end what it has too much (lesson 9).
 #
 # ## How often is a cell painted?
 
@@ -401,7 +401,7 @@ show(
 )
 
 # %% [markdown]
-# Where counts differ, equal weights make a pattern of equal numbers: a *checkerboard*.
+# Where counts differ, equal weights turn equal numbers into a pattern: a *checkerboard*.
 #
 # ## Exercise 7.3: predict the counts
 #
