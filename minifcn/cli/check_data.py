@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from minifcn.data import DatasetReport, check_dataset, dataset_splits, open_dataset
+from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
+from minifcn.data.check import KINDS
 from minifcn.data.errors import class_lines, counted
 
 _SHOWN = 10  # findings of a kind
@@ -49,6 +51,14 @@ def run(arguments: argparse.Namespace) -> int:
     names = [arguments.split] if arguments.split else dataset_splits(arguments.data)
     splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
     report = check_dataset(splits, progress="checking")
+    if not arguments.split:
+        lacking = [
+            Finding("void", part, "", "there is no such part, and training needs one")
+            for part in ("train", "validation")
+            if part not in names
+        ]
+        findings = sorted((*lacking, *report.findings), key=lambda finding: KINDS.index(finding.kind))
+        report = replace(report, findings=tuple(findings))
     print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
     return 1 if report.findings else 0
 

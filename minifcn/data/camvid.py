@@ -74,11 +74,17 @@ class CamVid(FileDataset):
 
     @staticmethod
     def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Return the parts that the folder has."""
+        """Return the parts that the folder has.
+
+        Raises:
+            FileError: If there is no such folder, or it has no part.
+        """
         root = folder_of(path)
-        return tuple(
-            s for s, name in _FOLDERS.items() if (root / f"{name}.txt").exists() or (root / name).is_dir()
-        )
+        found = [s for s, n in _FOLDERS.items() if (root / f"{n}.txt").exists() or (root / n).is_dir()]
+        if not found:
+            lists = ", ".join(f"{name}.txt" for name in _FOLDERS.values())
+            raise DataError("missing", root, f"has no part of CamVid: expected {lists}, or such folders")
+        return tuple(found)
 
 
 def _listed(root: Path, lists: Path) -> Listing:

@@ -284,7 +284,7 @@ def _overlaps(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) ->
 
 
 def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Iterator[Finding]:
-    """Yield the parts that are void throughout, and the classes that are nowhere, or not in each part."""
+    """Yield the parts that are void or empty, and the classes that are nowhere, or not in each part."""
     occurs: dict[str, Array] = {}
     for split, report in reports.items():
         pixels = report.counts.pixels
@@ -293,10 +293,12 @@ def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Itera
         elif pixels[-1]:
             masks = counted(len(report.counts.per_image), "mask")
             yield Finding("void", split, "", f"every pixel is void, in {masks}")
+        elif not report.items:
+            yield Finding("void", split, "", "there is no image with a mask")
     if not occurs:
         return
     somewhere = np.any(list(occurs.values()), axis=0)
-    rows = [(next(iter(occurs)), ~somewhere, "")]
+    rows = [(next(iter(occurs)), ~somewhere, ", in any part" if len(occurs) > 1 else "")]
     for split, lost in (("train", "nothing to learn from"), ("validation", "nothing to score")):
         if split in occurs:
             rows.append((split, somewhere & ~occurs[split], f", though other parts have some: {lost}"))

@@ -110,7 +110,7 @@ def _parts(root: Path) -> dict[str, Listing]:
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
         there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())[:5]
-        has = f"the folders {', '.join(there)}" if there else "no folders"
+        has = f"the folder{'s' if len(there) > 1 else ''} {', '.join(there)}" if there else "no folders"
         raise DataError("missing", root, f"must hold the folders images and masks, but has {has}")
     listed: dict[str, list[str]] = {}
     files = []

@@ -6,7 +6,8 @@ from pathlib import Path
 from minifcn.data.camvid import CamVid
 from minifcn.data.dataset import Dataset
 from minifcn.data.digits import DigitCanvases
-from minifcn.data.files import SPLITS, check_split
+from minifcn.data.errors import DataError
+from minifcn.data.files import SPLITS, check_split, folder_of
 from minifcn.data.folder import Folder
 from minifcn.data.voc import VOC, sbd_in
 
@@ -35,7 +36,7 @@ def open_dataset(spec: str, split: str, *, strict: bool = True) -> Dataset:
         (200, (96, 96, 1))
     """
     check_split(split)
-    kind, path = _kind_and_path(spec)
+    kind, path = _kind_and_folder(spec)
     if kind == "digits":
         return DigitCanvases(split, _CANVASES[split])
     if kind == "camvid":
@@ -55,12 +56,24 @@ def dataset_splits(spec: str) -> tuple[str, ...]:
         >>> dataset_splits("digits")
         ('train', 'validation', 'test')
     """
-    kind, path = _kind_and_path(spec)
+    kind, path = _kind_and_folder(spec)
     if kind == "digits":
         return SPLITS
     if kind == "camvid":
         return CamVid.splits(path)
     return Folder.splits(path) if kind == "folder" else VOC.splits(path)
+
+
+def _kind_and_folder(spec: str) -> tuple[str, str]:
+    """Return kind and path, and say where a folder that is not there was looked for, and why."""
+    kind, path = _kind_and_path(spec)
+    if path:
+        try:
+            folder_of(path)
+        except DataError as error:
+            reason = f"{error.reason}, though the dataset {spec!r} names it"
+            raise DataError(error.kind, os.path.abspath(path), reason) from None
+    return kind, path
 
 
 def _kind_and_path(spec: str) -> tuple[str, str]:

@@ -75,6 +75,25 @@ def test_it_is_said_who_is_held_back(root, capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "listed", "finding"),
+    [
+        ("a", {}, "validation: there is no such part, and training needs one"),
+        ("ab", {"val": "a\nb"}, "train: there is no such part, and training needs one"),
+        ("ab", {"train": "a\nb"}, "validation: there is no such part, and training needs one"),
+        ("ab", {"val": ""}, "validation: there is no image with a mask"),
+    ],
+)
+def test_a_folder_that_training_would_refuse(tmp_path, capsys, names, listed, finding):
+    folder(tmp_path, names)
+    for name, text in listed.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    assert run(f"folder:{tmp_path}") == 1
+    assert capsys.readouterr().out.endswith(f"\nparts without labels: 1\n  {finding}\n1 finding\n")
+    there = "train" if finding.startswith("validation") else "validation"
+    assert run(f"folder:{tmp_path}", "--split", there) == 0
+
+
 def test_lines_for_painted_masks_can_be_pasted(root, capsys):
     colors = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30]], np.uint8)
     for file in (root / "masks").iterdir():
@@ -107,7 +126,8 @@ def test_json(root, capsys):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("folder:{root}/nowhere", "nowhere: is not there"),
+        ("folder:{root}/nowhere", "nowhere: is not there, though the dataset 'folder:"),
+        ("camvid:{root}", "has no part of CamVid: expected train.txt, val.txt, test.txt, or such folders"),
         ("photos:x", "unknown dataset 'photos:x'"),
         ("folder:{root}", "line 2 has"),
     ],

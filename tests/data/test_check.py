@@ -134,7 +134,7 @@ def in_validation_only(root):
             "has the name of images.train.a.png, which is in train",
         ),
         (same_bytes, ("overlap", "validation", "images/val/k.png"), "is in train too, as images.train.c.png"),
-        (absent, ("absent", "train", ""), r"no pixel is unicorn \(1 of 4 classes\)$"),
+        (absent, ("absent", "train", ""), r"no pixel is unicorn \(1 of 4 classes\), in any part$"),
         (void_part, ("void", "validation", ""), "every pixel is void, in 4 masks"),
         (
             in_training_only,
@@ -166,6 +166,21 @@ def test_all_faults_at_once_with_the_worst_first(root):
     kinds = [kind for kind, _, _ in found(root)]
     assert kinds == sorted(kinds, key=KINDS.index)
     assert set(kinds) == {"unreadable", "missing", "size", "labels", "overlap", "absent"}
+
+
+def test_a_part_without_images(root):
+    for name in "ijkl":
+        (root / f"images/val/{name}.png").unlink()
+        (root / f"masks/val/{name}.png").unlink()
+    (root / "images/val/i.png").write_bytes(b"")  # a picture that has lost its mask
+    assert found(root) == [("missing", "validation", "images/val/i.png"), ("void", "validation", "")]
+    assert check(root).findings[1].message == "there is no image with a mask"
+
+
+def test_of_parts_that_are_not_checked_nothing_is_said(root):
+    absent(root)
+    [finding] = check(root, "train").findings
+    assert finding.message == "no pixel is unicorn (1 of 4 classes)"
 
 
 def test_masks_of_black_and_white(root):

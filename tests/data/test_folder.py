@@ -166,7 +166,8 @@ def test_ten_thousand_are_listed_fast(tmp_path):
     ("files", "message"),
     [
         ([], "must hold the folders images and masks, but has no folders"),
-        (["pictures/a.png", "labels/a.png"], "but has the folders labels, pictures"),
+        (["pictures/a.png", "labels/a.png"], "but has the folders labels, pictures$"),
+        (["images/a.png"], "but has the folder images$"),
         (
             ["images/a.png", "masks/b.png"],
             r"has no image of the same name in .*images \(and 1 more: see minifcn check-data\)",

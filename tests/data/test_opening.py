@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from minifcn.data import VOC, CamVid, DigitCanvases, Folder, dataset_splits, open_dataset
@@ -57,3 +59,15 @@ def test_a_missing_path(tmp_path, kind):
         open_dataset(f"{kind}:{tmp_path / 'nowhere'}", "train")
     with pytest.raises(ValueError, match="split must be one of"):
         open_dataset(f"{kind}:{tmp_path}", "val")
+
+
+@pytest.mark.parametrize("kind", ["camvid", "voc", "voc+sbd", "folder"])
+def test_a_relative_path_is_told_in_full_with_the_dataset(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for call in (dataset_splits, lambda spec: open_dataset(spec, "train")):
+        for name, wrong in (("nowhere", "is not there"), ("file", "is no folder")):
+            spec = f"{kind}:{name}"
+            with pytest.raises(FileError) as refusal:
+                call(spec)
+            assert str(refusal.value) == f"{Path.cwd() / name}: {wrong}, though the dataset {spec!r} names it"
