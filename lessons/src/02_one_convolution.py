@@ -23,13 +23,13 @@ from minifcn.viz import convolution_film, panels, show
 #
 # A *convolution* has two operands. The *input* $x$ is an array of $H$ rows and $W$ columns. The
 # *filter* $w$, also called kernel, is a small array of $K_H$ rows and $K_W$ columns. A *window* as
-# large as the filter lies somewhere on the input. Each number in the window is multiplied with the
+# large as the filter lies somewhere on the input. Each number in the window is multiplied by the
 # number of the filter that lies over it, and the products are added up. That is one output number:
 #
 # $$y_{ij} = \sum_{a=0}^{K_H-1} \; \sum_{b=0}^{K_W-1} x_{i+a,\,j+b} \; w_{ab}$$
 #
-# Then the window moves on by one column, and after the last column to the next row. Step through
-# the film below with "next".
+# Rows and columns are counted from 0. Then the window moves on by one column, and after the last
+# column to the next row. Step through the film below with "next".
 
 # %%
 x = np.array([[1.0, 2, 0, 3], [0, 1, 4, 1], [2, 0, 1, 1]])  # 3 rows, 4 columns
@@ -53,8 +53,8 @@ show(
 # 2. The filter is 0 everywhere, but 1 in its lower right corner. What is $y$?
 # 3. All numbers of the input move one column to the right. What happens to $y$?
 #
-# `mf.functional.conv2d` takes many images of many channels, so that an array of rows and columns
-# needs two more axes in front: `x[None, None]` has the shape (1, 1, $H$, $W$).
+# `mf.functional.conv2d` takes many images of many channels (they come later in this lesson). So an
+# array of rows and columns needs two more axes in front: `x[None, None]` is (1, 1, $H$, $W$).
 
 # %%
 rng = np.random.default_rng(0)
@@ -162,7 +162,7 @@ check_exercise(
 #
 # Rows of a photograph are rows of an array, one grey level from 0 (black) to 255 (white) for each
 # *pixel*. The first filter below subtracts what lies under a pixel from what lies over it; the
-# second one subtracts right from left. Both give 0 where the photograph is even.
+# second one subtracts right from left. Both give 0 where the grey level stays the same.
 #
 # Predict: which of the two sees the edges of the roofs, and which the pillars?
 
@@ -188,9 +188,9 @@ print("from", photo.shape, "to", convolve(photo, up_down).shape, "pixels (rows, 
 # ## Stride and padding
 #
 # Two numbers change where the window may lie. The *stride* $s$ is its step: with $s = 2$ it visits
-# every second place, and $y$ has half as many rows and columns. *Padding* $p$ sets $p$ rows and
-# columns of zeros around the input, so that the window may hang over its edges. Count the places in
-# the film.
+# every second place, and $y$ has about half as many rows and columns. *Padding* $p$ sets $p$ rows or
+# columns of zeros on each side of the input, so that the window may hang over its edges. Count the
+# places in the film.
 
 # %%
 x = np.array([[1.0, 2, 0, 3, 1], [0, 1, 4, 1, 2], [2, 0, 1, 1, 0], [1, 3, 0, 2, 1]])
@@ -265,8 +265,26 @@ def early(size, kernel, stride, padding):
     return (right_size(size, kernel, 1, padding)) // stride
 
 
+def no_padding(size, kernel, stride, padding):
+    """The padding is missing."""
+    return right_size(size + kernel * stride, kernel, stride, 0) - kernel
+
+
+def no_stride(size, kernel, stride, padding):
+    """The stride is missing."""
+    return right_size(size, kernel, 1, padding)
+
+
+def kernel_late(size, kernel, stride, padding):
+    """Take the kernel off before you divide by the stride."""
+    return right_size(size + stride, stride, stride, padding) - kernel
+
+
 check_exercise(
-    my_output_size, right_size, windows(), mistakes=[one_less, up, one_side, early]
+    my_output_size,
+    right_size,
+    windows(),
+    mistakes=[one_less, up, one_side, early, no_padding, no_stride, kernel_late],
 )
 
 # %% [markdown]
@@ -367,6 +385,11 @@ def one_bias(x, w, b, stride, padding):
     return right_conv2d(x, w, 0 * b + b[0], stride, padding)
 
 
+def bias_of_each_product(x, w, b, stride, padding):
+    """The bias is added to each product; add it once, to their sum."""
+    return right_conv2d(x, w, w[0].size * b, stride, padding)
+
+
 def unpadded(x, w, b, stride, padding):
     """The padding is missing."""
     return right_conv2d(x, w, b, stride, 0)
@@ -403,6 +426,7 @@ check_exercise(
         turned,
         no_bias,
         one_bias,
+        bias_of_each_product,
         unpadded,
         one_sided,
         repeated,
@@ -430,7 +454,7 @@ for name, w in {"symmetric": np.ones((3, 3)), "asymmetric": up_down}.items():
     print(f"{name} filter: the mistake {'cannot be seen' if same else 'is seen'}")
 
 # %% [markdown]
-# So test with filters of random numbers, never with ones. The checks above do.
+# So test with random filters, as the checks above do, never with ones.
 #
 # **Numbers that overflow.** Pixels come as `uint8`, whole numbers from 0 to 255. What is 200 + 100?
 
@@ -443,21 +467,22 @@ except TypeError as error:
     print("minifcn says:", error)
 
 # %% [markdown]
-# **Loops that take long.** One image of 64 rows and 64 columns, 3 channels in, 8 filters of 3 rows
+# **Loops take long.** One image of 64 rows and 64 columns, 3 channels in, 8 filters of 3 rows
 # and 3 columns: how many multiplications is that, and how long do loops take?
 
 # %% tags=["varies"]
 x, w = rng.normal(size=(1, 3, 64, 64)), rng.normal(size=(8, 3, 3, 3))
 for algorithm in ("loops", "im2col"):
+    mf.functional.conv2d(x, w, algorithm=algorithm)  # the first call takes longer
     started = time.perf_counter()
     y = mf.functional.conv2d(x, w, algorithm=algorithm)
     print(f"{algorithm:7} {1e3 * (time.perf_counter() - started):8.1f} ms")
 print(
-    f"{y[0].size} output numbers of {w[0].size} products each: {y.size * w[0].size:,} multiplications"
+    f"{y[0].size:,} output numbers of {w[0].size} products each: {y.size * w[0].size:,} multiplications"
 )
 
 # %% [markdown]
-# Lesson 4 shows where the difference comes from.
+# The second way, *im2col*, is one big matrix product. Lesson 4 shows why it is so much faster.
 #
 # ## Recall
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 3. Backward, and how to prove it
 #
-# **Question.** How much does each input and each weight of a convolution contribute to what comes
-# out, and how do you prove that your answer is right?
+# **Question.** How much does the loss change with each input and each weight of a convolution, and
+# how do you prove that your answer is right?
 #
 # **Minutes:** 14 to read, 1 to run, 50 for the exercises.
 #
@@ -61,7 +61,7 @@ show(
             "g": cells,
         },
     ),
-    "The pixel in row 1, column 1 lies in windows 1 to 4, each time under another weight.",
+    "The pixel x[1, 1] lies in windows 1 to 4, each time under another weight.",
 )
 dx = conv2d_input_grad(g[None, None], w[None, None], input_size=(3, 4))[0, 0]
 print("by hand:", 2 * -1 + -1 * 0 + 4 * 1 + 1 * 2, " minifcn:", dx[1, 1])
@@ -113,7 +113,7 @@ show(
 # %% [markdown]
 # ## Exercise 3.1: back to the input
 #
-# *15 minutes.* One input, one filter, any stride; only $g$ and $w$ are given.
+# *15 minutes.* One input, one filter, any stride. Only $g$, $w$ and the size of x are given.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -306,8 +306,15 @@ def last_image(x, g, rows, cols, stride):
     return right_weight_grads(x[-1:], g[-1:], rows, cols, stride)
 
 
+def last_window(x, g, rows, cols, stride):
+    """In dw only the last window counts: use +=."""
+    last = np.zeros(g.shape)
+    last[-1, :, -1, -1] = g[-1, :, -1, -1]
+    return right_weight_grads(x, last, rows, cols, stride)[0], conv2d_bias_grad(g)
+
+
 def batch_mean(x, g, rows, cols, stride):
-    """You take the mean over the batch; the sum is wanted, for a mean belongs into the loss."""
+    """You take the mean over the batch; the sum is wanted, for a mean belongs in the loss."""
     return right_weight_grads(x, g / len(g), rows, cols, stride)
 
 
@@ -347,6 +354,7 @@ check_exercise(
     mistakes=[
         first_image,
         last_image,
+        last_window,
         batch_mean,
         no_stride,
         turned,
@@ -367,7 +375,7 @@ check_exercise(
 # ## Run: find the hidden filter
 #
 # What are gradients good for? Somebody has convolved an input with a filter and shows you only what
-# came in and what came out. Begin with a filter of zeros. The error is $y$ minus what came out, and
+# came in and what came out. Begin with a filter of zeros. The error is your $y$ minus theirs, and
 # the loss half the mean of its squares; so $g$ is the error, divided by how many numbers it has. Go
 # a step against `dw`, so that the loss falls, and again.
 #
@@ -393,10 +401,10 @@ print(f"largest difference: {abs(w - hidden).max():.1e}")
 # ## One dot product proves it
 #
 # The *dot product* $\langle a, b \rangle$ of two arrays of one shape is the sum of all products
-# $a_k b_k$. Without bias, a convolution is linear in $x$: with $x$ and $y$ written as long rows of
-# numbers, $y = W x$ for some matrix $W$. If $x$ changes by a small $u$, then $y$ changes by $W u$,
-# and $L$ by $\langle g, W u \rangle = \langle W^T g, u \rangle$. So `dx` is $W^T g$: **backward is
-# the transposed matrix.** A map with the transposed matrix is called the *adjoint*.
+# $a_k b_k$. Without bias, a convolution is linear in $x$: with $x$ and $y$ written as one long
+# column each, $y = W x$ for some matrix $W$ (not the width). If $x$ changes by a small $u$, then $y$
+# changes by $W u$, and $L$ by $\langle g, W u \rangle = \langle W^T g, u \rangle$. So `dx` is $W^T g$:
+# **backward is the transposed matrix.** A map with the transposed matrix is called the *adjoint*.
 
 # %%
 w = np.array([[1.0, 2], [0, -1]])
@@ -423,7 +431,7 @@ g = rng.normal(size=y.shape)
 dx = conv2d_input_grad(g, w, input_size=(7, 8), stride=2)
 dw = conv2d_weight_grad(x, g, kernel_size=(3, 2), stride=2)
 for a, b in ((y, g), (x, dx), (w, dw)):
-    print(f"{np.vdot(a, b):.12f}")
+    print(f"{np.vdot(a, b):.12f}")  # vdot: the dot product
 
 # %% [markdown]
 # Now the other way round: somebody hands you a backward pass. Draw $x$ and $g$ at random. Each wrong
@@ -492,20 +500,20 @@ show(
         },
         columns=1,
     ),
-    "The error has a valley: about 11 digits are right near h = 1e-5, in float32 at most 5.",
+    "Each row of digits has a peak: about 8 from one side, 11 from both, in float32 below 5.",
 )
 
 # %% [markdown]
-# Left of the valley, the curve bends within $h$. Right of it, rounding errors are divided by an
+# Left of the peak, the curve bends within $h$. Right of it, rounding errors are divided by an
 # ever smaller number. So measure in float64, to both sides, with a medium step.
 #
 # `check_gradient` does so for any layer: it draws $g$ and a direction at random, measures the slope
 # of $\langle y, g \rangle$ in this direction, and asks `backward` for the same. It finds its steps
 # itself.
 #
-# A layer of one's own is a class. `forward` keeps what `backward` will need. `backward` recalls it,
-# adds to the gradients of the parameters (*accumulate*), and returns the gradient to the input.
-# minifcn calls $g$ `dy`. This one has a mistake; can you find it?
+# A layer of one's own is a class. `forward` keeps what `backward` will need (and `output=y`, to see
+# that $g$ fits). `backward` recalls it, adds to the gradients of the parameters (*accumulate*), and
+# returns the gradient to the input. minifcn calls $g$ `dy`. This one has a mistake; can you find it?
 
 
 # %%
@@ -534,7 +542,7 @@ except CheckFailed as failure:
 # %% [markdown]
 # ## Exercise 3.3: a layer of your own
 #
-# *15 minutes.* A ReLU makes negative numbers 0. Yours multiplies them with a slope, one for each
+# *15 minutes.* A ReLU makes negative numbers 0. Yours multiplies them by a slope, one for each
 # channel, and the slopes are learned (He et al. 2015 call this PReLU).
 #
 # <details><summary>Hint 1</summary>
@@ -632,10 +640,24 @@ class LikeReLU(Right):
 
 
 class WithoutDy(Right):
-    """dx is the slope of the layer alone; multiply it with dy."""
+    """dx is the slope of the layer alone; multiply it by dy."""
 
     def to_x(self, dy, x):
         return super().to_x(np.ones_like(dy), x)
+
+
+class SlopesWithoutDy(Right):
+    """The gradient to the slopes is a sum of x alone; each x counts dy times."""
+
+    def to_slopes(self, dy, x):
+        return super().to_slopes(np.ones_like(dy), x)
+
+
+class KeptY(Right):
+    """forward keeps y; backward needs x."""
+
+    def keep(self, *values, output):
+        super().keep(output, output=output)
 
 
 class NothingKept(Right):
@@ -680,6 +702,8 @@ check_exercise(
         Overwritten,
         LikeReLU,
         WithoutDy,
+        SlopesWithoutDy,
+        KeptY,
         NothingKept,
     ],
     examples=40,
@@ -688,8 +712,9 @@ check_exercise(
 # %% [markdown]
 # ## Break it
 #
-# **Tests that see nothing.** A backward pass turns the filter by mistake. How many of its 49
-# numbers are wrong? Predict: for a filter of ones; for $g$ of ones; for random $w$ and $g$.
+# **Tests that see nothing.** A backward pass turns the filter of 3 x 3 by mistake. $g$ is 5 x 5, so
+# `dx` is 7 x 7. How many of its 49 numbers are wrong? Predict: for a filter of ones; for $g$ of ones;
+# for random $w$ and $g$.
 
 # %%
 ones, random_w, random_g = np.ones((3, 3)), rng.normal(size=(3, 3)), rng.normal(size=(5, 5))

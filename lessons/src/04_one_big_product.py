@@ -50,7 +50,7 @@ show(
         },
         columns=2,
     ),
-    "Window 1 is the first column and gives the first number; window 2 is the last column.",
+    "Window 1 is the first column, window 2 the last; they give the first and the last number.",
 )
 print("convolution:", y.ravel())
 
@@ -82,8 +82,8 @@ print(f"   loops:   {(8 * places * places) * (3 * 3 * 3):,} = output numbers x w
 #
 # <details><summary>Hint 1</summary>
 #
-# There are OH = (H - rows) // stride + 1 places down and as many across as the same formula says.
-# Number them row after row: place (i, j) is column `i * OW + j`.
+# There are OH = (H - rows) // stride + 1 places down, and OW across by the same formula. Number
+# them row after row: place (i, j) is column `i * OW + j`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -198,7 +198,7 @@ check_exercise(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The product is (O, height * width). `b[:, None]` adds one number to each row. At last `reshape`.
+# The product is (O, height * width). `b[:, None]` adds one number to each row. `reshape` comes last.
 #
 # </details>
 
@@ -338,8 +338,8 @@ for name, took in {
 print("all the same:", np.allclose(by_number(x, w), one_product(x, w)))
 
 # %% [markdown]
-# **Why?** The multiplications are the same, so they cannot be it. See what one of them takes when
-# NumPy is called for 27, for 270,000, and for a product of two large matrices.
+# **Why?** The multiplications are the same, so they cannot be it. See how long one of them takes
+# when NumPy is called for 27, for 2,700, for 270,000, and for a product of two large matrices.
 
 # %% tags=["varies"]
 for count in (27, 2_700, 270_000):
@@ -363,7 +363,7 @@ print(f"{500**3:11,} in a call: {1e6 * took:12,.1f} ns, {1e6 * took / 500**3:6.3
 #
 # `sliding_window_view` needs no loop and copies nothing. What it gives is a *view*: the same
 # memory, read in another order. How far to go for the next number along each axis, in bytes, is
-# written in its *strides*.
+# written in its *strides*, which are not those of a convolution.
 
 # %%
 windows = sliding_window_view(x, (3, 3), axis=(1, 2))
@@ -382,7 +382,7 @@ print("strides of windows:", windows.strides)
 # windows cover it: $K_H \cdot K_W$ times, but for the border.
 
 # %%
-print(f"x {x.nbytes:,} bytes, columns {columns.nbytes:,} bytes")
+print(f"x {x.nbytes:,} bytes, columns {columns.nbytes:,} bytes")  # 8 bytes for each number
 numbers = 64 * 500 * 375  # 64 channels, float32: 4 bytes each
 print(
     f"second layer of VGG16, 500 x 375: x {4e-6 * numbers:.1f} MB, columns {9 * 4e-6 * numbers:.1f} MB"
@@ -510,7 +510,7 @@ def add_up(columns, shape, rows, cols):
     down, across = shape[1] - rows + 1, shape[2] - cols + 1
     windows = columns.reshape(shape[0], rows, cols, down, across)
     x = np.zeros(shape)
-    for a, b in np.ndindex(rows, cols):  # K * K steps, however large the image is
+    for a, b in np.ndindex(rows, cols):  # KH * KW steps, however large the image is
         x[:, a : a + down, b : b + across] += windows[:, a, b]
     return x
 

@@ -26,11 +26,11 @@ from minifcn.viz import heat_maps, panels, show
 #
 # At the end of a classifier, a *map* of $C$ channels, $H$ rows and $W$ columns is flattened: its
 # numbers are written into one long row, channel after channel, and within a channel row after row.
-# A *dense layer* (also: fully connected) multiplies a matrix with it. The matrix has $O$ rows, one
+# A *dense layer* (also: fully connected) multiplies a matrix by it. The matrix has $O$ rows, one
 # for each output, and $C \cdot H \cdot W$ columns, one for each number of the map.
 #
 # Take one row of the matrix and fold it back, the way the map was flattened. It is a filter of
-# shape ($C$, $H$, $W$), and each weight lies on the number that it is multiplied with.
+# shape ($C$, $H$, $W$), and each weight lies on the number that it is multiplied by.
 
 # %%
 rng = np.random.default_rng(1)
@@ -56,7 +56,7 @@ print("convolution:", mf.functional.conv2d(x[None], filters)[0, :, 0, 0])
 
 # %% [markdown]
 # **What is reshaped?** The matrix alone, ($O$, $C \cdot H \cdot W$) to ($O$, $C$, $H$, $W$). No
-# number changes.
+# number changes, and the bias, one number for each output, stays as it is.
 #
 # **Where does the sum go?** Nowhere. A dense layer adds up $C \cdot H \cdot W$ products for each
 # output. A convolution adds up the products in a window. Here the window is as large as the map, so
@@ -86,7 +86,7 @@ print(
 )
 
 # %% [markdown]
-# A matrix with 12 columns cannot be multiplied with 40 numbers: a dense layer wants one size. A
+# A matrix with 12 columns cannot be multiplied by 40 numbers: a dense layer wants one size. A
 # filter slides as far as there is room: a convolution takes any size, and gives the dense layer's
 # answer *at every place*.
 #
@@ -196,6 +196,7 @@ mf.training.fit(
     progress=None,
 )
 unseen = Loader(DigitCrops("test"), 100, preprocess=preprocess)
+# A classifier gives one answer a crop, so a "pixel" is a crop here.
 accuracy = mf.training.evaluate(classifier, unseen).pixel_accuracy()
 print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} digits it has never seen")
 
@@ -204,7 +205,8 @@ print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} digits it has n
 # map, 6 x 6. Behind it, a map has one row and one column left, so the next dense layer becomes a
 # filter of 1 x 1. Flattening is gone.
 #
-# Predict: on a *canvas* of 80 rows and 160 columns, how many rows and columns of answers are there?
+# Predict: on a *canvas*, a picture of 80 rows and 160 columns with three digits, how many rows and
+# columns of answers are there? Follow the sizes again.
 
 # %%
 sliding = mf.convolutionalize(classifier, (1, 32, 32))
@@ -243,7 +245,7 @@ show(
 # **Where does the resolution come from?** From the windows: neighbouring answers come from windows
 # that lie apart by the *stride* of the network. Each pool halves the map, so two pools make a
 # stride of 4 pixels, and (80 - 32) / 4 + 1 = 13. There is an answer for every fourth pixel, and
-# none for the others. Getting back to all pixels is the matter of lesson 7.
+# none for the others. Getting back to all pixels is the subject of lesson 7.
 #
 # ## Exercise 6.2: which window?
 #
@@ -305,11 +307,24 @@ def stride_only(i, j, size, stride):
     return i * stride, j * stride, (i + 1) * stride, (j + 1) * stride
 
 
+def slice_by_slice(i, j, size, stride):
+    """The order is another one: top and left come first, then bottom and right."""
+    top, left, bottom, right = right_window(i, j, size, stride)
+    return top, bottom, left, right
+
+
 check_exercise(
     my_window,
     right_window,
     answers,
-    mistakes=[side_by_side, pixel_by_pixel, x_first, last_pixel, stride_only],
+    mistakes=[
+        side_by_side,
+        pixel_by_pixel,
+        x_first,
+        last_pixel,
+        stride_only,
+        slice_by_slice,
+    ],
 )
 
 # %% [markdown]
@@ -334,7 +349,7 @@ print(f"429 crops: {seconds:.2f} s; one pass: {time.perf_counter() - started:.3f
 
 # %% [markdown]
 # The difference is rounding. One pass is faster because windows overlap, and it computes what they
-# share only once.
+# share only once. It is also one call instead of 429 (lesson 4).
 #
 # ## From 10 classes to 11, as from 1000 to 21
 #
@@ -412,6 +427,12 @@ def no_bias(x, weights, bias):
     return right_scores(x, weights, 0 * bias)
 
 
+def bias_by_place(x, weights, bias):
+    """The bias goes along the places; each class, one row, has its own: bias[:, None]."""
+    scores = right_scores(x, weights, 0 * bias)
+    return (scores.reshape(len(weights), -1) + bias).reshape(scores.shape)
+
+
 def averaged(x, weights, bias):
     """The places are averaged; each place has scores of its own."""
     scores = right_scores(x, weights, bias)
@@ -422,7 +443,7 @@ check_exercise(
     my_one_by_one,
     right_scores,
     maps(),
-    mistakes=[mixed, places_first, no_bias, averaged],
+    mistakes=[mixed, places_first, no_bias, bias_by_place, averaged],
 )
 
 # %% [markdown]

@@ -74,6 +74,18 @@ def size_fraction(size, kernel, stride, padding):
     return (size + 2 * padding - kernel) / stride + 1
 
 
+def size_without_padding(size, kernel, stride, padding):
+    return (size - kernel) // stride + 1
+
+
+def size_without_stride(size, kernel, stride, padding):
+    return size + 2 * padding - kernel + 1
+
+
+def size_kernel_late(size, kernel, stride, padding):
+    return (size + 2 * padding) // stride - kernel + 1
+
+
 def convolve(x, w, b, stride, padding, pad=None, step=None):
     """A convolution by loops, with a slot for mistakes."""
     if pad is None:
@@ -106,6 +118,10 @@ def bias_forgotten(x, w, b, stride, padding):
     return convolve(x, w, np.zeros(len(w)), stride, padding)
 
 
+def bias_in_each_product(x, w, b, stride, padding):
+    return convolve(x, w, w[0].size * b, stride, padding)
+
+
 def first_channel_only(x, w, b, stride, padding):
     return convolve(x[:1], w[:, :1], b, stride, padding)
 
@@ -134,6 +150,9 @@ WRONG = {
         size_up: "Likely mistake: You round up",
         size_one_side: "Likely mistake: The padding is on both sides",
         size_early: "Likely mistake: Divide by the stride first",
+        size_without_padding: "Likely mistake: The padding is missing",
+        size_without_stride: "Likely mistake: The stride is missing",
+        size_kernel_late: "Likely mistake: Take the kernel off before you divide",
         size_fraction: "size = 2, kernel = 1, stride = 2, padding = 0",
     },
     "my_conv2d": {
@@ -141,6 +160,7 @@ WRONG = {
         padded_on_one_side: "Likely mistake: All zeros are below and on the right",
         stride_forgotten: "Likely mistake: The window moves by 1",
         bias_forgotten: "Likely mistake: The bias is missing",
+        bias_in_each_product: "Likely mistake: The bias is added to each product",
         first_channel_only: "Likely mistake: Only the first channel is used",
         padding_forgotten: "Likely mistake: The padding is missing",
         input_changed: "changes its argument x in place",

@@ -70,6 +70,16 @@ def last_image_stays(x, g, rows, cols, stride):
     return sums(x, g, rows, cols, stride, slice(-1, None))
 
 
+def window_assigned(x, g, rows, cols, stride):
+    """dw is overwritten by each window, db is not."""
+    _, db = sums(x, g, rows, cols, stride)
+    dw = np.zeros((g.shape[1], x.shape[1], rows, cols))
+    for n, o, i, j in np.ndindex(g.shape):
+        top, left = i * stride, j * stride
+        dw[o] = g[n, o, i, j] * x[n, :, top : top + rows, left : left + cols]
+    return dw, db
+
+
 def mean_over_images(x, g, rows, cols, stride):
     dw, db = sums(x, g, rows, cols, stride)
     return dw / len(x), db / len(x)
@@ -174,6 +184,20 @@ class ChainForgotten(PReLU):
         return self.factor(x)
 
 
+class SlopesChainForgotten(PReLU):
+    def backward(self, dy):
+        (x,) = self.recall(dy)
+        self.slopes.accumulate(np.where(x < 0, x, 0).sum(axis=(0, 2, 3)))
+        return dy * self.factor(x)
+
+
+class OutputKept(PReLU):
+    def forward(self, x):
+        y = self.factor(x) * x
+        self.keep(y, output=y)
+        return y
+
+
 class NothingKept(PReLU):
     def forward(self, x):
         return self.factor(x) * x
@@ -216,6 +240,7 @@ WRONG = {
     "my_weight_grads": {
         first_image_only: "Likely mistake: Only the first image counts; sum over the batch",
         last_image_stays: "Likely mistake: Only the last image counts",
+        window_assigned: "Likely mistake: In dw only the last window counts",
         mean_over_images: "Likely mistake: You take the mean over the batch",
         steps_of_one: "Likely mistake: The stride is forgotten",
         flipped: "Likely mistake: The filters are turned",
@@ -233,6 +258,8 @@ WRONG = {
         Averaged: "Likely mistake: The gradient to the slopes is a mean",
         ReLUs: "Likely mistake: Where x is negative, dx is 0 as for a ReLU",
         ChainForgotten: "Likely mistake: dx is the slope of the layer alone",
+        SlopesChainForgotten: "Likely mistake: The gradient to the slopes is a sum of x alone",
+        OutputKept: "Likely mistake: forward keeps y; backward needs x",
         NothingKept: "Likely mistake: forward must say self.keep(x, output=y)",
         SlopesNotLearned: "the backward pass gives no gradient to slopes",
         TwoSlopes: "forward is wrong: for x",

@@ -47,6 +47,10 @@ def side_by_side(i, j, size, stride):
     return i * size, j * size, (i + 1) * size, (j + 1) * size
 
 
+def slices(i, j, size, stride):
+    return i * stride, i * stride + size, j * stride, j * stride + size
+
+
 def three_numbers(i, j, size, stride):
     return i * stride, j * stride, size
 
@@ -69,6 +73,11 @@ def bias_by_column(x, weights, bias):
     return np.einsum("kc,chw->khw", weights, x) + bias
 
 
+def bias_by_place(x, weights, bias):
+    channels, height, width = x.shape
+    return (weights @ x.reshape(channels, -1) + bias).reshape(len(weights), height, width)
+
+
 def averaged(x, weights, bias):
     scores = weights @ x.mean(axis=(1, 2)) + bias
     return np.tile(scores[:, None, None], (1, *x.shape[1:]))
@@ -89,6 +98,7 @@ WRONG = {
         last_pixels: "Likely mistake: Bottom and right are the last pixels themselves",
         next_window: "Likely mistake: The window ends where the next one begins",
         side_by_side: "Likely mistake: The windows lie side by side",
+        slices: "Likely mistake: The order is another one",
         three_numbers: "the result must be 4 values, yours are 3",
     },
     "my_one_by_one": {
@@ -96,6 +106,7 @@ WRONG = {
         places_first: "Likely mistake: The scores are the last axis",
         without_bias: "Likely mistake: The bias is missing",
         bias_by_column: "the result must have shape (2, 1, 1), yours has (2, 1, 2)",
+        bias_by_place: "Likely mistake: The bias goes along the places",
         averaged: "Likely mistake: The places are averaged",
     },
 }
