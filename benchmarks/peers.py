@@ -87,7 +87,7 @@ def dezero_job(batch: int, size: int) -> Job:
 
     x, classes = data(batch, size)
 
-    class Network(dezero.Model):  # type: ignore[misc, name-defined]
+    class Network(dezero.Model):
         def __init__(self) -> None:
             super().__init__()
             self.conv1, self.conv2 = L.Conv2d(16, 3, pad=1), L.Conv2d(32, 3, pad=1)
@@ -112,7 +112,7 @@ def dezero_job(batch: int, size: int) -> Job:
 
 
 def numpy_ml_job(batch: int, size: int) -> Job:
-    collections.Hashable = Hashable  # type: ignore[attr-defined]
+    collections.Hashable = Hashable
     warnings.simplefilter("ignore")  # it asks for a reinforcement-learning package
     from numpy_ml.neural_nets.layers import Conv2D, Flatten, FullyConnected, Pool2D
     from numpy_ml.neural_nets.losses import CrossEntropy

@@ -129,6 +129,20 @@ def test_an_error_in_a_strip_comes_out_and_breaks_nothing(threads):
     assert run_strips(abs, [-1, -2]) == [1, 2]
 
 
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_an_error_that_only_a_helper_meets_comes_out(threads):
+    caller, met = threading.get_ident(), threading.Barrier(threads, timeout=20)
+
+    def fails_elsewhere(_):
+        met.wait()  # so each thread has one strip
+        if threading.get_ident() != caller:
+            raise ValueError("in a helper's strip")
+
+    with pytest.raises(ValueError, match="in a helper's strip"):
+        run_strips(fails_elsewhere, range(threads))
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
 def _blas_threads():
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 

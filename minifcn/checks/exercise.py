@@ -222,7 +222,7 @@ def _outcome(function: Callable[..., Any], call: Callable[..., Any], case: Any) 
         raise
     except AssertionError as error:  # a check inside `run`
         return _Outcome(error=str(error) or "an assertion fails")
-    except Exception as error:
+    except Exception as error:  # a learner's code may raise anything, and is told so in words
         return _Outcome(error=f"{type(error).__name__}: {error}{_line(function, error)}")
 
 

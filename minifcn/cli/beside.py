@@ -73,5 +73,5 @@ def _serve(pipe: Any) -> None:
                 job = None  # lets go of its arrays first
                 job = maker(*arguments)
                 pipe.send(None)
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is raised where the work was asked for
             pipe.send(error)

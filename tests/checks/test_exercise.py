@@ -302,3 +302,22 @@ def test_whole_numbers_hide_no_mistake():
 def test_long_arguments_are_told_by_their_shape(capsys):
     check_exercise(identity, lambda x: x + 1, st.tuples(whole_numbers(4, 4)))
     assert re.search(r"Smallest failing case: x \(4, 4\)\.$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_mistake_that_fits_the_smallest_case_by_chance_is_not_named(capsys):
+    """Of one number, twice the first and twice the sum are the same; of two they are not."""
+
+    def twice_the_sum(x):
+        """The sum is doubled."""
+        return 2 * x.sum()
+
+    @st.composite
+    def vectors(draw):
+        return (draw(whole_numbers(draw(st.integers(1, 4)))),)
+
+    check_exercise(lambda x: 2 * x[0], np.sum, vectors(), mistakes=[twice_the_sum])
+    said = capsys.readouterr().out
+    assert "Smallest failing case: x (1,)" in said
+    assert "Likely mistake" not in said
+    check_exercise(lambda x: x.sum() * 2, np.sum, vectors(), mistakes=[twice_the_sum])
+    assert "Likely mistake: The sum is doubled." in capsys.readouterr().out
