@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
+from functools import partial
+
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
@@ -160,6 +161,9 @@ _state: dict[str, Any] = {"threads": None, "pool": None, "blas": None}
 _turn = threading.Lock()  # of two threads that have strips to run, one waits: there is one limit on BLAS
 
 
+BUFFER = 1024
+
+
 class _Helpers:
     """Threads that wait for calls.
 
@@ -183,6 +187,7 @@ class _Helpers:
             self._calls.put(None)
 
     def _serve(self) -> None:
+        np.setbufsize(BUFFER)
         while (function := self._calls.get()) is not None:
             function()
             del function  # and the arrays that it knows
@@ -264,24 +269,28 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
     if getattr(_scratch, "busy", False):  # a strip that cuts strips of its own: all others are taken
         return [function(strip) for strip in work]
     results: list[Any] = [None] * len(work)
-    take = count().__next__  # whoever is free takes the next strip
+    workers = max(min(num_threads(), len(work)), 1)
+    shares = [iter(range(len(work) * i // workers, len(work) * (i + 1) // workers)) for i in range(workers)]
 
-    def help_out() -> None:
+    def help_out(first: int) -> int:
         _scratch.busy = True
+        taken = 0
         try:
-            while (i := take()) < len(work):
-                results[i] = function(work[i])
+            for share in shares[first:] + shares[:first]:
+                for i in share:
+                    taken += 1
+                    results[i] = function(work[i])
         finally:
             _scratch.busy = False
+        return taken
 
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    done: SimpleQueue[int | BaseException] = SimpleQueue()
 
-    def help_along() -> None:
+    def help_along(first: int) -> None:
         try:
-            help_out()
-            ended.put(None)
+            done.put(help_out(first))
         except BaseException as error:  # raised again by the thread that has been asked for the results
-            ended.put(error)
+            done.put(error)
 
     with _turn:
         if _state["blas"] is None:
@@ -289,16 +298,14 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
             _keep_memory()
         if _state["pool"] is None:
             _state["pool"] = _Helpers(num_threads() - 1)
-        helpers = max(min(num_threads(), len(work)) - 1, 0)
-        with _state["blas"].limit(limits=1, user_api="blas"):
-            for _ in range(helpers):
-                _state["pool"].call(help_along)
-            try:
-                help_out()
-            finally:
-                errors = [ended.get() for _ in range(helpers)]
-        for error in filter(None, errors):
-            raise error
+        with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
+            np.setbufsize(BUFFER)
+            for i in range(1, workers):
+                _state["pool"].call(partial(help_along, i))
+            left = len(work) - help_out(0)
+            while left > 0:
+                r = done.get()
+                left -= r
     return results
 
 

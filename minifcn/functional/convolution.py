@@ -71,14 +71,16 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
         columns = 43 * min(channels, filters) + 2.0 * products
         saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)
         tiles = len(first) * first.shape[2] * first.shape[3] / 16
-        if tiles * saved > 14 * products:
+        # Fewer tiles make thin products.
+        if tiles > 128 and tiles * saved > 14 * products:
             return "winograd"
     if operation != "conv2d_input_grad":
         return "im2col"
     # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter the
-    # columns of dx. What is copied KH KW times over should have the fewer channels.
+    # columns of dx. What is copied KH KW times over should have the fewer channels; scattering needs no
+    # filters turned around.
     if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1]:
-        return "im2col" if filters // geometry.groups > channels else "polyphase"
+        return "im2col" if filters // geometry.groups >= channels else "polyphase"
     return "polyphase"
 
 

@@ -9,6 +9,7 @@ multiplied, and forgotten. Strips are independent, so all cores work at once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ MAX_POSITIONS = 512
 """Output positions of a strip, at least: between these, and a quarter of the filters, which each strip reads
 again. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
 
+MIN_PRODUCTS = 20_000_000
+MIN_BYTES = 1 << 20
+"""Products or bytes of a strip, at least: so much takes a core a fifth of a millisecond."""
+
 STRIPS = 16
 """Strips at least, where there is much to do."""
 
@@ -36,7 +41,8 @@ SHARES = 8
 """Shares of the work, about, where strips cannot be independent, or are too few."""
 
 MANY_WEIGHTS = 1 << 20
-"""So many weights are worth sharing."""
+FEW = 4
+"""So many weights are worth sharing, if there are fewer strips than this."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,20 @@ def pieces_of(total: int, size: int) -> Iterator[slice]:
     yield from map(slice, bounds, bounds[1:])
 
 
-def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
-    """Cut the outputs (N, O, OH, OW) into strips, given the bytes that one output position costs.
+def strips_of(
+    xp: Any, shape: tuple[int, ...], bytes_each: int, products_each: int, wanted: int = STRIPS
+) -> list[Strip]:
+    """Cut the outputs (N, O, OH, OW) into strips, given the bytes and the products of one output position.
 
-    The cut depends on sizes alone, never on the number of threads: so the result does not, either.
+    There are as many as are wanted, or more, if there is much to do. The cut depends on sizes alone, never on the number of threads: so the result does not, either.
     """
     images, filters, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
-    least = min(max(filters // 4, MIN_POSITIONS), MAX_POSITIONS)
+    least = min(max(filters, MIN_POSITIONS), MAX_POSITIONS)
+    least = max(least, min(MIN_PRODUCTS // products_each, MIN_BYTES // bytes_each))
     most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, least)
     # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
-    positions = min(most, max(images * height * width // STRIPS, most // 8, least))
+    positions = min(most, max(images * height * width // wanted, most // 8, least))
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
         return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
@@ -77,32 +86,69 @@ def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int) -> list[Strip]:
     ]
 
 
-def windows_of(x: Array, geometry: ConvGeometry) -> Array:
-    """Return a view (N, G, C/G, KH, KW, OH, OW) of the windows of x; only padding makes a copy."""
-    rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
-    height, width = geometry.output_size((x.shape[2], x.shape[3]))
-    x = pad_or_crop(x, rows.padding, rows.padding, cols.padding, cols.padding)
-    channels = x.shape[1] // groups
-    n, c, h, w = x.strides
-    view: Array = array_module(x=x).lib.stride_tricks.as_strided(
-        x,
-        shape=(len(x), groups, channels, rows.kernel, cols.kernel, height, width),
-        strides=(n, channels * c, c, rows.dilation * h, cols.dilation * w, rows.stride * h, cols.stride * w),
-    )
-    return view
+class Windows:
+    """The windows of an image, as columns of a matrix, a strip at a time.
+
+    Args:
+        x: (N, C, H, W).
+        geometry: Of the windows.
+        first: Row and column of x where the first window begins; before 0 there is padding, and there are
+            zeros on all sides.
+    """
+
+    def __init__(self, x: Array, geometry: ConvGeometry, first: tuple[int, int]):
+        images, channels, *size = x.shape
+        self.x = x.reshape(images, geometry.groups, channels // geometry.groups, *size)
+        self.geometry, self.first = geometry, first
+        self.xp = array_module(x=x)
+
+    def columns(self, strip: Strip, channels: slice = slice(None)) -> Array:
+        """Return the columns (G, C/G * KH * KW, positions) of some channels; of all, if not told otherwise."""
+        xp, rows, cols = self.xp, self.geometry.rows, self.geometry.cols
+        x = self.x[strip.images, :, channels]
+        n, groups, c = x.shape[:3]
+        height, width = strip.rows.stop - strip.rows.start, strip.cols.stop - strip.cols.start
+        top = self.first[0] + strip.rows.start * rows.stride
+        tall = (height - 1) * rows.stride + rows.extent
+        left = self.first[1] + strip.cols.start * cols.stride
+        shape = groups, c * rows.kernel * cols.kernel, n * height * width
+        if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
+            return self._part(x, top, tall, left, 1, width).reshape(shape)  # the pixels are the columns already
+        # A copy along runs of numbers is several times as fast as one of every other number. So those columns
+        # of x that taps b = j + m s' meet are put side by side first; s' = s / gcd(s, d), as in `polyphase`.
+        period = cols.stride // gcd(cols.stride, cols.dilation)
+        step = cols.dilation // gcd(cols.stride, cols.dilation)
+        columns = scratch(xp, (groups, c, rows.kernel, cols.kernel, n, height, width), x.dtype, "columns")
+        for j in range(min(period, cols.kernel)):
+            taps = -(-(cols.kernel - j) // period)
+            part = self._part(x, top, tall, left + j * cols.dilation, cols.stride, (taps - 1) * step + width)
+            image, group, channel, down, across = part.strides
+            columns[:, :, :, j::period] = xp.lib.stride_tricks.as_strided(
+                part,
+                (groups, c, rows.kernel, taps, n, height, width),
+                (group, channel, rows.dilation * down, step * across, image, rows.stride * down, across),
+            )
+        return columns.reshape(shape)
+
+    def _part(self, x: Array, top: int, tall: int, left: int, stride: int, wide: int) -> Array:
+        """Return `tall` rows of x, from `top` on, and every `stride`-th of its columns, from `left` on."""
+        height, width = x.shape[3:]
+        start, stop = min(max(top, 0), height), max(min(top + tall, height), 0)
+        skip = max(-(left // stride), 0)
+        end = max(min(wide, -((left - width) // stride)), skip)
+        within = x[..., start:stop, left + skip * stride : left + end * stride : stride]
+        if stride == 1 and within.shape[3:] == (tall, wide):
+            return within
+        part = scratch(self.xp, (*x.shape[:3], tall, wide), x.dtype, "part")
+        if within.shape != part.shape:
+            part[...] = 0
+        part[..., start - top : stop - top, skip:end] = within
+        return part
 
 
-def columns_of(windows: Array, strip: Strip, xp: Any) -> Array:
-    """Return the columns (G, C/G * KH * KW, positions) of one strip."""
-    part = windows[strip.images, ..., strip.rows, strip.cols]
-    n, groups, c, kh, kw, height, width = part.shape
-    shape = groups, c * kh * kw, n * height * width
-    if kh == kw == n == 1:  # the pixels are the columns already
-        return part.reshape(shape)
-    # (n, G, C/G, KH, KW, rows, cols) -> (G, C/G, KH, KW, n, rows, cols)
-    columns = scratch(xp, (groups, c, kh, kw, n, height, width), part.dtype, "columns")
-    columns[...] = part.transpose(1, 2, 3, 4, 0, 5, 6)
-    return columns.reshape(shape)
+def windows_of(x: Array, geometry: ConvGeometry) -> Windows:
+    """Return the windows of a convolution."""
+    return Windows(x, geometry, (-geometry.rows.padding, -geometry.cols.padding))
 
 
 def _part(y: Array, strip: Strip, groups: int) -> Array:
@@ -123,22 +169,28 @@ def _matrix(y: Array, strip: Strip, groups: int, block: slice = slice(None)) -> 
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
     """Filters times columns, plus the bias."""
-    xp = array_module(x=x, w=w, b=b)
     groups = geometry.groups
-    windows = windows_of(x, geometry)
     filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
+    multiply(filters, windows_of(x, geometry), b, y)
+
+
+def multiply(filters: Array, windows: Windows, b: Array | None, y: Array) -> None:
+    """Write filters (G, O/G, C/G * KH * KW) times windows, plus a bias (O,), to y (N, O, OH, OW)."""
+    xp = array_module(y=y)
+    groups, per_group, taps = filters.shape
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
-    strips = strips_of(xp, y.shape, (w[0].size * groups + len(w)) * x.itemsize)
+    strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize, filters.size)
+
     # Few positions of many filters, as in dense layers: cores share the filters instead.
-    parts = -(-SHARES // len(strips)) if strips and w.size >= MANY_WEIGHTS else 1
-    blocks = list(pieces_of(len(w) // groups, -(-len(w) // (groups * parts))))
+    parts = -(-FEW // len(strips)) if strips and filters.size >= MANY_WEIGHTS else 1
+    blocks = list(pieces_of(per_group, -(-per_group // parts)))
 
     def share_of_outputs(share: tuple[Strip, slice]) -> None:
         strip, block = share
         outputs = _matrix(y, strip, groups, block)
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
-        xp.matmul(filters[:, block], columns_of(windows, strip, xp), out=outputs)
+        xp.matmul(filters[:, block], windows.columns(strip), out=outputs)
         if shift is not None:
             outputs += shift[:, block]
         if strip.images.stop - strip.images.start > 1 or strip.cols != slice(0, y.shape[3]):
@@ -153,13 +205,15 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     xp = array_module(x=x, dy=dy)
     groups, filters = geometry.groups, dy.shape[1]
     windows = windows_of(x, geometry)
-    _, _, channels, kh, kw, _, _ = windows.shape
+    kh, kw, channels = geometry.rows.kernel, geometry.cols.kernel, x.shape[1] // groups
     taps = kh * kw
     dw: Array = xp.empty((groups, filters // groups, channels * taps), x.dtype)
     # A share of the work is some channels of the filters and some of the strips; shares of the same channels
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
     blocks = list(pieces_of(channels, max(-(-channels // SHARES), -(-256 // taps))))
-    strips = strips_of(xp, dy.shape, (channels * taps * groups // len(blocks) + filters) * x.itemsize)
+    numbers = channels * taps * groups // len(blocks) + filters
+    products = filters * channels * taps // len(blocks)
+    strips = strips_of(xp, dy.shape, numbers * x.itemsize, products, -(-SHARES // len(blocks)))
     sums = max(1, min(SHARES // len(blocks), len(strips)))
     shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
 
@@ -170,7 +224,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
         total = columns_of_dw if part.start == 0 else xp.empty(columns_of_dw.shape, x.dtype)
         for i, strip in enumerate(strips[part]):
             gradient = _matrix(dy, strip, groups)
-            columns = columns_of(windows[:, :, block], strip, xp).transpose(0, 2, 1)
+            columns = windows.columns(strip, block).transpose(0, 2, 1)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
             product = xp.matmul(
                 gradient, columns, out=scratch(xp, total.shape, x.dtype, "product") if i else total
@@ -201,7 +255,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
     blocks = list(pieces_of(channels, max(-(-channels * len(dy) // SHARES), 1)))
     bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
-    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each)
+    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each, w.size // len(blocks), 1)
     shares = [(image, block) for image in range(len(dy)) for block in blocks]
 
     def share_of_windows(share: tuple[int, slice]) -> None:

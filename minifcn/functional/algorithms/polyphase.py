@@ -27,12 +27,10 @@ from minifcn.functional.algorithms.im2col import (
     SHARES,
     STRIP_BYTES,
     Strip,
-    columns_of,
-    conv2d,
+    Windows,
+    multiply,
     pieces_of,
-    windows_of,
 )
-from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
 
 
@@ -69,14 +67,11 @@ class _Part:
     rows: slice  # its phases
     cols: slice
     filters: Array  # (G, C/G * phases * phases, O/G * m * m)
-    source: Array  # dy, padded
-    geometry: ConvGeometry
+    windows: Windows  # of dy
 
 
-def _parts(
-    dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int], blocks: tuple[int, int]
-) -> Iterator[_Part]:
-    """Yield the small convolutions, which give `blocks` outputs Q from `first` on."""
+def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) -> Iterator[_Part]:
+    """Yield the small convolutions, which give the outputs Q from `first` on."""
     xp = array_module(dy=dy, w=w)
     axes = (geometry.rows, geometry.cols)
     period = [window.stride // gcd(window.stride, window.dilation) for window in axes]
@@ -85,11 +80,10 @@ def _parts(
     filters = w.reshape(groups, len(w) // groups, w.shape[1], *w.shape[2:])
     for a in _phases(geometry.rows):
         for b in _phases(geometry.cols):
-            pads = []  # before and after, along rows and then columns
-            for i, group in enumerate((a, b)):
-                start = first[i] - group.shift - dilation[i] * (group.taps - 1)
-                stop = first[i] - group.shift + blocks[i]
-                pads += [-start, stop - dy.shape[2 + i]]
+            top, left = (
+                start - group.shift - d * (group.taps - 1)
+                for start, group, d in zip(first, (a, b), dilation, strict=True)
+            )
             # The taps a = j + s' m as (phases, m), the last m first: correlation runs backwards.
             tap_rows, tap_cols = (
                 group.first_tap
@@ -109,8 +103,7 @@ def _parts(
                 slice(a.phase, a.phase + a.count),
                 slice(b.phase, b.phase + b.count),
                 taps,
-                pad_or_crop(dy, *pads),
-                unit,
+                Windows(dy, unit, (top, left)),
             )
 
 
@@ -123,20 +116,12 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     first, top = divmod(rows.padding, rows.stride)
     first_col, left = divmod(cols.padding, cols.stride)
     blocks = -(-(top + input_size[0]) // rows.stride), -(-(left + input_size[1]) // cols.stride)
-    parts = list(_parts(dy, w, geometry, (first, first_col), blocks))
+    parts = list(_parts(dy, w, geometry, (first, first_col)))
     dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
     if rows.stride == cols.stride == 1:  # there is one phase, and nothing to interleave
         (part,) = parts
-        unit = part.geometry
-        conv2d(
-            part.source,
-            part.filters.reshape(channels, -1, unit.rows.kernel, unit.cols.kernel),
-            unit,
-            None,
-            dx,
-        )
+        multiply(part.filters, part.windows, None, dx)
         return dx
-    windows = [windows_of(part.source, part.geometry) for part in parts]
 
     def strip_of_blocks(strip: Strip) -> None:
         count = strip.rows.stop - strip.rows.start
@@ -145,8 +130,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             rows.stride * cols.stride
         ):
             block[...] = 0  # some phases meet no tap
-        for part, view in zip(parts, windows, strict=True):
-            columns = columns_of(view, strip, xp)
+        for part in parts:
+            columns = part.windows.columns(strip)
             space = groups, part.filters.shape[1], columns.shape[2]
             # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
             product = xp.matmul(part.filters, columns, out=scratch(xp, space, dy.dtype, "product"))

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, matmul, run_strips, scratch
+from minifcn.backend import Array, add_to, array_module, matmul, run_strips, scratch
 from minifcn.geometry import ConvGeometry
 
 TAPS = 3
@@ -49,6 +49,9 @@ STRIPS = 16
 MIN_TILES = 96
 """Tiles of a strip, at least: fewer make thin matrix products."""
 
+
+SUM_BYTES = 1 << 20
+"""Products that are added to a sum in one go."""
 
 SMALL_SUM_BYTES = 1 << 22
 """Sums over tiles, from which the gradient to the weight is made: up to this size there are four of them."""
@@ -238,7 +241,7 @@ class _Tiling:
     def weights(self, w: Array) -> Array:
         """Return U = G w G^T, (n * n, O, C)."""
         xp, (filters, channels) = self.xp, w.shape[:2]
-        u: Array = xp.empty((self.n**2, filters, channels), self.dtype)
+        u = scratch(xp, (self.n**2, filters, channels), self.dtype, "filters")
 
         def some(part: slice) -> None:
             taps = scratch(xp, (TAPS**2, part.stop - part.start, channels), self.dtype, "tiles")
@@ -277,19 +280,31 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     strips = tiling.strips()
     shape = tiling.n**2, filters, channels
 
-    def share_of_sum(strips: list[_Strip]) -> Array:
-        total: Array = xp.zeros(shape, x.dtype)
-        product = scratch(xp, shape, x.dtype, "sum")
-        for strip in strips:
-            # (n * n, O, C) = (n * n, O, tiles) @ (n * n, tiles, C)
-            xp.matmul(tiling.gradients(dy, strip), tiling.inputs(x, strip).transpose(0, 2, 1), out=product)
-            total += product
-        return total
-
     shares = 4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2
-    du, *others = run_strips(share_of_sum, [strips[i::shares] for i in range(shares)])
+    # Work space of the caller: fresh pages for arrays as large as these would cost as much as the products.
+    totals = [scratch(xp, shape, x.dtype, f"sum {share}") for share in range(shares)]
+    # A few of the matrices at a time, so that what is added is in the cache.
+    step = max(SUM_BYTES // (filters * channels * x.itemsize), 1) if xp is np else tiling.n**2
+
+    def share_of_sum(share: int) -> None:
+        total, mine = totals[share], strips[share::shares]
+        if not mine:
+            total[...] = 0
+        for strip in mine:
+            # (some n * n, O, C) = (some n * n, O, tiles) @ (some n * n, tiles, C)
+            dm, v = tiling.gradients(dy, strip), tiling.inputs(x, strip).transpose(0, 2, 1)
+            for k in range(0, tiling.n**2, step):
+                some = slice(k, k + step)
+                if strip is mine[0]:
+                    xp.matmul(dm[some], v[some], out=total[some])
+                else:
+                    product = scratch(xp, total[some].shape, x.dtype, "product")
+                    total[some] += xp.matmul(dm[some], v[some], out=product)
+
+    run_strips(share_of_sum, range(shares))
+    du, *others = totals
     for other in others:
-        du += other
+        add_to(du, other)
     # (9, O * C) = (9, n * n) @ (n * n, O * C)
     dw = matmul(tiling.g.T, du.reshape(tiling.n**2, -1))
     # (9, O, C) -> (O, C, 3, 3)
