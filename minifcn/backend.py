@@ -11,8 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
@@ -162,6 +162,8 @@ _turn = threading.Lock()  # of two threads that have strips to run, one waits: t
 
 
 BUFFER = 1024
+"""Elements of NumPy's buffers within strips. NumPy copies operands that do not lie in one run, such as a bias
+beside rows of an image, through buffers; the usual 8192 elements take up to four times as long."""
 
 
 class _Helpers:
@@ -269,29 +271,29 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
     if getattr(_scratch, "busy", False):  # a strip that cuts strips of its own: all others are taken
         return [function(strip) for strip in work]
     results: list[Any] = [None] * len(work)
+    errors: list[BaseException] = []
+    # Each thread has a share of neighbouring strips, and what one wrote is mostly read by the same core in
+    # the next layer. Who is done takes from the shares of the others.
     workers = max(min(num_threads(), len(work)), 1)
-    shares = [iter(range(len(work) * i // workers, len(work) * (i + 1) // workers)) for i in range(workers)]
+    bounds = [len(work) * i // workers for i in range(workers + 1)]
+    shares = [iter(range(*pair)) for pair in pairwise(bounds)]
 
-    def help_out(first: int) -> int:
-        _scratch.busy = True
+    def take(first: int) -> int:
         taken = 0
+        _scratch.busy = True
         try:
             for share in shares[first:] + shares[:first]:
                 for i in share:
                     taken += 1
                     results[i] = function(work[i])
+        except BaseException as error:  # raised again by the thread that has been asked for the results
+            errors.append(error)
+            taken += sum(1 for share in shares for _ in share)  # nobody needs the others any more
         finally:
             _scratch.busy = False
         return taken
 
-    done: SimpleQueue[int | BaseException] = SimpleQueue()
-
-    def help_along(first: int) -> None:
-        try:
-            done.put(help_out(first))
-        except BaseException as error:  # raised again by the thread that has been asked for the results
-            done.put(error)
-
+    taken_by_helpers: SimpleQueue[int] = SimpleQueue()
     with _turn:
         if _state["blas"] is None:
             _state["blas"] = ThreadpoolController()
@@ -300,12 +302,13 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
             _state["pool"] = _Helpers(num_threads() - 1)
         with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
             np.setbufsize(BUFFER)
-            for i in range(1, workers):
-                _state["pool"].call(partial(help_along, i))
-            left = len(work) - help_out(0)
-            while left > 0:
-                r = done.get()
-                left -= r
+            for first in range(1, workers):
+                _state["pool"].call(lambda first=first: taken_by_helpers.put(take(first)))
+            left = len(work) - take(0)
+            while left:  # a helper that wakes up too late to take anything is not waited for
+                left -= taken_by_helpers.get()
+    if errors:
+        raise errors[0]
     return results
 
 

@@ -47,7 +47,8 @@ def max_pool2d(
     padding: Pair = 0,
     *,
     ceil_mode: bool = False,
-) -> tuple[Array, Array]:
+    find_winners: bool = True,
+) -> tuple[Array, Array | None]:
     """Keep the largest number of each window.
 
     Args:
@@ -57,10 +58,11 @@ def max_pool2d(
         padding: Rows and columns of -inf set around the image, at most half of the kernel. They never win
             against a finite number.
         ceil_mode: Round the output size up: the last window may hang over the end, as in Caffe.
+        find_winners: Whether to find the winners, too, which takes most of the time.
 
     Returns:
         y (N, C, OH, OW), and `winners`, the number (uint8 or int32, row-major) of the tap of each window that
-        was largest, which the gradient needs. Of equal taps the first one wins.
+        was largest, which the gradient needs, or `None`. Of equal taps the first one wins.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -79,29 +81,35 @@ def max_pool2d(
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     y: Array = xp.empty((len(planes), *size), x.dtype)
     many = geometry.taps > 255
-    winners: Array = xp.empty(y.shape, xp.int32 if many else xp.uint8)
+    winners: Array | None = xp.empty(y.shape, xp.int32 if many else xp.uint8) if find_winners else None
 
     def largest(strip: slice) -> None:
         image = planes[strip]
         dealt = Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
         dealt.deal(image, -xp.inf)
-        grids = dealt.space("best", x.dtype), dealt.space("winner", winners.dtype)
-        best, winner = map(dealt.flat, grids)
-        larger = dealt.flat(dealt.space("larger", bool))
-        number = dealt.flat(dealt.space("number", winner.dtype))
-        for i, tap in enumerate(dealt.taps()):
-            if i == 0:
-                best[...], winner[...] = tap, 0
-                continue
-            xp.greater(tap, best, out=larger)
-            xp.multiply(larger, winner.dtype.type(i), out=number)
-            xp.maximum(winner, number, out=winner)  # a later winner has the larger number
-            xp.maximum(best, tap, out=best)
-        y[strip], winners[strip] = map(dealt.inside, grids)
+        bests = dealt.space("best", x.dtype)
+        best, taps = dealt.flat(bests), dealt.taps()
+        best[...] = next(taps)
+        if winners is None:
+            for tap in taps:
+                xp.maximum(best, tap, out=best)
+        else:
+            numbers = dealt.space("winner", winners.dtype)
+            winner, larger, number = map(
+                dealt.flat, (numbers, dealt.space("larger", bool), dealt.space("number", winners.dtype))
+            )
+            winner[...] = 0
+            for i, tap in enumerate(taps, 1):
+                xp.greater(tap, best, out=larger)
+                xp.multiply(larger, winner.dtype.type(i), out=number)
+                xp.maximum(winner, number, out=winner)  # a later winner has the larger number
+                xp.maximum(best, tap, out=best)
+            winners[strip] = dealt.inside(numbers)
+        y[strip] = dealt.inside(bests)
 
     run_strips(largest, strips_of_planes(xp, len(planes), planes[:1].size))
     shape = (*x.shape[:2], *size)
-    return y.reshape(shape), winners.reshape(shape)
+    return y.reshape(shape), None if winners is None else winners.reshape(shape)
 
 
 def max_pool2d_grad(

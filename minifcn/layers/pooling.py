@@ -67,7 +67,14 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
-        y, winners = max_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        y, winners = max_pool2d(
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            ceil_mode=self.ceil_mode,
+            find_winners=self.training,
+        )
         self.keep(winners, x.shape[2:], output=y)
         return y
 

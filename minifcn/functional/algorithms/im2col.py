@@ -34,6 +34,9 @@ MIN_PRODUCTS = 20_000_000
 MIN_BYTES = 1 << 20
 """Products or bytes of a strip, at least: so much takes a core a fifth of a millisecond."""
 
+RUN = 16
+"""Numbers side by side that are worth copying as one."""
+
 STRIPS = 16
 """Strips at least, where there is much to do."""
 
@@ -114,6 +117,17 @@ class Windows:
         shape = groups, c * rows.kernel * cols.kernel, n * height * width
         if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
             return self._part(x, top, tall, left, 1, width).reshape(shape)  # the pixels are the columns already
+        if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # rows of windows are runs
+            part = self._part(x, top, tall, left, 1, (width - 1) * cols.stride + cols.kernel)
+            image, group, channel, down, across = part.strides
+            windows = scratch(xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns")
+            windows[...] = xp.lib.stride_tricks.as_strided(
+                part,
+                windows.shape,
+                (group, image, rows.stride * down, cols.stride * across, channel, rows.dilation * down, across),
+            )
+            # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
+            return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)
         # A copy along runs of numbers is several times as fast as one of every other number. So those columns
         # of x that taps b = j + m s' meet are put side by side first; s' = s / gcd(s, d), as in `polyphase`.
         period = cols.stride // gcd(cols.stride, cols.dilation)

@@ -24,6 +24,7 @@ import numpy as np
 from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.algorithms.im2col import (
     GPU_STRIP_BYTES,
+    RUN,
     SHARES,
     STRIP_BYTES,
     Strip,
@@ -31,7 +32,12 @@ from minifcn.functional.algorithms.im2col import (
     multiply,
     pieces_of,
 )
+from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
+
+
+FEW_PRODUCTS = 16
+"""So few products of an output that they do not matter."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,22 @@ def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) 
             )
 
 
+def _filled(w: Array, geometry: ConvGeometry) -> tuple[Array, ConvGeometry]:
+    """Return filters and geometry with taps of zeros up to a whole number of periods."""
+    windows = []
+    for window in (geometry.rows, geometry.cols):
+        period = window.stride // gcd(window.stride, window.dilation)
+        windows.append(replace(window, kernel=-(-window.kernel // period) * period))
+    missing = windows[0].kernel - geometry.rows.kernel, windows[1].kernel - geometry.cols.kernel
+    return pad_or_crop(w, 0, missing[0], 0, missing[1]), ConvGeometry(*windows, geometry.groups)
+
+
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """One small convolution of stride 1 for each group of phases, interleaved strip by strip."""
     xp = array_module(dy=dy, w=w)
+    if len(w) * w.shape[1] <= FEW_PRODUCTS * geometry.groups:
+        # Taps of zeros, so that all phases have equally many: one part is less work than four.
+        w, geometry = _filled(w, geometry)
     rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
     channels = w.shape[1] * groups
     # Q of the first position that is not padding, how many Q there are, and the padding before the first.
@@ -132,14 +151,26 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             block[...] = 0  # some phases meet no tap
         for part in parts:
             columns = part.windows.columns(strip)
+            place = block[:, :, part.rows, :, part.cols]  # (C, Q, phases, Q, phases)
+            _, _, row_phases, _, col_phases = place.shape
+            # What lies side by side in `place` should do so in the product, if it is a run of some length.
+            if col_phases >= RUN:
+                space = groups, columns.shape[2], part.filters.shape[1]
+                # (G, Q, C/G * phases * phases) = (G, Q, O/G * m * m) @ (G, O/G * m * m, C/G * phases * phases)
+                product = scratch(xp, space, dy.dtype, "product")
+                xp.matmul(columns.transpose(0, 2, 1), part.filters.transpose(0, 2, 1), out=product)
+                # (G, Q, Q, C/G, phases, phases) -> (G, C/G, Q, phases, Q, phases)
+                place.reshape(groups, -1, *place.shape[1:])[...] = product.reshape(
+                    groups, count, blocks[1], -1, row_phases, col_phases
+                ).transpose(0, 3, 1, 4, 2, 5)
+                continue
             space = groups, part.filters.shape[1], columns.shape[2]
             # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
             product = xp.matmul(part.filters, columns, out=scratch(xp, space, dy.dtype, "product"))
-            place = block[:, :, part.rows, :, part.cols]  # (C, Q, phases, Q, phases)
-            # (C, phases, phases, Q, Q) -> (C, Q, phases, Q, phases)
-            place[...] = product.reshape(
-                channels, place.shape[2], place.shape[4], count, blocks[1]
-            ).transpose(0, 3, 1, 4, 2)
+            product = product.reshape(channels, row_phases, col_phases, count, blocks[1])
+            for phase in range(col_phases):
+                # (C, phases, Q, Q) -> (C, Q, phases, Q)
+                place[..., phase] = product[:, :, phase].transpose(0, 2, 1, 3)
         flat = block.reshape(channels, count * rows.stride, blocks[1] * cols.stride)
         start = strip.rows.start * rows.stride - top  # of dx; before 0 there is padding
         here = dx[strip.images.start, :, max(start, 0) : start + flat.shape[1]]
