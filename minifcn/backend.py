@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar

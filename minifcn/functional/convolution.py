@@ -66,7 +66,7 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
     if first.dtype == "float32" and winograd.fits(geometry):
         # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
         # im2col, and with the transforms of Winograd. The filters are transformed once for all tiles.
-        per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (59, 25)}.get(operation, (44, 25))
+        per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (27, 44)}.get(operation, (44, 25))
         products = filters * channels
         columns = 43 * min(channels, filters) + 2.0 * products
         saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)

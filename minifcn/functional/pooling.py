@@ -7,7 +7,9 @@ walk over the few taps of the window, not over the many positions: tap (a, b) of
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minifcn.backend import Array, array_module, run_strips
+import numpy as np
+
+from minifcn.backend import Array, array_module, run_strips, scratch
 from minifcn.functional.dealt import Dealt, strips_of_planes
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair
@@ -151,6 +153,8 @@ def max_pool2d_grad(
     if winners.shape != dy.shape:
         raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
+    if xp is np:
+        return _added_to_winners(dy, winning, geometry, input_size)
 
     def shares(strip: slice, gradient: Array, dealt: Dealt) -> Iterator[Array]:
         grid = dealt.space("winner", winners.dtype)
@@ -162,6 +166,42 @@ def max_pool2d_grad(
             yield xp.multiply(gradient, won, out=share)
 
     return _handed_back(dy, geometry, input_size, shares)
+
+
+def _added_to_winners(
+    dy: Array, winning: Array, geometry: ConvGeometry, input_size: tuple[int, int]
+) -> Array:
+    """Return dx, to which each gradient is added at one place; a GPU would add in an order of its own."""
+    rows, cols = geometry.rows, geometry.cols
+    gradients = dy.reshape(winning.shape)  # (N, C, OH, OW) -> (N * C, OH, OW)
+    # The padded image, and what the last windows hang over it: there the first tap wins if none is finite.
+    height, width = (
+        max(size + 2 * window.padding, (outputs - 1) * window.stride + window.extent)
+        for size, outputs, window in zip(input_size, dy.shape[2:], (rows, cols), strict=True)
+    )
+    # Places in some flattened planes: of each tap in its window, and of each window.
+    taps = (np.arange(rows.kernel)[:, None] * width + np.arange(cols.kernel)).reshape(-1)
+    strips = strips_of_planes(np, len(winning), height * width)
+    planes = max((strip.stop - strip.start for strip in strips), default=0)
+    windows = (
+        np.arange(planes)[:, None, None] * (height * width)
+        + np.arange(dy.shape[2])[:, None] * (rows.stride * width)
+        + np.arange(dy.shape[3]) * cols.stride
+    )  # (planes, OH, OW)
+    dx: Array = np.empty((len(winning), *input_size), dy.dtype)
+
+    def add(strip: slice) -> None:
+        count = strip.stop - strip.start
+        places = scratch(np, (count, *windows.shape[1:]), windows.dtype, "places")
+        np.take(taps, winning[strip], out=places, mode="clip")
+        places += windows[:count]
+        padded = scratch(np, (count, height, width), dy.dtype, "padded")
+        padded[...] = 0
+        np.add.at(padded.reshape(-1), places.reshape(-1), gradients[strip].reshape(-1))
+        dx[strip] = padded[:, rows.padding :, cols.padding :][:, : input_size[0], : input_size[1]]
+
+    run_strips(add, strips)
+    return dx.reshape(*dy.shape[:2], *input_size)
 
 
 def avg_pool2d(

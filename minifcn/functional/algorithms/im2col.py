@@ -69,7 +69,8 @@ def strips_of(
 ) -> list[Strip]:
     """Cut the outputs (N, O, OH, OW) into strips, given the bytes and the products of one output position.
 
-    There are as many as are wanted, or more, if there is much to do. The cut depends on sizes alone, never on the number of threads: so the result does not, either.
+    There are as many as are wanted, or more, if there is much to do. The cut depends on sizes alone, never on
+    the number of threads: so the result does not, either.
     """
     images, filters, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
@@ -106,7 +107,7 @@ class Windows:
         self.xp = array_module(x=x)
 
     def columns(self, strip: Strip, channels: slice = slice(None)) -> Array:
-        """Return the columns (G, C/G * KH * KW, positions) of some channels; of all, if not told otherwise."""
+        """Return the columns (G, C/G * KH * KW, positions) of a strip, for all channels or for some."""
         xp, rows, cols = self.xp, self.geometry.rows, self.geometry.cols
         x = self.x[strip.images, :, channels]
         n, groups, c = x.shape[:3]
@@ -116,7 +117,9 @@ class Windows:
         left = self.first[1] + strip.cols.start * cols.stride
         shape = groups, c * rows.kernel * cols.kernel, n * height * width
         if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
-            return self._part(x, top, tall, left, 1, width).reshape(shape)  # the pixels are the columns already
+            return self._part(x, top, tall, left, 1, width).reshape(
+                shape
+            )  # the pixels are the columns already
         if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # rows of windows are runs
             part = self._part(x, top, tall, left, 1, (width - 1) * cols.stride + cols.kernel)
             image, group, channel, down, across = part.strides
@@ -124,7 +127,15 @@ class Windows:
             windows[...] = xp.lib.stride_tricks.as_strided(
                 part,
                 windows.shape,
-                (group, image, rows.stride * down, cols.stride * across, channel, rows.dilation * down, across),
+                (
+                    group,
+                    image,
+                    rows.stride * down,
+                    cols.stride * across,
+                    channel,
+                    rows.dilation * down,
+                    across,
+                ),
             )
             # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
             return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)

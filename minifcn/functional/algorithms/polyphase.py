@@ -35,7 +35,6 @@ from minifcn.functional.algorithms.im2col import (
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
 
-
 FEW_PRODUCTS = 16
 """So few products of an output that they do not matter."""
 
@@ -115,12 +114,13 @@ def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) 
 
 def _filled(w: Array, geometry: ConvGeometry) -> tuple[Array, ConvGeometry]:
     """Return filters and geometry with taps of zeros up to a whole number of periods."""
-    windows = []
-    for window in (geometry.rows, geometry.cols):
-        period = window.stride // gcd(window.stride, window.dilation)
-        windows.append(replace(window, kernel=-(-window.kernel // period) * period))
-    missing = windows[0].kernel - geometry.rows.kernel, windows[1].kernel - geometry.cols.kernel
-    return pad_or_crop(w, 0, missing[0], 0, missing[1]), ConvGeometry(*windows, geometry.groups)
+    rows, cols = (
+        replace(window, kernel=-(-window.kernel // period) * period)
+        for window in (geometry.rows, geometry.cols)
+        for period in [window.stride // gcd(window.stride, window.dilation)]
+    )
+    filled = pad_or_crop(w, 0, rows.kernel - w.shape[2], 0, cols.kernel - w.shape[3])
+    return filled, ConvGeometry(rows, cols, geometry.groups)
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
@@ -156,7 +156,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             # What lies side by side in `place` should do so in the product, if it is a run of some length.
             if col_phases >= RUN:
                 space = groups, columns.shape[2], part.filters.shape[1]
-                # (G, Q, C/G * phases * phases) = (G, Q, O/G * m * m) @ (G, O/G * m * m, C/G * phases * phases)
+                # (G, Q, C/G * phases * phases)
+                #     = (G, Q, O/G * m * m) @ (G, O/G * m * m, C/G * phases * phases)
                 product = scratch(xp, space, dy.dtype, "product")
                 xp.matmul(columns.transpose(0, 2, 1), part.filters.transpose(0, 2, 1), out=product)
                 # (G, Q, Q, C/G, phases, phases) -> (G, C/G, Q, phases, Q, phases)
