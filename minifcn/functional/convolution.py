@@ -102,6 +102,7 @@ def conv2d(
     padding: Pair = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    relu: bool = False,
     out: Array | None = None,
     algorithm: str = "auto",
 ) -> Array:
@@ -118,6 +119,7 @@ def conv2d(
         dilation: Distance between the taps of the kernel.
         groups: Channels and filters are cut into so many groups that do not see one another; with
             `groups == C` the convolution is depthwise.
+        relu: Return max(y, 0): done here, while y is in the cache, it costs next to nothing.
         out: Where to write the result, of its shape and dtype; for example some channels of a larger array.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
@@ -151,7 +153,7 @@ def conv2d(
         out = xp.empty(shape, x.dtype)
     elif out.shape != shape:
         raise ValueError(f"out must have the shape {shape} of the result, got {out.shape}")
-    _compute("conv2d", algorithm, w.shape, x, w, geometry, b, out)
+    _compute("conv2d", algorithm, w.shape, x, w, geometry, b, out, relu)
     return out
 
 

@@ -123,10 +123,13 @@ class Conv2d(_Convolution):
         """Compute no gradient to the input in `backward`; see `Layer`."""
         self._skips_input_grad = skip
 
-    def forward(self, x: Array, *, out: Array | None = None) -> Array:
-        """Return (N, O, OH, OW), written to `out` if it is given."""
+    def forward(self, x: Array, *, out: Array | None = None, relu: bool = False) -> Array:
+        """Return (N, O, OH, OW), written to `out` if it is given.
+
+        With `relu` it is the output of a ReLU behind this layer, and `backward` takes the gradient before it.
+        """
         bias = self.bias.data if self.bias else None
-        y = conv2d(x, self.weight.data, bias, groups=self.groups, out=out, **self.options)
+        y = conv2d(x, self.weight.data, bias, groups=self.groups, relu=relu, out=out, **self.options)
         self.keep(x, output=y)
         return y
 

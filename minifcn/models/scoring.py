@@ -24,9 +24,9 @@ class ScoreLayer(Conv2d):
         super().__init__(in_channels, num_classes, 1, rng=None)
         self.scale = scale
 
-    def forward(self, x: Array, *, out: Array | None = None) -> Array:
+    def forward(self, x: Array, *, out: Array | None = None, relu: bool = False) -> Array:
         """Return (N, num_classes, H, W)."""
-        return super().forward(x if self.scale == 1 else x * self.scale, out=out)
+        return super().forward(x if self.scale == 1 else x * self.scale, out=out, relu=relu)
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""

@@ -35,12 +35,14 @@ class Fire(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return (N, 2 * expanded, H, W)."""
-        squeezed = self.squeeze_activation(self.squeeze(x))
+        # The convolutions rectify what they write, so that nobody has to read it again.
+        squeezed = self.squeeze.forward(x, relu=True)
+        self.squeeze_activation.keep(squeezed, output=squeezed)
         half = self.expand1x1.out_channels
         y: Array = array_module(x=x).empty((len(x), 2 * half, *squeezed.shape[2:]), x.dtype)
-        self.expand1x1.forward(squeezed, out=y[:, :half])  # both branches write to their channels
-        self.expand3x3.forward(squeezed, out=y[:, half:])
-        y = self.activation(y)
+        self.expand1x1.forward(squeezed, out=y[:, :half], relu=True)  # both write to their channels
+        self.expand3x3.forward(squeezed, out=y[:, half:], relu=True)
+        self.activation.keep(y, output=y)
         self.keep(output=y)
         return y
 

@@ -11,6 +11,7 @@ from minifcn import backend
 from minifcn import functional as F
 from minifcn.checks import ConvCase
 from minifcn.checks.strategies import conv_geometries
+from minifcn.functional.algorithms import im2col, polyphase, winograd
 from minifcn.geometry import ConvGeometry
 
 EXACT = 1e-12
@@ -108,6 +109,16 @@ def test_bias_is_added_to_every_position(case):
     np.testing.assert_array_equal(y, F.conv2d(x, w, **case.options) + b[None, :, None, None])
 
 
+@given(conv_geometries())
+def test_relu_leaves_what_is_positive(case):
+    x, w, _ = case.operands()
+    b = np.random.default_rng(1).standard_normal(case.out_channels)
+    for name in ("auto", *F.algorithms_for("conv2d", ConvGeometry.of(case.kernel_size, **case.options))):
+        y = F.conv2d(x, w, b, algorithm=name, **case.options)
+        rectified = F.conv2d(x, w, b, algorithm=name, relu=True, **case.options)
+        np.testing.assert_array_equal(rectified, np.where(y > 0, y, 0))
+
+
 # What small cases do not reach: operations that are cut into strips
 
 BIG = [
@@ -118,6 +129,9 @@ BIG = [
     ConvCase(1, 6, 5, (90, 90), (1, 1)),
     ConvCase(40, 2, 3, (8, 8), (3, 3)),
     ConvCase(1, 2, 2, (130, 130), (64, 64), stride=(32, 32)),
+    ConvCase(
+        2, 3, 3, (60, 70), (17, 18), stride=(5, 8), padding=(6, 7), groups=3
+    ),  # rows of windows are runs
     ConvCase(1, 300, 260, (6, 7), (3, 3), padding=(1, 1)),  # too many weights for partial sums side by side
     ConvCase(1, 1, 1, (1, 5000), (1, 3), padding=(0, 1)),
     ConvCase(1, 1, 1, (5000, 1), (3, 1), stride=(2, 1)),
@@ -127,6 +141,27 @@ BIG = [
 @pytest.mark.parametrize("case", BIG, ids=str)
 def test_large_operations(case):
     check_law_and_algorithms(case)
+
+
+TINY = {
+    im2col: {
+        "MAX_POSITIONS": 2, "MIN_POSITIONS": 1, "MIN_PRODUCTS": 1, "MIN_BYTES": 1, "STRIP_BYTES": 64,
+        "MANY_WEIGHTS": 1, "RUN": 2,
+    },
+    polyphase: {"STRIP_BYTES": 64, "RUN": 2},
+    winograd: {"MIN_TILES": 1, "STRIP_BYTES": 64, "SUM_BYTES": 100, "SMALL_SUM_BYTES": 500},
+}  # fmt: skip
+"""Limits so low that every small case is cut into many strips."""
+
+
+@settings(max_examples=400)
+@given(conv_geometries(max_outputs=6, max_stride=4))
+def test_the_law_holds_and_the_algorithms_agree_over_many_strips(case):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for module, limits in TINY.items():
+            for name, limit in limits.items():
+                monkeypatch.setattr(module, name, limit)
+        check_law_and_algorithms(case)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -171,7 +171,11 @@ def spied(model):
             seen[name] = y.shape[1:]
             return y
 
-        layer.forward = spy
+        def spy_on_keep(*values, output, name=name, keep=layer.keep):
+            seen[name] = output.shape[1:]
+            keep(*values, output=output)
+
+        layer.forward, layer.keep = spy, spy_on_keep  # a ReLU whose convolution rectifies only keeps
     return seen
 
 

@@ -2,7 +2,7 @@
 
 Each module offers some or all of
 
-    conv2d(x, w, geometry, b, y)                          y   (N, O, OH, OW), written
+    conv2d(x, w, geometry, b, y, relu)                    y   (N, O, OH, OW), written
     conv2d_input_grad(dy, w, geometry, input_size)     -> dx  (N, C, H, W)
     conv2d_weight_grad(x, dy, geometry)                -> dw  (O, C / groups, KH, KW)
 

@@ -192,14 +192,14 @@ def _matrix(y: Array, strip: Strip, groups: int, block: slice = slice(None)) -> 
     return part.reshape(*part.shape[:2], -1)
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Filters times columns, plus the bias."""
     groups = geometry.groups
     filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
-    multiply(filters, windows_of(x, geometry), b, y)
+    multiply(filters, windows_of(x, geometry), b, y, relu)
 
 
-def multiply(filters: Array, windows: Windows, b: Array | None, y: Array) -> None:
+def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: bool = False) -> None:
     """Write filters (G, O/G, C/G * KH * KW) times windows, plus a bias (O,), to y (N, O, OH, OW)."""
     xp = array_module(y=y)
     groups, per_group, taps = filters.shape
@@ -218,6 +218,8 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array) -> Non
         xp.matmul(filters[:, block], windows.columns(strip), out=outputs)
         if shift is not None:
             outputs += shift[:, block]
+        if relu:
+            xp.maximum(outputs, 0, out=outputs)
         if strip.images.stop - strip.images.start > 1 or strip.cols != slice(0, y.shape[3]):
             part = _part(y, strip, groups)[:, block]
             part[...] = outputs.reshape(part.shape)

@@ -37,7 +37,7 @@ def _windows(
         )
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Each output number is the sum of its window times its filter, plus the filter's bias."""
     p, q = geometry.rows.padding, geometry.cols.padding
     padded = pad_or_crop(x, p, p, q, q)
@@ -45,6 +45,8 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
         y[output] = (padded[window] * w[output[1]]).sum()
     if b is not None:
         y += b[:, None, None]
+    if relu:
+        array_module(y=y).maximum(y, 0, out=y)
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:

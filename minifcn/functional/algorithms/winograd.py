@@ -175,12 +175,14 @@ class _Tiling:
                 view = y[strip.images, :, first : min(last, self.height) : self.m, j :: self.m]
                 yield i * self.m + j, view.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, strip: _Strip, y: Array) -> None:
-        """Write y = A^T M A, for products M (n * n, O, tiles), to the tiles of a strip."""
+    def outputs(self, products: Array, strip: _Strip, y: Array, relu: bool) -> None:
+        """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a strip."""
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
         tiles = scratch(self.xp, (self.m**2, products[0].size), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
         self.xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles)
+        if relu:
+            self.xp.maximum(tiles, 0, out=tiles)
         tiles = tiles.reshape(self.m**2, self.filters, images, rows, self.cols)
         for place, view in self._placed(y, strip):
             view[...] = tiles[place, :, :, : view.shape[2], : view.shape[3]]
@@ -217,12 +219,14 @@ class _Tiling:
         return u
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array) -> None:
+def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Filters and tiles, transformed and multiplied, are outputs, transformed."""
-    _correlate(x, w, (geometry.rows.padding, geometry.cols.padding), b, y)
+    _correlate(x, w, (geometry.rows.padding, geometry.cols.padding), b, y, relu)
 
 
-def _correlate(x: Array, w: Array, padding: tuple[int, int], b: Array | None, y: Array) -> None:
+def _correlate(
+    x: Array, w: Array, padding: tuple[int, int], b: Array | None, y: Array, relu: bool = False
+) -> None:
     xp = array_module(x=x, w=w, b=b)
     tiling = _Tiling(xp, y.shape, x.shape[1], padding, x.dtype)
     u = tiling.weights(w)
@@ -234,7 +238,7 @@ def _correlate(x: Array, w: Array, padding: tuple[int, int], b: Array | None, y:
         if b is not None:
             # At the point 1 every power is 1: what is added to this product is added to all outputs.
             products[tiling.n + 1] += b[:, None]
-        tiling.outputs(products, strip, y)
+        tiling.outputs(products, strip, y, relu)
 
     run_strips(strip_of_outputs, tiling.strips())
 
