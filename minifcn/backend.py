@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
@@ -194,6 +195,54 @@ class _Helpers:
             del function  # and the arrays that it knows
 
 
+class _Job:
+    """A function and the strips that it is called with, by all threads at once.
+
+    Each thread has a share of neighbouring strips, and what one wrote is mostly read by the same core in the
+    next layer. Who is done takes from the shares of the others.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], work: list[Any], workers: int):
+        bounds = [len(work) * i // workers for i in range(workers + 1)]
+        self._shares = [iter(range(*pair)) for pair in pairwise(bounds)]
+        self._function, self._work = function, work
+        self._results: list[Any] = [None] * len(work)
+        self._errors: list[BaseException] = []
+        self._taken_by_helpers: SimpleQueue[int] = SimpleQueue()
+
+    def help(self, first: int) -> None:
+        """Take part, with a share to begin with."""
+        self._taken_by_helpers.put(self._take(first))
+
+    def run(self) -> list[Any]:
+        """Take part, and return the results when all are there. One of the errors is raised again."""
+        left = len(self._work) - self._take(0)
+        while left:  # a helper that wakes up too late to take anything is not waited for
+            left -= self._taken_by_helpers.get()
+        results, errors = self._results, self._errors
+        # Such a helper still has this object: it must not keep arrays alive until it wakes up.
+        self._function, self._work, self._results, self._errors = abs, [], [], []
+        if errors:
+            raise errors[0]
+        return results
+
+    def _take(self, first: int) -> int:
+        """Do strips until none is left, and return how many."""
+        taken = 0
+        _scratch.busy = True
+        try:
+            for share in self._shares[first:] + self._shares[:first]:
+                for i in share:
+                    taken += 1
+                    self._results[i] = self._function(self._work[i])
+        except BaseException as error:
+            self._errors.append(error)
+            taken += sum(1 for share in self._shares for _ in share)  # nobody needs the others any more
+        finally:
+            _scratch.busy = False
+        return taken
+
+
 def _forget_threads() -> None:
     """In a forked process, start anew: it has the pool, but none of its threads."""
     global _turn
@@ -269,30 +318,8 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
     work = list(strips)
     if getattr(_scratch, "busy", False):  # a strip that cuts strips of its own: all others are taken
         return [function(strip) for strip in work]
-    results: list[Any] = [None] * len(work)
-    errors: list[BaseException] = []
-    # Each thread has a share of neighbouring strips, and what one wrote is mostly read by the same core in
-    # the next layer. Who is done takes from the shares of the others.
     workers = max(min(num_threads(), len(work)), 1)
-    bounds = [len(work) * i // workers for i in range(workers + 1)]
-    shares = [iter(range(*pair)) for pair in pairwise(bounds)]
-
-    def take(first: int) -> int:
-        taken = 0
-        _scratch.busy = True
-        try:
-            for share in shares[first:] + shares[:first]:
-                for i in share:
-                    taken += 1
-                    results[i] = function(work[i])
-        except BaseException as error:  # raised again by the thread that has been asked for the results
-            errors.append(error)
-            taken += sum(1 for share in shares for _ in share)  # nobody needs the others any more
-        finally:
-            _scratch.busy = False
-        return taken
-
-    taken_by_helpers: SimpleQueue[int] = SimpleQueue()
+    job = _Job(function, work, workers)
     with _turn:
         if _state["blas"] is None:
             _state["blas"] = ThreadpoolController()
@@ -302,12 +329,8 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
         with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
             np.setbufsize(BUFFER)
             for first in range(1, workers):
-                _state["pool"].call(lambda first=first: taken_by_helpers.put(take(first)))
-            left = len(work) - take(0)
-            while left:  # a helper that wakes up too late to take anything is not waited for
-                left -= taken_by_helpers.get()
-    if errors:
-        raise errors[0]
+                _state["pool"].call(partial(job.help, first))
+            results = job.run()
     return results
 
 
