@@ -145,7 +145,7 @@ def test_large_operations(case):
 
 TINY = {
     im2col: {
-        "MAX_POSITIONS": 2, "MIN_POSITIONS": 1, "MIN_PRODUCTS": 1, "MIN_BYTES": 1, "STRIP_BYTES": 64,
+        "MAX_POSITIONS": 2, "MIN_POSITIONS": 1, "STRIP_BYTES": 64,
         "MANY_WEIGHTS": 1, "RUN": 2,
     },
     polyphase: {"STRIP_BYTES": 64, "RUN": 2},

@@ -9,7 +9,6 @@ multiplied, and forgotten. Strips are independent, so all cores work at once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,6 @@ MIN_POSITIONS = 64
 MAX_POSITIONS = 512
 """Output positions of a strip, at least: between these, and a quarter of the filters, which each strip reads
 again. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
-
-MIN_PRODUCTS = 20_000_000
-MIN_BYTES = 1 << 20
-"""Products or bytes of a strip, at least: so much takes a core a fifth of a millisecond."""
 
 RUN = 16
 """Numbers side by side that are worth copying as one."""
@@ -64,10 +59,8 @@ def pieces_of(total: int, size: int) -> Iterator[slice]:
     yield from map(slice, bounds, bounds[1:])
 
 
-def strips_of(
-    xp: Any, shape: tuple[int, ...], bytes_each: int, products_each: int, wanted: int = STRIPS
-) -> list[Strip]:
-    """Cut the outputs (N, O, OH, OW) into strips, given the bytes and the products of one output position.
+def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int, wanted: int = STRIPS) -> list[Strip]:
+    """Cut the outputs (N, O, OH, OW) into strips, given the bytes that one output position costs.
 
     There are as many as are wanted, or more, if there is much to do. The cut depends on sizes alone, never on
     the number of threads: so the result does not, either.
@@ -75,7 +68,6 @@ def strips_of(
     images, filters, height, width = shape
     # Fewer positions would read large filters from memory again and again for next to nothing.
     least = min(max(filters, MIN_POSITIONS), MAX_POSITIONS)
-    least = max(least, min(MIN_PRODUCTS // products_each, MIN_BYTES // bytes_each))
     most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, least)
     # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
     positions = min(most, max(images * height * width // wanted, most // 8, least))
@@ -115,59 +107,34 @@ class Windows:
         top = self.first[0] + strip.rows.start * rows.stride
         tall = (height - 1) * rows.stride + rows.extent
         left = self.first[1] + strip.cols.start * cols.stride
+        wide = (width - 1) * cols.stride + cols.extent
+        part = self._part(x, top, tall, left, wide)
         shape = groups, c * rows.kernel * cols.kernel, n * height * width
         if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
-            return self._part(x, top, tall, left, 1, width).reshape(
-                shape
-            )  # the pixels are the columns already
-        if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # rows of windows are runs
-            part = self._part(x, top, tall, left, 1, (width - 1) * cols.stride + cols.kernel)
-            image, group, channel, down, across = part.strides
+            return part.reshape(shape)  # the pixels are the columns already
+        image, group, channel, down, across = part.strides
+        taps = (channel, rows.dilation * down, cols.dilation * across)
+        places = (image, rows.stride * down, cols.stride * across)
+        if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # a row of a window is a run
             windows = scratch(xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns")
-            windows[...] = xp.lib.stride_tricks.as_strided(
-                part,
-                windows.shape,
-                (
-                    group,
-                    image,
-                    rows.stride * down,
-                    cols.stride * across,
-                    channel,
-                    rows.dilation * down,
-                    across,
-                ),
-            )
+            windows[...] = xp.lib.stride_tricks.as_strided(part, windows.shape, (group, *places, *taps))
             # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
             return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)
-        # A copy along runs of numbers is several times as fast as one of every other number. So those columns
-        # of x that taps b = j + m s' meet are put side by side first; s' = s / gcd(s, d), as in `polyphase`.
-        period = cols.stride // gcd(cols.stride, cols.dilation)
-        step = cols.dilation // gcd(cols.stride, cols.dilation)
         columns = scratch(xp, (groups, c, rows.kernel, cols.kernel, n, height, width), x.dtype, "columns")
-        for j in range(min(period, cols.kernel)):
-            taps = -(-(cols.kernel - j) // period)
-            part = self._part(x, top, tall, left + j * cols.dilation, cols.stride, (taps - 1) * step + width)
-            image, group, channel, down, across = part.strides
-            columns[:, :, :, j::period] = xp.lib.stride_tricks.as_strided(
-                part,
-                (groups, c, rows.kernel, taps, n, height, width),
-                (group, channel, rows.dilation * down, step * across, image, rows.stride * down, across),
-            )
+        columns[...] = xp.lib.stride_tricks.as_strided(part, columns.shape, (group, *taps, *places))
         return columns.reshape(shape)
 
-    def _part(self, x: Array, top: int, tall: int, left: int, stride: int, wide: int) -> Array:
-        """Return `tall` rows of x, from `top` on, and every `stride`-th of its columns, from `left` on."""
+    def _part(self, x: Array, top: int, tall: int, left: int, wide: int) -> Array:
+        """Return `tall` rows and `wide` columns of x from a place on, with zeros where x has none."""
         height, width = x.shape[3:]
         start, stop = min(max(top, 0), height), max(min(top + tall, height), 0)
-        skip = max(-(left // stride), 0)
-        end = max(min(wide, -((left - width) // stride)), skip)
-        within = x[..., start:stop, left + skip * stride : left + end * stride : stride]
-        if stride == 1 and within.shape[3:] == (tall, wide):
+        begin, end = min(max(left, 0), width), max(min(left + wide, width), 0)
+        within = x[..., start:stop, begin:end]
+        if within.shape[3:] == (tall, wide):
             return within
         part = scratch(self.xp, (*x.shape[:3], tall, wide), x.dtype, "part")
-        if within.shape != part.shape:
-            part[...] = 0
-        part[..., start - top : stop - top, skip:end] = within
+        part[...] = 0
+        part[..., start - top : stop - top, begin - left : end - left] = within
         return part
 
 
@@ -205,7 +172,7 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
     groups, per_group, taps = filters.shape
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
-    strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize, filters.size)
+    strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize)
 
     # Few positions of many filters, as in dense layers: cores share the filters instead.
     parts = -(-FEW // len(strips)) if strips and filters.size >= MANY_WEIGHTS else 1
@@ -239,8 +206,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
     blocks = list(pieces_of(channels, max(-(-channels // SHARES), -(-256 // taps))))
     numbers = channels * taps * groups // len(blocks) + filters
-    products = filters * channels * taps // len(blocks)
-    strips = strips_of(xp, dy.shape, numbers * x.itemsize, products, -(-SHARES // len(blocks)))
+    strips = strips_of(xp, dy.shape, numbers * x.itemsize, -(-SHARES // len(blocks)))
     sums = max(1, min(SHARES // len(blocks), len(strips)))
     shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
 
@@ -282,7 +248,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
     blocks = list(pieces_of(channels, max(-(-channels * len(dy) // SHARES), 1)))
     bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
-    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each, w.size // len(blocks), 1)
+    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each, 1)
     shares = [(image, block) for image in range(len(dy)) for block in blocks]
 
     def share_of_windows(share: tuple[int, slice]) -> None:

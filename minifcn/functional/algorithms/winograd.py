@@ -203,14 +203,15 @@ class _Tiling:
         self.xp.matmul(self.a.T, tiles.reshape(self.m**2, -1), out=products)
         return products.reshape(self.n**2, self.filters, -1)
 
-    def weights(self, w: Array) -> Array:
-        """Return U = G w G^T, (n * n, O, C)."""
+    def weights(self, w: Array, *, turned: bool = False) -> Array:
+        """Return U = G w G^T, (n * n, O, C), of the filters as they are, or turned by half a turn."""
         xp, (filters, channels) = self.xp, w.shape[:2]
         u = scratch(xp, (self.n**2, filters, channels), self.dtype, "filters")
+        order = -1 if turned else 1
 
         def some(part: slice) -> None:
             taps = scratch(xp, (TAPS**2, part.stop - part.start, channels), self.dtype, "tiles")
-            taps[...] = w[part].reshape(-1, channels, TAPS**2).transpose(2, 0, 1)
+            taps[...] = w[part].reshape(-1, channels, TAPS**2)[..., ::order].transpose(2, 0, 1)
             # (n * n, some O, C) = (n * n, 9) @ (9, some O * C)
             xp.matmul(self.g, taps.reshape(TAPS**2, -1), out=u[:, part].reshape(self.n**2, -1))
 
@@ -221,19 +222,18 @@ class _Tiling:
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Filters and tiles, transformed and multiplied, are outputs, transformed."""
-    _correlate(x, w, (geometry.rows.padding, geometry.cols.padding), b, y, relu)
+    padding = geometry.rows.padding, geometry.cols.padding
+    tiling = _Tiling(array_module(x=x, w=w, b=b), y.shape, x.shape[1], padding, x.dtype)
+    _correlate(tiling, x, tiling.weights(w), b, y, relu)
 
 
-def _correlate(
-    x: Array, w: Array, padding: tuple[int, int], b: Array | None, y: Array, relu: bool = False
-) -> None:
-    xp = array_module(x=x, w=w, b=b)
-    tiling = _Tiling(xp, y.shape, x.shape[1], padding, x.dtype)
-    u = tiling.weights(w)
+def _correlate(tiling: _Tiling, x: Array, u: Array, b: Array | None, y: Array, relu: bool) -> None:
+    """Write the correlation of x with filters, transformed to u (n * n, O, C), to y."""
+    xp = tiling.xp
 
     def strip_of_outputs(strip: _Strip) -> None:
         v = tiling.inputs(x, strip)
-        products = scratch(xp, (tiling.n**2, len(w), v.shape[2]), x.dtype, "products")
+        products = scratch(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
         if b is not None:
             # At the point 1 every power is 1: what is added to this product is added to all outputs.
@@ -286,8 +286,10 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """Each number of dx meets the taps in the opposite order: a convolution of dy with the filters turned."""
-    turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (O, C, 3, 3) -> (C, O, 3, 3)
+    xp, (filters, channels) = array_module(dy=dy, w=w), w.shape[:2]
     padding = TAPS - 1 - geometry.rows.padding, TAPS - 1 - geometry.cols.padding
-    dx: Array = array_module(dy=dy, w=w).empty((len(dy), len(turned), *input_size), dy.dtype)
-    _correlate(dy, turned, padding, None, dx)
+    dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
+    tiling = _Tiling(xp, dx.shape, filters, padding, dy.dtype)
+    turned = tiling.weights(w, turned=True).transpose(0, 2, 1)  # (n * n, O, C) -> (n * n, C, O)
+    _correlate(tiling, dy, turned, None, dx, relu=False)
     return dx
