@@ -28,6 +28,10 @@ _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
 }
 
 
+BIAS_STRIP = 1 << 18
+"""Numbers that are summed in one strip, at least: less is not worth waking another core for."""
+
+
 def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:
     """Return the names that `algorithm=` may have for an operation.
 
@@ -177,12 +181,12 @@ def conv2d_bias_grad(dy: Array) -> Array:
     sums: Array = xp.empty((images, filters), dy.dtype)
     ones = xp.ones(height * width, dy.dtype)  # a product with them sums faster than `sum` does
 
-    def sum_some(part: tuple[int, slice]) -> None:
-        # (some O,) = (some O, pixels) @ (pixels,)
-        xp.matmul(dy[part].reshape(-1, height * width), ones, out=sums[part])
+    def sum_some(block: slice) -> None:
+        # (N, some O) = (N, some O, pixels) @ (pixels,)
+        xp.matmul(dy[:, block].reshape(images, -1, height * width), ones, out=sums[:, block])
 
-    halves = slice(0, filters // 2), slice(filters // 2, filters)
-    run_strips(sum_some, [(image, half) for image in range(images) for half in halves])
+    step = max(-(-filters // 4), BIAS_STRIP // max(images * height * width, 1), 1)
+    run_strips(sum_some, [slice(start, start + step) for start in range(0, filters, step)])
     total: Array = sums.sum(axis=0)
     return total
 
