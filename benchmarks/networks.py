@@ -186,6 +186,33 @@ class Comparison:
             with open(path, "w") as file:
                 json.dump(self.results, file, indent=1)
 
+    def plot(self, path: str | None) -> None:
+        """Draw our times and peaks of memory as shares of PyTorch's, if there is a path."""
+        if not path:
+            return
+        from matplotlib.figure import Figure
+
+        shares: dict[str, list[float]] = {"time": [], "peak memory": []}
+        for case in self.results:
+            for values, measured in zip(shares.values(), (case["seconds"], case["peak_mb"]), strict=True):
+                ours, theirs = (float(np.median(measured[library])) for library in JOBS)
+                values.append(ours / theirs)
+        figure = Figure(figsize=(9, 1 + len(self.results) / 4), dpi=100, layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        places = range(len(self.results))
+        looks = {"color": "#9CC7E8", "hatch": "//"}, {"color": "#D9B382"}
+        for ax, (title, values), look in zip(axes, shares.items(), looks, strict=True):
+            ax.barh(places, values, edgecolor="0.3", linewidth=0.6, **look)
+            ax.axvline(1, color="black", linewidth=1)
+            ax.set(title=f"{title}, minifcn / PyTorch", xlim=(0, 1.2 * max(*values, 1)))
+            for place, value in zip(places, values, strict=True):
+                label = ax.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+                label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+        names = [f"{case['network']}, {case['what']}, batch {case['batch']}" for case in self.results]
+        axes[0].set_yticks(places, names, fontsize=8)
+        axes[0].invert_yaxis()
+        figure.savefig(path)
+
 
 HEAD = f"{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}{'us/pixel':>10}{'peak MB':>9}{'PyTorch':>9}"
 

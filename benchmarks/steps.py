@@ -1,6 +1,6 @@
 """Training steps and inferences of whole networks, minifcn beside PyTorch.
 
-python benchmarks/steps.py                               # the table
+python benchmarks/steps.py --plot speed.png              # the table, and a picture of it
 python benchmarks/steps.py --network fcn8s-vgg16 --batch 1 --what training
 """
 
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--size", default="480x360", help="WIDTHxHEIGHT")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", help="file for the raw results")
+    parser.add_argument("--plot", help="file for a picture, such as speed.png")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     print(f"{num_threads()} threads, float32, {arguments.size}, medians of {arguments.runs}")
@@ -30,6 +31,7 @@ def main() -> None:
                 line = comparison.time(network, what, batch, (height, width), num_threads())
                 print(f"{network:18}{what:11}{batch:5}{line}", flush=True)
     comparison.write(arguments.json)
+    comparison.plot(arguments.plot)
 
 
 if __name__ == "__main__":

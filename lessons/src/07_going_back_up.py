@@ -703,7 +703,7 @@ for name, filters in {"bilinear": bilinear, "random": cases["random, K = 4"]}.it
 # </details>
 # <details><summary>4. Why is this layer called transposed?</summary>
 #
-# It multiplies with the transposed matrix of a convolution, as the gradient to its input does.
+# It multiplies by the transposed matrix of a convolution, as the gradient to its input does.
 #
 # </details>
 # <details><summary>5. Why do K = 4, s = 2 and K = 64, s = 32 suit, and K = 3, s = 2 less so?</summary>

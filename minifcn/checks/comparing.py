@@ -48,7 +48,7 @@ def _sequence_problem(got: Any, right: Sequence[Any], tolerance: float) -> str:
         return f"the result must be {len(right)} values, yours are {len(got)}"
     for position, (one, other) in enumerate(zip(got, right, strict=True)):
         if problem := problem_with(one, other, tolerance):
-            return f"of the results, number {position + 1} is wrong: {problem}"
+            return f"of the results, number {position + 1}: {problem}"
     return ""
 
 

@@ -58,7 +58,7 @@ def convolution_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -
         draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
         i, j = divmod(k, y.shape[1])
         draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x" + ", zeros grey" * bool(padding), middle: "w", right: "y"})
+        _titles(figure, {left: "x" + ", padding grey" * bool(padding), middle: "w", right: "y"})
 
     return Film(draw, captions, _size(padded, w, y))
 
@@ -162,7 +162,7 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
         draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
         i, j = divmod(k, y.shape[1])
         draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x, zeros grey", middle: "w turned", right: "y"})
+        _titles(figure, {left: "x, new zeros grey", middle: "w turned", right: "y"})
 
     return Film(draw, captions, _size(spread, w, y))
 

@@ -38,7 +38,7 @@ def test_one_changed_number_is_found_where_it_is(array, data):
         ({}, np.zeros(2), "the result must be an array (2,), yours is of type dict"),
         (5, (1, 2), "the result must be 2 values, yours is of type int"),
         ((1,), (1, 2), "the result must be 2 values, yours are 1"),
-        ((1, 3), (1, 2), "of the results, number 2 is wrong: the result must be 2, yours is 3"),
+        ((1, 3), (1, 2), "of the results, number 2: the result must be 2, yours is 3"),
         (np.array([2.0, 4.0]), np.array([1.0, 2.0]), "it is everywhere 2 times too large"),
     ],
 )
