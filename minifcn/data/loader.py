@@ -176,19 +176,19 @@ class Loader:
             image, labels = map(np.asarray, self.dataset[index])
         except FileError:  # it names the file, which says more than the index
             raise
-        except Exception as error:
+        except Exception as error:  # one's own dataset may raise anything; it is told which item
             raise RuntimeError(f"item {index} of the dataset: {type(error).__name__}: {error}") from error
         _check_item(image, labels, index)
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             try:
                 image, labels = map(np.asarray, self.augment(image, labels, rng))
-            except Exception as error:
+            except Exception as error:  # and so may an augmentation
                 raise RuntimeError(f"augment, item {index}: {type(error).__name__}: {error}") from error
             _check_item(image, labels, index)
         try:
             x = self.preprocess(image[None])
-        except Exception as error:
+        except Exception as error:  # and a preprocessing
             raise RuntimeError(f"preprocess, item {index}: {type(error).__name__}: {error}") from error
         if x.dtype != np.float32 or x.ndim != 4 or (len(x), *x.shape[2:]) != (1, *image.shape[:2]):
             raise ValueError(

@@ -60,7 +60,7 @@ def max_pool2d(
         padding: Rows and columns of -inf set around the image, at most half of the kernel. They never win
             against a finite number.
         ceil_mode: Round the output size up: the last window may hang over the end, as in Caffe.
-        find_winners: Whether to find the winners, too, which takes most of the time.
+        find_winners: Whether to find the winners, too, which takes half of the time.
 
     Returns:
         y (N, C, OH, OW), and `winners`, the number (uint8 or int32, row-major) of the tap of each window that
@@ -150,6 +150,7 @@ def max_pool2d_grad(
     """
     xp = array_module(dy=dy, winners=winners)
     geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
+    check_rank(4, "(N, C, OH, OW), from max_pool2d", winners=winners)
     if winners.shape != dy.shape:
         raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)

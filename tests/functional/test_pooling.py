@@ -203,3 +203,16 @@ def test_what_the_gradients_refuse(strict):
         avg_pool2d_grad(dy[0], **size)
     with pytest.raises(TypeError, match=r"dy is on the GPU \(CuPy\), winners is on the CPU"):
         max_pool2d_grad(strict.array(dy), winners, **size)
+
+
+@given(case=strategies.pool_geometries(), seed=seeds)
+def test_without_winners_the_maxima_are_the_same(case, seed):
+    x = np.random.default_rng(seed).standard_normal((case.batch, case.channels, *case.input_size))
+    y, winners = max_pool2d(x, **case.options, find_winners=False)
+    np.testing.assert_array_equal(y, max_pool2d(x, **case.options)[0])
+    assert winners is None
+
+
+def test_a_gradient_without_winners_is_refused():
+    with pytest.raises(TypeError, match="winners must be an array"):
+        max_pool2d_grad(np.ones((1, 1, 2, 2)), None, input_size=(4, 4), kernel_size=2)

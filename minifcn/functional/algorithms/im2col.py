@@ -26,7 +26,7 @@ GPU_STRIP_BYTES = 1 << 28
 
 MIN_POSITIONS = 64
 MAX_POSITIONS = 512
-"""Output positions of a strip, at least: between these, and a quarter of the filters, which each strip reads
+"""Output positions of a strip, at least: between these, as many as there are filters, which each strip reads
 again. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
 
 RUN = 16
