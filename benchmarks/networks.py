@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import num_threads, set_num_threads
 from minifcn.cli.beside import Side, in_turn
+from minifcn.strips import num_threads, set_num_threads
 
 NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import num_threads
 from minifcn.cli.beside import Side, in_turn
+from minifcn.strips import num_threads
 
 Job = Callable[[], Any]
 

@@ -15,8 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from minifcn import functional, geometry, layers, losses, metrics, models, optim
-from minifcn.backend import array_module, num_threads, set_num_threads, to_device, to_numpy
+from minifcn.backend import array_module, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
+from minifcn.strips import num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from minifcn import checks, data, training, viz, weights

@@ -5,9 +5,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, run_strips
+from minifcn.backend import Array, array_module
 from minifcn.functional.labels import first_true, valid_pixels
 from minifcn.functional.operands import check_float
+from minifcn.strips import run_strips
 
 STRIP_SIZE = 1 << 17
 """Scores in one strip: with what is computed from them, about what the cache of a core holds."""

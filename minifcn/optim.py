@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from minifcn.backend import Array, array_module, pieces, run_strips, scratch, to_numpy
+from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
 from minifcn.layers.base import Parameter
+from minifcn.strips import pieces, run_strips, scratch
 
 
 class Optimizer(ABC):
@@ -25,7 +26,7 @@ class Optimizer(ABC):
 
     Raises:
         TypeError: If `parameters` is no mapping.
-        ValueError: If `parameters` is empty, or a number is out of its range.
+        ValueError: If `parameters` is empty or names a parameter twice, or a number is out of its range.
     """
 
     _kinds: tuple[str, ...] = ()
@@ -39,6 +40,12 @@ class Optimizer(ABC):
             )
         if not parameters:
             raise ValueError("parameters must name at least one parameter, got an empty mapping")
+        names: dict[int, str] = {}
+        for name, parameter in parameters.items():
+            if (other := names.setdefault(id(parameter), name)) != name:
+                raise ValueError(
+                    f"{other} and {name} are one parameter, which one step would change twice: name it once"
+                )
         self.parameters = dict(parameters)
         self.lr = _number(lr, "lr")
         self.weight_decay = _number(weight_decay, "weight_decay")
@@ -51,7 +58,10 @@ class Optimizer(ABC):
         Raises:
             TypeError: If the data, gradient and state of a parameter are not all in one place.
             ValueError: If a gradient has another shape or dtype than its data.
+            After either, nothing has been updated.
         """
+        work: list[tuple[Callable[[tuple[Array, ...]], None], tuple[Array, ...]]] = []
+        updated = []
         for name, parameter in self.parameters.items():
             data, grad = parameter.data, parameter.grad
             if not parameter.trainable or grad is None:
@@ -62,15 +72,19 @@ class Optimizer(ABC):
                 )
             kept = self._kept(name)
             xp = array_module(data=data, grad=grad, **dict(zip(self._kinds, kept, strict=True)))
-            self._steps[name] += 1
             update = partial(
                 self._update,
                 xp,
-                self._steps[name],
+                self._steps[name] + 1,
                 float(self.lr * parameter.lr_multiplier),
                 float(self.weight_decay * parameter.decay_multiplier),
             )
-            run_strips(update, pieces(data, grad, *kept))
+            work += [(update, piece) for piece in pieces(data, grad, *kept)]
+            updated.append(name)
+        # All at once: a network has many small parameters, none of which is worth waking a core for.
+        run_strips(lambda strip: strip[0](strip[1]), work)
+        for name in updated:
+            self._steps[name] += 1
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -198,7 +198,7 @@ def test_zero_grad_forgets_all_gradients(make):
 def test_pieces_equal_the_whole(make, monkeypatch):
     whole, cut = network(), network()
     train(make(whole), 3, np.random.default_rng(1))
-    monkeypatch.setattr("minifcn.backend.PIECE", 5)
+    monkeypatch.setattr("minifcn.strips.PIECE", 5)
     train(make(cut), 3, np.random.default_rng(1))
     assert_same(values(cut), values(whole))
 
@@ -328,13 +328,18 @@ def test_unfitting_numbers_are_refused_and_nothing_is_loaded(key, value):
 
 @each_optimizer
 @pytest.mark.parametrize("grad", [np.zeros((4, 1)), np.zeros(4, np.float32)])
-def test_a_gradient_unlike_its_data_is_refused(make, grad):
+def test_a_gradient_unlike_its_data_is_refused_and_nothing_is_updated(make, grad):
     parameters = network()
-    parameters["conv.bias"].grad = grad
+    optimizer = make(parameters)
+    give_gradients(parameters, np.random.default_rng(1))
+    parameters["conv.bias"].grad = grad  # the second of them
+    before, state = values(parameters), optimizer.state_dict()
     with pytest.raises(
         ValueError, match=r"the gradient of conv.bias must be \(4,\) float64 as its data, got"
     ):
-        make(parameters).step()
+        optimizer.step()
+    assert_same(values(parameters), before)
+    assert_same(optimizer.state_dict(), state)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +347,11 @@ def test_a_gradient_unlike_its_data_is_refused(make, grad):
     [
         (lambda p: SGD(list(p.values()), 0.1), TypeError, "dict(model.named_parameters()), got list"),
         (lambda p: SGD({}, 0.1), ValueError, "at least one parameter"),
+        (
+            lambda p: SGD({**p, "tied": p["conv.bias"]}, 0.1),
+            ValueError,
+            "conv.bias and tied are one parameter, which one step would change twice: name it once",
+        ),
         (lambda p: SGD(p, -0.1), ValueError, "lr must be finite and not negative, got -0.1"),
         (lambda p: SGD(p, math.nan), ValueError, "lr must be finite and not negative, got nan"),
         (lambda p: Adam(p, math.inf), ValueError, "lr must be finite and not negative, got inf"),

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn import functional as F
-from minifcn.backend import Array, num_threads
+from minifcn.backend import Array
 from minifcn.cli.beside import Side, in_turn
 from minifcn.files import atomic_write
+from minifcn.strips import num_threads
 
 MAPS = ("forward", "input gradient", "weight gradient")
 

@@ -9,7 +9,8 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from minifcn import __version__
-from minifcn.backend import cuda_device, num_threads
+from minifcn.backend import cuda_device
+from minifcn.strips import num_threads
 
 _PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
 

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from minifcn.backend import Array, num_threads
+from minifcn.backend import Array
 from minifcn.data.counts import ClassCounts, count_labels
 from minifcn.data.dataset import Dataset
 from minifcn.data.errors import Color, DataError, counted
 from minifcn.data.files import FileDataset
 from minifcn.data.masks import color_codes, color_of, hex_of
 from minifcn.palette import VOID
+from minifcn.strips import num_threads
 
 KINDS = (
     *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),

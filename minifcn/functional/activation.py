@@ -1,7 +1,8 @@
 """Rectification and softmax, with their gradients."""
 
-from minifcn.backend import Array, array_module, pieces, run_strips
+from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_same_shape
+from minifcn.strips import pieces, run_strips
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:

@@ -15,10 +15,11 @@ padding of the forward convolution.
 from types import ModuleType
 from typing import Any
 
-from minifcn.backend import Array, array_module, run_strips
+from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms import im2col, loops, polyphase, winograd
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
+from minifcn.strips import run_strips
 
 # The seam where an algorithm joins.
 _ALGORITHMS: dict[str, dict[str, ModuleType]] = {

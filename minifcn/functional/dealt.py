@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, scratch
+from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry, Window
+from minifcn.strips import scratch
 
 STRIP_SIZE = 1 << 19
 """Numbers of the image in one strip: with what comes of them, about what the cache of a core holds."""

@@ -11,7 +11,7 @@ def check_float(**arrays: Array | None) -> None:
     """
     present = {name: array for name, array in arrays.items() if array is not None}
     for name, array in present.items():
-        if array.dtype.name not in ("float32", "float64"):
+        if array.dtype.char not in "fd":
             raise TypeError(
                 f"{name} must be float32 or float64, got {array.dtype.name}; convert it with "
                 f"{name}.astype('float32')"

@@ -2,7 +2,8 @@
 
 from typing import TypeAlias
 
-from minifcn.backend import Array, array_module, run_strips
+from minifcn.backend import Array, array_module
+from minifcn.strips import run_strips
 
 Sides: TypeAlias = tuple[int, int, int, int]
 """How much on each side: top, bottom, left, right."""

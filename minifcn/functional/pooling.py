@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.backend import Array, array_module
 from minifcn.functional.dealt import Dealt, strips_of_planes
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair
+from minifcn.strips import run_strips, scratch
 
 
 def pool_geometry(

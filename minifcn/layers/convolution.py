@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, matmul
+from minifcn.backend import Array, array_module
 from minifcn.functional import (
     conv2d,
     conv2d_bias_grad,
@@ -24,6 +24,7 @@ from minifcn.layers.base import (
     square_map,
     unknown_gradient,
 )
+from minifcn.strips import matmul
 
 
 def _bias(channels: int, wanted: bool) -> Parameter | None:

@@ -17,7 +17,7 @@ multiplications at the size of PASCAL VOC's images.
 import copy
 from typing import Any, Literal, Self, get_args
 
-from minifcn.backend import Array, add_to, device_of
+from minifcn.backend import Array, device_of
 from minifcn.functional.padding import Sides, pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.layers import Layer, LayerDict
@@ -28,6 +28,7 @@ from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
 from minifcn.models.trunk import trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+from minifcn.strips import add_to
 
 Alignment = Literal["exact", "paper"]
 Upsampling = Literal["fixed", "learned"]

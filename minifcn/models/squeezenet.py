@@ -5,11 +5,12 @@ Names and shapes are those of torchvision's weight files.
 
 import numpy as np
 
-from minifcn.backend import Array, add_to, array_module
+from minifcn.backend import Array, array_module
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Rng, Shape
 from minifcn.models.classifiers import Classifier, dropout_seed, generator
+from minifcn.strips import add_to
 
 
 class Fire(Layer):

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.backend import Array, array_module
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry
+from minifcn.strips import run_strips, scratch
 
 STRIP_BYTES = 1 << 23
 """Columns of one strip and what they are multiplied into: what a cache holds, and long enough for the work on

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module, run_strips, scratch
+from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms.im2col import (
     GPU_STRIP_BYTES,
     RUN,
@@ -34,6 +34,7 @@ from minifcn.functional.algorithms.im2col import (
 )
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
+from minifcn.strips import run_strips, scratch
 
 FEW_PRODUCTS = 16
 """So few products of an output that they do not matter."""

@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, add_to, array_module, matmul, run_strips, scratch
+from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
+from minifcn.strips import add_to, matmul, run_strips, scratch
 
 TAPS = 3
 STRIP_BYTES = 1 << 23

@@ -1,0 +1,214 @@
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from minifcn import strips
+from minifcn.losses import softmax_cross_entropy
+from minifcn.models import FCN, squeezenet1_0
+from minifcn.optim import Adam
+from minifcn.strips import matmul, num_threads, run_strips, scratch, set_num_threads
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request, monkeypatch):
+    """A pool of so many threads, whatever this machine has."""
+    monkeypatch.setattr(strips, "_state", {"threads": request.param, "pool": None, "blas": None})
+    yield request.param
+    if strips._state["pool"]:
+        strips._state["pool"].shutdown()
+
+
+def test_strips_keep_their_order(threads):
+    assert run_strips(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+    assert run_strips(abs, []) == []
+    assert run_strips(abs, iter([-7])) == [7]
+
+
+def test_strips_run_side_by_side(threads):
+    met = threading.Barrier(threads, timeout=20)  # breaks unless all threads wait at once
+    run_strips(lambda _: met.wait(), range(threads))
+
+
+def test_a_strip_may_cut_strips_of_its_own(threads):
+    def outer(i):
+        return run_strips(lambda j: (i, j, threading.get_ident()), range(4))
+
+    for i, inner in enumerate(run_strips(outer, range(6))):
+        assert [pair[:2] for pair in inner] == [(i, j) for j in range(4)]
+        assert len({ident for *_, ident in inner}) == 1  # in the strip's own thread, so nobody waits for it
+
+
+def test_an_error_in_a_strip_comes_out_and_breaks_nothing(threads):
+    def fails(i):
+        if i == 2:
+            raise ValueError("strip 2")
+        return i
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="strip 2"):
+            run_strips(fails, range(8))
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_an_error_that_only_a_helper_meets_comes_out(threads):
+    caller, met = threading.get_ident(), threading.Barrier(threads, timeout=20)
+
+    def fails_elsewhere(_):
+        met.wait()  # so each thread has one strip
+        if threading.get_ident() != caller:
+            raise ValueError("in a helper's strip")
+
+    with pytest.raises(ValueError, match="in a helper's strip"):
+        run_strips(fails_elsewhere, range(threads))
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_an_interrupt_waits_for_the_strips_of_helpers(threads):
+    """Ctrl-C while the caller has nothing left to do but wait: helpers still write to its arrays."""
+    caller, met = threading.get_ident(), threading.Barrier(threads, timeout=20)
+    finished = []
+
+    def slow_elsewhere(i):
+        met.wait()  # so each thread has one strip
+        if threading.get_ident() != caller:
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            finished.append(i)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_strips(slow_elsewhere, range(threads))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert len(finished) == threads - 1
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
+def _blas_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_blas_is_held_to_one_thread_meanwhile(threads):
+    before = _blas_threads()
+    inside = run_strips(lambda _: _blas_threads(), range(4))
+    assert all(seen == [1] * len(before) for seen in inside)
+    assert _blas_threads() == before
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 1, 1000), (1, 300, 129), (4, 2, 0), (0, 3, 2)])
+def test_a_product_by_columns_is_the_product(xp, threads, shape):
+    rows, inner, cols = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(rows, inner)), rng.normal(size=(cols, inner)).T
+    np.testing.assert_allclose(xp.numpy(matmul(xp.array(a), xp.array(b))), a @ b, rtol=1e-12, atol=1e-12)
+
+
+def test_blas_gets_its_threads_back_when_two_callers_overlap(monkeypatch):
+    monkeypatch.setattr(strips, "_state", {"threads": 4, "pool": None, "blas": None})
+    before = _blas_threads()
+    limits = []
+
+    def strip(seconds):
+        limits.extend(_blas_threads())
+        time.sleep(seconds)
+
+    # The first to come is the last to leave: whoever restored what it found would restore the other's limit.
+    callers = [threading.Thread(target=run_strips, args=(strip, [wait] * 3)) for wait in (0.2, 0.1)]
+    for caller in callers:
+        caller.start()
+        time.sleep(0.05)
+    for caller in callers:
+        caller.join()
+    strips._state["pool"].shutdown()
+    assert set(limits) == {1}
+    assert _blas_threads() == before
+
+
+@pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])
+def test_a_wrong_number_of_threads_is_refused(monkeypatch, setting):
+    monkeypatch.setitem(strips._state, "threads", None)
+    monkeypatch.setenv("MINIFCN_NUM_THREADS", setting)
+    with pytest.raises(ValueError, match="MINIFCN_NUM_THREADS must be a whole number from 1 on, got "):
+        num_threads()
+
+
+def test_the_number_of_threads_can_be_set(monkeypatch):
+    monkeypatch.setitem(strips._state, "threads", None)
+    monkeypatch.setenv("MINIFCN_NUM_THREADS", "5")
+    assert num_threads() == 5
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", None])
+def test_an_impossible_number_of_threads_is_refused(threads):
+    with pytest.raises(ValueError, match="threads must be a whole number from 1 on, got "):
+        set_num_threads(threads)
+
+
+def test_the_number_of_threads_can_change_and_changes_no_bit():
+    """A training step, with every kind of layer of a real network, on one, two and five threads."""
+    x = np.random.default_rng(0).normal(size=(3, 3, 70, 90)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 4, (3, 70, 90)).astype(np.uint8)
+    before, results = num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            fcn = FCN(squeezenet1_0(rng=0), 4, stride=4).train()
+            optimizer = Adam(dict(fcn.named_parameters()), 1e-3)
+            for _ in range(2):
+                _, dscores = softmax_cross_entropy(fcn(x), labels)
+                fcn.backward(dscores)
+                optimizer.step()
+                optimizer.zero_grad()
+            results.append(fcn.state_dict())
+            met = threading.Barrier(threads, timeout=20)
+            run_strips(lambda _, met=met: met.wait(), range(threads))  # so many do work at once
+    finally:
+        set_num_threads(before)
+    for state in results[1:]:
+        for name, array in state.items():
+            np.testing.assert_array_equal(array, results[0][name])
+
+
+def test_scratch_is_the_threads_own_and_is_handed_out_again():
+    first = scratch(np, (4, 5), np.float32)
+    again = scratch(np, (3, 2), np.float64)
+    assert (first.shape, first.dtype, again.shape, again.dtype) == ((4, 5), np.float32, (3, 2), np.float64)
+    assert np.shares_memory(first, again)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(scratch, np, (4, 5), np.float32).result()
+    assert not np.shares_memory(first, other)
+    larger = scratch(np, (400, 500), np.float32)
+    larger[...] = 1
+    assert larger.flags.c_contiguous
+    assert scratch(np, (0, 3), np.float32).shape == (0, 3)
+
+
+def test_scratch_on_a_gpu(strict):
+    space = scratch(strict.module, (2, 3), np.float32)
+    assert isinstance(space, strict.module.ndarray)
+    assert space.shape == (2, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_threads_of_its_own():
+    run_strips(abs, range(8))  # the pool is there now
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if run_strips(abs, [-1, -2, -3]) == [1, 2, 3] else 1)
+    deadline = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+    assert done == (child, 0)
