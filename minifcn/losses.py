@@ -10,7 +10,7 @@ from minifcn.functional.labels import first_true, valid_pixels
 from minifcn.functional.operands import check_float
 from minifcn.strips import run_strips
 
-STRIP_SIZE = 1 << 17
+STRIP_SIZE = 1 << 18
 """Scores in one strip: with what is computed from them, about what the cache of a core holds."""
 
 Reduction = Literal["mean", "sum", "batch"]
@@ -86,22 +86,26 @@ def softmax_cross_entropy(
     flat, dflat = (array.reshape(images, num_classes, size) for array in (scores, dscores))
     classes, weights = classes.reshape(images, size), weights.reshape(images, size)
 
+    numbers = dscores.reshape(-1)
+    firsts = xp.arange(images)[:, None] * (num_classes * size)  # where the scores of each image begin
+
     def strip_of_pixels(strip: tuple[slice, slice]) -> Any:
         image, pixels = strip
         part, d = flat[image, :, pixels], dflat[image, :, pixels]
         if not xp.isfinite(part).all():
             return None
-        k, weight = classes[strip], weights[strip]
+        weight = weights[strip]
+        # Where the score of each pixel's class is, (n, pixels).
+        places = xp.multiply(classes[strip], size, dtype=xp.int64)
+        places += firsts[image]
+        places += xp.arange(size)[pixels]
         xp.subtract(part, part.max(axis=1, keepdims=True), out=d)  # at most 0: exp cannot overflow
-        # (n, C, pixels), (n, 1, pixels) -> (n, 1, pixels) -> (n, pixels)
-        chosen = xp.take_along_axis(d, k[:, None].astype(xp.int64), axis=1)[:, 0]
+        chosen = numbers[places]
         xp.exp(d, out=d)
         total = d.sum(axis=1)  # (n, pixels), at least 1
         pixel_losses = weight * (xp.log(total) - chosen)
         d *= (weight / total)[:, None]
-        # Class by class, for a one-hot array would be as large as the scores; labels know none above 255.
-        for number in range(min(num_classes, 256)):
-            d[:, number] -= weight * (k == number)
+        numbers[places] -= weight
         return pixel_losses.sum(dtype=xp.float64)
 
     losses = run_strips(strip_of_pixels, _strips(xp, images, size, num_classes))
@@ -120,9 +124,10 @@ def _strips(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[s
     if xp is not np:
         return [(slice(images), slice(pixels))]
     step = max(STRIP_SIZE // num_classes, 1)
+    together = max(step // max(pixels, 1), 1)  # images
     return [
-        (slice(image, image + 1), slice(start, start + step))
-        for image in range(images)
+        (slice(image, image + together), slice(start, start + step))
+        for image in range(0, images, together)
         for start in range(0, pixels, step)
     ]
 

@@ -32,6 +32,10 @@ _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
 BIAS_STRIP = 1 << 18
 """Numbers that are summed in one strip, at least: less is not worth waking another core for."""
 
+MANY_IMAGES = 8
+SMALL_IMAGE = 1 << 14
+"""Of so many images, so many numbers more to copy are worth a step less for each image."""
+
 
 def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:
     """Return the names that `algorithm=` may have for an operation.
@@ -83,9 +87,11 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
         return "im2col"
     # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter the
     # columns of dx. What is copied KH KW times over should have the fewer channels; scattering needs no
-    # filters turned around.
+    # filters turned around, but takes many small steps where there are many small images.
     if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1]:
-        return "im2col" if filters // geometry.groups >= channels else "polyphase"
+        more = (filters // geometry.groups - channels) * first.shape[2] * first.shape[3]
+        scatter = more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
+        return "im2col" if scatter else "polyphase"
     return "polyphase"
 
 
