@@ -119,6 +119,22 @@ def test_relu_leaves_what_is_positive(case):
         np.testing.assert_array_equal(rectified, np.where(y > 0, y, 0))
 
 
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("axis", range(4))
+def test_results_are_written_to_any_view(images, axis):
+    case = ConvCase(images, 3, 4, (20, 21), (3, 3), padding=(1, 1))
+    x, w, _ = case.operands()
+    expected = F.conv2d(x, w, algorithm="loops", **case.options)
+    for name in F.algorithms_for("conv2d", ConvGeometry.of(case.kernel_size, **case.options)):
+        for step in (2, -1):
+            whole = np.full([abs(step) ** (i == axis) * n for i, n in enumerate(expected.shape)], np.nan)
+            view = whole[tuple(slice(None, None, step if i == axis else None) for i in range(4))]
+            y = F.conv2d(x, w, algorithm=name, out=view, **case.options)
+            assert y is view
+            np.testing.assert_allclose(view, expected, rtol=0, atol=1e-11, err_msg=f"{name}, {step}")
+            assert np.isnan(whole).sum() == whole.size - view.size
+
+
 # What small cases do not reach: operations that are cut into strips
 
 BIG = [

@@ -151,12 +151,9 @@ def _part(y: Array, strip: Strip, groups: int) -> Array:
     return part.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4)
 
 
-def _matrix(y: Array, strip: Strip, groups: int, block: slice = slice(None)) -> Array:
-    """Return that part as (G, O/G, positions), or a block of its filters.
-
-    It is a view where the strip is rows of one image, else a copy.
-    """
-    part = _part(y, strip, groups)[:, block]
+def _matrix(y: Array, strip: Strip, groups: int) -> Array:
+    """Return that part as (G, O/G, positions): a view where the strip is rows of one image, else a copy."""
+    part = _part(y, strip, groups)
     return part.reshape(*part.shape[:2], -1)
 
 
@@ -174,22 +171,26 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
 
     strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize)
-
+    rows_touch = y.strides[2] == y.shape[3] * y.strides[3]  # not so in every array that a user hands in
     # Few positions of many filters, as in dense layers: cores share the filters instead.
     parts = -(-FEW // len(strips)) if strips and filters.size >= MANY_WEIGHTS else 1
     blocks = list(pieces_of(per_group, -(-per_group // parts)))
 
     def share_of_outputs(share: tuple[Strip, slice]) -> None:
         strip, block = share
-        outputs = _matrix(y, strip, groups, block)
+        part = _part(y, strip, groups)[:, block]
+        columns = windows.columns(strip)
+        # Rows of one image that lie one behind another: a view of them is a matrix.
+        direct = rows_touch and part.shape[2] == 1 and strip.cols == slice(0, y.shape[3])
+        shape = groups, part.shape[1], columns.shape[2]
+        outputs = part.reshape(shape) if direct else scratch(xp, shape, y.dtype, "outputs")
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
-        xp.matmul(filters[:, block], windows.columns(strip), out=outputs)
+        xp.matmul(filters[:, block], columns, out=outputs)
         if shift is not None:
             outputs += shift[:, block]
         if relu:
             xp.maximum(outputs, 0, out=outputs)
-        if strip.images.stop - strip.images.start > 1 or strip.cols != slice(0, y.shape[3]):
-            part = _part(y, strip, groups)[:, block]
+        if not direct:
             part[...] = outputs.reshape(part.shape)
 
     run_strips(share_of_outputs, [(strip, block) for strip in strips for block in blocks])

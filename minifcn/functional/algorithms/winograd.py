@@ -29,7 +29,6 @@ about 1e-5 of the largest output, ten times that of the definition.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -157,52 +156,59 @@ class _Tiling:
         if within.shape != part.shape:
             part[...] = 0
         part[:, :, start - first : stop - first, left + begin : left + end] = within
-        c, i, h, w = part.strides
-        tiles = xp.lib.stride_tricks.as_strided(
-            part, (n, n, channels, images, rows, self.cols), (h, w, c, i, m * h, m * w)
-        )
-        columns = scratch(xp, tiles.shape, self.dtype, "tiles")
-        columns[...] = tiles
+        columns = self._tiles(part, n, rows)
         v = scratch(xp, (n * n, channels * images * rows * self.cols), self.dtype, "inputs")
         # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
         xp.matmul(self.b, columns.reshape(v.shape), out=v)
         return v.reshape(n * n, channels, -1)
 
-    def _placed(self, y: Array, strip: _Strip) -> Iterator[tuple[int, Array]]:
-        """Yield each place in a tile, with y's view (O, images, rows, columns) of it in all tiles."""
-        for i in range(self.m):
-            for j in range(self.m):
-                first, last = strip.rows.start * self.m + i, strip.rows.stop * self.m
-                view = y[strip.images, :, first : min(last, self.height) : self.m, j :: self.m]
-                yield i * self.m + j, view.transpose(1, 0, 2, 3)
+    def _rows(self, y: Array, strip: _Strip) -> Array:
+        """Return the part (O, images, rows, columns) of y that belongs to a strip, as a view."""
+        rows: Array = y[strip.images, :, strip.rows.start * self.m : strip.rows.stop * self.m]
+        return rows.transpose(1, 0, 2, 3)
 
     def outputs(self, products: Array, strip: _Strip, y: Array, relu: bool) -> None:
         """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a strip."""
+        xp, m = self.xp, self.m
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        tiles = scratch(self.xp, (self.m**2, products[0].size), self.dtype, "tiles")
+        tiles = scratch(xp, (m, m, self.filters, images, rows, self.cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
-        self.xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles)
+        xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
+        # Side by side, in work space: the last tiles may reach beyond y.
+        image = scratch(xp, (self.filters, images, rows, m, self.cols, m), self.dtype, "part")
+        for j in range(m):
+            # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
+            image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
+        part = self._rows(y, strip)
+        whole = image.reshape(self.filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
-            self.xp.maximum(tiles, 0, out=tiles)
-        tiles = tiles.reshape(self.m**2, self.filters, images, rows, self.cols)
-        for place, view in self._placed(y, strip):
-            view[...] = tiles[place, :, :, : view.shape[2], : view.shape[3]]
+            xp.maximum(whole, 0, out=part)
+        else:
+            part[...] = whole
 
     def gradients(self, dy: Array, strip: _Strip) -> Array:
         """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles)."""
+        xp, m = self.xp, self.m
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        tiles = scratch(self.xp, (self.m**2, self.filters, images, rows, self.cols), self.dtype, "tiles")
-        if rows * self.m * self.cols * self.m > (strip.rows.stop * self.m - strip.rows.start) * self.width:
-            tiles[...] = 0
-        for place, view in self._placed(dy, strip):
-            tile = tiles[place]
-            if view.shape[2:] != tile.shape[2:]:
-                tile[...] = 0
-            tile[:, :, : view.shape[2], : view.shape[3]] = view
-        products = scratch(self.xp, (self.n**2, tiles[0].size), self.dtype, "products")
+        image = scratch(xp, (self.filters, images, rows * m, self.cols * m), self.dtype, "part")
+        part = self._rows(dy, strip)
+        if part.shape != image.shape:
+            image[...] = 0
+        image[:, :, : part.shape[2], : part.shape[3]] = part
+        columns = self._tiles(image, m, rows)
+        products = scratch(xp, (self.n**2, columns[0, 0].size), self.dtype, "products")
         # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
-        self.xp.matmul(self.a.T, tiles.reshape(self.m**2, -1), out=products)
+        xp.matmul(self.a.T, columns.reshape(m * m, -1), out=products)
         return products.reshape(self.n**2, self.filters, -1)
+
+    def _tiles(self, image: Array, size: int, rows: int) -> Array:
+        """Copy an image (C, images, ...) to tiles (size, size, C, images, rows, columns), m apart."""
+        c, i, h, w = image.strides
+        tiles = scratch(self.xp, (size, size, *image.shape[:2], rows, self.cols), self.dtype, "tiles")
+        tiles[...] = self.xp.lib.stride_tricks.as_strided(
+            image, tiles.shape, (h, w, c, i, self.m * h, self.m * w)
+        )
+        return tiles
 
     def weights(self, w: Array, *, turned: bool = False) -> Array:
         """Return U = G w G^T, (n * n, O, C), of the filters as they are, or turned by half a turn."""
