@@ -15,8 +15,11 @@ padding of the forward convolution.
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms import im2col, loops, polyphase, winograd
+from minifcn.functional.algorithms.im2col import pieces_of
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
 from minifcn.strips import run_strips
@@ -185,16 +188,22 @@ def conv2d_bias_grad(dy: Array) -> Array:
     xp = array_module(dy=dy)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     images, filters, height, width = dy.shape
-    sums: Array = xp.empty((images, filters), dy.dtype)
-    ones = xp.ones(height * width, dy.dtype)  # a product with them sums faster than `sum` does
+    # (1, N * O, pixels), or (N, O, pixels) where dy is a part of a larger array: so these are views.
+    whole = (1, images * filters) if dy.flags.c_contiguous else (images, filters)
+    planes = dy.reshape(*whole, height * width)
+    sums: Array = xp.empty(planes.shape[:2], dy.dtype)
+    # A product with ones sums faster than `sum` does, and `dot`, unlike `matmul`, lets other threads run even
+    # if its result is small.
+    ones = xp.ones(height * width, dy.dtype)
 
-    def sum_some(block: slice) -> None:
-        # (N, some O) = (N, some O, pixels) @ (pixels,)
-        xp.matmul(dy[:, block].reshape(images, -1, height * width), ones, out=sums[:, block])
+    def sum_some(strip: tuple[int, slice]) -> None:
+        xp.dot(planes[strip], ones, out=sums[strip])
 
-    step = max(-(-filters // 4), BIAS_STRIP // max(images * height * width, 1), 1)
-    run_strips(sum_some, [slice(start, start + step) for start in range(0, filters, step)])
-    total: Array = sums.sum(axis=0)
+    step = max(BIAS_STRIP // max(height * width, 1), 1) if xp is np else images * filters
+    run_strips(
+        sum_some, [(n, block) for n in range(len(planes)) for block in pieces_of(planes.shape[1], step)]
+    )
+    total: Array = sums.reshape(images, filters).sum(axis=0)
     return total
 
 

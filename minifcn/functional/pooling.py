@@ -190,6 +190,7 @@ def _added_to_winners(
         + np.arange(dy.shape[2])[:, None] * (rows.stride * width)
         + np.arange(dy.shape[3]) * cols.stride
     )  # (planes, OH, OW)
+    overlap = rows.kernel > rows.stride or cols.kernel > cols.stride
     dx: Array = np.empty((len(winning), *input_size), dy.dtype)
 
     def add(strip: slice) -> None:
@@ -199,7 +200,10 @@ def _added_to_winners(
         places += windows[:count]
         padded = scratch(np, (count, height, width), dy.dtype, "padded")
         padded[...] = 0
-        np.add.at(padded.reshape(-1), places.reshape(-1), gradients[strip].reshape(-1))
+        if overlap:
+            np.add.at(padded.reshape(-1), places.reshape(-1), gradients[strip].reshape(-1))
+        else:  # no place twice: NumPy lets other threads run meanwhile
+            padded.reshape(-1)[places] = gradients[strip]
         dx[strip] = padded[:, rows.padding :, cols.padding :][:, : input_size[0], : input_size[1]]
 
     run_strips(add, strips)

@@ -162,7 +162,7 @@ def test_large_operations(case):
 TINY = {
     im2col: {
         "MAX_POSITIONS": 2, "MIN_POSITIONS": 1, "STRIP_BYTES": 64,
-        "MANY_WEIGHTS": 1, "RUN": 2,
+        "MANY_WEIGHTS": 1, "RUN": 2, "LONG": 1,
     },
     polyphase: {"STRIP_BYTES": 64, "RUN": 2},
     winograd: {"MIN_TILES": 1, "STRIP_BYTES": 64, "SUM_BYTES": 100, "SMALL_SUM_BYTES": 500},

@@ -44,6 +44,11 @@ FEW = 4
 """So many weights are worth sharing, if there are fewer strips than this."""
 
 
+FEW_RESULTS = 500
+LONG = 1024
+"""So few results, and so long a sum: see `_multiply_long`."""
+
+
 @dataclass(frozen=True)
 class Strip:
     """Some output positions: whole images, or rows of one image, or a part of one row."""
@@ -221,9 +226,8 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             gradient = _matrix(dy, strip, groups)
             columns = windows.columns(strip, block).transpose(0, 2, 1)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
-            product = xp.matmul(
-                gradient, columns, out=scratch(xp, total.shape, x.dtype, "product") if i else total
-            )
+            product = scratch(xp, total.shape, x.dtype, "product") if i else total
+            _multiply_long(xp, gradient, columns, product)
             if i:
                 total += product
         return total
@@ -235,6 +239,23 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     if not strips:
         dw[...] = 0
     return dw.reshape(filters, channels, kh, kw)
+
+
+def _multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
+    """Write a (G, O/G, positions) @ b (G, positions, taps) to out.
+
+    NumPy keeps all other threads waiting during a product with few results, however long the sums are. So
+    they are cut into parts, many products at once, and added up.
+    """
+    parts = a.shape[2] // LONG
+    if out.size >= FEW_RESULTS or parts < 2:
+        xp.matmul(a, b, out=out)
+        return
+    done = parts * LONG
+    # (G, O/G, parts, LONG) -> (G, parts, O/G, LONG), and (G, parts, LONG, taps): views
+    some = a[:, :, :done].reshape(*a.shape[:2], parts, LONG).transpose(0, 2, 1, 3)
+    xp.sum(xp.matmul(some, b[:, :done].reshape(len(b), parts, LONG, -1)), axis=1, out=out)
+    out += xp.matmul(a[:, :, done:], b[:, done:])
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
