@@ -99,12 +99,12 @@ def max_pool2d(
         else:
             numbers = dealt.space("winner", winners.dtype)
             winner, larger, number = map(
-                dealt.flat, (numbers, dealt.space("larger", bool), dealt.space("number", winners.dtype))
+                dealt.flat, (numbers, dealt.space("larger", xp.uint8), dealt.space("number", winners.dtype))
             )
             winner[...] = 0
             for i, tap in enumerate(taps, 1):
-                xp.greater(tap, best, out=larger)
-                xp.multiply(larger, winner.dtype.type(i), out=number)
+                xp.greater(tap, best, out=larger.view(bool))
+                xp.multiply(larger, winner.dtype.type(i), out=number)  # 0 or i
                 xp.maximum(winner, number, out=winner)  # a later winner has the larger number
                 xp.maximum(best, tap, out=best)
             winners[strip] = dealt.inside(numbers)
