@@ -12,13 +12,14 @@ means cross-correlation, as everywhere in deep learning: the kernel is not flipp
 padding of the forward convolution.
 """
 
+from math import prod
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms import im2col, loops, polyphase, winograd
+from minifcn.functional.algorithms import blocks, im2col, loops, polyphase, winograd
 from minifcn.functional.algorithms.im2col import pieces_of
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
@@ -26,14 +27,17 @@ from minifcn.strips import run_strips
 
 # The seam where an algorithm joins.
 _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
-    "conv2d": {"im2col": im2col, "winograd": winograd, "loops": loops},
+    "conv2d": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
     "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "winograd": winograd, "loops": loops},
-    "conv2d_weight_grad": {"im2col": im2col, "winograd": winograd, "loops": loops},
+    "conv2d_weight_grad": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
 }
 
 
 BIAS_STRIP = 1 << 18
 """Numbers that are summed in one strip, at least: less is not worth waking another core for."""
+
+SMALL_SUM = 1 << 17
+"""So many weights may be summed up by several cores, each for itself, and then once more."""
 
 MANY_IMAGES = 8
 SMALL_IMAGE = 1 << 14
@@ -51,12 +55,12 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
         >>> algorithms_for("conv2d_input_grad")
         ('polyphase', 'im2col', 'winograd', 'loops')
         >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
-        ('im2col', 'loops')
+        ('im2col', 'blocks', 'loops')
     """
     return tuple(
         name
-        for name in _ALGORITHMS[operation]
-        if name != "winograd" or geometry is None or winograd.fits(geometry)
+        for name, algorithm in _ALGORITHMS[operation].items()
+        if geometry is None or not hasattr(algorithm, "fits") or algorithm.fits(geometry)
     )
 
 
@@ -87,7 +91,8 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
         if tiles > 128 and tiles * saved > 14 * products:
             return "winograd"
     if operation != "conv2d_input_grad":
-        return "im2col"
+        few_sums = operation == "conv2d" or prod(shape) <= SMALL_SUM
+        return "blocks" if few_sums and _blocks_save(shape, geometry) else "im2col"
     # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter the
     # columns of dx. What is copied KH KW times over should have the fewer channels; scattering needs no
     # filters turned around, but takes many small steps where there are many small images.
@@ -96,6 +101,18 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
         scatter = more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
         return "im2col" if scatter else "polyphase"
     return "polyphase"
+
+
+def _blocks_save(shape: tuple[int, ...], geometry: ConvGeometry) -> bool:
+    """Return whether blocks are less work than columns, counted for one output of each filter of a group."""
+    if not blocks.fits(geometry):
+        return False
+    filters, channels, kernel = shape[0] // geometry.groups, shape[1], shape[2] * shape[3]
+    block = geometry.rows.stride * geometry.cols.stride
+    taps = prod(blocks.taps(geometry))
+    # Numbers that are copied, and multiplications, sixteen of which take about as long.
+    columns = kernel * channels * (1 + filters / 16)
+    return columns > 1.1 * (block * channels + 2 * taps * filters + taps * block * channels * filters / 16)
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:

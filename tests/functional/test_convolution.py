@@ -1,6 +1,7 @@
 """The one law, the algorithms against the definition, and the definition against SciPy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from minifcn import functional as F
 from minifcn import strips
 from minifcn.checks import ConvCase
 from minifcn.checks.strategies import conv_geometries
-from minifcn.functional.algorithms import im2col, polyphase, winograd
+from minifcn.functional.algorithms import blocks, im2col, polyphase, winograd
 from minifcn.geometry import ConvGeometry
 
 EXACT = 1e-12
@@ -165,6 +166,7 @@ TINY = {
         "MANY_WEIGHTS": 1, "RUN": 2, "LONG": 1,
     },
     polyphase: {"STRIP_BYTES": 64, "RUN": 2},
+    blocks: {"STRIP_BYTES": 64},
     winograd: {"MIN_TILES": 1, "STRIP_BYTES": 64, "SUM_BYTES": 100, "SMALL_SUM_BYTES": 500},
 }  # fmt: skip
 """Limits so low that every small case is cut into many strips."""
@@ -250,7 +252,9 @@ ALGORITHMS = [
 
 def mixed(algorithm):
     """Return a case that the algorithm is for, with as much in it as it takes."""
-    return ConvCase(2, 4, 6, (7, 10), (3, 3), padding=(1, 2)) if algorithm == "winograd" else MIXED
+    if algorithm == "winograd":
+        return ConvCase(2, 4, 6, (7, 10), (3, 3), padding=(1, 2))
+    return replace(MIXED, dilation=(1, 1)) if algorithm == "blocks" else MIXED
 
 
 def call(operation, algorithm, case, x, w, g):

@@ -136,8 +136,8 @@ TABLE = [
     (up, {"output_padding": 1, "output_size": (8, 11), "stride": 2}, ValueError, "output_size and output_padding say the same thing: give one of them"),
     (up, {"padding": 3}, ValueError, "padding 3 takes away more than there is"),
     # Algorithms
-    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, loops, got 'fft'"),
-    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, loops, got 'polyphase'"),
+    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, loops, got 'fft'"),
+    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, loops, got 'polyphase'"),
     (weight_grad, {"algorithm": None}, ValueError, "algorithm for conv2d_weight_grad must be one of auto"),
     (up, {"algorithm": "winograd?"}, ValueError, "must be one of auto, polyphase, im2col, loops, got 'winograd?'"),
 ]  # fmt: skip

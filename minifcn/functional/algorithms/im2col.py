@@ -46,7 +46,7 @@ FEW = 4
 
 FEW_RESULTS = 500
 LONG = 1024
-"""So few results, and so long a sum: see `_multiply_long`."""
+"""So few results, and so long a sum: see `multiply_long`."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             columns = windows.columns(strip, block).transpose(0, 2, 1)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
             product = scratch(xp, total.shape, x.dtype, "product") if i else total
-            _multiply_long(xp, gradient, columns, product)
+            multiply_long(xp, gradient, columns, product)
             if i:
                 total += product
         return total
@@ -241,7 +241,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     return dw.reshape(filters, channels, kh, kw)
 
 
-def _multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
+def multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
     """Write a (G, O/G, positions) @ b (G, positions, taps) to out.
 
     NumPy keeps all other threads waiting during a product with few results, however long the sums are. So
