@@ -316,6 +316,7 @@ show(
         "0123456789",
         classes=[number - 1 for number in there],
         extent=tuple(float(place(edge)) for edge in edges),
+        label="probability",
     ),
     "Each square in the frame says how likely the digit is around there: a place, not yet a shape.",
 )

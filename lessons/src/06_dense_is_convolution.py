@@ -234,6 +234,7 @@ show(
         "0123456789",
         classes=[2, 9],
         extent=(left, right, bottom, top),
+        label="probability",
     ),
     "The twos light up in the map of 2, the nine in that of 9; a few other places do so wrongly.",
 )

@@ -6,8 +6,8 @@
 #
 # **Minutes:** 15 to read, 1 to run, 40 for the exercises.
 #
-# **You need** what a convolution is (lesson 2), and how it becomes one matrix product (lesson 4). A GPU
-# is not needed.
+# **You need** what a convolution is (lesson 2), how it becomes one matrix product (lesson 4), and softmax
+# (lesson 9). A GPU is not needed.
 
 # %%
 import time
@@ -31,8 +31,9 @@ from minifcn.viz import panels, show
 #
 # $$m_2 = (d_1 + d_2) \, \frac{g_0 + g_1 + g_2}{2}, \qquad m_3 = (d_2 - d_1) \, \frac{g_0 - g_1 + g_2}{2}$$
 #
-# Their sum and their difference are nearly $y_0$ and $y_1$. The sums and halves of the filter are not
-# counted: they are computed once, for all places of a picture. What counts is data times filter.
+# Their sum has two of the three terms of $y_0$, and their difference two of $y_1$; each has one term too
+# many. The sums and halves of the filter are not counted: they are computed once, for all places of a
+# picture. What counts is data times filter.
 
 # %%
 d, g = np.array([4, 2, 1, 3]), np.array([1, 3, -1])
@@ -45,10 +46,10 @@ show(
 )
 
 # %% [markdown]
-# ## Exercise 12.1: six products in four
+# ## Exercise 12.1: four products instead of six
 #
 # *15 minutes.* Find the other two products, $m_1$ and $m_4$, and put $y_0$ and $y_1$ together. The check
-# counts.
+# counts the products of data and filter: compute $m_2$ and $m_3$ once each, and use them twice.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -203,17 +204,18 @@ G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 BT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 show(
     panels({"A^T": AT, "G": G, "B^T": BT}),
-    "Only 0, 1, -1 and halves: the transforms themselves need additions, and no multiplications.",
+    "Only 0, 1, -1 and halves: here the transforms need additions and halving only.",
 )
 print("by four products:", AT @ ((G @ g) * (BT @ d)), "by definition:", y)
 
 # %% [markdown]
-# In two dimensions rows and columns are transformed alike. The data are cut into *tiles*. Tiles of 4 x 4
-# overlap by two rows or columns, and each gives 2 x 2 outputs of a filter of 3 x 3:
+# In two dimensions $d$ is a *tile* of 4 x 4 of the data, and $g$ a filter of 3 x 3. First all columns are
+# transformed, then all rows. Each tile gives 2 x 2 outputs, so neighbouring tiles overlap by two rows or two
+# columns. This is *F(2 x 2, 3 x 3)*:
 #
 # $$Y = A^T \, [\, (G g G^T) \odot (B^T d B) \,] \, A$$
 #
-# Predict: how many multiplications are between the brackets, and how many has the definition?
+# Predict, for one tile: how many multiplications does $\odot$ stand for, and how many has the definition?
 
 # %%
 rng = np.random.default_rng(0)
@@ -229,7 +231,7 @@ show(
         {"data": picture, "g": g, "Y": by_tiles},
         boxes={"data": [(0, 0, 4, 4), (0, 2, 4, 4)], "Y": [(0, 0, 2, 2), (0, 2, 2, 2)]},
     ),
-    "Tile 1 gives the outputs in box 1, tile 2 those in box 2; the tiles share two columns.",
+    "Two of the four tiles: each gives the outputs in the box of its number; they share two columns.",
 )
 print(f"a tile: {products.size} multiplications; by definition: {2 * 2 * g.size}")
 whole = mf.functional.conv2d(picture[None, None].astype(float), g[None, None].astype(float))
@@ -239,8 +241,8 @@ print("the same numbers, to the last bit:", np.array_equal(by_tiles, whole[0, 0]
 # On whole numbers nothing is lost, for a computer halves exactly. Over $C$ channels the products of a tile
 # are added up before $A^T$.
 #
-# Larger tiles save more. For $m \times m$ outputs a tile has $m + 2$ rows and columns, and as many
-# products as numbers.
+# Larger tiles save more. For $m \times m$ outputs a tile has $m + 2$ rows and columns, and one product for
+# each of its $(m + 2)^2$ numbers.
 
 # %%
 print("F(m x m, 3 x 3)   products   by definition   ratio")
@@ -251,12 +253,13 @@ for m in (1, 2, 4, 6):
 # ## Exercise 12.2: count
 #
 # *10 minutes.* A layer takes `channels` and has so many `filters` of 3 x 3; its output has `height` rows
-# and `width` columns. How many products of data and filter does it compute by F(m x m, 3 x 3)?
+# and `width` columns. How many products of data and filter does it compute by F(m x m, 3 x 3)? Tiles at the
+# end may reach beyond the output; they are computed whole.
 #
 # <details><summary>Hint</summary>
 #
-# How many tiles does it take to cover the output, if the last ones hang over? Each tile has $(m + 2)^2$
-# products for each pair of a channel and a filter.
+# How many tiles cover the output, if the last ones may reach beyond it? Each tile has $(m + 2)^2$ products
+# for each pair of a channel and a filter.
 #
 # </details>
 
@@ -342,9 +345,13 @@ check_exercise(
 # ## Run: is it faster?
 #
 # `mf.functional.conv2d` has both: `"im2col"` is the one big matrix product of lesson 4, with all
-# multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. It does its
-# transforms as matrix products, too: for each tile one of 36 x 36 a channel, and one of 16 x 36 a filter.
-# Predict: for which layers is it four times as fast?
+# multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. Its matrices
+# hold other numbers, too, such as 4 and 5, so its transforms multiply. $B^T d B$ is a linear map of the 36
+# numbers of a tile, and minifcn computes it as such, by one matrix of 36 x 36 for each channel. The way back
+# takes one of 16 x 36 for each filter.
+#
+# The last two columns say how many times fewer multiplications there are, without these transforms and with
+# them. (Those of the filters are made once.) Predict: which layers are four times as fast?
 
 
 # %% tags=["varies"]
@@ -361,8 +368,8 @@ def fastest(*functions):
 
 threads = mf.num_threads()
 mf.set_num_threads(1)  # one core: others may be busy
-print("                                              fewer      fewer, transforms")
-print("channels  size    im2col   winograd   speedup  products   counted as well")
+print("                                             products:  with transforms:")
+print("channels  size    im2col   winograd   speedup  times fewer  times fewer")
 for channels, size in ((4, 112), (16, 112), (64, 56), (256, 56)):
     x = rng.standard_normal((1, channels, size, size), np.float32)
     w = rng.standard_normal((channels, channels, 3, 3), np.float32)
@@ -374,40 +381,42 @@ for channels, size in ((4, 112), (16, 112), (64, 56), (256, 56)):
     transforms = (36 * 36 + 16 * 36) * channels
     print(
         f"{channels:8}{size:6}{one:7.2f} ms{other:8.2f} ms{one / other:10.2f}"
-        f"{direct / products:10.2f}{direct / (products + transforms):18.2f}"
+        f"{direct / products:11.2f}{direct / (products + transforms):13.2f}"
     )
 mf.set_num_threads(threads)
 
 a = rng.standard_normal((1024, 1024), np.float32)
 copying, multiplying = fastest(a.copy, lambda: a @ a)
 print(f"1024 x 1024 numbers: copied at {1e-6 * a.size / copying:.1f} a nanosecond,")
-print(f"multiplied at {1e-6 * 1024**3 / multiplying:.1f} a nanosecond")
+print(f"multiplied, by all cores, at {1e-6 * 1024**3 / multiplying:.1f} a nanosecond")
 
 # %% [markdown]
-# For none. With 4 channels it is slower, for the transforms cost more than they save: the last column
-# counts them. With many channels they matter less, but the time does not follow that column either.
-# Transformed numbers are written to memory and read again, and the last lines show that a computer
-# multiplies much faster than it copies. *FLOPs*, the number of arithmetic operations, are not time. So
-# measure. minifcn's `algorithm="auto"` goes by measurements.
+# None. With few channels it is slower, for the transforms cost more than they save. With many channels they
+# matter less, but the time does not follow the last column, either. Transformed numbers are written to
+# memory and read again, and the last lines show that a computer multiplies much faster than it copies.
+# *FLOPs*, the number of arithmetic operations, are not time. So measure. By default (`algorithm="auto"`)
+# minifcn chooses by rules that were made from measurements.
 #
 # ## The price: rounding
 #
-# How does one find such matrices? $A$ and $G$ evaluate polynomials at some points, such as 0, 1, -1, 2,
-# and $B^T$ is then what makes the law come out. That is a linear system. Larger tiles need more points,
-# and so larger powers. *float32* keeps about 7 digits. Predict: what becomes of them?
+# How does one find such matrices? Choose some points, such as 0, 1, -1, 2. The row of $G$ for a point $p$
+# holds the powers $1, p, p^2$, and its row of $A$ those up to $p^{m-1}$. A last row has a 1 at the highest
+# power only. $B^T$ follows from what must hold: $g_j$ meets $d_l$ in $y_i$ exactly if $l = i + j$. So
+# $\sum_k A_{ki} \, G_{kj} \, (B^T)_{kl}$ must be 1 then, and else 0: a linear system for $B^T$. Larger
+# tiles need more points, and so higher powers. *float32* keeps about 7 digits. Predict: what becomes of them?
 
 
 # %%
 def matrices(m):
-    """Return A^T, G and B^T of F(m, 3), up to how factors are shared out among them."""
+    """Return A^T, G and B^T of F(m, 3). Against those above, factors may have moved between them."""
     points = np.array([0, 1, -1, 2, -2, 0.5, -0.5, 3, -3])[: m + 1]
-    infinity = [np.eye(m)[-1:], np.eye(3)[-1:]]  # the leading coefficient
-    A = np.concatenate([points[:, None] ** np.arange(m), infinity[0]])
-    G = np.concatenate([points[:, None] ** np.arange(3), infinity[1]])
+    last = [np.eye(m)[-1:], np.eye(3)[-1:]]  # a 1 at the highest power only
+    A = np.concatenate([points[:, None] ** np.arange(m), last[0]])
+    G = np.concatenate([points[:, None] ** np.arange(3), last[1]])
     i, j, k = np.ogrid[:m, :3, : m + 2]
-    law = np.einsum("ki,kj->ijk", A, G).reshape(3 * m, m + 2)
+    sums = np.einsum("ki,kj->ijk", A, G).reshape(3 * m, m + 2)
     wanted = (i + j == k).reshape(3 * m, m + 2)  # g[j] meets d[i + j] in y[i]
-    return A.T, G, np.linalg.lstsq(law, wanted.astype(float), rcond=None)[0]
+    return A.T, G, np.linalg.lstsq(sums, wanted.astype(float), rcond=None)[0]
 
 
 filters = rng.standard_normal((500, 3, 3))
@@ -424,14 +433,15 @@ for m in (2, 4, 6, 8):
     print(f"F({m} x {m}, 3 x 3): {other:.1e}; by definition: {one:.1e}")
 
 # %% [markdown]
-# The error grows with the tile, from the seventh digit to about the fourth. So minifcn stops at
-# F(4 x 4, 3 x 3).
+# The error grows with the tile, from the seventh digit to about the fourth: at 8 x 8 the point 3 comes in,
+# and $3^7 = 2187$. The transforms grow, too: F(6 x 6, 3 x 3) needs a matrix of 64 x 64 for each tile and
+# channel. minifcn stops at F(4 x 4, 3 x 3).
 #
 # ## The same code on a GPU
 #
 # A *GPU* is a processor with thousands of small cores and a memory of its own. *CuPy* is a library with
-# NumPy's names, whose arrays lie there. So one line makes a function fit for both: it asks which
-# library its array belongs to, and calls that one by the name `xp`.
+# NumPy's names; its arrays lie in the GPU's memory. One line lets a function work with both: it asks which
+# library its array belongs to, and calls this library `xp`.
 
 
 # %%
@@ -446,11 +456,12 @@ off = abs(softmax(x).sum(axis=1) - 1).max()
 print(f"xp is numpy: {mf.array_module(x) is np}; the sums are 1, up to {off:.1e}")
 
 # %% [markdown]
-# All of minifcn is written so; `model.to("cuda")` moves a network.
+# All layers, losses, metrics and optimisers of minifcn are written so. `model.to("cuda")` moves a network,
+# and `mf.to_device(x, "cuda")` its input.
 #
-# **Timing that waits.** A call to the GPU returns when the work is *queued*, not when it is done. Who
-# reads the clock then measures the queue. Call once before (the first call compiles), and read the clock
-# after `synchronize()`, which waits for the GPU.
+# **Timing that waits.** A call to the GPU returns when the work is *queued*, not when it is done. If you read
+# the clock then, you measure how long queueing takes. So call the function once before, since the first call
+# compiles it, and read the clock after `synchronize()`, which waits for the GPU.
 
 # %% tags=["varies"]
 for device in ("cpu", "cuda"):
@@ -475,8 +486,9 @@ for device in ("cpu", "cuda"):
 # %% [markdown]
 # ## Exercise 12.3: fit for both
 #
-# *15 minutes.* This function takes away each channel's mean, frames the map with zeros, and fades it in
-# from left to right. For x on a GPU it breaks: three times, `np.` makes an array in the CPU's memory.
+# *15 minutes.* This function takes away each channel's mean, frames the map with zeros, and multiplies its
+# columns by numbers that rise evenly from 0 (first column of the frame) to 1 (last). For x on a GPU it
+# breaks: three times, `np.` makes an array in the CPU's memory.
 
 
 # %%
@@ -491,7 +503,8 @@ def fade_numpy(x):
 print(fade_numpy(np.array([[[1.0, 2, 6]]]))[0])
 
 # %% [markdown]
-# Write it with `xp`. The check runs it twice: with NumPy, and with arrays as strict as CuPy's, or more.
+# Write it with `xp`, which is handed over: you need not ask for it. The check runs it twice: with NumPy, and
+# with arrays that are as strict as CuPy's, or stricter.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -660,8 +673,9 @@ check_exercise(
 # %% [markdown]
 # ## Break it
 #
-# What breaks on a GPU can be seen without one. `Pretended` says that it is CuPy's, and refuses to become
-# NumPy's, as CuPy's arrays do. Predict the three errors.
+# What breaks on a GPU can be seen without one. `Pretended` says that it is CuPy's. Like CuPy's arrays, it
+# refuses to become an array of NumPy, and refuses NumPy's operations. Predict: which of the three attempts
+# copies the numbers to the CPU in silence, and which fails?
 
 
 # %%
@@ -688,12 +702,12 @@ for name, attempt in attempts.items():
         print(f"{name}: {error}")
 
 # %% [markdown]
-# None of them copies in silence. Copies between the two memories are slow, so it is you who says where,
-# with `mf.to_device` and `mf.to_numpy`.
+# None copies in silence: all three fail. Copies between the two memories are slow, so you must ask for each
+# of them, with `mf.to_device` or `mf.to_numpy`.
 #
 # ## Recall
 #
-# <details><summary>1. How many products have F(2, 3), F(2 x 2, 3 x 3) and F(4 x 4, 3 x 3)?</summary>
+# <details><summary>1. How many products has a tile of F(2, 3), F(2 x 2, 3 x 3), F(4 x 4, 3 x 3)?</summary>
 #
 # 4 instead of 6, 16 instead of 36, 36 instead of 144.
 #
@@ -710,7 +724,7 @@ for name, attempt in attempts.items():
 # </details>
 # <details><summary>4. What do larger tiles cost?</summary>
 #
-# Digits: large and small numbers meet, and float32 rounds.
+# Digits, for high powers bring large and small numbers together, and float32 rounds. Larger transforms, too.
 #
 # </details>
 # <details><summary>5. Why must one wait before reading the clock on a GPU?</summary>

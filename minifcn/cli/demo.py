@@ -153,8 +153,9 @@ def _heat_maps(demo: Demo, classifier: Classifier) -> None:
         f"  a canvas of 128 x 256: {places} places scored in {1e3 * (time.perf_counter() - started):.0f} ms"
     )
     digits = [int(label) - 1 for label in np.unique(labels) if 1 <= label <= 10][:6]
+    extent = _extent(sliding, scores.shape[1:])
     figure = viz.heat_maps(
-        canvas, scores, crops.class_names, classes=digits, extent=_extent(sliding, scores.shape[1:])
+        canvas, scores, crops.class_names, classes=digits, extent=extent, label="probability"
     )
     demo.picture(figure, "heat-maps.png")
 

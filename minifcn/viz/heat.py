@@ -22,6 +22,7 @@ def heat_maps(
     *,
     classes: Sequence[int] | None = None,
     extent: tuple[float, float, float, float] | None = None,
+    label: str = "score",
 ) -> Figure:
     """Draw the score map of each class over the picture, all in one scale.
 
@@ -36,6 +37,7 @@ def heat_maps(
             coordinates of the picture, in which pixel 0 reaches from -0.5 to 0.5. If a
             `geometry.CoordinateMap` m places cell i at pixel m(i), n cells reach from m(-1/2) to m(n - 1/2).
             If not given, the map covers the whole picture.
+        label: What the numbers are, written beside the colour bar.
 
     Returns:
         The figure, with one panel for each class and a colour bar.
@@ -92,6 +94,6 @@ def heat_maps(
     for axes in panels.flat[len(chosen) :]:
         axes.set_axis_off()
     bar = figure.colorbar(heat, ax=panels, shrink=0.8, aspect=30)
-    bar.set_label("score", fontsize=FONT_SIZE + 1)
+    bar.set_label(label, fontsize=FONT_SIZE + 1)
     bar.ax.tick_params(labelsize=FONT_SIZE)
     return figure

@@ -49,6 +49,7 @@ def test_all_classes_unless_chosen_and_a_labelled_scale():
     figure = heat_maps(IMAGE, SCORES, NAMES)
     assert len(maps(figure)) == 7
     assert figure.axes[-1].get_ylabel() == "score"
+    assert heat_maps(IMAGE, SCORES, NAMES, label="probability").axes[-1].get_ylabel() == "probability"
 
 
 def test_a_map_lies_where_the_network_looked():

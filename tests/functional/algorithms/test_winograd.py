@@ -103,7 +103,7 @@ def test_results_can_be_written_to_some_channels_of_a_larger_array():
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"stride": (1, 2)}])
 def test_other_convolutions_are_refused(options):
     x, w = np.zeros((1, 2, 9, 9)), np.zeros((2, 2 // options.get("groups", 1), 3, 3))
-    with pytest.raises(ValueError, match="must be one of auto, im2col,.* loops, got 'winograd'"):
+    with pytest.raises(ValueError, match=r"must be one of auto, im2col,.* loops, got 'winograd'"):
         F.conv2d(x, w, algorithm="winograd", **options)
 
 
