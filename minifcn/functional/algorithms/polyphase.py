@@ -37,7 +37,7 @@ from minifcn.geometry import ConvGeometry, Window
 from minifcn.strips import run_strips, scratch
 
 FEW_PRODUCTS = 16
-"""So few products of an output that they do not matter."""
+"""So few products of an output that they do not matter, nor whether the matrices are thin."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ class _Part:
 
     rows: slice  # its phases
     cols: slice
-    filters: Array  # (G, C/G * phases * phases, O/G * m * m)
+    filters: Array  # (G, C/G * phases * phases, O/G * m * m), or as below
     windows: Windows  # of dy
+    side_by_side: bool
+    """Whether the phases of columns come out of the product side by side, and not one after the other: then
+    the filters are (G, C/G * phases of rows, O/G * m * m, phases of columns)."""
 
 
 def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) -> Iterator[_Part]:
@@ -97,11 +100,14 @@ def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) 
                 + step * xp.arange(group.taps - 1, -1, -1)[None, :]
                 for group, step in zip((a, b), period, strict=True)
             )
-            # (G, O/G, C/G, phases, m, phases, m) -> (G, C/G * phases * phases, O/G * m * m)
+            # (G, O/G, C/G, phases, m, phases, m)
             taps = filters[..., tap_rows[:, :, None, None], tap_cols[None, None]]
-            taps = taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(
-                groups, w.shape[1] * a.count * b.count, filters.shape[1] * a.taps * b.taps
-            )
+            products = filters.shape[1] * a.taps * b.taps  # of an output
+            side_by_side = geometry.cols.stride > 1 and (products <= FEW_PRODUCTS or b.count >= RUN)
+            if side_by_side:  # -> (G, C/G * phases, O/G * m * m, phases)
+                taps = taps.transpose(0, 2, 3, 1, 4, 6, 5).reshape(groups, -1, products, b.count)
+            else:  # -> (G, C/G * phases * phases, O/G * m * m)
+                taps = taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(groups, -1, products)
             unit = ConvGeometry(
                 Window(a.taps, dilation=dilation[0]), Window(b.taps, dilation=dilation[1]), groups
             )
@@ -110,6 +116,7 @@ def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) 
                 slice(b.phase, b.phase + b.count),
                 taps,
                 Windows(dy, unit, (top, left)),
+                side_by_side,
             )
 
 
@@ -143,44 +150,52 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
         multiply(part.filters, part.windows, None, dx)
         return dx
 
+    whole = slice(0, rows.stride), slice(0, cols.stride)
+    width = blocks[1] * cols.stride
+
     def strip_of_blocks(strip: Strip) -> None:
-        count = strip.rows.stop - strip.rows.start
-        block = scratch(xp, (channels, count, rows.stride, blocks[1], cols.stride), dy.dtype, "block")
-        if sum((p.rows.stop - p.rows.start) * (p.cols.stop - p.cols.start) for p in parts) < (
-            rows.stride * cols.stride
-        ):
-            block[...] = 0  # some phases meet no tap
+        # (C, Q, phases, Q, phases): the order of dx, of which Q and phases are rows and columns.
+        shape = channels, strip.rows.stop - strip.rows.start, rows.stride, blocks[1], cols.stride
+        block: Array | None = None
         for part in parts:
-            columns = part.windows.columns(strip)
-            place = block[:, :, part.rows, :, part.cols]  # (C, Q, phases, Q, phases)
-            _, _, row_phases, _, col_phases = place.shape
-            # What lies side by side in `place` should do so in the product, if it is a run of some length.
-            if col_phases >= RUN:
-                space = groups, columns.shape[2], part.filters.shape[1]
-                # (G, Q, C/G * phases * phases)
-                #     = (G, Q, O/G * m * m) @ (G, O/G * m * m, C/G * phases * phases)
-                product = scratch(xp, space, dy.dtype, "product")
-                xp.matmul(columns.transpose(0, 2, 1), part.filters.transpose(0, 2, 1), out=product)
-                # (G, Q, Q, C/G, phases, phases) -> (G, C/G, Q, phases, Q, phases)
-                place.reshape(groups, -1, *place.shape[1:])[...] = product.reshape(
-                    groups, count, blocks[1], -1, row_phases, col_phases
-                ).transpose(0, 3, 1, 4, 2, 5)
+            phases = _phases_of(part, part.windows.columns(strip), shape[1::2])
+            if part.side_by_side and (part.rows, part.cols) == whole:
+                block = phases  # a view will do
                 continue
-            space = groups, part.filters.shape[1], columns.shape[2]
-            # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
-            product = xp.matmul(part.filters, columns, out=scratch(xp, space, dy.dtype, "product"))
-            product = product.reshape(channels, row_phases, col_phases, count, blocks[1])
-            for phase in range(col_phases):
-                # (C, phases, Q, Q) -> (C, Q, phases, Q)
-                place[..., phase] = product[:, :, phase].transpose(0, 2, 1, 3)
-        flat = block.reshape(channels, count * rows.stride, blocks[1] * cols.stride)
-        start = strip.rows.start * rows.stride - top  # of dx; before 0 there is padding
-        here = dx[strip.images.start, :, max(start, 0) : start + flat.shape[1]]
-        skip = max(-start, 0)
-        here[...] = flat[:, skip : skip + here.shape[1], left : left + input_size[1]]
+            if block is None:
+                block = scratch(xp, shape, dy.dtype, "block")
+                block[...] = 0  # some phases may meet no tap
+            place = block[:, :, part.rows, :, part.cols]
+            if part.side_by_side:
+                place[...] = phases
+            else:
+                for phase in range(place.shape[-1]):
+                    place[..., phase] = phases[..., phase]
+        assert block is not None
+        for phase in range(rows.stride):
+            start = strip.rows.start * rows.stride + phase - top  # of dx; before 0 there is padding
+            skip = max(-(start // rows.stride), 0)
+            here = dx[strip.images.start, :, start + skip * rows.stride :: rows.stride][:, : shape[1] - skip]
+            some = block[:, skip : skip + here.shape[1], phase].reshape(*here.shape[:2], width)
+            here[...] = some[..., left : left + input_size[1]]
 
     run_strips(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride))
     return dx
+
+
+def _phases_of(part: _Part, columns: Array, blocks: tuple[int, ...]) -> Array:
+    """Return what a part gives for columns (G, O/G * m * m, Q): (C, Q, phases, Q, phases), a view."""
+    xp, (groups, filters, *_) = array_module(columns=columns), part.filters.shape
+    rows, cols = part.rows.stop - part.rows.start, part.cols.stop - part.cols.start
+    if part.side_by_side:
+        product = scratch(xp, (groups, filters, columns.shape[2], cols), columns.dtype, "product")
+        # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
+        xp.matmul(columns.transpose(0, 2, 1)[:, None], part.filters, out=product)
+        return product.reshape(-1, rows, *blocks, cols).transpose(0, 2, 1, 3, 4)
+    product = scratch(xp, (groups, filters, columns.shape[2]), columns.dtype, "product")
+    # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
+    xp.matmul(part.filters, columns, out=product)
+    return product.reshape(-1, rows, cols, *blocks).transpose(0, 3, 1, 4, 2)
 
 
 def _strips(xp: Any, images: int, blocks: tuple[int, int], numbers: int) -> list[Strip]:
