@@ -23,6 +23,8 @@ Pair: TypeAlias = int | Sequence[int]
 
 def whole_number(value: object, name: str, minimum: int) -> int:
     """Return `value` as an `int`, or say in one sentence why it is none from `minimum` on."""
+    if type(value) is int and value >= minimum:  # the usual case, hundreds of times in a training step
+        return value
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # NumPy's integers pass, floats do not
     except TypeError:
@@ -42,7 +44,7 @@ def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
         >>> pair(3, "stride"), pair((1, 2), "stride")
         ((3, 3), (1, 2))
     """
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if not isinstance(value, int | str) and isinstance(value, Sequence):
         if len(value) != 2:
             raise ValueError(f"{name} must be a whole number or a pair (rows, columns), got {value!r}")
         return whole_number(value[0], name, minimum), whole_number(value[1], name, minimum)

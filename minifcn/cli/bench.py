@@ -116,7 +116,7 @@ def compare(cases: tuple[Case, ...], batch: int, runs: int) -> list[dict[str, An
         for which in MAPS:
             for name, side in sides.items():
                 side.make(makers[name], case, batch, which)
-            seconds = in_turn(sides, runs)
+            seconds = in_turn(sides, runs, warm_up=True)
             results.append({"case": case._asdict(), "batch": batch, "map": which, "seconds": seconds})
             ours = 1e3 * median(seconds["minifcn"])
             if beside:

@@ -40,11 +40,20 @@ class Side:
         return answer
 
 
-def in_turn(sides: dict[str, Side], runs: int) -> dict[str, list[float]]:
-    """Return the seconds of each side's runs, after one that does not count."""
+def in_turn(sides: dict[str, Side], runs: int, *, warm_up: bool = False) -> dict[str, list[float]]:
+    """Return the seconds of each side's runs, after one that does not count.
+
+    Args:
+        sides: By name.
+        runs: How many for each side.
+        warm_up: Run once more, uncounted, at each turn: what takes a few milliseconds else finds caches that
+            the other side has filled, and cores that have gone to sleep meanwhile.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(runs + 1):
         for name, side in sides.items():
+            if warm_up:
+                side.run()
             taken = side.run()
             if i:
                 seconds[name].append(taken)
