@@ -93,14 +93,17 @@ def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGe
     if operation != "conv2d_input_grad":
         few_sums = operation == "conv2d" or prod(shape) <= SMALL_SUM
         return "blocks" if few_sums and _blocks_save(shape, geometry) else "im2col"
-    # Without a stride there are two ways: gather the windows of dy (by phases: there is one), or scatter the
-    # columns of dx. What is copied KH KW times over should have the fewer channels; scattering needs no
-    # filters turned around, but takes many small steps where there are many small images.
-    if geometry.rows.stride == geometry.cols.stride == 1 < kernel[0] * kernel[1]:
-        more = (filters // geometry.groups - channels) * first.shape[2] * first.shape[3]
-        scatter = more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
-        return "im2col" if scatter else "polyphase"
-    return "polyphase"
+    # There are two ways: gather the windows of dy, phase by phase, or scatter the columns of dx. What is
+    # copied again and again should have the fewer channels. Scattering needs no filters turned around, but
+    # takes many small steps where there are many small images.
+    filters, taps = filters // geometry.groups, kernel[0] * kernel[1]
+    if geometry.rows.stride == geometry.cols.stride == 1:
+        more = (filters - channels) * first.shape[2] * first.shape[3]
+        scatter = taps > 1 and more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
+    else:
+        gathered = filters * prod(blocks.taps(geometry))
+        scatter = gathered > max(polyphase.FEW_PRODUCTS, 0.4 * channels * taps)
+    return "im2col" if scatter else "polyphase"
 
 
 def _blocks_save(shape: tuple[int, ...], geometry: ConvGeometry) -> bool:
