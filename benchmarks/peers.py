@@ -165,7 +165,7 @@ def main() -> None:
         if name in ("minifcn", *arguments.only) and find_spec(package):
             sides[name] = Side()
             sides[name].make(maker, arguments.batch, arguments.size)
-    seconds = in_turn(sides, arguments.runs)
+    seconds = in_turn(sides, arguments.runs, warm_up=True)
     print(
         f"{num_threads()} threads, batch {arguments.batch}, {arguments.size} x {arguments.size}, "
         f"medians of {arguments.runs}"

@@ -54,7 +54,6 @@ class _Blocks:
         self.xp = array_module(x=x)
         self.stride = s, t = geometry.rows.stride, geometry.cols.stride
         self.taps = taps(geometry)
-        self.groups, self.per_group = geometry.groups, x.shape[1] // geometry.groups
         self.images, (self.height, self.width) = len(x), outputs
         self.across = self.width + self.taps[1] - 1
         self.numbers = x.shape[1] * s * t  # of a block
