@@ -95,7 +95,7 @@ class _Job:
         finally:
             self._wait()
         results, errors = self._results, self._errors
-        # Such a helper still has this object: it must not keep arrays alive until it wakes up.
+        # A helper that wakes up late still has this object: it must not keep arrays alive until then.
         self._function, self._work, self._results, self._errors = abs, [], [], []
         if errors:
             raise errors[0]

@@ -1,8 +1,8 @@
 """Stateless maps, each with its gradients beside it: no parameters, no state."""
 
 from minifcn.functional.activation import relu, relu_grad, softmax, softmax_grad
+from minifcn.functional.choosing import algorithms_for
 from minifcn.functional.convolution import (
-    algorithms_for,
     conv2d,
     conv2d_bias_grad,
     conv2d_input_grad,

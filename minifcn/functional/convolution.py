@@ -12,110 +12,17 @@ means cross-correlation, as everywhere in deep learning: the kernel is not flipp
 padding of the forward convolution.
 """
 
-from math import prod
-from types import ModuleType
-from typing import Any
-
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms import blocks, im2col, loops, polyphase, winograd
 from minifcn.functional.algorithms.im2col import pieces_of
+from minifcn.functional.choosing import compute
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
 from minifcn.strips import run_strips
 
-# The seam where an algorithm joins.
-_ALGORITHMS: dict[str, dict[str, ModuleType]] = {
-    "conv2d": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
-    "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "winograd": winograd, "loops": loops},
-    "conv2d_weight_grad": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
-}
-
-
 BIAS_STRIP = 1 << 18
 """Numbers that are summed in one strip, at least: less is not worth waking another core for."""
-
-SMALL_SUM = 1 << 17
-"""So many weights may be summed up by several cores, each for itself, and then once more."""
-
-MANY_IMAGES = 8
-SMALL_IMAGE = 1 << 14
-"""Of so many images, so many numbers more to copy are worth a step less for each image."""
-
-
-def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:
-    """Return the names that `algorithm=` may have for an operation.
-
-    Args:
-        operation: `"conv2d"`, `"conv2d_input_grad"` or `"conv2d_weight_grad"`.
-        geometry: Leave out the algorithms that are not for such convolutions.
-
-    Example:
-        >>> algorithms_for("conv2d_input_grad")
-        ('polyphase', 'im2col', 'winograd', 'loops')
-        >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
-        ('im2col', 'blocks', 'loops')
-    """
-    return tuple(
-        name
-        for name, algorithm in _ALGORITHMS[operation].items()
-        if geometry is None or not hasattr(algorithm, "fits") or algorithm.fits(geometry)
-    )
-
-
-def _compute(operation: str, algorithm: str, shape: tuple[int, ...], *operands: Any) -> Any:
-    """Run an operation by the algorithm that was asked for, or by the best one for this shape of w."""
-    first, _, geometry, *_ = operands
-    if algorithm == "auto":
-        algorithm = _best(operation, first, shape, geometry)
-    elif algorithm not in (offered := algorithms_for(operation, geometry)):
-        raise ValueError(
-            f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {algorithm!r}"
-        )
-    return getattr(_ALGORITHMS[operation][algorithm], operation)(*operands)
-
-
-def _best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeometry) -> str:
-    """Return the algorithm that "auto" means for a first operand x or dy, and the shape of w."""
-    filters, channels, *kernel = shape
-    if first.dtype == "float32" and winograd.fits(geometry):
-        # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
-        # im2col, and with the transforms of Winograd. The filters are transformed once for all tiles.
-        per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (27, 44)}.get(operation, (44, 25))
-        products = filters * channels
-        columns = 43 * min(channels, filters) + 2.0 * products
-        saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)
-        tiles = len(first) * first.shape[2] * first.shape[3] / 16
-        # Fewer tiles make thin products.
-        if tiles > 128 and tiles * saved > 14 * products:
-            return "winograd"
-    if operation != "conv2d_input_grad":
-        few_sums = operation == "conv2d" or prod(shape) <= SMALL_SUM
-        return "blocks" if few_sums and _blocks_save(shape, geometry) else "im2col"
-    # There are two ways: gather the windows of dy, phase by phase, or scatter the columns of dx. What is
-    # copied again and again should have the fewer channels. Scattering needs no filters turned around, but
-    # takes many small steps where there are many small images.
-    filters, taps = filters // geometry.groups, kernel[0] * kernel[1]
-    if geometry.rows.stride == geometry.cols.stride == 1:
-        more = (filters - channels) * first.shape[2] * first.shape[3]
-        scatter = taps > 1 and more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
-    else:
-        gathered = filters * prod(blocks.taps(geometry))
-        scatter = gathered > max(polyphase.FEW_PRODUCTS, 0.4 * channels * taps)
-    return "im2col" if scatter else "polyphase"
-
-
-def _blocks_save(shape: tuple[int, ...], geometry: ConvGeometry) -> bool:
-    """Return whether blocks are less work than columns, counted for one output of each filter of a group."""
-    if not blocks.fits(geometry):
-        return False
-    filters, channels, kernel = shape[0] // geometry.groups, shape[1], shape[2] * shape[3]
-    block = geometry.rows.stride * geometry.cols.stride
-    taps = prod(blocks.taps(geometry))
-    # Numbers that are copied, and multiplications, sixteen of which take about as long.
-    columns = kernel * channels * (1 + filters / 16)
-    return columns > 1.1 * (block * channels + 2 * taps * filters + taps * block * channels * filters / 16)
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
@@ -187,7 +94,7 @@ def conv2d(
         out = xp.empty(shape, x.dtype)
     elif out.shape != shape:
         raise ValueError(f"out must have the shape {shape} of the result, got {out.shape}")
-    _compute("conv2d", algorithm, w.shape, x, w, geometry, b, out, relu)
+    compute("conv2d", algorithm, w.shape, x, w, geometry, b, out, relu)
     return out
 
 
@@ -279,7 +186,7 @@ def conv2d_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    dx: Array = _compute("conv2d_input_grad", algorithm, w.shape, dy, w, geometry, input_size)
+    dx: Array = compute("conv2d_input_grad", algorithm, w.shape, dy, w, geometry, input_size)
     return dx
 
 
@@ -330,7 +237,7 @@ def conv2d_weight_grad(
     if dy.shape != expected:
         raise ValueError(f"x {x.shape} with kernel_size {kernel_size} gives {expected}, but dy is {dy.shape}")
     shape = (dy.shape[1], x.shape[1] // groups, geometry.rows.kernel, geometry.cols.kernel)
-    dw: Array = _compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
+    dw: Array = compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
     return dw
 
 
@@ -403,7 +310,7 @@ def conv_transpose2d(
                 f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
                 f"range from {smallest} to {largest}"
             )
-    y: Array = _compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
+    y: Array = compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
     if b is not None:
         y += b[:, None, None]
     return y

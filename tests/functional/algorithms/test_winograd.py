@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn import functional as F
+from minifcn import strips
 from minifcn.checks import ConvCase
-from minifcn.functional import convolution
+from minifcn.functional import choosing
 from minifcn.functional.algorithms import winograd
 from minifcn.geometry import ConvGeometry
 
@@ -110,7 +111,7 @@ def test_other_convolutions_are_refused(options):
 def chosen(dtype, shape, channels=(64, 64), kernel=3, **options):
     x = np.broadcast_to(np.zeros((), dtype), shape)
     geometry = ConvGeometry.of(kernel, padding=1, **options)
-    return convolution._best("conv2d", x, (channels[1], channels[0], kernel, kernel), geometry)
+    return choosing.best("conv2d", x, (channels[1], channels[0], kernel, kernel), geometry)
 
 
 def test_it_is_chosen_where_it_wins_and_never_for_checks():
@@ -136,6 +137,6 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         )
 
     several = results()
-    monkeypatch.setitem(convolution.winograd.run_strips.__globals__["_state"], "threads", 1)
+    monkeypatch.setitem(strips._state, "threads", 1)
     for one, more in zip(results(), several, strict=True):
         np.testing.assert_array_equal(one, more)
