@@ -88,9 +88,11 @@ class _Job:
         self._helping.remove(first)
         self._done.put(None)
 
-    def run(self) -> list[Any]:
-        """Take part, and return the results when all are there. One of the errors is raised again."""
+    def run(self, helpers: _Helpers) -> list[Any]:
+        """Have it done, and return the results when all are there. One of the errors is raised again."""
         try:
+            for first in range(1, len(self._shares)):
+                helpers.call(partial(self.help, first))
             self._take(0)
         finally:
             self._wait()
@@ -103,23 +105,28 @@ class _Job:
 
     def _take(self, first: int) -> None:
         """Do strips until none is left."""
-        _scratch.busy = True
         try:
+            _scratch.busy = True
             for share in self._shares[first:] + self._shares[:first]:
                 for i in share:
                     self._results[i] = self._function(self._work[i])
         except BaseException as error:
             self._errors.append(error)
-            for share in self._shares:  # nobody needs the others any more
-                deque(share, maxlen=0)
+            self._drop()  # nobody needs the others any more
         finally:
             _scratch.busy = False
+
+    def _drop(self) -> None:
+        """Leave no strip to be taken."""
+        for share in self._shares:
+            deque(share, maxlen=0)
 
     def _wait(self) -> None:
         """Wait for the helpers that are at work; one that wakes up later finds nothing to take.
 
         Ctrl-C counts when they are done, for until then they write to arrays that are the caller's.
         """
+        self._drop()  # there are some if Ctrl-C came before the caller took any
         while self._helping:
             try:
                 self._done.get()
@@ -212,9 +219,7 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
             _state["pool"] = _Helpers(num_threads() - 1)
         with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
             np.setbufsize(BUFFER)
-            for first in range(1, workers):
-                _state["pool"].call(partial(job.help, first))
-            results = job.run()
+            results = job.run(_state["pool"])
     return results
 
 

@@ -94,6 +94,29 @@ def test_an_interrupt_waits_for_the_strips_of_helpers(threads):
     assert run_strips(abs, [-1, -2]) == [1, 2]
 
 
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_an_interrupt_before_the_caller_begins_leaves_no_work_behind(threads, monkeypatch):
+    call, begun = strips._Helpers.call, []
+
+    def interrupted(helpers, function):
+        call(helpers, function)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    def slow(i):
+        begun.append(i)
+        time.sleep(0.2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(strips._Helpers, "call", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_strips(slow, range(9))
+    assert len(begun) == 1  # the strip that the helper was at; it is waited for
+    time.sleep(0.3)
+    assert len(begun) == 1
+    assert run_strips(abs, [-1, -2]) == [1, 2]
+
+
 def _blas_threads():
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 

@@ -347,8 +347,8 @@ check_exercise(
 # `mf.functional.conv2d` has both: `"im2col"` is the one big matrix product of lesson 4, with all
 # multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. Its matrices
 # hold other numbers, too, such as 4 and 5, so its transforms multiply. $B^T d B$ is a linear map of the 36
-# numbers of a tile, and minifcn computes it as such, by one matrix of 36 x 36 for each channel. The way back
-# takes one of 16 x 36 for each filter.
+# numbers of a tile, and minifcn computes it as such: for each channel, a matrix of 36 x 36 times these
+# numbers. On the way back it is, for each filter, one of 16 x 36.
 #
 # The last two columns say how many times fewer multiplications there are, without these transforms and with
 # them. (Those of the filters are made once.) Predict: which layers are four times as fast?

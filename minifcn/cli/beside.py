@@ -46,8 +46,8 @@ def in_turn(sides: dict[str, Side], runs: int, *, warm_up: bool = False) -> dict
     Args:
         sides: By name.
         runs: How many for each side.
-        warm_up: Run once more, uncounted, at each turn: what takes a few milliseconds else finds caches that
-            the other side has filled, and cores that have gone to sleep meanwhile.
+        warm_up: Run once more, uncounted, at each turn. Otherwise what takes a few milliseconds finds caches
+            that the other side has filled, and cores that have gone to sleep meanwhile.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(runs + 1):

@@ -106,8 +106,18 @@ def test_the_definition_is_that_of_scipy(case):
 def test_bias_is_added_to_every_position(case):
     x, w, _ = case.operands()
     b = np.random.default_rng(1).standard_normal(case.out_channels)
-    y = F.conv2d(x, w, b, **case.options)
-    np.testing.assert_array_equal(y, F.conv2d(x, w, **case.options) + b[None, :, None, None])
+    expected = F.conv2d(x, w, algorithm="loops", **case.options) + b[None, :, None, None]
+    for name in ("auto", *F.algorithms_for("conv2d", ConvGeometry.of(case.kernel_size, **case.options))):
+        y = F.conv2d(x, w, b, algorithm=name, **case.options)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("strip", [1, 7, 1 << 18])
+def test_bias_gradients_are_sums_however_they_are_cut(monkeypatch, strip):
+    monkeypatch.setattr(F.convolution, "BIAS_STRIP", strip)
+    whole = np.random.default_rng(0).standard_normal((3, 10, 2, 3))
+    for dy in (whole, whole[:, 2:9], whole[:, :, :, ::-1]):
+        np.testing.assert_allclose(F.conv2d_bias_grad(dy), dy.sum(axis=(0, 2, 3)), rtol=0, atol=1e-13)
 
 
 @given(conv_geometries())

@@ -1,8 +1,9 @@
 """Convolution with a stride, by blocks of as many rows and columns as the stride.
 
-Cut the padded image into blocks of s x s numbers, s the stride. A window of k x k covers m = ceil(k / s)
-blocks in each direction, and the next window the next m. So with the numbers of a block as its channels, the
-convolution is one of stride 1 with m x m taps, whose filters have zeros up to m s ("space to depth"),
+Cut the padded image into blocks of s x s numbers, s the stride. A window of k x k lies in m = ceil(k / s)
+blocks in each direction, and the next window begins one block further. So with the numbers of a block as its
+channels, the convolution is one of stride 1 with m x m taps, whose filters have zeros up to m s ("space to
+depth"),
 
     y[i]  =  sum over a < m of  W[a] * block[i + a],        W[a, r] = w[a s + r],  r < s.
 

@@ -151,6 +151,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
         return dx
 
     whole = slice(0, rows.stride), slice(0, cols.stride)
+    covered = sum((p.rows.stop - p.rows.start) * (p.cols.stop - p.cols.start) for p in parts)
     width = blocks[1] * cols.stride
 
     def strip_of_blocks(strip: Strip) -> None:
@@ -164,7 +165,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
                 continue
             if block is None:
                 block = scratch(xp, shape, dy.dtype, "block")
-                block[...] = 0  # some phases may meet no tap
+                if covered < rows.stride * cols.stride:
+                    block[...] = 0  # some phases meet no tap
             place = block[:, :, part.rows, :, part.cols]
             if part.side_by_side:
                 place[...] = phases

@@ -116,11 +116,11 @@ class _Tiling:
 
     def __init__(self, xp: Any, shape: tuple[int, ...], channels: int, padding: tuple[int, int], dtype: Any):
         self.xp, self.dtype, self.padding = xp, dtype, padding
-        self.images, self.filters, self.height, self.width = shape
-        self.m = 4 if max(self.height, self.width) > 2 else 2  # tiles of 4 would be mostly empty
+        self.images, self.filters, height, width = shape
+        self.m = 4 if max(height, width) > 2 else 2  # tiles of 4 would be mostly empty
         self.n = self.m + TAPS - 1
         self.a, self.g, self.b = (xp.asarray(matrix, dtype) for matrix in _on_tiles(self.m))
-        self.rows, self.cols = -(-self.height // self.m), -(-self.width // self.m)
+        self.rows, self.cols = -(-height // self.m), -(-width // self.m)
         self.tile_bytes = self.n**2 * (channels + self.filters) * np.dtype(dtype).itemsize
 
     def strips(self) -> list[_Strip]:
