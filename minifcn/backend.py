@@ -93,6 +93,9 @@ def cuda_device(device: str) -> Any | None:
 def to_device(array: Array, device: str) -> Array:
     """Return the array on a device; one that is there already is returned as it is.
 
+    A GPU becomes the current one of the calling thread (CuPy's `Device.use`): what is computed from the array
+    is computed there.
+
     Args:
         array: Array of NumPy or CuPy.
         device: `"cpu"`, `"cuda"` or `"cuda:N"`.
@@ -111,8 +114,8 @@ def to_device(array: Array, device: str) -> Array:
     gpu = cuda_device(device)
     if gpu is None:
         return array if xp is np else xp.asnumpy(array)
-    with gpu:
-        moved: Array = sys.modules["cupy"].asarray(array)
+    gpu.use()
+    moved: Array = sys.modules["cupy"].asarray(array)
     return moved
 
 

@@ -61,7 +61,7 @@ class Optimizer(ABC):
             After either, nothing has been updated.
         """
         work: list[tuple[Callable[[tuple[Array, ...]], None], tuple[Array, ...]]] = []
-        updated = []
+        updated, library = [], None
         for name, parameter in self.parameters.items():
             data, grad = parameter.data, parameter.grad
             if not parameter.trainable or grad is None:
@@ -71,7 +71,7 @@ class Optimizer(ABC):
                     f"the gradient of {name} must be {_describe(data)} as its data, got {_describe(grad)}"
                 )
             kept = self._kept(name)
-            xp = array_module(data=data, grad=grad, **dict(zip(self._kinds, kept, strict=True)))
+            xp = library = array_module(data=data, grad=grad, **dict(zip(self._kinds, kept, strict=True)))
             update = partial(
                 self._update,
                 xp,
@@ -82,7 +82,7 @@ class Optimizer(ABC):
             work += [(update, piece) for piece in pieces(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, none of which is worth waking a core for.
-        run_strips(lambda strip: strip[0](strip[1]), work)
+        run_strips(lambda strip: strip[0](strip[1]), work, library)
         for name in updated:
             self._steps[name] += 1
 

@@ -74,7 +74,8 @@ class _Job:
 
     def __init__(self, function: Callable[[Any], Any], work: list[Any], workers: int):
         bounds = [len(work) * i // workers for i in range(workers + 1)]
-        self._shares = [iter(range(*pair)) for pair in pairwise(bounds)]
+        # Queues, for without the interpreter's lock two threads may not draw from one iterator.
+        self._shares = [deque(range(*pair)) for pair in pairwise(bounds)]
         self._function, self._work = function, work
         self._results: list[Any] = [None] * len(work)
         self._errors: list[BaseException] = []
@@ -108,7 +109,7 @@ class _Job:
         try:
             _scratch.busy = True
             for share in self._shares[first:] + self._shares[:first]:
-                for i in share:
+                while (i := _drawn(share)) is not None:
                     self._results[i] = self._function(self._work[i])
         except BaseException as error:
             self._errors.append(error)
@@ -119,7 +120,7 @@ class _Job:
     def _drop(self) -> None:
         """Leave no strip to be taken."""
         for share in self._shares:
-            deque(share, maxlen=0)
+            share.clear()
 
     def _wait(self) -> None:
         """Wait for the helpers that are at work; one that wakes up later finds nothing to take.
@@ -132,6 +133,14 @@ class _Job:
                 self._done.get()
             except BaseException as error:
                 self._errors.append(error)
+
+
+def _drawn(share: deque[int]) -> int | None:
+    """Return the next of a share, or `None`; another thread may draw from it at the same time."""
+    try:
+        return share.popleft()
+    except IndexError:
+        return None
 
 
 def _forget_threads() -> None:
@@ -192,7 +201,7 @@ def set_num_threads(threads: int) -> None:
         _state["threads"] = threads
 
 
-def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
+def run_strips(function: Callable[[T], R], strips: Iterable[T], xp: Any = np) -> list[R]:
     """Call `function` on every strip, on all cores, and return the results in the order of the strips.
 
     A strip must write only to its own part of a result. Cutting must not depend on the number of threads;
@@ -201,13 +210,17 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T]) -> list[R]:
     Args:
         function: Called with one strip.
         strips: What to call it with.
+        xp: The library that the arrays belong to. With CuPy the caller does all strips itself: a GPU spreads
+            each of them over its own cores, and which GPU and which stream is in use, each thread says for
+            itself.
 
     Example:
         >>> run_strips(abs, [-1, 2, -3])
         [1, 2, 3]
     """
     work = list(strips)
-    if getattr(_scratch, "busy", False):  # a strip that cuts strips of its own: all others are taken
+    # A strip that cuts strips of its own is done by its thread, too: all others are taken.
+    if xp is not np or getattr(_scratch, "busy", False):
         return [function(strip) for strip in work]
     workers = max(min(num_threads(), len(work)), 1)
     job = _Job(function, work, workers)
@@ -232,7 +245,7 @@ def add_to(total: Array, part: Array) -> Array:
         [2.0, 2.0, 2.0]
     """
     xp = array_module(total=total, part=part)
-    run_strips(lambda piece: xp.add(piece[0], piece[1], out=piece[0]), pieces(total, part))
+    run_strips(lambda piece: xp.add(piece[0], piece[1], out=piece[0]), pieces(total, part), xp)
     return total
 
 
@@ -254,7 +267,7 @@ def matmul(a: Array, b: Array) -> Array:
     def some_columns(start: int) -> None:
         xp.matmul(a, b[:, start : start + step], out=product[:, start : start + step])
 
-    run_strips(some_columns, range(0, b.shape[1], step))
+    run_strips(some_columns, range(0, b.shape[1], step), xp)
     return product
 
 

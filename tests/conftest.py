@@ -1,7 +1,7 @@
 """What all tests share: Hypothesis profiles, and the `xp` fixture for the libraries that arrays belong to."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,15 +74,29 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Xp:
     return _gpu("strict", module)
 
 
-@pytest.fixture(params=["numpy", "numpy-readonly", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request: pytest.FixtureRequest) -> Iterator[Xp]:
+@pytest.fixture
+def cupy() -> Xp:
+    """CuPy itself, where there is a GPU."""
+    module = pytest.importorskip("cupy", reason="CuPy is not installed")
+    if not module.is_available():
+        pytest.skip("there is no CUDA device")
+    return _gpu("cupy", module)
+
+
+GPUS = ["strict", pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=GPUS)
+def gpu(request: pytest.FixtureRequest) -> Xp:
+    """The stand-in for CuPy, and CuPy itself."""
+    library: Xp = request.getfixturevalue(request.param)
+    return library
+
+
+@pytest.fixture(params=["numpy", "numpy-readonly", *GPUS])
+def xp(request: pytest.FixtureRequest) -> Xp:
     """Each library in turn: NumPy, NumPy with read-only inputs, the stand-in for CuPy, and CuPy itself."""
-    if request.param == "strict":
-        yield request.getfixturevalue("strict")
-    elif request.param == "cupy":
-        cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-        if not cupy.is_available():
-            pytest.skip("there is no CUDA device")
-        yield _gpu("cupy", cupy)
-    else:
-        yield _numpy(request.param)
+    if request.param in ("strict", "cupy"):
+        library: Xp = request.getfixturevalue(request.param)
+        return library
+    return _numpy(request.param)

@@ -6,9 +6,15 @@ names that CuPy has (those that releases 13.3 and 15.0 share), and it is as unfo
 - NumPy arrays are refused everywhere but in `asarray` and `array`; nothing becomes a NumPy array by itself.
 - Reductions give 0-d arrays, not numbers; ufuncs refuse lists; there is no `where=` and no `initial=`.
 - What CuPy does silently and wrongly is refused: indices out of range, duplicate indices in `a[i] = v`.
+- There are two GPUs that do not see each other's memory. Each thread has a current one, at first GPU 0, and
+  computes with its arrays only. Threads of `minifcn.strips` are to leave GPUs alone, for streams belong to
+  threads, too.
+
+`ndarray.waits` counts how often the program has waited for the GPU.
 """
 
 import operator
+import threading
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,21 +24,35 @@ from tests.cupy_names import ATTRIBUTES, CREATORS, FUNCTIONS, METHODS, PLAIN, TO
 
 NOT_IN_CUPY = names("where initial subok like")
 NUMBERS = (bool, int, float, complex, np.generic)
+WAITING = names("argwhere bincount flatnonzero nonzero unique")
+"""Functions whose results' shapes depend on values."""
+
+_thread = threading.local()
+
+
+def _current() -> int:
+    """Return the number of the GPU that the calling thread uses."""
+    return getattr(_thread, "device", 0)
 
 
 class ndarray:
     """An array that pretends to live on a GPU."""
 
     __array_priority__ = 100
-    __slots__ = ("_host",)
+    __slots__ = ("_host", "_place")
+    waits = 0
 
-    def __init__(self, host: np.ndarray):
-        self._host = host
+    def __init__(self, host: np.ndarray, place: int | None = None):
+        self._host, self._place = host, _current() if place is None else place
 
     # No way back to NumPy but `get` and `asnumpy`
 
+    def _awaited(self) -> np.ndarray:
+        ndarray.waits += 1
+        return self._host
+
     def get(self) -> np.ndarray:
-        return self._host.copy()
+        return self._awaited().copy()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
@@ -50,22 +70,22 @@ class ndarray:
 
     @property
     def device(self) -> SimpleNamespace:
-        return SimpleNamespace(id=0)
+        return SimpleNamespace(id=self._place)
 
     def __getattr__(self, name: str) -> Any:
         if name in ATTRIBUTES:
-            return _wrap(getattr(self._host, name))
+            value = getattr(self._host, name)
+            return ndarray(value, self._place) if isinstance(value, np.ndarray) else value
         if name in TO_PYTHON:
-            return getattr(self._host, name)
+            return getattr(self._awaited(), name)
         if name in METHODS:
-            method = (
-                getattr(self._host, name) if name != "ptp" else lambda *a, **k: np.ptp(self._host, *a, **k)
-            )
+            host = _unwrap(self)
+            method = getattr(host, name) if name != "ptp" else lambda *a, **k: np.ptp(host, *a, **k)
             return _guarded(f"ndarray.{name}", method)
         raise AttributeError(f"cupy.ndarray has no attribute {name!r}, or the stand-in does not know it yet")
 
     def astype(self, dtype: Any, order: str = "K", *, copy: bool = True) -> "ndarray":
-        result = self._host.astype(dtype, order=order, copy=copy)
+        result = _unwrap(self).astype(dtype, order=order, copy=copy)
         return self if result is self._host else ndarray(result)
 
     def __len__(self) -> int:
@@ -75,25 +95,25 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __copy__(self) -> "ndarray":
-        return ndarray(self._host.copy())
+        return ndarray(self._host.copy(), self._place)
 
     def __repr__(self) -> str:
-        return repr(self._host)
+        return repr(self._awaited())
 
     def __format__(self, spec: str) -> str:
-        return format(self._host, spec)
+        return format(self._awaited(), spec)
 
     def __float__(self) -> float:
-        return float(self._host)
+        return float(self._awaited())
 
     def __int__(self) -> int:
-        return int(self._host)
+        return int(self._awaited())
 
     def __complex__(self) -> complex:
-        return complex(self._host)
+        return complex(self._awaited())
 
     def __bool__(self) -> bool:
-        return bool(self._host)
+        return bool(self._awaited())
 
     # Indexing
 
@@ -101,7 +121,7 @@ class ndarray:
         host_key, gathers = _index(key)
         if not gathers and not any(part is Ellipsis for part in host_key):
             host_key = (*host_key, Ellipsis)  # a single entry is a 0-d view, not a number
-        return ndarray(np.asarray(self._host[host_key]))
+        return ndarray(np.asarray(self._host[host_key]), self._place)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         host_key, gathers = _index(key)
@@ -111,7 +131,7 @@ class ndarray:
                 raise IndexError("duplicate indices in a[i] = v: which value wins is undefined in CuPy")
         if not isinstance(value, (ndarray, *NUMBERS)):
             raise TypeError(f"Unsupported type {type(value)}: only CuPy arrays and numbers can be assigned")
-        self._host[host_key] = _unwrap(value)
+        _unwrap(self)[host_key] = _unwrap(value)
 
 
 def _operand(other: Any) -> bool:
@@ -121,15 +141,15 @@ def _operand(other: Any) -> bool:
 
 
 def _unary(name: str, function: Any) -> None:
-    setattr(ndarray, f"__{name}__", lambda self: _wrap(function(self._host)))
+    setattr(ndarray, f"__{name}__", lambda self: _wrap(function(_unwrap(self))))
 
 
 def _binary(name: str, function: Any) -> None:
     def forward(self: ndarray, other: Any) -> Any:
-        return _wrap(function(self._host, _unwrap(other))) if _operand(other) else NotImplemented
+        return _wrap(function(_unwrap(self), _unwrap(other))) if _operand(other) else NotImplemented
 
     def backward(self: ndarray, other: Any) -> Any:
-        return _wrap(function(_unwrap(other), self._host)) if _operand(other) else NotImplemented
+        return _wrap(function(_unwrap(other), _unwrap(self))) if _operand(other) else NotImplemented
 
     setattr(ndarray, f"__{name}__", forward)
     setattr(ndarray, f"__r{name}__", backward)
@@ -139,7 +159,7 @@ def _in_place(name: str, function: Any) -> None:
     def in_place(self: ndarray, other: Any) -> Any:
         if not _operand(other):
             return NotImplemented
-        function(self._host, _unwrap(other))
+        function(_unwrap(self), _unwrap(other))
         return self
 
     setattr(ndarray, f"__i{name}__", in_place)
@@ -163,19 +183,27 @@ def _index(key: Any) -> tuple[tuple[Any, ...], bool]:
     for part in key if isinstance(key, tuple) else (key,):
         if isinstance(part, np.ndarray):
             raise TypeError(f"Unsupported type {type(part)}: a NumPy array cannot index a CuPy array")
-        host = part._host if isinstance(part, ndarray) else part
+        host = _unwrap(part)
         is_array = isinstance(host, np.ndarray | list)
         masks += is_array and np.asarray(host).dtype == bool
         gathers |= is_array and np.asarray(host).dtype != bool
         parts.append(host)
     if masks > 1:
         raise IndexError("CuPy does not support more than one boolean array in an index")
+    ndarray.waits += masks  # how many are true?
     return tuple(parts), gathers or masks > 0
 
 
 def _unwrap(value: Any) -> Any:
-    """Return what NumPy computes with; refuse NumPy arrays that came in."""
+    """Return what NumPy computes with; refuse NumPy arrays, those of another GPU, and the wrong thread."""
     if isinstance(value, ndarray):
+        if threading.current_thread().name == "minifcn":
+            raise RuntimeError("work of a GPU was left to a thread of minifcn.strips: run_strips(..., xp)")
+        if value._place != _current():
+            raise ValueError(
+                f"The device where the array resides ({value._place}) is different from the current device "
+                f"({_current()}). Peer access is unavailable."
+            )
         return value._host
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}: NumPy and CuPy arrays are mixed")
@@ -218,6 +246,7 @@ def _on_arrays(name: str) -> Any:
         if not any(isinstance(operand, ndarray | str) for operand in operands):  # einsum begins with a string
             raise TypeError(f"cupy.{name} takes CuPy arrays, got {type(first)}")
         result = call(first, *args, **kwargs)
+        ndarray.waits += name in WAITING
         # NumPy makes Python numbers of these, CuPy does not.
         return ndarray(np.asarray(result)) if isinstance(result, bool | int) else result
 
@@ -239,22 +268,28 @@ def _ufunc(name: str) -> Any:
 
 def _array(obj: Any, dtype: Any = None, copy: bool = True) -> ndarray:
     """Copy numbers, lists or NumPy arrays to the pretended GPU."""
-    if isinstance(obj, ndarray):
+    if isinstance(obj, ndarray) and obj._place == _current():
         return obj.astype(dtype or obj.dtype, copy=copy)
+    obj = obj._host if isinstance(obj, ndarray) else obj  # from another GPU there is a way over the host
     return ndarray(np.array(obj, dtype=dtype))
 
 
 class _Device:
-    """The only GPU there is."""
+    """One of the two GPUs."""
 
     def __init__(self, device: int = 0):
-        self.id = device
+        self.id, self._before = device, 0
 
-    def __enter__(self) -> "_Device":
+    def use(self) -> "_Device":
+        _thread.device = self.id
         return self
 
+    def __enter__(self) -> "_Device":
+        self._before = _current()
+        return self.use()
+
     def __exit__(self, *error: object) -> None:
-        pass
+        _thread.device = self._before
 
     def synchronize(self) -> None:
         pass
@@ -281,10 +316,10 @@ def make() -> ModuleType:
     """Return a module that passes for CuPy."""
 
     def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
-        return ndarray(np.lib.stride_tricks.as_strided(x._host, shape, strides))
+        return ndarray(np.lib.stride_tricks.as_strided(_unwrap(x), shape, strides))
 
     def sliding_window_view(x: ndarray, window_shape: Any, axis: Any = None) -> ndarray:
-        return ndarray(np.lib.stride_tricks.sliding_window_view(x._host, window_shape, axis))
+        return ndarray(np.lib.stride_tricks.sliding_window_view(_unwrap(x), window_shape, axis))
 
     def asnumpy(a: Any) -> np.ndarray:
         return a.get() if isinstance(a, ndarray) else np.asarray(a)
@@ -292,6 +327,7 @@ def make() -> ModuleType:
     def asarray(a: Any, dtype: Any = None) -> ndarray:
         return _array(a, dtype, copy=False)
 
+    _thread.device = 0
     cupy: Any = _Cupy("cupy", __doc__)
     cupy.ndarray = ndarray
     cupy.array, cupy.asarray, cupy.asnumpy = _array, asarray, asnumpy
@@ -301,7 +337,12 @@ def make() -> ModuleType:
     cupy.linalg = SimpleNamespace(norm=_guarded("linalg.norm", np.linalg.norm))
     cupy.cuda = SimpleNamespace(
         Device=_Device,
-        runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=_CUDARuntimeError),
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: 2,
+            memGetInfo=lambda: (6 << 30, 8 << 30),  # free and in all
+            CUDARuntimeError=_CUDARuntimeError,
+        ),
     )
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 1 << 30)
     module: ModuleType = cupy
     return module

@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from minifcn.backend import array_module, cuda_device, to_device, to_numpy
+from minifcn.backend import array_module, cuda_device, device_of, to_device, to_numpy
+from minifcn.functional import conv2d
 
 
 def test_array_module_of_one_library(xp):
@@ -43,8 +44,8 @@ def test_a_device_without_cupy_is_refused(monkeypatch):
 
 
 def test_a_gpu_that_is_not_there_is_refused(strict, monkeypatch):
-    with pytest.raises(ValueError, match=r"'cuda:1' does not exist: this machine has 1 GPU"):
-        cuda_device("cuda:1")
+    with pytest.raises(ValueError, match=r"'cuda:2' does not exist: this machine has 2 GPU"):
+        cuda_device("cuda:2")
     assert cuda_device("cuda:0").id == cuda_device("cuda").id == 0
 
     def no_driver():
@@ -53,6 +54,13 @@ def test_a_gpu_that_is_not_there_is_refused(strict, monkeypatch):
     monkeypatch.setattr(strict.module.cuda.runtime, "getDeviceCount", no_driver)
     with pytest.raises(ValueError, match=r"'cuda': CuPy finds no CUDA GPU \(no driver\); use device 'cpu'"):
         cuda_device("cuda")
+
+
+def test_what_comes_from_an_array_is_where_the_array_is(strict):
+    x = to_device(np.ones((1, 1, 3, 3)), "cuda:1")
+    assert device_of(x) == device_of(conv2d(x, x, padding=1)) == "cuda:1"
+    moved = to_device(x, "cuda:0")
+    assert device_of(moved) == device_of(conv2d(moved, moved, padding=1)) == "cuda:0"
 
 
 def test_there_and_back(strict):

@@ -1,9 +1,12 @@
 """The stand-in must be recognised as CuPy, compute like it, and refuse what CuPy refuses or gets wrong."""
 
+import threading
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
-import minifcn.backend as backend
+from minifcn import backend, strips
 from tests import cupy_names
 
 
@@ -20,8 +23,8 @@ def test_it_passes_for_cupy(cp):
     assert isinstance(backend.to_numpy(x), np.ndarray)
     with pytest.raises(TypeError, match="arrays of NumPy and CuPy are mixed"):
         backend.array_module(x=x, w=np.ones(3))
-    with pytest.raises(ValueError, match=r"this machine has 1 GPU"):
-        backend.to_device(np.ones(2), "cuda:1")
+    with pytest.raises(ValueError, match=r"this machine has 2 GPU"):
+        backend.to_device(np.ones(2), "cuda:2")
 
 
 def test_it_computes(cp):
@@ -170,6 +173,54 @@ def test_scatter_with_duplicates_is_loud(cp):
         x[cp.asarray([0, 0])] = 1
     with pytest.raises(IndexError, match="duplicate indices"):
         x[[1, -2]] += 1
+
+
+def test_each_gpu_computes_with_its_own_arrays(cp):
+    here = cp.ones(2)
+    with cp.cuda.Device(1):
+        there = cp.ones(2)
+        assert (there + there)[0].device.id == 1
+        for use in (lambda: here + 1, lambda: cp.sqrt(here), lambda: here.sum(), lambda: here.fill(0)):
+            with pytest.raises(ValueError, match="different from the current device"):
+                use()
+        with pytest.raises(ValueError, match="different from the current device"):
+            there[0] = here[0]
+        assert cp.asarray(here).device.id == 1
+    assert here.device.id == here[:1].device.id == (here * 2).device.id == 0
+    assert there.T.device.id == 1
+    assert float(there[0]) == 1  # read from anywhere
+
+
+def test_waits_are_counted(cp):
+    x = cp.asarray([1.0, 2.0])
+    free = (lambda: x + x, lambda: x.sum(), lambda: cp.where(x > 1, x, 0.0), lambda: x[0], lambda: x.shape)
+    waiting = (
+        lambda: float(x[0]), lambda: bool(x.all()), lambda: x.tolist(), lambda: cp.asnumpy(x),
+        lambda: f"{x[0]}", lambda: x[x > 1], lambda: cp.argwhere(x), lambda: int(x[1]), lambda: x[1].item(),
+    )  # fmt: skip
+    for count, uses in enumerate((free, waiting)):
+        for use in uses:
+            before = cp.ndarray.waits
+            use()
+            assert cp.ndarray.waits - before == count
+
+
+def test_threads_for_strips_leave_a_gpu_alone(cp, monkeypatch):
+    monkeypatch.setattr(strips, "_state", {"threads": 3, "pool": None, "blas": None})
+    rows = cp.zeros((50, 2))
+    met = threading.Barrier(3, timeout=20)  # all threads take part
+
+    def fill(i):
+        if i % 10 == 0:
+            with suppress(threading.BrokenBarrierError):
+                met.wait()
+        rows[i] = i
+
+    with pytest.raises(RuntimeError, match="work of a GPU was left to a thread"):
+        strips.run_strips(fill, range(50))
+    strips._state["pool"].shutdown()
+    strips.run_strips(lambda i: rows.__setitem__(i, i), range(50), cp)
+    assert rows[:, 0].tolist() == list(range(50))
 
 
 def test_every_name_is_one_of_numpy_too():

@@ -30,6 +30,19 @@ def test_strips_keep_their_order(threads):
     assert run_strips(abs, iter([-7])) == [7]
 
 
+@pytest.mark.parametrize("threads", [8], indirect=True)
+def test_each_strip_is_done_once(threads):
+    """Where the interpreter has no lock, threads that draw from one iterator draw some strips twice."""
+    for _ in range(20):
+        done = [0] * 5000
+
+        def once(i, done=done):
+            done[i] += 1
+
+        run_strips(once, range(5000))
+        assert done == [1] * 5000
+
+
 def test_strips_run_side_by_side(threads):
     met = threading.Barrier(threads, timeout=20)  # breaks unless all threads wait at once
     run_strips(lambda _: met.wait(), range(threads))

@@ -127,9 +127,8 @@ def conv2d_bias_grad(dy: Array) -> Array:
         xp.dot(planes[strip], ones, out=sums[strip])
 
     step = max(BIAS_STRIP // max(height * width, 1), 1) if xp is np else images * filters
-    run_strips(
-        sum_some, [(n, block) for n in range(len(planes)) for block in pieces_of(planes.shape[1], step)]
-    )
+    blocks = list(pieces_of(planes.shape[1], step))
+    run_strips(sum_some, [(n, block) for n in range(len(planes)) for block in blocks], xp)
     total: Array = sums.reshape(images, filters).sum(axis=0)
     return total
 

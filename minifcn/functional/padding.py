@@ -2,6 +2,8 @@
 
 from typing import TypeAlias
 
+import numpy as np
+
 from minifcn.backend import Array, array_module
 from minifcn.strips import run_strips
 
@@ -16,17 +18,20 @@ def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array
     """
     if not (top or bottom or left or right):
         return x
-    n, c, h, w = x.shape
-    padded: Array = array_module(x=x).empty((n, c, h + top + bottom, w + left + right), x.dtype)
+    xp, (n, c, h, w) = array_module(x=x), x.shape
+    padded: Array = xp.empty((n, c, h + top + bottom, w + left + right), x.dtype)
     old = x[:, :, max(-top, 0) : h + min(bottom, 0), max(-left, 0) : w + min(right, 0)]
     new = padded[:, :, max(top, 0) :, max(left, 0) :][:, :, : old.shape[2], : old.shape[3]]
 
-    def copy(part: tuple[int, slice]) -> None:
+    def copy(part: tuple[slice, slice]) -> None:
         if new.size < padded.size:
             padded[part] = 0
         new[part] = old[part]
 
-    run_strips(copy, [(image, half) for image in range(n) for half in (slice(c // 2), slice(c // 2, c))])
+    halves = [
+        (slice(image, image + 1), half) for image in range(n) for half in (slice(c // 2), slice(c // 2, c))
+    ]
+    run_strips(copy, halves if xp is np else [(slice(n), slice(c))], xp)
     return padded
 
 

@@ -110,7 +110,7 @@ def max_pool2d(
             winners[strip] = dealt.inside(numbers)
         y[strip] = dealt.inside(bests)
 
-    run_strips(largest, strips_of_planes(xp, len(planes), planes[:1].size))
+    run_strips(largest, strips_of_planes(xp, len(planes), planes[:1].size), xp)
     shape = (*x.shape[:2], *size)
     return y.reshape(shape), None if winners is None else winners.reshape(shape)
 
@@ -261,7 +261,7 @@ def avg_pool2d(
             sums += tap
         xp.divide(dealt.inside(grid), counts, out=y[strip])
 
-    run_strips(averages, strips_of_planes(xp, len(planes), planes[:1].size))
+    run_strips(averages, strips_of_planes(xp, len(planes), planes[:1].size), xp)
     return y.reshape(*x.shape[:2], *size)
 
 
@@ -352,7 +352,7 @@ def _handed_back(
             tap += share
         dealt.collect(dx[strip])
 
-    run_strips(hand_back, strips_of_planes(xp, len(dx), dx[:1].size))
+    run_strips(hand_back, strips_of_planes(xp, len(dx), dx[:1].size), xp)
     return dx.reshape(*dy.shape[:2], *input_size)
 
 

@@ -49,7 +49,8 @@ def available_on(device: str) -> int | None:
         return available_memory()
     cupy = sys.modules["cupy"]
     with cupy.cuda.Device(int(device.partition(":")[2] or 0)):
-        return int(cupy.cuda.runtime.memGetInfo()[0])
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        return int(free + cupy.get_default_memory_pool().free_bytes())  # what CuPy keeps for later arrays
 
 
 def training_memory(model: Layer, optimizer: Optimizer, batch_size: int, size: tuple[int, int]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minifcn.backend import Array, to_numpy
+from minifcn.backend import Array, device_of, to_device, to_numpy
 from minifcn.data import Dataset, Loader
 from minifcn.data.loader import Preprocess
 from minifcn.losses import Reduction
@@ -106,7 +106,7 @@ def overfit_one(
     except _DoneError:
         records = look.records
     accuracy = evaluate(model, score).pixel_accuracy()
-    x = preprocess(one[0][0][None])
+    x = to_device(preprocess(one[0][0][None]), device_of(next(model.parameters()).data))
     prediction = to_numpy(predict(model.eval(), x))[0]
     first, last = records[0]["loss"], records[-1]["loss"]
     fell = f"{first:.3f} to {last:.3f}" if len(records) > 1 else f"{last:.3f}"

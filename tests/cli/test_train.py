@@ -435,3 +435,20 @@ def test_a_damaged_photograph_is_named(data, tmp_path, out, capsys):
     (tmp_path / "photos" / "images" / "photo3.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 2
     assert "photo3.png" in capsys.readouterr().err
+
+
+def test_everything_on_a_gpu(data, tmp_path, out, strict, capsys):
+    """The second one, which is not current until somebody says so; and the files are as from the CPU."""
+    device = "--device", "cuda:1"
+    assert run(data, *SCRATCH, "--epochs", 2, "--out", out, *device) == 0
+    assert "MB that are free" in capsys.readouterr().err
+    assert run("--resume", "--out", out) == 0  # with the settings of the training, the GPU among them
+    assert run(data, *SCRATCH, "--overfit-one", "--out", out, *device) == 0
+    model, picture = str(out / "model.safetensors"), str(tmp_path / "photos" / "images" / "photo0.png")
+    for name, more in (("gpu", device), ("cpu", ())):
+        assert main(["evaluate", model, data, "--json", str(tmp_path / f"{name}.json"), *more]) == 0
+        assert main(["predict", model, picture, "--out", str(tmp_path / name), *more]) == 0
+    scores = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("gpu", "cpu")]
+    assert scores[0]["mean_iou"] == pytest.approx(scores[1]["mean_iou"], abs=1e-3)
+    masks = [np.array(Image.open(tmp_path / name / "masks" / "photo0.png")) for name in ("gpu", "cpu")]
+    assert (masks[0] == masks[1]).mean() > 0.99

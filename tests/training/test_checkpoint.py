@@ -119,13 +119,7 @@ def test_stopped_in_an_evaluation_the_epoch_is_not_trained_again(tmp_path, monke
     assert run(tmp_path, resume=True, every_steps=None) == whole
 
 
-@pytest.mark.parametrize("gpu", ["strict", pytest.param("cupy", marks=pytest.mark.gpu)])
-def test_a_network_on_the_gpu_is_watched_saved_and_resumed(tmp_path, gpu, request):
-    if gpu == "strict":
-        request.getfixturevalue("strict")
-    else:
-        pytest.importorskip("cupy")
-
+def test_a_network_on_the_gpu_is_watched_saved_and_resumed(tmp_path, gpu):
     def trained(**options):
         model, loader, optimizer = parts(digits)
         model.to("cuda")

@@ -140,13 +140,8 @@ def test_predict_gives_the_best_class():
     assert (scores[np.arange(4), predictions] == scores.max(axis=1)).all()
 
 
-@pytest.mark.parametrize("gpu", ["strict", pytest.param("cupy", marks=pytest.mark.gpu)])
-def test_training_on_a_gpu_agrees_with_the_cpu(gpu, request):
+def test_training_on_a_gpu_agrees_with_the_cpu(gpu):
     """Dataset, loader, FCN with skips, loss, optimiser and metrics: the whole chain on the other library."""
-    if gpu == "strict":
-        request.getfixturevalue("strict")
-    else:
-        pytest.importorskip("cupy")
 
     def trained(device):
         loader = Loader(DigitCanvases("train", 3, size=(30, 41)), 2, preprocess=GREY)
@@ -155,7 +150,8 @@ def test_training_on_a_gpu_agrees_with_the_cpu(gpu, request):
         return record["loss"], evaluate(fcn, loader).matrix, fcn.to("cpu").state_dict()
 
     loss, matrix, state = trained("cpu")
-    gpu_loss, gpu_matrix, gpu_state = trained("cuda")
+    # The stand-in has two GPUs; the second one is not current until somebody says so.
+    gpu_loss, gpu_matrix, gpu_state = trained("cuda:1" if gpu.name == "strict" else "cuda")
     assert gpu_loss == pytest.approx(loss, rel=1e-5)
     assert np.abs(matrix - gpu_matrix).sum() <= 4
     assert all(np.allclose(state[name], gpu_state[name], atol=1e-5) for name in state)

@@ -32,6 +32,12 @@ def test_a_sound_pipeline_learns_it():
     assert said[-1].startswith("step ")
 
 
+def test_it_is_learned_on_a_gpu(strict):
+    verdict, _ = tried(FCN(digit_classifier(), 2, 2).to("cuda"), steps=40)
+    assert verdict.accuracy > 0.5
+    assert isinstance(verdict.prediction, np.ndarray)
+
+
 def test_the_loss_of_a_new_network_starts_at_the_log_of_the_number_of_classes():
     """The first thing to look at, and `tell` says what it must be; a trained network begins elsewhere."""
     first = "the loss starts at about ln 2 = 0.693: the score layers begin at zero"

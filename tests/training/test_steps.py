@@ -6,10 +6,41 @@ import pytest
 from minifcn.data import Loader
 from minifcn.losses import softmax_cross_entropy
 from minifcn.optim import SGD, Poly
-from minifcn.training import Callback, Checkpoints, Diverged, fit
+from minifcn.training import Callback, Checkpoints, Diverged, fit, predict
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.network import set_dropout
 from tests.training.small import GREY, Blobs, digits, parts
+
+
+class Waits(Callback):
+    """Counts how often each step has waited for the GPU."""
+
+    def __init__(self, ndarray):
+        self.ndarray, self.counts = ndarray, []
+
+    def start(self, training):
+        self.before = self.ndarray.waits
+
+    def step(self, training):
+        self.counts.append(self.ndarray.waits - self.before)
+        self.before = self.ndarray.waits
+
+
+@pytest.mark.parametrize("class_weights", [None, [1.0, 3.0]])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_step_waits_for_the_gpu_once(strict, kind, class_weights):
+    """For its loss, which the progress bar shows and which must not be NaN."""
+    model, loader, optimizer = parts(kind=kind)
+    waits = Waits(strict.module.ndarray)
+    fit(model.to("cuda"), loader, optimizer, class_weights=class_weights, progress=None, callbacks=[waits])
+    assert waits.counts == [1] * len(loader)
+
+
+def test_a_prediction_waits_for_nothing(strict):
+    model, x = digits().to("cuda").eval(), strict.array(np.zeros((1, 1, 20, 24), np.float32))
+    before = strict.module.ndarray.waits
+    predict(model, x)
+    assert strict.module.ndarray.waits == before
 
 
 class Gradients(Callback):

@@ -19,12 +19,12 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms.im2col import (
     GPU_STRIP_BYTES,
-    SHARES,
     STRIP_BYTES,
     Strip,
     Windows,
     multiply_long,
     pieces_of,
+    shares_of,
 )
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
@@ -116,7 +116,7 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
             xp.maximum(total, 0, out=total)
         outputs[strip.images.start, :, :, strip.rows] = total
 
-    run_strips(strip_of_outputs, blocks.strips())
+    run_strips(strip_of_outputs, blocks.strips(), xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -144,7 +144,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             total += product
         return total
 
-    totals = run_strips(share_of_sum, pieces_of(len(strips), -(-len(strips) // SHARES)))
+    totals = run_strips(share_of_sum, pieces_of(len(strips), -(-len(strips) // shares_of(xp))), xp)
     dw: Any = sum(totals, xp.zeros(shape, x.dtype))
     # (G, m, m, O/G, C/G, s, s) -> (O, C/G, m * s, m * s), and without the taps that are no part of w
     dw = dw.reshape(groups, rows, cols, per_group, channels, s, t).transpose(0, 3, 4, 1, 5, 2, 6)

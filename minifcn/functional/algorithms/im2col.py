@@ -58,6 +58,11 @@ class Strip:
     cols: slice
 
 
+def shares_of(xp: Any) -> int:
+    """Return how many shares to make; a GPU takes all work at once."""
+    return SHARES if xp is np else 1
+
+
 def pieces_of(total: int, size: int) -> Iterator[slice]:
     """Cut `total` into slices of nearly equal length, at most `size` long."""
     count = -(-total // max(size, 1))
@@ -76,7 +81,8 @@ def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int, wanted: int = ST
     least = min(max(filters, MIN_POSITIONS), MAX_POSITIONS)
     most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, least)
     # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
-    positions = min(most, max(images * height * width // wanted, most // 8, least))
+    some = max(images * height * width // wanted, most // 8, least)
+    positions = min(most, some) if xp is np else most
     if positions >= height * width:
         whole = slice(0, height), slice(0, width)
         return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
@@ -178,7 +184,8 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
     strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize)
     rows_touch = y.strides[2] == y.shape[3] * y.strides[3]  # not so in every array that a user hands in
     # Few positions of many filters, as in dense layers: cores share the filters instead.
-    parts = -(-FEW // len(strips)) if strips and filters.size >= MANY_WEIGHTS else 1
+    many = xp is np and filters.size >= MANY_WEIGHTS
+    parts = -(-FEW // len(strips)) if strips and many else 1
     blocks = list(pieces_of(per_group, -(-per_group // parts)))
 
     def share_of_outputs(share: tuple[Strip, slice]) -> None:
@@ -198,7 +205,7 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
         if not direct:
             part[...] = outputs.reshape(part.shape)
 
-    run_strips(share_of_outputs, [(strip, block) for strip in strips for block in blocks])
+    run_strips(share_of_outputs, [(strip, block) for strip in strips for block in blocks], xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -211,10 +218,11 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     dw: Array = xp.empty((groups, filters // groups, channels * taps), x.dtype)
     # A share of the work is some channels of the filters and some of the strips; shares of the same channels
     # are added up in the end. Few channels give small sums, so they are cut into more sums.
-    blocks = list(pieces_of(channels, max(-(-channels // SHARES), -(-256 // taps))))
+    most = shares_of(xp)
+    blocks = list(pieces_of(channels, max(-(-channels // most), -(-256 // taps))))
     numbers = channels * taps * groups // len(blocks) + filters
-    strips = strips_of(xp, dy.shape, numbers * x.itemsize, -(-SHARES // len(blocks)))
-    sums = max(1, min(SHARES // len(blocks), len(strips)))
+    strips = strips_of(xp, dy.shape, numbers * x.itemsize, -(-most // len(blocks)))
+    sums = max(1, min(most // len(blocks), len(strips)))
     shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
 
     def share_of_sum(share: tuple[slice, slice]) -> Array:
@@ -232,7 +240,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
                 total += product
         return total
 
-    totals = run_strips(share_of_sum, shares)
+    totals = run_strips(share_of_sum, shares, xp)
     for (block, part), total in zip(shares, totals, strict=True):
         if part.start:
             dw[:, :, block.start * taps : block.stop * taps] += total
@@ -248,7 +256,7 @@ def multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
     they are cut into parts, many products at once, and added up.
     """
     parts = a.shape[2] // LONG
-    if out.size >= FEW_RESULTS or parts < 2:
+    if xp is not np or out.size >= FEW_RESULTS or parts < 2:
         xp.matmul(a, b, out=out)
         return
     done = parts * LONG
@@ -269,7 +277,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
         (len(dy), groups, channels, height + 2 * rows.padding, width + 2 * cols.padding), dy.dtype
     )
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
-    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // SHARES), 1)))
+    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // shares_of(xp)), 1)))
     bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
     strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each, 1)
     shares = [(image, block) for image in range(len(dy)) for block in blocks]
@@ -290,13 +298,14 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
                 for b in range(cols.kernel):
                     top = strip.rows.start * rows.stride + a * rows.dilation
                     left = strip.cols.start * cols.stride + b * cols.dilation
-                    part[
+                    places = part[
                         :,
                         :,
                         top : top + (strip_height - 1) * rows.stride + 1 : rows.stride,
                         left : left + (strip_width - 1) * cols.stride + 1 : cols.stride,
-                    ] += windows[:, :, a, b]
+                    ]
+                    places += windows[:, :, a, b]  # `part[...] +=` would be a copy more in CuPy
 
-    run_strips(share_of_windows, shares)
+    run_strips(share_of_windows, shares, xp)
     dx = dx.reshape(len(dy), groups * channels, *dx.shape[3:])
     return pad_or_crop(dx, -rows.padding, -rows.padding, -cols.padding, -cols.padding)

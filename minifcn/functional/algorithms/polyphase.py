@@ -181,7 +181,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             some = block[:, skip : skip + here.shape[1], phase].reshape(*here.shape[:2], width)
             here[...] = some[..., left : left + input_size[1]]
 
-    run_strips(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride))
+    run_strips(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride), xp)
     return dx
 
 

@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
+from minifcn.functional.algorithms.im2col import GPU_STRIP_BYTES, pieces_of, shares_of
 from minifcn.geometry import ConvGeometry
 from minifcn.strips import add_to, matmul, run_strips, scratch
 
@@ -125,9 +126,10 @@ class _Tiling:
 
     def strips(self) -> list[_Strip]:
         """Cut all tiles into strips; the cut depends on sizes alone."""
-        wanted = max(STRIP_BYTES // self.tile_bytes, MIN_TILES)
-        total = self.images * self.rows * self.cols
-        wanted = min(wanted, max(total // STRIPS, MIN_TILES)) if self.xp is np else total
+        on_cpu = self.xp is np
+        wanted = max((STRIP_BYTES if on_cpu else GPU_STRIP_BYTES) // self.tile_bytes, MIN_TILES)
+        if on_cpu:
+            wanted = min(wanted, max(self.images * self.rows * self.cols // STRIPS, MIN_TILES))
         if wanted >= self.rows * self.cols:
             step = max(wanted // max(self.rows * self.cols, 1), 1)
             return [
@@ -222,8 +224,9 @@ class _Tiling:
             # (n * n, some O, C) = (n * n, 9) @ (9, some O * C)
             xp.matmul(self.g, taps.reshape(TAPS**2, -1), out=u[:, part].reshape(self.n**2, -1))
 
-        step = max(-(-filters // 8), (1 << 14) // channels, 1)  # few filters are not worth a second core
-        run_strips(some, [slice(i, min(i + step, filters)) for i in range(0, filters, step)])
+        # Few filters are not worth a second core.
+        step = max(-(-filters // shares_of(xp)), (1 << 14) // channels, 1)
+        run_strips(some, pieces_of(filters, step), xp)
         return u
 
 
@@ -247,7 +250,7 @@ def _correlate(tiling: _Tiling, x: Array, u: Array, b: Array | None, y: Array, r
             products[tiling.n + 1] += b[:, None]
         tiling.outputs(products, strip, y, relu)
 
-    run_strips(strip_of_outputs, tiling.strips())
+    run_strips(strip_of_outputs, tiling.strips(), xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -259,7 +262,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     strips = tiling.strips()
     shape = tiling.n**2, filters, channels
 
-    shares = 4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2
+    shares = (4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2) if xp is np else 1
     # Work space of the caller: fresh pages for arrays as large as these would cost as much as the products.
     totals = [scratch(xp, shape, x.dtype, f"sum {share}") for share in range(shares)]
     # A few of the matrices at a time, so that what is added is in the cache.
@@ -280,7 +283,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
                     product = scratch(xp, total[some].shape, x.dtype, "product")
                     total[some] += xp.matmul(dm[some], v[some], out=product)
 
-    run_strips(share_of_sum, range(shares))
+    run_strips(share_of_sum, range(shares), xp)
     du, *others = totals
     for other in others:
         add_to(du, other)
