@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.labels import first_true, valid_pixels
+from minifcn.functional.labels import first_true, split_pixels, valid_pixels
 from minifcn.functional.operands import check_float
 from minifcn.strips import run_strips
 
@@ -64,21 +64,24 @@ def softmax_cross_entropy(
     xp = array_module(scores=scores, labels=labels, class_weights=class_weights)
     _check_arguments(scores, labels, reduction, class_weights)
     num_classes = scores.shape[1]
-    valid = valid_pixels(labels, num_classes, ignore_index)
+    valid, wrong = split_pixels(labels, num_classes, ignore_index)
+    # What is wrong makes the loss NaN and is looked for then; to look at once would be to wait for a GPU.
+    bad = wrong.any()
 
     # Void pixels borrow class 0 and weigh nothing, so that no gather leaves the range (CuPy would wrap).
     classes = labels * valid  # (N, ...), uint8
     weights = valid.astype(scores.dtype)
     if class_weights is not None:
-        weights *= class_weights[classes]
-    divisor = 1.0
+        usable = (class_weights >= 0) & (class_weights < xp.inf)
+        bad = bad | ~usable.all()
+        weights *= xp.where(usable, class_weights, 0.0)[classes]
     if reduction == "mean":
-        divisor = float(weights.sum(dtype=xp.float64))
+        divisor = weights.sum(dtype=xp.float64)
+        # 0 only where nothing counts: then loss and gradient are 0 anyway.
+        weights /= xp.where(divisor > 0, divisor, 1.0).astype(scores.dtype)
     elif reduction == "batch":
-        divisor = float(len(labels))
-    divisor = divisor or 1.0  # 0 only where nothing counts: then loss and gradient are 0 anyway
+        weights /= max(len(labels), 1)
 
-    weights /= divisor
     dscores: Array = xp.empty_like(scores, order="C")
     images = len(scores)
     # (N, C, ...) -> (N, C, pixels), and (N, ...) -> (N, pixels)
@@ -92,31 +95,26 @@ def softmax_cross_entropy(
     def strip_of_pixels(strip: tuple[slice, slice]) -> Any:
         image, pixels = strip
         part, d = flat[image, :, pixels], dflat[image, :, pixels]
-        if not xp.isfinite(part).all():
-            return None
         weight = weights[strip]
         # Where the score of each pixel's class is, (n, pixels).
         places = xp.multiply(classes[strip], size, dtype=xp.int64)
         places += firsts[image]
         places += xp.arange(size)[pixels]
-        xp.subtract(part, part.max(axis=1, keepdims=True), out=d)  # at most 0: exp cannot overflow
-        chosen = numbers[places]
-        xp.exp(d, out=d)
-        total = d.sum(axis=1)  # (n, pixels), at least 1
-        pixel_losses = weight * (xp.log(total) - chosen)
-        d *= (weight / total)[:, None]
-        numbers[places] -= weight
-        return pixel_losses.sum(dtype=xp.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # where scores are not finite
+            xp.subtract(part, part.max(axis=1, keepdims=True), out=d)  # at most 0: exp cannot overflow
+            chosen = numbers[places]
+            xp.exp(d, out=d)
+            total = d.sum(axis=1)  # (n, pixels), at least 1
+            pixel_losses = weight * (xp.log(total) - chosen)
+            d *= (weight / total)[:, None]
+            numbers[places] -= weight
+            return pixel_losses.sum(dtype=xp.float64) + xp.where(xp.isfinite(part).all(), 0.0, xp.nan)
 
-    losses = run_strips(strip_of_pixels, _strips(xp, images, size, num_classes))
-    if any(loss is None for loss in losses):
-        wrong = ~xp.isfinite(scores)
-        count, first = first_true(wrong)
-        raise ValueError(
-            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
-            f"the first is {float(scores[first])} at {first}"
-        )
-    return float(sum(losses)), dscores
+    losses = run_strips(strip_of_pixels, _strips(xp, images, size, num_classes), xp)
+    loss = float(xp.where(bad, xp.nan, sum(losses)))  # the one place where a GPU is waited for
+    if math.isnan(loss):
+        _check_values(scores, labels, ignore_index, class_weights)
+    return loss, dscores
 
 
 def _strips(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[slice, slice]]:
@@ -145,11 +143,23 @@ def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_w
             f"labels must have the shape of scores without its class axis: scores are {scores.shape}, so "
             f"labels must be {scores.shape[:1] + scores.shape[2:]}, got {labels.shape}"
         )
-    if class_weights is not None:
-        if class_weights.shape != scores.shape[1:2]:
-            raise ValueError(
-                f"class_weights must have one weight for each of {scores.shape[1]} classes, "
-                f"got the shape {class_weights.shape}"
-            )
-        if not all(0 <= weight < math.inf for weight in class_weights.tolist()):
-            raise ValueError(f"class_weights must be finite and none negative, got {class_weights.tolist()}")
+    if class_weights is not None and class_weights.shape != scores.shape[1:2]:
+        raise ValueError(
+            f"class_weights must have one weight for each of {scores.shape[1]} classes, "
+            f"got the shape {class_weights.shape}"
+        )
+
+
+def _check_values(scores: Array, labels: Array, ignore_index: int, class_weights: Array | None) -> None:
+    """Say what makes the loss NaN."""
+    xp = array_module(scores=scores)
+    if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights.tolist()):
+        raise ValueError(f"class_weights must be finite and none negative, got {class_weights.tolist()}")
+    valid_pixels(labels, scores.shape[1], ignore_index)
+    wrong = ~xp.isfinite(scores)
+    if wrong.any():
+        count, first = first_true(wrong)
+        raise ValueError(
+            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
+            f"the first is {float(scores[first])} at {first}"
+        )

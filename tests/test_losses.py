@@ -220,6 +220,23 @@ def test_scores_that_are_not_finite_are_refused(value):
         softmax_cross_entropy(scores, LABELS)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("where", ["scores of a void pixel", "weight of a class", "weight of another class"])
+def test_what_is_not_finite_is_refused_wherever_it_is(xp, value, reduction, where):
+    """Also where it could pass unseen, for it changes no loss or, like -inf of another class, nearly none."""
+    scores, labels, weights = SCORES.copy(), LABELS.copy(), np.ones(3, np.float32)
+    labels[0, 1, 1] = 255
+    if where == "scores of a void pixel":
+        scores[0, 2, 1, 1] = value
+    else:
+        weights[0 if where == "weight of a class" else 2] = value
+    with pytest.raises(ValueError, match="must be finite"):
+        softmax_cross_entropy(
+            xp.array(scores), xp.array(labels), reduction=reduction, class_weights=xp.array(weights)
+        )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("weighted", [False, True])

@@ -37,6 +37,39 @@ def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
     return len(where), tuple(where[0].tolist())
 
 
+def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tuple[Array, Array]:
+    """Return which pixels are labelled with a class, and which with something that is no label.
+
+    A GPU goes on with other work meanwhile, for nobody looks at the result here.
+
+    Args:
+        labels: Class numbers and void, any shape, uint8.
+        num_classes: Number of classes.
+        ignore_index: The label of void.
+
+    Returns:
+        Two boolean arrays of the shape of `labels`. Both are false at void pixels.
+
+    Raises:
+        TypeError: If `labels` is no array of uint8.
+
+    Example:
+        >>> import numpy as np
+        >>> [mask.tolist() for mask in split_pixels(np.array([0, 2, 7, 255], np.uint8), num_classes=3)]
+        [[True, True, False, False], [False, False, True, False]]
+    """
+    xp = array_module(labels=labels)
+    check_classes(num_classes, ignore_index)
+    if labels.dtype != xp.uint8:
+        raise TypeError(
+            f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
+            f"{ignore_index} and convert with labels.astype('uint8')"
+        )
+    valid: Array = labels != ignore_index
+    wrong = valid & (labels > min(num_classes - 1, 255))
+    return valid & ~wrong, wrong
+
+
 def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Array:
     """Return which pixels are labelled with a class, after checking that the others are void.
 
@@ -57,15 +90,7 @@ def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Ar
         >>> valid_pixels(np.array([[0, 2], [1, 255]], np.uint8), num_classes=3).tolist()
         [[True, True], [True, False]]
     """
-    xp = array_module(labels=labels)
-    check_classes(num_classes, ignore_index)
-    if labels.dtype != xp.uint8:
-        raise TypeError(
-            f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
-            f"{ignore_index} and convert with labels.astype('uint8')"
-        )
-    valid: Array = labels != ignore_index
-    wrong = valid & (labels > min(num_classes - 1, 255))
+    valid, wrong = split_pixels(labels, num_classes, ignore_index)
     if wrong.any():
         count, first = first_true(wrong)
         raise ValueError(
