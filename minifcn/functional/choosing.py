@@ -68,8 +68,9 @@ def best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeo
         columns = 43 * min(channels, filters) + 2.0 * products
         saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)
         tiles = len(first) * first.shape[2] * first.shape[3] / 16
-        # Fewer tiles make thin products.
-        if tiles > 128 and tiles * saved > 14 * products:
+        few = winograd.has_few_tiles(tiles, filters, channels)
+        # Some tiles in between are too few for a core each.
+        if (few or tiles > 128) and tiles * saved > (50 if few else 14) * products:
             return "winograd"
     if operation != "conv2d_input_grad":
         few_sums = operation == "conv2d" or prod(shape) <= SMALL_SUM

@@ -29,6 +29,7 @@ about 1e-5 of the largest output, ten times that of the definition.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -39,7 +40,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms.im2col import GPU_STRIP_BYTES, pieces_of, shares_of
 from minifcn.geometry import ConvGeometry
-from minifcn.strips import add_to, matmul, run_strips, scratch
+from minifcn.strips import add_to, run_strips, scratch
 
 TAPS = 3
 STRIP_BYTES = 1 << 23
@@ -51,6 +52,13 @@ STRIPS = 16
 MIN_TILES = 96
 """Tiles of a strip, at least: fewer make thin matrix products."""
 
+
+FEW_TILES = 256
+"""So few tiles, and fewer than a part of the numbers of filters times channels, by measurement, are kept."""
+
+FEW = 64
+FEW_SHARES = 4
+"""Filters, or channels, of a share of the work then, at most; and how many shares there are at least."""
 
 SUM_BYTES = 1 << 20
 """Products that are added to a sum in one go."""
@@ -65,6 +73,16 @@ def fits(geometry: ConvGeometry) -> bool:
         (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
         for window in (geometry.rows, geometry.cols)
     )
+
+
+def has_few_tiles(tiles: float, filters: int, channels: int) -> bool:
+    """Return whether there are so few tiles that all are kept, transformed, and not all filters."""
+    return 0 < tiles <= min(FEW_TILES, filters * channels / 90)
+
+
+def _few(total: int) -> Iterator[slice]:
+    """Cut filters or channels into shares."""
+    return pieces_of(total, min(FEW, -(-total // FEW_SHARES)))
 
 
 def transforms(outputs: int) -> tuple[Array, Array, Array]:
@@ -122,6 +140,8 @@ class _Tiling:
         self.n = self.m + TAPS - 1
         self.a, self.g, self.b = (xp.asarray(matrix, dtype) for matrix in _on_tiles(self.m))
         self.rows, self.cols = -(-height // self.m), -(-width // self.m)
+        self.tiles = self.images * self.rows * self.cols
+        self.all = _Strip(slice(0, self.images), slice(0, self.rows))
         self.tile_bytes = self.n**2 * (channels + self.filters) * np.dtype(dtype).itemsize
 
     def strips(self) -> list[_Strip]:
@@ -129,7 +149,7 @@ class _Tiling:
         on_cpu = self.xp is np
         wanted = max((STRIP_BYTES if on_cpu else GPU_STRIP_BYTES) // self.tile_bytes, MIN_TILES)
         if on_cpu:
-            wanted = min(wanted, max(self.images * self.rows * self.cols // STRIPS, MIN_TILES))
+            wanted = min(wanted, max(self.tiles // STRIPS, MIN_TILES))
         if wanted >= self.rows * self.cols:
             step = max(wanted // max(self.rows * self.cols, 1), 1)
             return [
@@ -142,8 +162,8 @@ class _Tiling:
             _Strip(slice(i, i + 1), slice(*rows)) for i in range(self.images) for rows in pairwise(bounds)
         ]
 
-    def inputs(self, x: Array, strip: _Strip) -> Array:
-        """Return V = B^T x B of the tiles of a strip, (n * n, C, tiles)."""
+    def inputs(self, x: Array, strip: _Strip, out: Array | None = None) -> Array:
+        """Return V = B^T x B of the tiles of a strip, (n * n, C, tiles), in work space or in `out`."""
         xp, m, n = self.xp, self.m, self.n
         top, left = self.padding
         channels, height, width = x.shape[1:]
@@ -159,10 +179,11 @@ class _Tiling:
             part[...] = 0
         part[:, :, start - first : stop - first, left + begin : left + end] = within
         columns = self._tiles(part, n, rows)
-        v = scratch(xp, (n * n, channels * images * rows * self.cols), self.dtype, "inputs")
+        shape = n * n, channels, images * rows * self.cols
+        v = scratch(xp, shape, self.dtype, "inputs") if out is None else out
         # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
-        xp.matmul(self.b, columns.reshape(v.shape), out=v)
-        return v.reshape(n * n, channels, -1)
+        xp.matmul(self.b, columns.reshape(n * n, -1), out=v.reshape(n * n, -1))
+        return v
 
     def _rows(self, y: Array, strip: _Strip) -> Array:
         """Return the part (O, images, rows, columns) of y that belongs to a strip, as a view."""
@@ -171,37 +192,38 @@ class _Tiling:
 
     def outputs(self, products: Array, strip: _Strip, y: Array, relu: bool) -> None:
         """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a strip."""
-        xp, m = self.xp, self.m
+        xp, m, filters = self.xp, self.m, y.shape[1]
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        tiles = scratch(xp, (m, m, self.filters, images, rows, self.cols), self.dtype, "tiles")
+        tiles = scratch(xp, (m, m, filters, images, rows, self.cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
         xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
         # Side by side, in work space: the last tiles may reach beyond y.
-        image = scratch(xp, (self.filters, images, rows, m, self.cols, m), self.dtype, "part")
+        image = scratch(xp, (filters, images, rows, m, self.cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
             image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
         part = self._rows(y, strip)
-        whole = image.reshape(self.filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
+        whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
             xp.maximum(whole, 0, out=part)
         else:
             part[...] = whole
 
-    def gradients(self, dy: Array, strip: _Strip) -> Array:
-        """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles)."""
-        xp, m = self.xp, self.m
+    def gradients(self, dy: Array, strip: _Strip, out: Array | None = None) -> Array:
+        """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles), in work space or in `out`."""
+        xp, m, filters = self.xp, self.m, dy.shape[1]
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        image = scratch(xp, (self.filters, images, rows * m, self.cols * m), self.dtype, "part")
+        image = scratch(xp, (filters, images, rows * m, self.cols * m), self.dtype, "part")
         part = self._rows(dy, strip)
         if part.shape != image.shape:
             image[...] = 0
         image[:, :, : part.shape[2], : part.shape[3]] = part
         columns = self._tiles(image, m, rows)
-        products = scratch(xp, (self.n**2, columns[0, 0].size), self.dtype, "products")
+        shape = self.n**2, filters, images * rows * self.cols
+        dm = scratch(xp, shape, self.dtype, "products") if out is None else out
         # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
-        xp.matmul(self.a.T, columns.reshape(m * m, -1), out=products)
-        return products.reshape(self.n**2, self.filters, -1)
+        xp.matmul(self.a.T, columns.reshape(m * m, -1), out=dm.reshape(self.n**2, -1))
+        return dm
 
     def _tiles(self, image: Array, size: int, rows: int) -> Array:
         """Copy an image (C, images, ...) to tiles (size, size, C, images, rows, columns), m apart."""
@@ -212,43 +234,76 @@ class _Tiling:
         )
         return tiles
 
-    def weights(self, w: Array, *, turned: bool = False) -> Array:
-        """Return U = G w G^T, (n * n, O, C), of the filters as they are, or turned by half a turn."""
-        xp, (filters, channels) = self.xp, w.shape[:2]
-        u = scratch(xp, (self.n**2, filters, channels), self.dtype, "filters")
-        order = -1 if turned else 1
+    def weights(self, w: Array, u: Array, *, turned: bool) -> None:
+        """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
+        g = self.g[:, ::-1] if turned else self.g
+        # (n * n, O * C) = (n * n, 9) @ (9, O * C)
+        self.xp.matmul(g, w.reshape(-1, TAPS**2).T, out=u.reshape(self.n**2, -1))
 
-        def some(part: slice) -> None:
-            taps = scratch(xp, (TAPS**2, part.stop - part.start, channels), self.dtype, "tiles")
-            taps[...] = w[part].reshape(-1, channels, TAPS**2)[..., ::order].transpose(2, 0, 1)
-            # (n * n, some O, C) = (n * n, 9) @ (9, some O * C)
-            xp.matmul(self.g, taps.reshape(TAPS**2, -1), out=u[:, part].reshape(self.n**2, -1))
+    def taps(self, du: Array, dw: Array) -> None:
+        """Write dw = G^T dU G (O, C, 3, 3) for dU (n * n, O, C)."""
+        taps = scratch(self.xp, (TAPS**2, *dw.shape[:2]), self.dtype, "tiles")
+        # (9, O * C) = (9, n * n) @ (n * n, O * C)
+        self.xp.matmul(self.g.T, du.reshape(self.n**2, -1), out=taps.reshape(TAPS**2, -1))
+        # (9, O, C) -> (O, C, 3, 3)
+        dw[...] = taps.reshape(TAPS, TAPS, *dw.shape[:2]).transpose(2, 3, 0, 1)
 
-        # Few filters are not worth a second core.
-        step = max(-(-filters // shares_of(xp)), (1 << 14) // channels, 1)
-        run_strips(some, pieces_of(filters, step), xp)
-        return u
+    def of_all_tiles(self, transform: Callable[..., Array], x: Array, slot: str) -> Array:
+        """Return what a transform gives for all tiles of x (N, C, H, W); cores share the channels."""
+        whole = scratch(self.xp, (self.n**2, x.shape[1], self.tiles), self.dtype, slot)
+
+        def some_channels(some: slice) -> None:
+            transform(x[:, some], self.all, out=whole[:, some])
+
+        run_strips(some_channels, _few(x.shape[1]), self.xp)
+        return whole
 
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Filters and tiles, transformed and multiplied, are outputs, transformed."""
     padding = geometry.rows.padding, geometry.cols.padding
     tiling = _Tiling(array_module(x=x, w=w, b=b), y.shape, x.shape[1], padding, x.dtype)
-    _correlate(tiling, x, tiling.weights(w), b, y, relu)
+    _correlate(tiling, x, w, b, y, relu, turned=False)
 
 
-def _correlate(tiling: _Tiling, x: Array, u: Array, b: Array | None, y: Array, relu: bool) -> None:
-    """Write the correlation of x with filters, transformed to u (n * n, O, C), to y."""
+def _correlate(
+    tiling: _Tiling, x: Array, w: Array, b: Array | None, y: Array, relu: bool, *, turned: bool
+) -> None:
+    """Write the correlation of x with filters, or with filters turned and seen from y, to y.
+
+    What there is less of is transformed first, and kept: all filters, or all tiles. The rest is transformed
+    where it is multiplied, strip by strip, and stays in the cache.
+    """
     xp = tiling.xp
 
-    def strip_of_outputs(strip: _Strip) -> None:
-        v = tiling.inputs(x, strip)
+    def multiply(u: Array, v: Array, strip: _Strip, some: slice) -> None:
+        u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
         products = scratch(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
         if b is not None:
             # At the point 1 every power is 1: what is added to this product is added to all outputs.
-            products[tiling.n + 1] += b[:, None]
-        tiling.outputs(products, strip, y, relu)
+            products[tiling.n + 1] += b[some, None]
+        tiling.outputs(products, strip, y[:, some], relu)
+
+    if xp is np and has_few_tiles(tiling.tiles, *w.shape[:2]):
+        v = tiling.of_all_tiles(tiling.inputs, x, "all inputs")
+
+        def some_filters(some: slice) -> None:
+            filters = w[:, some] if turned else w[some]
+            u = scratch(xp, (tiling.n**2, *filters.shape[:2]), x.dtype, "filters")
+            tiling.weights(filters, u, turned=turned)
+            multiply(u, v, tiling.all, some)
+
+        run_strips(some_filters, _few(y.shape[1]), xp)
+        return
+
+    u = scratch(xp, (tiling.n**2, *w.shape[:2]), x.dtype, "filters")
+    # Few filters are not worth a second core.
+    step = max(-(-len(w) // shares_of(xp)), (1 << 14) // w.shape[1], 1)
+    run_strips(lambda part: tiling.weights(w[part], u[:, part], turned=turned), pieces_of(len(w), step), xp)
+
+    def strip_of_outputs(strip: _Strip) -> None:
+        multiply(u, tiling.inputs(x, strip), strip, slice(None))
 
     run_strips(strip_of_outputs, tiling.strips(), xp)
 
@@ -259,6 +314,19 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     filters, channels = dy.shape[1], x.shape[1]
     padding = geometry.rows.padding, geometry.cols.padding
     tiling = _Tiling(xp, dy.shape, channels, padding, x.dtype)
+    dw: Array = xp.empty((filters, channels, TAPS, TAPS), x.dtype)
+    if xp is np and has_few_tiles(tiling.tiles, filters, channels):
+        dm = tiling.of_all_tiles(tiling.gradients, dy, "all gradients")
+
+        def some_channels(some: slice) -> None:
+            v = tiling.inputs(x[:, some], tiling.all).transpose(0, 2, 1)
+            du = scratch(xp, (tiling.n**2, filters, v.shape[2]), x.dtype, "product")
+            xp.matmul(dm, v, out=du)  # (n * n, O, some C) = (n * n, O, tiles) @ (n * n, tiles, some C)
+            tiling.taps(du, dw[:, some])
+
+        run_strips(some_channels, _few(channels), xp)
+        return dw
+
     strips = tiling.strips()
     shape = tiling.n**2, filters, channels
 
@@ -287,11 +355,8 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     du, *others = totals
     for other in others:
         add_to(du, other)
-    # (9, O * C) = (9, n * n) @ (n * n, O * C)
-    dw = matmul(tiling.g.T, du.reshape(tiling.n**2, -1))
-    # (9, O, C) -> (O, C, 3, 3)
-    ordered: Array = xp.ascontiguousarray(dw.reshape(TAPS, TAPS, filters, channels).transpose(2, 3, 0, 1))
-    return ordered
+    run_strips(lambda some: tiling.taps(du[:, some], dw[some]), _few(filters), xp)
+    return dw
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
@@ -300,6 +365,5 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     padding = TAPS - 1 - geometry.rows.padding, TAPS - 1 - geometry.cols.padding
     dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
     tiling = _Tiling(xp, dx.shape, filters, padding, dy.dtype)
-    turned = tiling.weights(w, turned=True).transpose(0, 2, 1)  # (n * n, O, C) -> (n * n, C, O)
-    _correlate(tiling, dy, turned, None, dx, relu=False)
+    _correlate(tiling, dy, w, None, dx, relu=False, turned=True)
     return dx
