@@ -52,9 +52,9 @@ STRIPS = 16
 MIN_TILES = 96
 """Tiles of a strip, at least: fewer make thin matrix products."""
 
-
 FEW_TILES = 256
-"""So few tiles, and fewer than a part of the numbers of filters times channels, by measurement, are kept."""
+FILTERS_OF_A_TILE = 90
+"""Tiles are few if there are not more of them, and so many filters times channels for each; measurements."""
 
 FEW = 64
 FEW_SHARES = 4
@@ -76,8 +76,8 @@ def fits(geometry: ConvGeometry) -> bool:
 
 
 def has_few_tiles(tiles: float, filters: int, channels: int) -> bool:
-    """Return whether there are so few tiles that all are kept, transformed, and not all filters."""
-    return 0 < tiles <= min(FEW_TILES, filters * channels / 90)
+    """Return whether there are so few tiles that it is they that are all kept, and not the filters."""
+    return 0 < tiles <= min(FEW_TILES, filters * channels / FILTERS_OF_A_TILE)
 
 
 def _few(total: int) -> Iterator[slice]:
@@ -271,8 +271,8 @@ def _correlate(
 ) -> None:
     """Write the correlation of x with filters, or with filters turned and seen from y, to y.
 
-    What there is less of is transformed first, and kept: all filters, or all tiles. The rest is transformed
-    where it is multiplied, strip by strip, and stays in the cache.
+    What there is less of is transformed first, and kept: all filters, or all tiles. The other is transformed
+    where it is multiplied, a share at a time, and stays in the cache.
     """
     xp = tiling.xp
 
@@ -355,7 +355,8 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     du, *others = totals
     for other in others:
         add_to(du, other)
-    run_strips(lambda some: tiling.taps(du[:, some], dw[some]), _few(filters), xp)
+    some_filters = pieces_of(filters, -(-filters // shares_of(xp)))
+    run_strips(lambda some: tiling.taps(du[:, some], dw[some]), some_filters, xp)
     return dw
 
 
