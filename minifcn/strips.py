@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -269,6 +269,30 @@ def matmul(a: Array, b: Array) -> Array:
 
     run_strips(some_columns, range(0, b.shape[1], step), xp)
     return product
+
+
+GPU_STRIP_BYTES = 1 << 28
+"""Work space of a strip on a GPU, which takes one strip at a time and wants it large."""
+
+SHARES = 8
+"""Shares of the work, about, where strips are not independent, or would be too few."""
+
+
+def shares_of(xp: Any) -> int:
+    """Return how many shares to cut work into; a GPU takes it whole."""
+    return SHARES if xp is np else 1
+
+
+def pieces_of(total: int, size: int) -> Iterator[slice]:
+    """Cut `total` into slices of nearly equal length, at most `size` long.
+
+    Example:
+        >>> list(pieces_of(7, 4))
+        [slice(0, 3, None), slice(3, 7, None)]
+    """
+    count = -(-total // max(size, 1))
+    bounds = [total * i // count for i in range(count + 1)] if count else []
+    yield from map(slice, bounds, bounds[1:])
 
 
 PIECE = 1 << 17

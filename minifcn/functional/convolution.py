@@ -15,11 +15,10 @@ padding of the forward convolution.
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms.im2col import pieces_of
 from minifcn.functional.choosing import compute
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
-from minifcn.strips import run_strips
+from minifcn.strips import pieces_of, run_strips
 
 BIAS_STRIP = 1 << 18
 """Numbers that are summed in one strip, at least: less is not worth waking another core for."""

@@ -18,17 +18,14 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms.im2col import (
-    GPU_STRIP_BYTES,
     STRIP_BYTES,
     Strip,
     Windows,
     multiply_long,
-    pieces_of,
-    shares_of,
 )
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
-from minifcn.strips import run_strips, scratch
+from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
 
 
 def fits(geometry: ConvGeometry) -> bool:

@@ -7,7 +7,6 @@ made whole. A *strip* of output positions at a time is copied into a small work 
 multiplied, and forgotten. Strips are independent, so all cores work at once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +15,11 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry
-from minifcn.strips import run_strips, scratch
+from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
 
 STRIP_BYTES = 1 << 23
 """Columns of one strip and what they are multiplied into: what a cache holds, and long enough for the work on
 it to outweigh the few microseconds that each call of NumPy costs where threads take turns in Python."""
-
-GPU_STRIP_BYTES = 1 << 28
-"""The same on a GPU, which works on one strip at a time and wants it large."""
 
 MIN_POSITIONS = 64
 MAX_POSITIONS = 512
@@ -35,9 +31,6 @@ RUN = 16
 
 STRIPS = 16
 """Strips at least, where there is much to do."""
-
-SHARES = 8
-"""Shares of the work, about, where strips cannot be independent, or are too few."""
 
 MANY_WEIGHTS = 1 << 20
 FEW = 4
@@ -56,18 +49,6 @@ class Strip:
     images: slice
     rows: slice
     cols: slice
-
-
-def shares_of(xp: Any) -> int:
-    """Return how many shares to make; a GPU takes all work at once."""
-    return SHARES if xp is np else 1
-
-
-def pieces_of(total: int, size: int) -> Iterator[slice]:
-    """Cut `total` into slices of nearly equal length, at most `size` long."""
-    count = -(-total // max(size, 1))
-    bounds = [total * i // count for i in range(count + 1)] if count else []
-    yield from map(slice, bounds, bounds[1:])
 
 
 def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int, wanted: int = STRIPS) -> list[Strip]:

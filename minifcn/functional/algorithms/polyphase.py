@@ -23,18 +23,15 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.algorithms.im2col import (
-    GPU_STRIP_BYTES,
     RUN,
-    SHARES,
     STRIP_BYTES,
     Strip,
     Windows,
     multiply,
-    pieces_of,
 )
 from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry, Window
-from minifcn.strips import run_strips, scratch
+from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
 
 FEW_PRODUCTS = 16
 """So few products of an output that they do not matter, nor whether the matrices are thin."""
@@ -203,8 +200,7 @@ def _phases_of(part: _Part, columns: Array, blocks: tuple[int, ...]) -> Array:
 def _strips(xp: Any, images: int, blocks: tuple[int, int], numbers: int) -> list[Strip]:
     """Cut the blocks Q of each image into strips of rows, given the numbers of dx in one block."""
     wanted = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // (4 * numbers * blocks[1]), 1)
-    if xp is np:  # so many that all cores have some
-        wanted = min(wanted, -(-images * blocks[0] // SHARES))
+    wanted = min(wanted, -(-images * blocks[0] // shares_of(xp)))  # so many that all cores have some
     return [
         Strip(slice(image, image + 1), piece, slice(0, blocks[1]))
         for image in range(images)

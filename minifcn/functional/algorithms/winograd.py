@@ -38,9 +38,8 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms.im2col import GPU_STRIP_BYTES, pieces_of, shares_of
 from minifcn.geometry import ConvGeometry
-from minifcn.strips import add_to, run_strips, scratch
+from minifcn.strips import GPU_STRIP_BYTES, add_to, pieces_of, run_strips, scratch, shares_of
 
 TAPS = 3
 STRIP_BYTES = 1 << 23
