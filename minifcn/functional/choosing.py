@@ -62,14 +62,15 @@ def best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeo
     filters, channels, *kernel = shape
     if first.dtype == "float32" and winograd.fits(geometry):
         # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
-        # im2col, and with the transforms of Winograd. The filters are transformed once for all tiles.
+        # im2col, and with the transforms of Winograd. The transform of the filters takes 14 for each product of
+        # a filter and a channel, and all that does not depend on the number of tiles 50 where they are few.
         per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (27, 44)}.get(operation, (44, 25))
         products = filters * channels
         columns = 43 * min(channels, filters) + 2.0 * products
         saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)
         tiles = len(first) * first.shape[2] * first.shape[3] / 16
         few = winograd.has_few_tiles(tiles, filters, channels)
-        # Some tiles in between are too few for a core each.
+        # From some tiles on that are not few there is a strip of them for each core.
         if (few or tiles > 128) and tiles * saved > (50 if few else 14) * products:
             return "winograd"
     if operation != "conv2d_input_grad":

@@ -40,7 +40,7 @@ def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
 def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tuple[Array, Array]:
     """Return which pixels are labelled with a class, and which with something that is no label.
 
-    A GPU goes on with other work meanwhile, for nobody looks at the result here.
+    Nothing is looked at here, so a GPU is not waited for.
 
     Args:
         labels: Class numbers and void, any shape, uint8.
@@ -65,9 +65,8 @@ def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tu
             f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
             f"{ignore_index} and convert with labels.astype('uint8')"
         )
-    valid: Array = labels != ignore_index
-    wrong = valid & (labels > min(num_classes - 1, 255))
-    return valid & ~wrong, wrong
+    not_void, known = labels != ignore_index, labels <= min(num_classes - 1, 255)
+    return not_void & known, not_void & ~known
 
 
 def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Array:

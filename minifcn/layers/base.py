@@ -267,7 +267,7 @@ class Layer:
         return self.train(False)
 
     def to(self, device: str) -> Self:
-        """Move parameters, gradients and buffers to a device: "cpu", "cuda" or "cuda:N"."""
+        """Move parameters, gradients and buffers to a device, as `minifcn.to_device` does."""
         cuda_device(device)  # a layer without parameters refuses an unknown device, too
         for _, value in self._named_arrays():
             value.data = to_device(value.data, device)
