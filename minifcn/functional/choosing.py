@@ -62,8 +62,8 @@ def best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeo
     filters, channels, *kernel = shape
     if first.dtype == "float32" and winograd.fits(geometry):
         # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
-        # im2col, and with the transforms of Winograd. The transform of the filters takes 14 for each product of
-        # a filter and a channel, and all that does not depend on the number of tiles 50 where they are few.
+        # im2col, and with the transforms of Winograd. For each filter and channel, transforming the filters
+        # takes 14 more, and where tiles are few, all that does not depend on their number takes 50.
         per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (27, 44)}.get(operation, (44, 25))
         products = filters * channels
         columns = 43 * min(channels, filters) + 2.0 * products
