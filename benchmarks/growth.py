@@ -9,7 +9,7 @@ import argparse
 
 from networks import HEAD, NETWORKS, Comparison
 
-from minifcn.strips import num_threads
+from minifcn.kernels.threads import num_threads
 
 SIZES = ((120, 160), (240, 320), (360, 480), (720, 960))
 BATCHES = (2, 4, 8)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.cli.beside import Side, in_turn
-from minifcn.strips import num_threads, set_num_threads
+from minifcn.kernels.threads import num_threads, set_num_threads
 
 NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
@@ -40,12 +40,12 @@ def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Call
     if what == "inference":
         fcn.eval()
         return lambda: fcn(x)
-    fcn.train().skip_input_grad()
+    fcn.train()
     optimizer = mf.optim.Adam(dict(fcn.named_parameters()), LR[name])
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(fcn(x), labels)
-        fcn.backward(dscores)
+        fcn.backward_parameters(dscores)
         optimizer.step()
         optimizer.zero_grad()
         return loss

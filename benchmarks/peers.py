@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.cli.beside import Side, in_turn
-from minifcn.strips import num_threads
+from minifcn.kernels.threads import num_threads
 
 Job = Callable[[], Any]
 
@@ -39,16 +39,15 @@ def minifcn_job(batch: int, size: int) -> Job:
     x, classes = data(batch, size)
     labels = classes.astype(np.uint8)[:, None, None]  # (N, 1, 1): a picture of one pixel
     model = Sequential(
-        Conv2d(3, 16, 3, padding=1), ReLU(inplace=True), MaxPool2d(2),
-        Conv2d(16, 32, 3, padding=1), ReLU(inplace=True), MaxPool2d(2),
-        Flatten(), Linear(32 * (size // 4) ** 2, 10),
+        Conv2d(3, 16, 3, padding=1, rng=0), ReLU(inplace=True), MaxPool2d(2),
+        Conv2d(16, 32, 3, padding=1, rng=0), ReLU(inplace=True), MaxPool2d(2),
+        Flatten(), Linear(32 * (size // 4) ** 2, 10, rng=0),
     ).train()  # fmt: skip
-    model.skip_input_grad()
     optimizer = mf.optim.SGD(dict(model.named_parameters()), 0.01)
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(model(x)[:, :, None, None], labels)
-        model.backward(dscores[:, :, 0, 0])
+        model.backward_parameters(dscores[:, :, 0, 0])
         optimizer.step()
         optimizer.zero_grad()
         return loss

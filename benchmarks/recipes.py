@@ -21,8 +21,7 @@ def step(pipe: Any, alignment: str, recipe: str, size: tuple[int, int]) -> None:
     import minifcn as mf
     from minifcn.training import RECIPES
 
-    fcn = mf.models.FCN(mf.models.vgg16(), 21, 8, alignment=alignment, at_once=True).train()
-    fcn.skip_input_grad()
+    fcn = mf.models.FCN(mf.models.vgg16(rng=0), 21, 8, alignment=alignment, at_once=True).train()
     optimizer = RECIPES[recipe].optimizer(fcn)
     batch = RECIPES[recipe].batch_size
     rng = np.random.default_rng(0)
@@ -34,7 +33,7 @@ def step(pipe: Any, alignment: str, recipe: str, size: tuple[int, int]) -> None:
         times.append(time.perf_counter())
         _, dscores = mf.losses.softmax_cross_entropy(scores, labels, reduction=RECIPES[recipe].reduction)
         times.append(time.perf_counter())
-        fcn.backward(dscores)
+        fcn.backward_parameters(dscores)
         times.append(time.perf_counter())
         optimizer.step()
         optimizer.zero_grad()

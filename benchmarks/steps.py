@@ -8,7 +8,7 @@ import argparse
 
 from networks import HEAD, NETWORKS, Comparison
 
-from minifcn.strips import num_threads
+from minifcn.kernels.threads import num_threads
 
 
 def main() -> None:

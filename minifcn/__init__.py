@@ -1,4 +1,4 @@
-"""minifcn: fully convolutional networks from scratch, on NumPy and CuPy.
+"""minifcn: fully convolutional networks from workspace, on NumPy and CuPy.
 
 Convolution, transposed convolution and the reading of dense layers as convolutions, every backward pass
 written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation"
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minifcn import functional, geometry, layers, losses, metrics, models, optim
 from minifcn.backend import array_module, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
-from minifcn.strips import num_threads, set_num_threads
+from minifcn.kernels.threads import num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from minifcn import checks, data, training, viz, weights

@@ -72,7 +72,7 @@ def dense_to_conv(
         filters = weight.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
     else:
         raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
-    conv = Conv2d(channels, outputs, (height, width), padding=padding, bias=bool(linear.bias), rng=None)
+    conv = Conv2d(channels, outputs, (height, width), padding=padding, bias=bool(linear.bias), init="zeros")
     _transplant(linear, conv, filters)
     return conv
 
@@ -96,12 +96,12 @@ def conv_to_dense(conv: Conv2d, order: str = "CHW") -> Linear:
         >>> bool((back.weight.data == linear.weight.data).all())
         True
     """
-    if conv.groups != 1 or conv.options["stride"] != (1, 1) or conv.options["dilation"] != (1, 1):
+    if (conv.geometry.groups, conv.geometry.stride, conv.geometry.dilation) != (1, (1, 1), (1, 1)):
         raise ValueError(f"{conv!r} has stride, dilation or groups: it is not a dense layer")
     if order not in ("CHW", "HWC"):
         raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
     weight = conv.weight.data if order == "CHW" else conv.weight.data.transpose(0, 2, 3, 1)
-    linear = Linear(weight[0].size, len(weight), bias=bool(conv.bias), rng=None)
+    linear = Linear(weight[0].size, len(weight), bias=bool(conv.bias), init="zeros")
     _transplant(conv, linear, weight.reshape(len(weight), -1))  # (O, C, H, W) -> (O, C * H * W)
     return linear
 

@@ -15,14 +15,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Pair: TypeAlias = int | Sequence[int]
-"""A whole number for both axes, or a pair (rows, columns)."""
+"""An integer for both axes, or a pair (rows, columns)."""
+
+Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
+"""An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left, right))."""
+
+Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""((top, bottom), (left, right))."""
 
 
 def whole_number(value: object, name: str, minimum: int) -> int:
-    """Return `value` as an `int`, or say in one sentence why it is none from `minimum` on."""
+    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`."""
     if type(value) is int and value >= minimum:  # the usual case, hundreds of times in a training step
         return value
     try:
@@ -30,7 +36,7 @@ def whole_number(value: object, name: str, minimum: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or number < minimum:
-        raise ValueError(f"{name} must be a whole number from {minimum} on, got {value!r}")
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
     return number
 
 
@@ -46,10 +52,27 @@ def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
     """
     if not isinstance(value, int | str) and isinstance(value, Sequence):
         if len(value) != 2:
-            raise ValueError(f"{name} must be a whole number or a pair (rows, columns), got {value!r}")
+            raise ValueError(f"{name} must be an integer or a pair (rows, columns), got {value!r}")
         return whole_number(value[0], name, minimum), whole_number(value[1], name, minimum)
     number = whole_number(value, name, minimum)
     return number, number
+
+
+def sides(padding: Padding, name: str = "padding") -> Sides:
+    """Return ((top, bottom), (left, right)) from an integer, a pair, or a pair of pairs.
+
+    Raises:
+        ValueError: If it is none of them, or a number is negative.
+
+    Example:
+        >>> sides(1), sides((0, 2)), sides(((0, 1), (2, 3)))
+        (((1, 1), (1, 1)), ((0, 0), (2, 2)), ((0, 1), (2, 3)))
+    """
+    if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == 2:
+        rows, cols = padding
+        return pair(rows, name), pair(cols, name)
+    number = whole_number(padding, name, 0)
+    return (number, number), (number, number)
 
 
 @dataclass(frozen=True)
@@ -85,12 +108,12 @@ class CoordinateMap:
 
 @dataclass(frozen=True)
 class Window:
-    """A window that slides along one axis: of a convolution, or of a pooling layer.
+    """The window of a convolution or a pooling layer along one axis.
 
     Attributes:
         kernel: Number of taps.
         stride: Step between neighbouring outputs.
-        padding: Zeros (for max pooling: nothing) set before and after the input.
+        padding: Zeros (for max pooling: -inf) added before and after the input; one integer means both.
         dilation: Distance between neighbouring taps.
         ceil_mode: Round the number of outputs up, so that the last window may hang over the end, as long as
             it starts inside the input or its leading padding.
@@ -101,14 +124,21 @@ class Window:
 
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: tuple[int, int] = (0, 0)
     dilation: int = 1
     ceil_mode: bool = False
 
-    def __post_init__(self) -> None:
-        for name, minimum in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
-            number = whole_number(getattr(self, name), "kernel_size" if name == "kernel" else name, minimum)
-            object.__setattr__(self, name, number)  # Python's numbers do not overflow, NumPy's do
+    def __init__(
+        self, kernel: int, stride: int = 1, padding: Pair = 0, dilation: int = 1, ceil_mode: bool = False
+    ):
+        # Python's integers do not overflow, as NumPy's do.
+        vars(self).update(
+            kernel=whole_number(kernel, "kernel_size", 1),
+            stride=whole_number(stride, "stride", 1),
+            padding=pair(padding, "padding"),
+            dilation=whole_number(dilation, "dilation", 1),
+            ceil_mode=bool(ceil_mode),
+        )
 
     @property
     def extent(self) -> int:
@@ -116,7 +146,9 @@ class Window:
         return self.dilation * (self.kernel - 1) + 1
 
     def output_size(self, size: int, axis: str = "size") -> int:
-        """Return the number of outputs: (size + 2p - d (k - 1) - 1) / s + 1, rounded down (or up).
+        """Return the number of outputs: (size + p - d (k - 1) - 1) / s + 1, rounded down (or up).
+
+        p is the padding of both ends together.
 
         Args:
             size: Input size.
@@ -129,40 +161,40 @@ class Window:
             >>> Window(7, stride=2).output_size(227), Window(2, stride=2, ceil_mode=True).output_size(5)
             (111, 3)
         """
-        room = size + 2 * self.padding - self.extent
+        room = size + sum(self.padding) - self.extent
         outputs = (-(-room // self.stride) if self.ceil_mode else room // self.stride) + 1
-        if self.ceil_mode and (outputs - 1) * self.stride >= size + self.padding:
+        if self.ceil_mode and (outputs - 1) * self.stride >= size + self.padding[0]:
             outputs -= 1
         if size < 1 or outputs < 1:
             raise ValueError(
                 f"kernel of extent {self.extent} (kernel_size {self.kernel}, dilation {self.dilation}) does "
-                f"not fit into {axis} {size} with padding {self.padding}"
+                f"not fit into {axis} {size} with padding {_brief(self.padding)}"
             )
         return outputs
 
     def input_size_range(self, outputs: int) -> tuple[int, int]:
         """Return the smallest and the largest input size that gives this many outputs (rounding down).
 
-        These are the sizes that a transposed convolution may have: (outputs - 1) s - 2p + d (k - 1) + 1 and
+        These are the sizes that a transposed convolution may have: (outputs - 1) s - p + d (k - 1) + 1 and
         up to s - 1 more.
 
         Example:
             >>> Window(3, stride=2, padding=1).input_size_range(4)
             (7, 8)
         """
-        smallest = (outputs - 1) * self.stride - 2 * self.padding + self.extent
+        smallest = (outputs - 1) * self.stride - sum(self.padding) + self.extent
         return max(smallest, 1), smallest + self.stride - 1
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and the last input index that the outputs `first` to `last` look at."""
         return (
-            first * self.stride - self.padding,
-            last * self.stride - self.padding + self.extent - 1,
+            first * self.stride - self.padding[0],
+            last * self.stride - self.padding[0] + self.extent - 1,
         )
 
     def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p)."""
-        return CoordinateMap(Fraction(self.stride), Fraction(self.extent - 1, 2) - self.padding)
+        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), with p the leading padding."""
+        return CoordinateMap(Fraction(self.stride), Fraction(self.extent - 1, 2) - self.padding[0])
 
 
 @dataclass(frozen=True)
@@ -178,7 +210,7 @@ class Transposed:
     output_padding: int = 0
 
     def output_size(self, size: int, axis: str = "size") -> int:
-        """Return (size - 1) s - 2p + d (k - 1) + 1 + output_padding.
+        """Return (size - 1) s - p + d (k - 1) + 1 + output_padding, with p the padding of both ends together.
 
         Raises:
             ValueError: If that is less than 1, or if `output_padding` is not below the stride.
@@ -192,11 +224,11 @@ class Transposed:
             raise ValueError(
                 f"output_padding must be below the stride {self.window.stride}, got {self.output_padding}"
             )
-        smallest = (size - 1) * self.window.stride - 2 * self.window.padding + self.window.extent
+        smallest = (size - 1) * self.window.stride - sum(self.window.padding) + self.window.extent
         if size < 1 or smallest + self.output_padding < 1:
             raise ValueError(
                 f"{axis} {size} gives a transposed convolution of size {smallest + self.output_padding}: "
-                f"padding {self.window.padding} takes away more than there is"
+                f"padding {_brief(self.window.padding)} removes more than there is"
             )
         return smallest + self.output_padding
 
@@ -204,13 +236,18 @@ class Transposed:
         """Return the first and the last input index that reach the outputs `first` to `last`."""
         window = self.window
         return (
-            -((window.extent - 1 - first - window.padding) // window.stride),
-            (last + window.padding) // window.stride,
+            -((window.extent - 1 - first - window.padding[0]) // window.stride),
+            (last + window.padding[0]) // window.stride,
         )
 
     def coordinate_map(self) -> CoordinateMap:
         """Return the inverse of the forward convolution's map: (i + p - d (k - 1) / 2) / s."""
         return self.window.coordinate_map().inverse()
+
+
+def _brief(values: tuple[int, int]) -> str:
+    """Return "1" for (1, 1), and "(0, 1)" for (0, 1)."""
+    return str(values[0]) if values[0] == values[1] else str(values)
 
 
 Chain: TypeAlias = Iterable[Window | Transposed]
@@ -278,7 +315,17 @@ def crop_offset(larger: CoordinateMap, reference: CoordinateMap) -> int:
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """How the window of a 2-D convolution slides: its rows, its columns, and its groups of channels."""
+    """The window of a 2-D convolution or pooling layer: its rows, its columns, and the groups of channels.
+
+    Layers keep one, and nothing that repeats it; kernels take one.
+
+    Example:
+        >>> geometry = ConvGeometry.of(3, stride=2, padding=((0, 1), (0, 1)))
+        >>> geometry.output_size((8, 8)), geometry.padding
+        ((4, 4), ((0, 1), (0, 1)))
+        >>> geometry.replace(padding=1).padding
+        (1, 1)
+    """
 
     rows: Window
     cols: Window
@@ -289,12 +336,12 @@ class ConvGeometry:
         cls,
         kernel_size: Pair,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         groups: int = 1,
         ceil_mode: bool = False,
     ) -> "ConvGeometry":
-        """Build it from numbers or pairs (rows, columns), as the layers take them.
+        """Build one from integers or pairs (rows, columns), as the layers take them.
 
         Raises:
             ValueError: If a number is out of its range.
@@ -302,16 +349,47 @@ class ConvGeometry:
         numbers = zip(
             pair(kernel_size, "kernel_size", 1),
             pair(stride, "stride", 1),
-            pair(padding, "padding"),
+            sides(padding),
             pair(dilation, "dilation", 1),
             strict=True,
         )
         rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in numbers)
         return cls(rows, cols, whole_number(groups, "groups", 1))
 
+    def replace(self, **changes: Any) -> "ConvGeometry":
+        """Return this geometry with other values for some arguments of `of`."""
+        names = "kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode"
+        return ConvGeometry.of(**{name: getattr(self, name) for name in names} | changes)
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """(KH, KW)."""
+        return self.rows.kernel, self.cols.kernel
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.rows.stride, self.cols.stride
+
+    @property
+    def padding(self) -> tuple[int, int] | Sides:
+        """(rows, columns), or ((top, bottom), (left, right)) where the two ends of an axis differ."""
+        (top, bottom), (left, right) = self.rows.padding, self.cols.padding
+        return (top, left) if (top, left) == (bottom, right) else ((top, bottom), (left, right))
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.rows.dilation, self.cols.dilation
+
+    @property
+    def ceil_mode(self) -> bool:
+        """Whether output sizes are rounded up."""
+        return self.rows.ceil_mode
+
     @property
     def taps(self) -> int:
-        """Numbers of one channel that the window looks at."""
+        """Number of inputs of one channel in a window."""
         return self.rows.kernel * self.cols.kernel
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:

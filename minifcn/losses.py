@@ -8,7 +8,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.labels import first_true, split_pixels, valid_pixels
 from minifcn.functional.operands import check_float
-from minifcn.strips import run_strips
+from minifcn.kernels.threads import parallel_map
 
 STRIP_SIZE = 1 << 18
 """Scores in one strip: with what is computed from them, about what the cache of a core holds."""
@@ -110,7 +110,7 @@ def softmax_cross_entropy(
             numbers[places] -= weight
             return pixel_losses.sum(dtype=xp.float64) + xp.where(xp.isfinite(part).all(), 0.0, xp.nan)
 
-    losses = run_strips(strip_of_pixels, _strips(xp, images, size, num_classes), xp)
+    losses = parallel_map(strip_of_pixels, _strips(xp, images, size, num_classes), xp)
     loss = float(xp.where(bad, xp.nan, sum(losses)))  # the one place where a GPU is waited for
     if math.isnan(loss):
         _check_values(scores, labels, ignore_index, class_weights)

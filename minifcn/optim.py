@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
+from minifcn.kernels.threads import parallel_map, pieces, workspace
 from minifcn.layers.base import Parameter
-from minifcn.strips import pieces, run_strips, scratch
 
 
 class Optimizer(ABC):
@@ -82,7 +82,7 @@ class Optimizer(ABC):
             work += [(update, piece) for piece in pieces(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, none of which is worth waking a core for.
-        run_strips(lambda strip: strip[0](strip[1]), work, library)
+        parallel_map(lambda strip: strip[0](strip[1]), work, library)
         for name in updated:
             self._steps[name] += 1
 
@@ -381,7 +381,7 @@ def _describe(value: Any) -> str:
 
 def _decayed(xp: Any, weight: Array, gradient: Array, decay: float) -> Array:
     """Return gradient + decay * weight in work space that lasts until it is asked for again."""
-    d = scratch(xp, weight.shape, weight.dtype)
+    d = workspace(xp, weight.shape, weight.dtype)
     xp.multiply(weight, decay, out=d)
     d += gradient
     return d

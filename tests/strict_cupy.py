@@ -7,7 +7,7 @@ names that CuPy has (those that releases 13.3 and 15.0 share), and it is as unfo
 - Reductions give 0-d arrays, not numbers; ufuncs refuse lists; there is no `where=` and no `initial=`.
 - What CuPy does silently and wrongly is refused: indices out of range, duplicate indices in `a[i] = v`.
 - There are two GPUs that do not see each other's memory. Each thread has a current one, at first GPU 0, and
-  computes with its arrays only. Threads of `minifcn.strips` are to leave GPUs alone, for streams belong to
+  computes with its arrays only. Threads of `minifcn.kernels.threads` are to leave GPUs alone, for streams belong to
   threads, too.
 
 `ndarray.waits` counts how often the program has waited for the GPU.
@@ -198,7 +198,9 @@ def _unwrap(value: Any) -> Any:
     """Return what NumPy computes with; refuse NumPy arrays, those of another GPU, and the wrong thread."""
     if isinstance(value, ndarray):
         if threading.current_thread().name == "minifcn":
-            raise RuntimeError("work of a GPU was left to a thread of minifcn.strips: run_strips(..., xp)")
+            raise RuntimeError(
+                "work of a GPU was left to a thread of minifcn.kernels.threads: parallel_map(..., xp)"
+            )
         if value._place != _current():
             raise ValueError(
                 f"The device where the array resides ({value._place}) is different from the current device "

@@ -58,7 +58,7 @@ def unpadded_classifiers(draw):
         width = channels * last_map[0] * last_map[1]
     dense = []
     for outputs in draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)):
-        dense += [Linear(width, outputs, rng=rng, bias=draw(st.booleans())), ReLU(), Dropout(0.5)]
+        dense += [Linear(width, outputs, rng=rng, bias=draw(st.booleans())), ReLU(), Dropout(0.5, rng=0)]
         width = outputs
     model = Sequential(features=Sequential(*features), flatten=Flatten(), head=Sequential(*dense[:-2]))
     return model.astype("float64").eval(), (in_channels, *size), step
@@ -89,7 +89,7 @@ def test_each_position_gives_the_scores_of_its_crop(drawn, seed, more):
 def test_the_gradient_is_the_classifiers_too(seed):
     rng = np.random.default_rng(seed)
     model = Sequential(
-        Conv2d(1, 2, 2, rng=rng), MaxPool2d(2), Flatten(), Linear(8, 3, rng=rng), ReLU(), Linear(3, 2)
+        Conv2d(1, 2, 2, rng=rng), MaxPool2d(2), Flatten(), Linear(8, 3, rng=rng), ReLU(), Linear(3, 2, rng=0)
     )
     model.astype("float64")
     network = convolutionalize(model, (1, 5, 5))
@@ -184,7 +184,7 @@ def test_only_the_shape_of_the_weights_changes():
 
 
 def test_a_model_on_the_gpu_stays_there(strict):
-    model = Sequential(Conv2d(1, 2, 2), GlobalAvgPool2d(), Flatten(), Linear(2, 3)).to("cuda")
+    model = Sequential(Conv2d(1, 2, 2, rng=0), GlobalAvgPool2d(), Flatten(), Linear(2, 3, rng=0)).to("cuda")
     network = convolutionalize(model, (1, 4, 4))
     x = strict.array(np.random.default_rng(0).normal(size=(1, 1, 4, 4)).astype("float32"))
     assert np.allclose(strict.numpy(network(x))[:, :, 0, 0], strict.numpy(model(x)), rtol=1e-6)
@@ -194,7 +194,7 @@ def test_a_model_on_the_gpu_stays_there(strict):
 
 
 def test_training_one_does_not_change_the_other():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     network = convolutionalize(model, (1, 32, 32))
     before = {name: array.copy() for name, array in model.state_dict().items()}
     for parameter in network.parameters():
@@ -207,7 +207,7 @@ def test_training_one_does_not_change_the_other():
 
 
 def test_parts_keep_their_names_and_multipliers():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     multipliers = {}
     for i, (name, parameter) in enumerate(model.named_parameters()):
         parameter.lr_multiplier, parameter.decay_multiplier, parameter.trainable = i, 2 * i, bool(i % 2)
@@ -219,7 +219,7 @@ def test_parts_keep_their_names_and_multipliers():
 
 
 def test_a_new_network_starts_fresh():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     x = np.random.default_rng(0).normal(size=(2, 1, 32, 32)).astype("float32")
     model.backward(model(x))
     model(x)  # and now it keeps what its own backward needs
@@ -234,13 +234,20 @@ def test_a_new_network_starts_fresh():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_the_models(training):
-    model = Sequential(Conv2d(1, 2, 2), BatchNorm2d(2), GlobalAvgPool2d(), Flatten(), Dropout(), Linear(2, 3))
+    model = Sequential(
+        Conv2d(1, 2, 2, rng=0),
+        BatchNorm2d(2),
+        GlobalAvgPool2d(),
+        Flatten(),
+        Dropout(rng=0),
+        Linear(2, 3, rng=0),
+    )
     network = convolutionalize(model.train(training), (1, 4, 4))
     assert {layer.training for layer in network.layers()} == {training}
 
 
 def test_dropout_is_kept_and_drops():
-    model = Sequential(Flatten(), Linear(16, 50), Dropout(0.5, rng=3), Linear(50, 2))
+    model = Sequential(Flatten(), Linear(16, 50, rng=0), Dropout(0.5, rng=3), Linear(50, 2, rng=0))
     twin = copy.deepcopy(model)
     network = convolutionalize(model, (1, 4, 4))
     assert [repr(layer) for layer in network if isinstance(layer, Dropout)] == ["Dropout(p=0.5)"]
@@ -258,28 +265,28 @@ def test_dropout_is_kept_and_drops():
 @pytest.mark.parametrize("shape", [(1, 32), (1, 32, 32, 1), (0, 4, 4), (1, 4, 0), (1, -4, 4)])
 def test_wrong_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"input_shape must be \(C, H, W\), got "):
-        convolutionalize(digit_classifier(), shape)
+        convolutionalize(digit_classifier(rng=0), shape)
     with pytest.raises(ValueError, match=r"input_shape must be \(C, H, W\), got "):
-        dense_to_conv(Linear(4, 2), shape)
+        dense_to_conv(Linear(4, 2, rng=0), shape)
 
 
 def test_models_that_do_not_fit_are_refused():
     said = r"Linear\(1024, 128\) does not take a flattened map of 64 x 5 x 5 = 1600 numbers"
     with pytest.raises(ValueError, match=said):
-        convolutionalize(digit_classifier(), (1, 40, 40))
+        convolutionalize(digit_classifier(rng=0), (1, 40, 40))
     with pytest.raises(ValueError, match=r"takes \(N, 1, H, W\), got items of shape \(3, 32, 32\)"):
-        convolutionalize(digit_classifier(), (3, 32, 32))
+        convolutionalize(digit_classifier(rng=0), (3, 32, 32))
     with pytest.raises(ValueError, match="does not fit into height"):
-        convolutionalize(Sequential(Conv2d(1, 1, 5), Flatten(), Linear(1, 1)), (1, 4, 9))
+        convolutionalize(Sequential(Conv2d(1, 1, 5, rng=0), Flatten(), Linear(1, 1, rng=0)), (1, 4, 9))
     with pytest.raises(ValueError, match="does not take a flattened map of 2 x 3 x 5 = 30 numbers"):
-        dense_to_conv(Linear(24, 2), (2, 3, 5))
+        dense_to_conv(Linear(24, 2, rng=0), (2, 3, 5))
 
 
 @pytest.mark.parametrize("container", [Concat, Add])
 def test_what_hides_in_branches_is_converted_or_refused(container):
-    model = Sequential(container(Sequential(ReLU(), GlobalAvgPool2d())), Flatten(), Linear(1, 2)).astype(
-        "float64"
-    )
+    model = Sequential(
+        container(Sequential(ReLU(), GlobalAvgPool2d())), Flatten(), Linear(1, 2, rng=0)
+    ).astype("float64")
     try:
         network = convolutionalize(model, (1, 4, 4))
     except ValueError as refusal:
@@ -292,9 +299,9 @@ def test_what_hides_in_branches_is_converted_or_refused(container):
 @pytest.mark.parametrize("order", ["WHC", "chw", None])
 def test_unknown_orders_are_refused(order):
     with pytest.raises(ValueError, match=f"order must be 'CHW' or 'HWC', got {order!r}"):
-        dense_to_conv(Linear(24, 2), (2, 3, 4), order)
+        dense_to_conv(Linear(24, 2, rng=0), (2, 3, 4), order)
     with pytest.raises(ValueError, match=f"order must be 'CHW' or 'HWC', got {order!r}"):
-        conv_to_dense(Conv2d(1, 1, 3), order)
+        conv_to_dense(Conv2d(1, 1, 3, rng=0), order)
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"groups": 2}])

@@ -274,9 +274,9 @@ def test_bad_pixels_are_refused_and_not_counted(labels, predictions, error, mess
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be a whole number from 1 on, got 0"),
+        ({"num_classes": 0}, "num_classes must be an integer >= 1, got 0"),
         ({"num_classes": 257}, "num_classes must be at most 256"),
-        ({"ignore_index": -100}, "ignore_index must be a whole number from 0 on, got -100"),
+        ({"ignore_index": -100}, "ignore_index must be an integer >= 0, got -100"),
         ({"class_names": ["a", "b"]}, "class_names must have 3 names, one for each class, got 2"),
         ({"absent": "nan"}, "absent must be 'exclude', 'zero', 'one' or 'truth', got 'nan'"),
     ],

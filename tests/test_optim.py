@@ -198,7 +198,7 @@ def test_zero_grad_forgets_all_gradients(make):
 def test_pieces_equal_the_whole(make, monkeypatch):
     whole, cut = network(), network()
     train(make(whole), 3, np.random.default_rng(1))
-    monkeypatch.setattr("minifcn.strips.PIECE", 5)
+    monkeypatch.setattr("minifcn.kernels.threads.PIECE", 5)
     train(make(cut), 3, np.random.default_rng(1))
     assert_same(values(cut), values(whole))
 
@@ -423,13 +423,13 @@ def test_schedules_equal_pytorchs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Poly(0), "total_steps must be a whole number from 1 on, got 0"),
-        (lambda: Poly(5, warmup_steps=5), "total_steps must be a whole number from 6 on, got 5"),
+        (lambda: Poly(0), "total_steps must be an integer >= 1, got 0"),
+        (lambda: Poly(5, warmup_steps=5), "total_steps must be an integer >= 6, got 5"),
         (lambda: Poly(10, power=-1), "power must be finite and not negative"),
-        (lambda: StepDecay(0), "step_size must be a whole number from 1 on, got 0"),
+        (lambda: StepDecay(0), "step_size must be an integer >= 1, got 0"),
         (lambda: StepDecay(5, gamma=math.nan), "gamma must be finite and not negative"),
-        (lambda: Cosine(5, warmup_steps=5), "total_steps must be a whole number from 6 on, got 5"),
-        (lambda: Cosine(5, warmup_steps=-1), "warmup_steps must be a whole number from 0 on, got -1"),
+        (lambda: Cosine(5, warmup_steps=5), "total_steps must be an integer >= 6, got 5"),
+        (lambda: Cosine(5, warmup_steps=-1), "warmup_steps must be an integer >= 0, got -1"),
     ],
 )
 def test_bad_schedules_are_refused(make, message):

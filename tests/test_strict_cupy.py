@@ -206,7 +206,7 @@ def test_waits_are_counted(cp):
 
 
 def test_threads_for_strips_leave_a_gpu_alone(cp, monkeypatch):
-    monkeypatch.setattr(strips, "_state", {"threads": 3, "pool": None, "blas": None})
+    monkeypatch.setattr(kernel_threads, "_state", {"threads": 3, "pool": None, "blas": None})
     rows = cp.zeros((50, 2))
     met = threading.Barrier(3, timeout=20)  # all threads take part
 
@@ -217,9 +217,9 @@ def test_threads_for_strips_leave_a_gpu_alone(cp, monkeypatch):
         rows[i] = i
 
     with pytest.raises(RuntimeError, match="work of a GPU was left to a thread"):
-        strips.run_strips(fill, range(50))
-    strips._state["pool"].shutdown()
-    strips.run_strips(lambda i: rows.__setitem__(i, i), range(50), cp)
+        kernel_threads.parallel_map(fill, range(50))
+    kernel_threads._state["pool"].shutdown()
+    kernel_threads.parallel_map(lambda i: rows.__setitem__(i, i), range(50), cp)
     assert rows[:, 0].tolist() == list(range(50))
 
 

@@ -282,7 +282,7 @@ def train(network, dataset, batch_size, lr):
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
 
 
-classifier = mf.models.digit_classifier()
+classifier = mf.models.digit_classifier(rng=0)
 train(classifier, DigitCrops("train", repeats=4), 32, lr=3e-3)
 unseen = Loader(DigitCrops("test"), 100, preprocess=grey)
 right = mf.training.evaluate(classifier, unseen).pixel_accuracy()

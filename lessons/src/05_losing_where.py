@@ -395,7 +395,7 @@ show(
 blocks, channels = {}, 3
 for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
     for number in range(1, convolutions + 1):
-        blocks[f"conv{block}_{number}"] = Conv2d(channels, 1, 3, padding=1)
+        blocks[f"conv{block}_{number}"] = Conv2d(channels, 1, 3, padding=1, rng=0)
         channels = 1  # VGG16 has 64 to 512; for the field it makes no difference
     blocks[f"pool{block}"] = MaxPool2d(2)
 network = Sequential(**blocks)
@@ -545,7 +545,10 @@ check_exercise(
 
 # %%
 small = Sequential(
-    Conv2d(1, 1, 3, padding=1), MaxPool2d(2), Conv2d(1, 1, 3, padding=1), MaxPool2d(2)
+    Conv2d(1, 1, 3, padding=1, rng=0),
+    MaxPool2d(2),
+    Conv2d(1, 1, 3, padding=1, rng=0),
+    MaxPool2d(2),
 ).astype("float64")
 for parameter in small.parameters():
     parameter.data = abs(parameter.data) + 0.1

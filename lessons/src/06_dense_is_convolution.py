@@ -117,7 +117,7 @@ def my_dense_to_conv(weights, channels, height, width):
 # %%
 # Check of exercise 6.1: run this cell.
 def right_filters(weights, channels, height, width):
-    layer = Linear(channels * height * width, len(weights), bias=False)
+    layer = Linear(channels * height * width, len(weights), bias=False, rng=0)
     layer.weight.data = weights
     return mf.dense_to_conv(layer, (channels, height, width)).weight.data
 
@@ -361,7 +361,7 @@ print(f"429 crops: {seconds:.2f} s; one pass: {time.perf_counter() - started:.3f
 
 # %%
 labelling = Sequential(**{name: sliding.parts[name] for name in list(sliding.parts)[:-1]})
-labelling.parts["score"] = Conv2d(128, 11, 1, rng=None)  # rng=None: zeros
+labelling.parts["score"] = Conv2d(128, 11, 1, init="zeros")
 print(
     "scores:", labelling(picture).shape, "all of them", float(abs(labelling(picture)).max())
 )
@@ -454,7 +454,7 @@ check_exercise(
 # the same as the crops? Predict first.
 
 # %%
-padded = mf.models.digit_classifier().eval()  # stride 8, random weights
+padded = mf.models.digit_classifier(rng=0).eval()  # stride 8, random weights
 at_once = mf.convolutionalize(padded, (1, 32, 32))(picture)[0, :, 2, 3]
 crop = padded(picture[:, :, 16:48, 24:56])[0]
 print(

@@ -217,7 +217,7 @@ check_exercise(
 # layer, now a filter of 4 x 4. With padding 2 it fits in once more than there are rows and columns.
 
 # %%
-fcn = mf.models.FCN(mf.models.digit_classifier(), 11)
+fcn = mf.models.FCN(mf.models.digit_classifier(rng=0), 11)
 print(f"{'layer':15} {'kind':16} {'C, H, W':14} sees  every  from")
 for row in mf.models.explain(fcn, (48, 96)).rows:
     view = row.views[0]
@@ -428,7 +428,7 @@ check_exercise(
 
 # %%
 pair = Loader(canvases, 2, preprocess=grey)
-fcn = mf.models.FCN(mf.models.digit_classifier(), 11)
+fcn = mf.models.FCN(mf.models.digit_classifier(rng=0), 11)
 adam = mf.optim.Adam(dict(fcn.named_parameters()), lr=3e-3)
 records = mf.training.fit(fcn, pair, adam, epochs=100, progress=None)
 print(f"loss {records[0]['loss']:.3f} to {records[-1]['loss']:.3f}")
@@ -488,7 +488,7 @@ class Look(mf.training.Callback):
             self.seen[f"step {training.step}"] = right_probability(training.model)
 
 
-classifier = mf.models.digit_classifier()
+classifier = mf.models.digit_classifier(rng=0)
 train(classifier, DigitCrops("train", repeats=4), 32, lr=3e-3)
 fcn = mf.models.FCN(classifier, 11)
 for layer in fcn.score_layers():
@@ -561,7 +561,9 @@ def my_step(model, x, labels, lr):
 # %%
 # Check of exercise 9.3: run this cell.
 def two_steps(step, case):
-    model = Sequential(Conv2d(case["x"].shape[1], len(case["bias"]), 1)).astype("float64")
+    model = Sequential(Conv2d(case["x"].shape[1], len(case["bias"]), 1, rng=0)).astype(
+        "float64"
+    )
     model[0].weight.data, model[0].bias.data = case["weight"].copy(), case["bias"].copy()
     losses = [step(model, case["x"], case["labels"], case["lr"]) for _ in range(2)]
     return [*losses, model[0].weight.data, model[0].bias.data]

@@ -69,7 +69,7 @@ for stride, labels in told.items():
 
 # %%
 grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
-classifier = mf.models.digit_classifier()
+classifier = mf.models.digit_classifier(rng=0)
 fcn8 = mf.models.FCN(classifier, 11)  # stride 8
 rows = {row.name: row for row in mf.models.explain(fcn8, (48, 96)).rows}
 for name in ("features.2", "features.7", "score"):
@@ -131,7 +131,7 @@ print(
     f"   largest score {abs(parent).max():.1f}, largest difference {abs(parent - child).max():.1f}"
 )
 
-a, b = Conv2d(1, 1, 1), Conv2d(1, 1, 1)
+a, b = Conv2d(1, 1, 1, rng=0), Conv2d(1, 1, 1, rng=0)
 both = Add(a, b)  # y = a(x) + b(x)
 both(np.ones((1, 1, 1, 1), np.float32))
 both.backward(np.full((1, 1, 1, 1), 5, np.float32))

@@ -16,7 +16,7 @@ from minifcn import functional as F
 from minifcn.backend import Array
 from minifcn.cli.beside import Side, in_turn
 from minifcn.files import atomic_write
-from minifcn.strips import num_threads
+from minifcn.kernels.threads import num_threads
 
 MAPS = ("forward", "input gradient", "weight gradient")
 
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the table."""
     for name in ("batch", "runs"):
         if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} must be a whole number from 1 on, got {getattr(arguments, name)}")
+            raise ValueError(f"--{name} must be an integer >= 1, got {getattr(arguments, name)}")
     results = compare(CASES, arguments.batch, arguments.runs)
     if arguments.json is not None:
         with atomic_write(arguments.json) as temporary:

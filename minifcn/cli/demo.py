@@ -107,7 +107,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
     if arguments.seed < 0:
-        raise ValueError(f"--seed must be a whole number from 0 on, got {arguments.seed}")
+        raise ValueError(f"--seed must be an integer >= 0, got {arguments.seed}")
     cuda_device(arguments.device)  # refuses an unknown one before anything is done
     digit_images("train")  # without scikit-learn, says so before anything is made
     _check_folder(arguments.out)
@@ -215,11 +215,11 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
 
 
 def _few_labels(demo: Demo, classifier: Classifier) -> None:
-    """Compare starting from the classifier with starting from scratch."""
+    """Compare starting from the classifier with starting from workspace."""
     print(f"4. With {FEW} labelled canvases only")
     few = DigitCanvases("train", FEW, seed=demo.seed + 10_000)
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
-    starts = {"from the classifier": classifier, "from scratch": digit_classifier(rng=demo.seed + 1)}
+    starts = {"from the classifier": classifier, "from workspace": digit_classifier(rng=demo.seed + 1)}
     rows = []
     for name, start in starts.items():
         fcn = FCN(start, len(few.class_names), stride=min(CANVASES)).to(demo.device)

@@ -59,7 +59,7 @@ def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the architecture that is asked for: the model's own, or that of an FCN of it."""
     name = arguments.model
     if name in CLASSIFIERS:
-        architecture = CLASSIFIERS[name](rng=None).architecture
+        architecture = CLASSIFIERS[name](init="zeros").architecture
     elif Path(name).exists():
         from minifcn.weights import load
 
@@ -82,8 +82,10 @@ def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _explain(architecture: dict[str, Any], arguments: argparse.Namespace) -> Explanation:
-    model = build(architecture)
-    classifier = build(architecture["arguments"]["classifier"]) if isinstance(model, FCN) else model
+    model = build(architecture, init="zeros")
+    classifier = (
+        build(architecture["arguments"]["classifier"], init="zeros") if isinstance(model, FCN) else model
+    )
     assert isinstance(classifier, Classifier)
     trained = classifier.input_shape[1:]
     size = trained if arguments.size is None else _size(arguments.size)

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from minifcn import __version__
 from minifcn.backend import cuda_device
-from minifcn.strips import num_threads
+from minifcn.kernels.threads import num_threads
 
 _PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
 

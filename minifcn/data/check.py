@@ -18,8 +18,8 @@ from minifcn.data.dataset import Dataset
 from minifcn.data.errors import Color, DataError, counted
 from minifcn.data.files import FileDataset
 from minifcn.data.masks import color_codes, color_of, hex_of
+from minifcn.kernels.threads import num_threads
 from minifcn.palette import VOID
-from minifcn.strips import num_threads
 
 KINDS = (
     *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),

@@ -1,7 +1,6 @@
 """Stateless maps, each with its gradients beside it: no parameters, no state."""
 
 from minifcn.functional.activation import relu, relu_grad, softmax, softmax_grad
-from minifcn.functional.choosing import algorithms_for
 from minifcn.functional.convolution import (
     conv2d,
     conv2d_bias_grad,
@@ -17,6 +16,7 @@ from minifcn.functional.normalization import (
 )
 from minifcn.functional.pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from minifcn.functional.upsampling import bilinear_kernel
+from minifcn.kernels.choosing import algorithms_for
 
 __all__ = [
     "algorithms_for",

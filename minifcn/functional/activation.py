@@ -2,7 +2,7 @@
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_same_shape
-from minifcn.strips import pieces, run_strips
+from minifcn.kernels.threads import parallel_map, pieces
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
@@ -23,7 +23,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     xp = array_module(x=x)
     check_float(x=x)
     y: Array = xp.empty_like(x) if out is None else out
-    run_strips(lambda piece: xp.maximum(piece[0], 0, out=piece[1]), pieces(x, y), xp)
+    parallel_map(lambda piece: xp.maximum(piece[0], 0, out=piece[1]), pieces(x, y), xp)
     return y
 
 
@@ -46,7 +46,7 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
     dx: Array = xp.empty_like(dy) if out is None else out
-    run_strips(lambda piece: xp.multiply(piece[0], piece[1] > 0, out=piece[2]), pieces(dy, y, dx), xp)
+    parallel_map(lambda piece: xp.multiply(piece[0], piece[1] > 0, out=piece[2]), pieces(dy, y, dx), xp)
     return dx
 
 

@@ -15,10 +15,10 @@ padding of the forward convolution.
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.choosing import compute
 from minifcn.functional.operands import check_bias, check_float, check_rank
-from minifcn.geometry import ConvGeometry, Pair, Transposed, pair
-from minifcn.strips import pieces_of, run_strips
+from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair
+from minifcn.kernels.choosing import compute
+from minifcn.kernels.threads import parallel_map, pieces_of
 
 BIAS_STRIP = 1 << 18
 """Numbers that are summed in one strip, at least: less is not worth waking another core for."""
@@ -37,13 +37,11 @@ def conv2d(
     x: Array,
     w: Array,
     b: Array | None = None,
-    *,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
-    relu: bool = False,
-    out: Array | None = None,
+    *,
     algorithm: str = "auto",
 ) -> Array:
     """Convolve images with filters.
@@ -59,12 +57,11 @@ def conv2d(
         dilation: Distance between the taps of the kernel.
         groups: Channels and filters are cut into so many groups that do not see one another; with
             `groups == C` the convolution is depthwise.
-        relu: Return max(y, 0): done here, while y is in the cache, it costs next to nothing.
-        out: Where to write the result, of its shape and dtype; for example some channels of a larger array.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
-        `out`, or a new array: (N, O, OH, OW) in the dtype of x, with OH = (H + 2p - d (KH - 1) - 1) // s + 1.
+        (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding of
+        both ends together.
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
@@ -77,24 +74,35 @@ def conv2d(
         array([[10., 18.],
                [42., 50.]])
     """
-    xp = array_module(x=x, w=w, b=b, out=out)
-    check_float(x=x, w=w, b=b, out=out)
-    check_rank(4, "(N, C, H, W)", x=x)
     check_rank(4, "(O, C / groups, KH, KW)", w=w)
-    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    return convolution(x, w, b, ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups), algorithm)
+
+
+def convolution(
+    x: Array, w: Array, b: Array | None, geometry: ConvGeometry, algorithm: str = "auto"
+) -> Array:
+    """Return `conv2d` for the window of a geometry, whose kernel is that of w."""
+    shape = check_convolution(x, w, b, geometry)
+    y: Array = array_module(x=x).empty(shape, x.dtype)
+    compute("conv2d", algorithm, w.shape, x, w, geometry, b, y, False)
+    return y
+
+
+def check_convolution(
+    x: Array, w: Array, b: Array | None, geometry: ConvGeometry
+) -> tuple[int, int, int, int]:
+    """Return the shape (N, O, OH, OW) of `convolution`, after checking its operands."""
+    array_module(x=x, w=w, b=b)
+    check_float(x=x, w=w, b=b)
+    check_rank(4, "(N, C, H, W)", x=x)
+    groups = geometry.groups
     _check_groups(groups, x.shape[1], len(w))
     if w.shape[1] * groups != x.shape[1]:
         raise ValueError(
             f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {w.shape[1] * groups}"
         )
     check_bias(b, len(w))
-    shape = (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
-    if out is None:
-        out = xp.empty(shape, x.dtype)
-    elif out.shape != shape:
-        raise ValueError(f"out must have the shape {shape} of the result, got {out.shape}")
-    compute("conv2d", algorithm, w.shape, x, w, geometry, b, out, relu)
-    return out
+    return (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
 
 
 def conv2d_bias_grad(dy: Array) -> Array:
@@ -127,7 +135,7 @@ def conv2d_bias_grad(dy: Array) -> Array:
 
     step = max(BIAS_STRIP // max(height * width, 1), 1) if xp is np else images * filters
     blocks = list(pieces_of(planes.shape[1], step))
-    run_strips(sum_some, [(n, block) for n in range(len(planes)) for block in blocks], xp)
+    parallel_map(sum_some, [(n, block) for n in range(len(planes)) for block in blocks], xp)
     total: Array = sums.reshape(images, filters).sum(axis=0)
     return total
 
@@ -138,7 +146,7 @@ def conv2d_input_grad(
     *,
     input_size: tuple[int, int],
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
     algorithm: str = "auto",
@@ -169,15 +177,22 @@ def conv2d_input_grad(
                [2., 4., 2.],
                [1., 2., 1.]])
     """
+    check_rank(4, "(O, C / groups, KH, KW)", w=w)
+    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    return convolution_input_grad(dy, w, geometry, pair(input_size, "input_size", 1), algorithm)
+
+
+def convolution_input_grad(
+    dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int], algorithm: str = "auto"
+) -> Array:
+    """Return `conv2d_input_grad` for the window of a geometry, whose kernel is that of w."""
     array_module(dy=dy, w=w)
     check_float(dy=dy, w=w)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
-    check_rank(4, "(O, C / groups, KH, KW)", w=w)
-    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    groups = geometry.groups
     _check_groups(groups, w.shape[1] * groups, len(w))
     if dy.shape[1] != len(w):
         raise ValueError(f"dy has {dy.shape[1]} channels but w {w.shape} has {len(w)} filters")
-    input_size = pair(input_size, "input_size", 1)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         raise ValueError(
@@ -194,7 +209,7 @@ def conv2d_weight_grad(
     *,
     kernel_size: Pair,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
     algorithm: str = "auto",
@@ -225,16 +240,24 @@ def conv2d_weight_grad(
         array([[ 8., 12.],
                [20., 24.]])
     """
+    geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+    return convolution_weight_grad(x, dy, geometry, algorithm)
+
+
+def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
+    """Return `conv2d_weight_grad` for the window of a geometry."""
     array_module(x=x, dy=dy)
     check_float(x=x, dy=dy)
     check_rank(4, "(N, C, H, W)", x=x)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
-    geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+    groups = geometry.groups
     _check_groups(groups, x.shape[1], dy.shape[1])
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
-        raise ValueError(f"x {x.shape} with kernel_size {kernel_size} gives {expected}, but dy is {dy.shape}")
-    shape = (dy.shape[1], x.shape[1] // groups, geometry.rows.kernel, geometry.cols.kernel)
+        raise ValueError(
+            f"x {x.shape} with kernel_size {geometry.kernel_size} gives {expected}, but dy is {dy.shape}"
+        )
+    shape = (dy.shape[1], x.shape[1] // groups, *geometry.kernel_size)
     dw: Array = compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
     return dw
 
@@ -243,13 +266,13 @@ def conv_transpose2d(
     x: Array,
     w: Array,
     b: Array | None = None,
-    *,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Padding = 0,
     output_padding: Pair = 0,
-    output_size: tuple[int, int] | None = None,
-    dilation: Pair = 1,
     groups: int = 1,
+    dilation: Pair = 1,
+    *,
+    output_size: tuple[int, int] | None = None,
     algorithm: str = "auto",
 ) -> Array:
     """Transposed convolution: the gradient of `conv2d` to its input, used as a forward map.
@@ -266,13 +289,14 @@ def conv_transpose2d(
         padding: Padding of the forward convolution, which here takes rows and columns away.
         output_padding: With a stride of s, s output sizes belong to one input size; this many rows and
             columns are added (0 to s - 1), and they are real values, not zeros.
-        output_size: The output size itself, in place of `output_padding`.
-        dilation: Distance between the taps of the kernel.
         groups: Groups of channels that do not see one another.
+        dilation: Distance between the taps of the kernel.
+        output_size: The output size itself, in place of `output_padding`.
         algorithm: `"auto"` or one of `algorithms_for("conv2d_input_grad")`.
 
     Returns:
-        (N, O, OH, OW) with OH = (H - 1) s - 2p + d (KH - 1) + output_padding + 1.
+        (N, O, OH, OW) with OH = (H - 1) s - p + d (KH - 1) + output_padding + 1, where p is the padding of
+        both ends together.
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
@@ -283,35 +307,55 @@ def conv_transpose2d(
         >>> conv_transpose2d(np.array([[[[1.0, 2.0]]]]), np.array([[[[1.0, 10.0, 100.0]]]]), stride=(1, 2))
         array([[[[  1.,  10., 102.,  20., 200.]]]])
     """
+    check_rank(4, "(C, O / groups, KH, KW)", w=w)
+    check_rank(4, "(N, C, H, W)", x=x)
+    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
+    extra = pair(output_padding, "output_padding")
+    if output_size is None:
+        return transposed_convolution(x, w, b, geometry, extra, algorithm)
+    output_size = pair(output_size, "output_size", 1)
+    smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
+    if extra != (0, 0):
+        raise ValueError("output_size and output_padding exclude each other: give one of them")
+    if not all(lo <= n <= hi for lo, n, hi in zip(smallest, output_size, largest, strict=True)):
+        raise ValueError(
+            f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
+            f"range from {smallest} to {largest}"
+        )
+    smallest = _transposed_size(x, geometry, (0, 0))
+    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    return transposed_convolution(x, w, b, geometry, extra, algorithm)
+
+
+def transposed_convolution(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    geometry: ConvGeometry,
+    output_padding: tuple[int, int],
+    algorithm: str = "auto",
+) -> Array:
+    """Return `conv_transpose2d` for the window of a geometry, whose kernel is that of w."""
     array_module(x=x, w=w, b=b)
     check_float(x=x, w=w, b=b)
     check_rank(4, "(N, C, H, W)", x=x)
-    check_rank(4, "(C, O / groups, KH, KW)", w=w)
-    geometry = ConvGeometry.of(w.shape[2:], stride, padding, dilation, groups)
     if x.shape[1] != len(w):
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} takes {len(w)}")
-    _check_groups(groups, len(w), w.shape[1] * groups)
-    check_bias(b, w.shape[1] * groups)
-    if output_size is None:
-        extra = pair(output_padding, "output_padding")
-        output_size = (
-            Transposed(geometry.rows, extra[0]).output_size(x.shape[2], "height"),
-            Transposed(geometry.cols, extra[1]).output_size(x.shape[3], "width"),
-        )
-    else:
-        output_size = pair(output_size, "output_size", 1)
-        smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
-        if pair(output_padding, "output_padding") != (0, 0):
-            raise ValueError("output_size and output_padding say the same thing: give one of them")
-        if not all(lo <= n <= hi for lo, n, hi in zip(smallest, output_size, largest, strict=True)):
-            raise ValueError(
-                f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
-                f"range from {smallest} to {largest}"
-            )
+    _check_groups(geometry.groups, len(w), w.shape[1] * geometry.groups)
+    check_bias(b, w.shape[1] * geometry.groups)
+    output_size = _transposed_size(x, geometry, output_padding)
     y: Array = compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
     if b is not None:
         y += b[:, None, None]
     return y
+
+
+def _transposed_size(x: Array, geometry: ConvGeometry, output_padding: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of a transposed convolution of x."""
+    return (
+        Transposed(geometry.rows, output_padding[0]).output_size(x.shape[2], "height"),
+        Transposed(geometry.cols, output_padding[1]).output_size(x.shape[3], "width"),
+    )
 
 
 def _input_sizes(dy: Array, geometry: ConvGeometry, end: int) -> tuple[int, int]:

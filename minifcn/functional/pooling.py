@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.dealt import Dealt, strips_of_planes
 from minifcn.functional.operands import check_float, check_rank
-from minifcn.geometry import ConvGeometry, Pair
-from minifcn.strips import run_strips, scratch
+from minifcn.geometry import ConvGeometry, Padding, Pair
+from minifcn.kernels.phases import Dealt, strips_of_planes
+from minifcn.kernels.threads import parallel_map, workspace
 
 
 def pool_geometry(
-    kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False
+    kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, ceil_mode: bool = False
 ) -> ConvGeometry:
     """Return the geometry of a pooling window.
 
@@ -29,10 +29,10 @@ def pool_geometry(
         kernel_size, kernel_size if stride is None else stride, padding, ceil_mode=ceil_mode
     )
     for window in (geometry.rows, geometry.cols):
-        if 2 * window.padding > window.kernel:
+        if 2 * max(window.padding) > window.kernel:
             raise ValueError(
                 f"padding of a pooling window is at most half of its kernel_size {window.kernel}, "
-                f"got {window.padding}"
+                f"got {max(window.padding)}"
             )
     return geometry
 
@@ -47,11 +47,11 @@ def max_pool2d(
     x: Array,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     *,
     ceil_mode: bool = False,
-    find_winners: bool = True,
-) -> tuple[Array, Array | None]:
+    return_indices: bool = False,
+) -> Any:
     """Keep the largest number of each window.
 
     Args:
@@ -61,11 +61,12 @@ def max_pool2d(
         padding: Rows and columns of -inf set around the image, at most half of the kernel. They never win
             against a finite number.
         ceil_mode: Round the output size up: the last window may hang over the end, as in Caffe.
-        find_winners: Whether to find the winners, too, which takes half of the time.
+        return_indices: Return the positions of the largest numbers, too, which the gradient needs.
 
     Returns:
-        y (N, C, OH, OW), and `winners`, the number (uint8 or int32, row-major) of the tap of each window that
-        was largest, which the gradient needs, or `None`. Of equal taps the first one wins.
+        y (N, C, OH, OW), or with `return_indices` (y, indices), where `indices` (int64, of the same shape)
+        holds for each output the position of its number in the flattened plane, row * W + column. Of equal
+        numbers the first one of a window counts.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -73,12 +74,45 @@ def max_pool2d(
 
     Example:
         >>> import numpy as np
-        >>> y, winners = max_pool2d(np.array([[[[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]]]]), 2, ceil_mode=True)
-        >>> y[0, 0], winners[0, 0]
-        (array([[5., 2.]]), array([[1, 0]], dtype=uint8))
+        >>> x = np.array([[[[1.0, 5.0, 2.0], [3.0, 4.0, 2.0]]]])
+        >>> y, indices = max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+        >>> y[0, 0], indices[0, 0]
+        (array([[5., 2.]]), array([[1, 2]]))
+    """
+    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
+    y, winners = max_pooling(x, geometry, find_winners=return_indices)
+    return y if winners is None else (y, _indices(winners, geometry, x.shape[2:]))
+
+
+def _indices(winners: Array, geometry: ConvGeometry, size: tuple[int, ...]) -> Array:
+    """Return positions row * W + column for numbers of taps, (N, C, OH, OW)."""
+    xp, (height, width) = array_module(winners=winners), size
+    first_rows, first_cols = _first_positions(xp, winners.shape, geometry)
+    number = winners.astype(xp.int64)
+    # A tap in the padding wins only if no number of its window is finite.
+    rows = xp.clip(number // geometry.cols.kernel + first_rows, 0, height - 1)
+    cols = xp.clip(number % geometry.cols.kernel + first_cols, 0, width - 1)
+    positions: Array = rows * width + cols
+    return positions
+
+
+def _first_positions(xp: Any, shape: tuple[int, ...], geometry: ConvGeometry) -> tuple[Array, Array]:
+    """Return the first row (OH, 1) and the first column (OW,) of each window."""
+    rows, cols = (
+        xp.arange(outputs) * window.stride - window.padding[0]
+        for outputs, window in zip(shape[2:], (geometry.rows, geometry.cols), strict=True)
+    )
+    return rows[:, None], cols
+
+
+def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tuple[Array, Array | None]:
+    """Return `max_pool2d` for the window of a geometry, and the winners if they are wanted.
+
+    Returns:
+        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of the largest tap of each window, or
+        `None`. Finding it takes half of the time.
     """
     _check(x)
-    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
@@ -110,26 +144,26 @@ def max_pool2d(
             winners[strip] = dealt.inside(numbers)
         y[strip] = dealt.inside(bests)
 
-    run_strips(largest, strips_of_planes(xp, len(planes), planes[:1].size), xp)
+    parallel_map(largest, strips_of_planes(xp, len(planes), planes[:1].size), xp)
     shape = (*x.shape[:2], *size)
     return y.reshape(shape), None if winners is None else winners.reshape(shape)
 
 
 def max_pool2d_grad(
     dy: Array,
-    winners: Array,
+    indices: Array,
     *,
     input_size: tuple[int, int],
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Array:
-    """Return the gradient of `max_pool2d`: each window hands its gradient to the tap that won.
+    """Return the gradient of `max_pool2d`: each window passes its gradient to its largest number.
 
     Args:
         dy: Gradient to the output, (N, C, OH, OW).
-        winners: From `max_pool2d`.
+        indices: From `max_pool2d` with `return_indices=True`.
         input_size: (H, W) of the input.
         kernel_size: As in `max_pool2d`; so are `stride`, `padding` and `ceil_mode`.
         stride: See `max_pool2d`.
@@ -144,16 +178,26 @@ def max_pool2d_grad(
 
     Example:
         >>> import numpy as np
-        >>> y, winners = max_pool2d(np.array([[[[1.0, 5.0], [3.0, 4.0]]]]), 2)
-        >>> max_pool2d_grad(np.array([[[[7.0]]]]), winners, input_size=(2, 2), kernel_size=2)[0, 0]
+        >>> y, indices = max_pool2d(np.array([[[[1.0, 5.0], [3.0, 4.0]]]]), 2, return_indices=True)
+        >>> max_pool2d_grad(np.array([[[[7.0]]]]), indices, input_size=(2, 2), kernel_size=2)[0, 0]
         array([[0., 7.],
                [0., 0.]])
     """
+    xp = array_module(dy=dy, indices=indices)
+    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
+    check_rank(4, "(N, C, OH, OW), from max_pool2d", indices=indices)
+    if indices.shape != dy.shape:
+        raise ValueError(f"indices {indices.shape} and dy {dy.shape} must have one shape")
+    first_rows, first_cols = _first_positions(xp, dy.shape, geometry)
+    rows, cols = indices // input_size[1] - first_rows, indices % input_size[1] - first_cols
+    winners = (rows * geometry.cols.kernel + cols).astype(xp.int32)
+    return max_pooling_grad(dy, winners, geometry, input_size)
+
+
+def max_pooling_grad(dy: Array, winners: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+    """Return the gradient of `max_pooling`, given its winners."""
     xp = array_module(dy=dy, winners=winners)
-    geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
-    check_rank(4, "(N, C, OH, OW), from max_pool2d", winners=winners)
-    if winners.shape != dy.shape:
-        raise ValueError(f"winners {winners.shape} and dy {dy.shape} must have one shape")
+    _check_gradient(dy, geometry, input_size)
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
     if xp is np:
         return _added_to_winners(dy, winning, geometry, input_size)
@@ -178,7 +222,7 @@ def _added_to_winners(
     gradients = dy.reshape(winning.shape)  # (N, C, OH, OW) -> (N * C, OH, OW)
     # The padded image, and what the last windows hang over it: there the first tap wins if none is finite.
     height, width = (
-        max(size + 2 * window.padding, (outputs - 1) * window.stride + window.extent)
+        max(size + sum(window.padding), (outputs - 1) * window.stride + window.extent)
         for size, outputs, window in zip(input_size, dy.shape[2:], (rows, cols), strict=True)
     )
     # Places in some flattened planes: of each tap in its window, and of each window.
@@ -195,18 +239,18 @@ def _added_to_winners(
 
     def add(strip: slice) -> None:
         count = strip.stop - strip.start
-        places = scratch(np, (count, *windows.shape[1:]), windows.dtype, "places")
+        places = workspace(np, (count, *windows.shape[1:]), windows.dtype, "places")
         np.take(taps, winning[strip], out=places, mode="clip")
         places += windows[:count]
-        padded = scratch(np, (count, height, width), dy.dtype, "padded")
+        padded = workspace(np, (count, height, width), dy.dtype, "padded")
         padded[...] = 0
         if overlap:
             np.add.at(padded.reshape(-1), places.reshape(-1), gradients[strip].reshape(-1))
         else:  # no place twice: NumPy lets other threads run meanwhile
             padded.reshape(-1)[places] = gradients[strip]
-        dx[strip] = padded[:, rows.padding :, cols.padding :][:, : input_size[0], : input_size[1]]
+        dx[strip] = padded[:, rows.padding[0] :, cols.padding[0] :][:, : input_size[0], : input_size[1]]
 
-    run_strips(add, strips)
+    parallel_map(add, strips)
     return dx.reshape(*dy.shape[:2], *input_size)
 
 
@@ -214,7 +258,7 @@ def avg_pool2d(
     x: Array,
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     *,
     ceil_mode: bool = False,
 ) -> Array:
@@ -242,8 +286,12 @@ def avg_pool2d(
         >>> avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2), 2)
         array([[[[1.5]]]])
     """
+    return avg_pooling(x, pool_geometry(kernel_size, stride, padding, ceil_mode))
+
+
+def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
+    """Return `avg_pool2d` for the window of a geometry."""
     _check(x)
-    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
@@ -261,7 +309,7 @@ def avg_pool2d(
             sums += tap
         xp.divide(dealt.inside(grid), counts, out=y[strip])
 
-    run_strips(averages, strips_of_planes(xp, len(planes), planes[:1].size), xp)
+    parallel_map(averages, strips_of_planes(xp, len(planes), planes[:1].size), xp)
     return y.reshape(*x.shape[:2], *size)
 
 
@@ -271,7 +319,7 @@ def avg_pool2d_grad(
     input_size: tuple[int, int],
     kernel_size: Pair,
     stride: Pair | None = None,
-    padding: Pair = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Array:
     """Return the gradient of `avg_pool2d`: each window hands every tap an equal share.
@@ -296,8 +344,13 @@ def avg_pool2d_grad(
         array([[1., 1.],
                [1., 1.]])
     """
+    return avg_pooling_grad(dy, pool_geometry(kernel_size, stride, padding, ceil_mode), input_size)
+
+
+def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+    """Return the gradient of `avg_pooling`."""
     xp = array_module(dy=dy)
-    geometry = _grad_geometry(dy, input_size, kernel_size, stride, padding, ceil_mode)
+    _check_gradient(dy, geometry, input_size)
     counts = _counts(xp, geometry, input_size, dy.dtype)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
 
@@ -312,22 +365,13 @@ def avg_pool2d_grad(
     return _handed_back(dy, geometry, input_size, shares)
 
 
-def _grad_geometry(
-    dy: Array,
-    input_size: tuple[int, int],
-    kernel_size: Pair,
-    stride: Pair | None,
-    padding: Pair,
-    ceil_mode: bool,
-) -> ConvGeometry:
-    """Return the geometry, after checking that it leads from the input size to the shape of dy."""
+def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> None:
+    """Demand that a window leads from the input size to the shape of dy."""
     check_float(dy=dy)
     check_rank(4, "(N, C, OH, OW)", dy=dy)
-    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         raise ValueError(f"input_size {input_size} gives an output of {expected}, but dy is {dy.shape[2:]}")
-    return geometry
 
 
 def _handed_back(
@@ -352,7 +396,7 @@ def _handed_back(
             tap += share
         dealt.collect(dx[strip])
 
-    run_strips(hand_back, strips_of_planes(xp, len(dx), dx[:1].size), xp)
+    parallel_map(hand_back, strips_of_planes(xp, len(dx), dx[:1].size), xp)
     return dx.reshape(*dy.shape[:2], *input_size)
 
 
@@ -360,7 +404,7 @@ def _counts(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) 
     """Return (OH, OW): how many taps of each window lie inside the padded input."""
     rows, cols = (
         [
-            min(i * window.stride + window.extent, n + 2 * window.padding) - i * window.stride
+            min(i * window.stride + window.extent, n + sum(window.padding)) - i * window.stride
             for i in range(window.output_size(n))
         ]
         for window, n in zip((geometry.rows, geometry.cols), size, strict=True)

@@ -4,7 +4,7 @@ from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
-from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
+from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU, seed_dropout
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "Pointwise",
     "ReLU",
     "Sequential",
+    "seed_dropout",
 ]

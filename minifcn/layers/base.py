@@ -1,20 +1,23 @@
 """What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
 from minifcn.backend import Array, array_module, cuda_device, to_device, to_numpy
-from minifcn.geometry import ConvGeometry, CoordinateMap
+from minifcn.geometry import ConvGeometry, CoordinateMap, Sides
 
 Shape: TypeAlias = tuple[int, ...]
 """Shape of one item, without the batch axis: (C, H, W), or (features,) after flattening."""
 
 Rng: TypeAlias = np.random.Generator | int | None
-"""Where random weights come from: a generator, which moves on, or a seed, which starts a new one; `None`
-gives zeros, for a score layer of FCN or for weights that are loaded next. Layers of one shape that are made
-from the same seed begin alike: hand one generator to all layers of a network."""
+"""Source of random numbers, as in NumPy (SPEC 7): a generator, which is used and advanced; a seed; or `None`
+for fresh entropy from the operating system. Two layers of one shape with the same seed have the same weights:
+pass one generator to all layers of a network."""
+
+Init: TypeAlias = Literal["he", "zeros"]
+"""Initial weights: random, of variance 2 / fan_in (He et al. 2015), or zeros."""
 
 
 class Parameter:
@@ -122,12 +125,16 @@ class Layer:
         """Return `forward(x)`."""
         return self.forward(x)
 
-    def skip_input_grad(self, skip: bool = True) -> None:
-        """Say that nobody needs the gradient to this layer's input, for it is the picture itself.
+    def backward_parameters(self, dy: Array) -> None:
+        """Add to the gradients of the parameters, where nobody needs the gradient to the input.
 
-        A convolution then saves this part of its backward pass, and returns NaNs in its place. A container
-        hands the word to the layer that the picture enters; other layers compute what they always do.
+        By default this is `backward`, with its result dropped. A convolution saves the gradient to its input,
+        and a container passes the call on to the layers that get its input.
+
+        Args:
+            dy: Gradient to the output of the last forward pass, of its shape and dtype.
         """
+        self.backward(dy)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output item for the shape of one input item; nothing is computed.
@@ -301,22 +308,65 @@ class Pointwise(Layer):
         return CoordinateMap()
 
 
-def unknown_gradient(like: Array, shape: Shape) -> Array:
-    """Return what stands for a gradient that nobody computed: NaNs of a shape, which take no memory."""
-    xp = array_module(like=like)
-    unknown: Array = xp.broadcast_to(xp.asarray(float("nan"), like.dtype), shape)
-    return unknown
+class WindowLayer(Layer):
+    """A layer whose window slides over the image; its attribute `geometry` holds the window.
+
+    `kernel_size`, `stride`, `padding`, `dilation`, `groups` and `ceil_mode` are read from it. To change one,
+    replace the geometry: `layer.geometry = layer.geometry.replace(padding=1)`.
+    """
+
+    geometry: ConvGeometry
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """(KH, KW)."""
+        return self.geometry.kernel_size
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.geometry.stride
+
+    @property
+    def padding(self) -> tuple[int, int] | Sides:
+        """(rows, columns), or ((top, bottom), (left, right)) where the two ends of an axis differ."""
+        return self.geometry.padding
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.geometry.dilation
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of channels."""
+        return self.geometry.groups
+
+    @property
+    def ceil_mode(self) -> bool:
+        """Whether the output size is rounded up."""
+        return self.geometry.ceil_mode
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where the centre of each window lies."""
+        return square_map(self, self.geometry)
 
 
-def he_normal(shape: Shape, fan_in: int, rng: Rng) -> Array:
-    """Return float32 weights of variance 2 / fan_in (He et al. 2015), which keep a ReLU network's scale.
+def initial_weights(shape: Shape, fan_in: int, init: Init, rng: Rng) -> Array:
+    """Return float32 weights: zeros, or random of variance 2 / fan_in, which keeps the scale of activations.
 
     Args:
         shape: Shape of the weights.
-        fan_in: Numbers that one output sums.
-        rng: Where the randomness comes from; `None` gives zeros.
+        fan_in: Number of inputs that one output sums.
+        init: `"he"` or `"zeros"`.
+        rng: Source of random numbers.
+
+    Raises:
+        ValueError: If `init` is unknown.
     """
-    if rng is None:
+    if init not in get_args(Init):
+        raise ValueError(f"init must be {' or '.join(map(repr, get_args(Init)))}, got {init!r}")
+    if init == "zeros":
         return np.zeros(shape, np.float32)
     weights = np.random.default_rng(rng).standard_normal(shape, np.float32)
     weights *= np.float32(np.sqrt(2 / fan_in))
@@ -342,6 +392,18 @@ def square_map(layer: Layer, geometry: ConvGeometry) -> CoordinateMap:
     if geometry.rows != geometry.cols:
         raise ValueError(f"{layer!r} treats rows and columns differently: it has no single coordinate map")
     return geometry.rows.coordinate_map()
+
+
+def described(geometry: ConvGeometry) -> str:
+    """Return the arguments of a window as a layer's repr shows them, without those at their defaults."""
+    usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "ceil_mode": False}
+    words = [f"kernel_size={geometry.kernel_size}"]
+    words += [
+        f"{name}={getattr(geometry, name)}"
+        for name, value in usual.items()
+        if getattr(geometry, name) != value
+    ]
+    return ", ".join(words)
 
 
 def indented(name: str, layer: Layer) -> str:

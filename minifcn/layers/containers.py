@@ -84,10 +84,12 @@ class Sequential(LayerDict[Layer]):
             dy = layer.backward(dy)
         return dy
 
-    def skip_input_grad(self, skip: bool = True) -> None:
-        """Hand the word to the first layer."""
-        if len(self):
-            self[0].skip_input_grad(skip)
+    def backward_parameters(self, dy: Array) -> None:
+        """Do the same, without the gradient to the input of the first layer."""
+        first, *rest = self
+        for layer in reversed(rest):
+            dy = layer.backward(dy)
+        first.backward_parameters(dy)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape after the last layer."""

@@ -1,37 +1,36 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
-from typing import Any
-
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import (
-    conv2d,
+from minifcn.functional.convolution import (
     conv2d_bias_grad,
-    conv2d_input_grad,
-    conv2d_weight_grad,
-    conv_transpose2d,
+    convolution,
+    convolution_input_grad,
+    convolution_weight_grad,
+    transposed_convolution,
 )
 from minifcn.functional.operands import check_float
-from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Transposed, pair, whole_number
+from minifcn.geometry import ConvGeometry, CoordinateMap, Padding, Pair, Transposed, pair, whole_number
+from minifcn.kernels.threads import matmul
 from minifcn.layers.base import (
+    Init,
     Layer,
     Parameter,
     Rng,
     Shape,
+    WindowLayer,
     check_image_shape,
-    he_normal,
-    square_map,
-    unknown_gradient,
+    described,
+    initial_weights,
 )
-from minifcn.strips import matmul
 
 
 def _bias(channels: int, wanted: bool) -> Parameter | None:
     return Parameter(np.zeros(channels, np.float32)) if wanted else None
 
 
-class _Convolution(Layer):
+class _Convolution(WindowLayer):
     """What `Conv2d` and `ConvTranspose2d` share: the numbers that say how the window slides."""
 
     def __init__(
@@ -40,7 +39,7 @@ class _Convolution(Layer):
         out_channels: int,
         kernel_size: Pair,
         stride: Pair,
-        padding: Pair,
+        padding: Padding,
         dilation: Pair,
         groups: int,
     ):
@@ -51,28 +50,15 @@ class _Convolution(Layer):
             raise ValueError(
                 f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
             )
-        self.kernel_size = pair(kernel_size, "kernel_size", 1)
-        self.options: dict[str, Any] = {
-            "stride": pair(stride, "stride", 1),
-            "padding": pair(padding, "padding"),
-            "dilation": pair(dilation, "dilation", 1),
-        }
-        self.groups = groups
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (O, OH, OW) for (C, H, W)."""
+        check_image_shape(self, shape, self.in_channels)
+        return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
 
     def __repr__(self) -> str:
-        words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
-        usual = {
-            "stride": (1, 1),
-            "padding": (0, 0),
-            "dilation": (1, 1),
-            "output_padding": (0, 0),
-            "groups": 1,
-        }
-        options = {**self.options, "groups": self.groups}
-        if isinstance(self, ConvTranspose2d):
-            options["output_padding"] = self.output_padding
-        words += [f"{name}={value}" for name, value in options.items() if value != usual[name]]
-        return f"{type(self).__name__}({', '.join(words)})"
+        window = described(self.geometry)
+        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {window})"
 
 
 class Conv2d(_Convolution):
@@ -87,7 +73,8 @@ class Conv2d(_Convolution):
         dilation: Distance between the taps.
         groups: Groups of channels that do not see one another.
         bias: Whether to add a number for each filter.
-        rng: Generator or seed for the weights (He et al. 2015); `None` gives zeros.
+        init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
         ValueError: If a number is out of range.
@@ -100,63 +87,49 @@ class Conv2d(_Convolution):
         ((1, 8, 5, 7), (1, 3, 5, 7), (8, 3, 3, 3))
     """
 
-    _skips_input_grad = False
-
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: Pair,
-        *,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Padding = 0,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
-        rng: Rng = 0,
+        *,
+        init: Init = "he",
+        rng: Rng = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(he_normal(shape, int(np.prod(shape[1:])), rng))
+        shape = (out_channels, in_channels // groups, *self.geometry.kernel_size)
+        self.weight = Parameter(initial_weights(shape, int(np.prod(shape[1:])), init, rng))
         self.bias = _bias(out_channels, bias)
 
-    def skip_input_grad(self, skip: bool = True) -> None:
-        """Compute no gradient to the input in `backward`; see `Layer`."""
-        self._skips_input_grad = skip
-
-    def forward(self, x: Array, *, out: Array | None = None, relu: bool = False) -> Array:
-        """Return (N, O, OH, OW), written to `out` if it is given.
-
-        With `relu` it is the output of a ReLU behind this layer, and `backward` takes the gradient before it.
-        """
-        bias = self.bias.data if self.bias else None
-        y = conv2d(x, self.weight.data, bias, groups=self.groups, relu=relu, out=out, **self.options)
+    def forward(self, x: Array) -> Array:
+        """Return (N, O, OH, OW)."""
+        y = convolution(x, self.weight.data, self.bias.data if self.bias else None, self.geometry)
         self.keep(x, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
+        x = self._add_gradients(dy)
+        return convolution_input_grad(dy, self.weight.data, self.geometry, x.shape[2:])
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Add to the gradients of weight and bias alone."""
+        self._add_gradients(dy)
+
+    def _add_gradients(self, dy: Array) -> Array:
+        """Add to the gradients of weight and bias, and return the input of the forward pass."""
         (x,) = self.recall(dy)
         if self.weight.trainable:
-            self.weight.accumulate(
-                conv2d_weight_grad(x, dy, kernel_size=self.kernel_size, groups=self.groups, **self.options)
-            )
+            self.weight.accumulate(convolution_weight_grad(x, dy, self.geometry))
         if self.bias and self.bias.trainable:
             self.bias.accumulate(conv2d_bias_grad(dy))
-        if self._skips_input_grad:
-            return unknown_gradient(dy, x.shape)
-        return conv2d_input_grad(
-            dy, self.weight.data, input_size=x.shape[2:], groups=self.groups, **self.options
-        )
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (O, OH, OW) for (C, H, W)."""
-        check_image_shape(self, shape, self.in_channels)
-        return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
-
-    def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies."""
-        return square_map(self, self.geometry)
+        inputs: Array = x
+        return inputs
 
 
 class ConvTranspose2d(_Convolution):
@@ -171,10 +144,11 @@ class ConvTranspose2d(_Convolution):
         stride: Factor of the upsampling.
         padding: Padding of the forward convolution; it takes rows and columns away here.
         output_padding: Rows and columns more than the smallest output, below the stride.
-        dilation: Distance between the taps.
         groups: Groups of channels that do not see one another.
         bias: Whether to add a number for each output channel.
-        rng: Generator or seed for the weights; `None` gives zeros.
+        dilation: Distance between the taps.
+        init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
         ValueError: If a number is out of range.
@@ -192,36 +166,31 @@ class ConvTranspose2d(_Convolution):
         in_channels: int,
         out_channels: int,
         kernel_size: Pair,
-        *,
         stride: Pair = 1,
-        padding: Pair = 0,
+        padding: Padding = 0,
         output_padding: Pair = 0,
-        dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
-        rng: Rng = 0,
+        dilation: Pair = 1,
+        *,
+        init: Init = "he",
+        rng: Rng = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
         self.output_padding = pair(output_padding, "output_padding")
-        for extra, step in zip(self.output_padding, self.options["stride"], strict=True):
+        for extra, step in zip(self.output_padding, self.geometry.stride, strict=True):
             if extra >= step:
                 raise ValueError(f"output_padding must be below the stride {stride}, got {output_padding}")
-        shape = (in_channels, out_channels // groups, *self.kernel_size)
+        shape = (in_channels, out_channels // groups, *self.geometry.kernel_size)
         # One output sums in_channels / groups windows, of whose taps one in stride * stride meets an input.
-        taps = np.prod(self.kernel_size) / np.prod(self.options["stride"])
-        self.weight = Parameter(he_normal(shape, max(int(in_channels // groups * taps), 1), rng))
+        taps = self.geometry.taps / np.prod(self.geometry.stride)
+        self.weight = Parameter(initial_weights(shape, max(int(in_channels // groups * taps), 1), init, rng))
         self.bias = _bias(out_channels, bias)
 
     def forward(self, x: Array) -> Array:
         """Return (N, O, OH, OW)."""
-        y = conv_transpose2d(
-            x,
-            self.weight.data,
-            self.bias.data if self.bias else None,
-            output_padding=self.output_padding,
-            groups=self.groups,
-            **self.options,
-        )
+        bias = self.bias.data if self.bias else None
+        y = transposed_convolution(x, self.weight.data, bias, self.geometry, self.output_padding)
         self.keep(x, output=y)
         return y
 
@@ -229,12 +198,10 @@ class ConvTranspose2d(_Convolution):
         """Return dx (N, C, H, W): the forward convolution of dy."""
         (x,) = self.recall(dy)
         if self.weight.trainable:
-            self.weight.accumulate(
-                conv2d_weight_grad(dy, x, kernel_size=self.kernel_size, groups=self.groups, **self.options)
-            )
+            self.weight.accumulate(convolution_weight_grad(dy, x, self.geometry))
         if self.bias and self.bias.trainable:
             self.bias.accumulate(conv2d_bias_grad(dy))
-        return conv2d(dy, self.weight.data, groups=self.groups, **self.options)
+        return convolution(dy, self.weight.data, None, self.geometry)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
@@ -248,7 +215,11 @@ class ConvTranspose2d(_Convolution):
 
     def coordinate_map(self) -> CoordinateMap:
         """Return the inverse of the forward convolution's map."""
-        return square_map(self, self.geometry).inverse()
+        return super().coordinate_map().inverse()
+
+    def __repr__(self) -> str:
+        extra = "" if self.output_padding == (0, 0) else f", output_padding={self.output_padding}"
+        return super().__repr__()[:-1] + extra + ")"
 
 
 class Linear(Layer):
@@ -261,7 +232,8 @@ class Linear(Layer):
         in_features: Numbers in.
         out_features: Numbers out.
         bias: Whether to add a number to each output.
-        rng: Generator or seed for the weights; `None` gives zeros.
+        init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
         ValueError: If a number is below 1.
@@ -276,13 +248,14 @@ class Linear(Layer):
         self,
         in_features: int,
         out_features: int,
-        *,
         bias: bool = True,
-        rng: Rng = 0,
+        *,
+        init: Init = "he",
+        rng: Rng = None,
     ):
         self.in_features = whole_number(in_features, "in_features", 1)
         self.out_features = whole_number(out_features, "out_features", 1)
-        self.weight = Parameter(he_normal((out_features, in_features), in_features, rng))
+        self.weight = Parameter(initial_weights((out_features, in_features), in_features, init, rng))
         self.bias = _bias(out_features, bias)
 
     def forward(self, x: Array) -> Array:

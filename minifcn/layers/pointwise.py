@@ -9,7 +9,7 @@ from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import CoordinateMap, whole_number
-from minifcn.layers.base import Layer, Pointwise, Shape
+from minifcn.layers.base import Layer, Pointwise, Rng, Shape
 
 
 class ReLU(Pointwise):
@@ -49,10 +49,11 @@ class Dropout(Pointwise):
 
     Args:
         p: Probability, 0 <= p < 1.
-        rng: Where the randomness comes from: a generator or a seed.
+        rng: Generator or seed; `None` means fresh entropy. `minifcn.training.fit` seeds the layer for each
+            batch (`seed_dropout`), so what is dropped depends on the seed, the epoch and the batch alone.
 
     Raises:
-        ValueError: If p is not a probability below 1, or the seed is no whole number.
+        ValueError: If p is not a probability below 1, or the seed is negative.
 
     Example:
         >>> import numpy as np
@@ -62,13 +63,11 @@ class Dropout(Pointwise):
         array([1., 1., 1., 1., 1., 1.])
     """
 
-    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int = 0):
+    def __init__(self, p: float = 0.5, *, rng: Rng = None):
         if not 0 <= p < 1:
             raise ValueError(f"p must be a probability from 0 to below 1, got {p}")
         self.p = p
-        if not isinstance(rng, np.random.Generator):
-            rng = np.random.default_rng(whole_number(rng, "rng", 0))
-        self.rng = rng
+        self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Array) -> Array:
         """Return x with some numbers dropped, or, in evaluation, x itself, not a copy."""
@@ -90,6 +89,29 @@ class Dropout(Pointwise):
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"
+
+
+def seed_dropout(model: Layer, *key: int) -> None:
+    """Seed each dropout layer of a network from integers >= 0 and from its position in the network.
+
+    The same key gives the same masks, whatever was drawn before.
+
+    Args:
+        model: A network.
+        *key: For example the seed, the epoch and the batch.
+
+    Example:
+        >>> import numpy as np
+        >>> dropout = Dropout()
+        >>> seed_dropout(dropout, 0, 3)
+        >>> first = dropout(np.ones(8))
+        >>> seed_dropout(dropout, 0, 3)
+        >>> bool((dropout(np.ones(8)) == first).all())
+        True
+    """
+    layers = [layer for layer in model.layers() if isinstance(layer, Dropout)]
+    for number, layer in enumerate(layers):
+        layer.rng = np.random.default_rng((*key, number))
 
 
 class Flatten(Layer):

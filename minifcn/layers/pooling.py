@@ -3,51 +3,36 @@
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.functional.pooling import (
-    avg_pool2d,
-    avg_pool2d_grad,
-    max_pool2d,
-    max_pool2d_grad,
+    avg_pooling,
+    avg_pooling_grad,
+    max_pooling,
+    max_pooling_grad,
     pool_geometry,
 )
-from minifcn.geometry import ConvGeometry, CoordinateMap, Pair
-from minifcn.layers.base import Layer, Shape, check_image_shape, square_map
+from minifcn.geometry import Padding, Pair
+from minifcn.layers.base import Layer, Shape, WindowLayer, check_image_shape, described
 
 
-class _Pool2d(Layer):
+class _Pool2d(WindowLayer):
     """What `MaxPool2d` and `AvgPool2d` share: the window."""
 
     def __init__(
         self,
         kernel_size: Pair,
         stride: Pair | None = None,
-        padding: Pair = 0,
+        padding: Padding = 0,
         *,
         ceil_mode: bool = False,
     ):
-        pool_geometry(kernel_size, stride, padding, ceil_mode)  # refuses impossible windows
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
-
-    @property
-    def geometry(self) -> ConvGeometry:
-        """The windows over rows and columns."""
-        return pool_geometry(self.kernel_size, self.stride, self.padding, self.ceil_mode)
+        self.geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (C, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape)
         return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
 
-    def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies."""
-        return square_map(self, self.geometry)
-
     def __repr__(self) -> str:
-        more = f", padding={self.padding}" if self.padding not in (0, (0, 0)) else ""
-        more += ", ceil_mode=True" if self.ceil_mode else ""
-        return f"{type(self).__name__}(kernel_size={self.kernel_size}, stride={self.stride}{more})"
+        return f"{type(self).__name__}({described(self.geometry)})"
 
 
 class MaxPool2d(_Pool2d):
@@ -67,29 +52,14 @@ class MaxPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
-        y, winners = max_pool2d(
-            x,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            ceil_mode=self.ceil_mode,
-            find_winners=self.training,
-        )
+        y, winners = max_pooling(x, self.geometry, find_winners=self.training)
         self.keep(winners, x.shape[2:], output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
         winners, input_size = self.recall(dy)
-        return max_pool2d_grad(
-            dy,
-            winners,
-            input_size=input_size,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-        )
+        return max_pooling_grad(dy, winners, self.geometry, input_size)
 
 
 class AvgPool2d(_Pool2d):
@@ -109,21 +79,14 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
-        y = avg_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        y = avg_pooling(x, self.geometry)
         self.keep(x.shape[2:], output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
         (input_size,) = self.recall(dy)
-        return avg_pool2d_grad(
-            dy,
-            input_size=input_size,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-        )
+        return avg_pooling_grad(dy, self.geometry, input_size)
 
 
 class GlobalAvgPool2d(Layer):

@@ -128,7 +128,7 @@ def memory(layer: Layer, before: Shape, after: Shape) -> Memory:
             return Memory(extra=inputs, backward=inputs)
         case Conv2d():
             rows, cols = layer.geometry.rows, layer.geometry.cols
-            padded = before[0] * (before[1] + 2 * rows.padding) * (before[2] + 2 * cols.padding)
+            padded = before[0] * (before[1] + sum(rows.padding)) * (before[2] + sum(cols.padding))
             around = padded if padded > inputs else 0
             return Memory(keeps_input=True, forward=around, backward=around, filters=layer.weight.data.size)
         case ReLU():

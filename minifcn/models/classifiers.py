@@ -6,7 +6,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Rng
+from minifcn.layers.base import Init, Rng
 from minifcn.models.info import ModelInfo
 
 
@@ -86,20 +86,22 @@ def check_images(model: Layer, x: Array, channels: int) -> None:
         )
 
 
-def _blocks(widths: tuple[tuple[int, ...], ...], in_channels: int, rng: Rng) -> tuple[Sequential, list[str]]:
+def _blocks(
+    widths: tuple[tuple[int, ...], ...], in_channels: int, weights: dict[str, Any]
+) -> tuple[Sequential, list[str]]:
     """Return blocks of 3 x 3 convolutions, each block ending in a pool, and the names of the pools."""
     layers: list[Layer] = []
     pools = []
     for block in widths:
         for width in block:
-            layers += [Conv2d(in_channels, width, 3, padding=1, rng=rng), ReLU(inplace=True)]
+            layers += [Conv2d(in_channels, width, 3, padding=1, **weights), ReLU(inplace=True)]
             in_channels = width
         pools.append(str(len(layers)))
         layers.append(MaxPool2d(2))
     return Sequential(*layers), pools
 
 
-def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
+def digit_classifier(num_classes: int = 10, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """A small VGG for grey images of 32 x 32: five convolutions, three pools, two dense layers.
 
     Its first scores are small, so training starts with every class about as likely. FCN taps the outputs of
@@ -107,20 +109,20 @@ def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
 
     Args:
         num_classes: Number of scores.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
         >>> import numpy as np
         >>> digit_classifier()(np.zeros((2, 1, 32, 32), np.float32)).shape
         (2, 10)
     """
-    rng = generator(rng)
-    features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, rng)
-    scores = Linear(128, num_classes, rng=rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
+    features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, weights)
+    scores = Linear(128, num_classes, **weights)
     scores.weight.data *= np.float32(0.1)
-    dense = Sequential(
-        Linear(64 * 4 * 4, 128, rng=rng), ReLU(inplace=True), Dropout(0.2, rng=dropout_seed(rng)), scores
-    )
+    dense = Sequential(Linear(64 * 4 * 4, 128, **weights), ReLU(inplace=True), Dropout(0.2, rng=rng), scores)
     return Classifier(
         features,
         dense,
@@ -130,7 +132,7 @@ def digit_classifier(num_classes: int = 10, *, rng: Rng = 0) -> Classifier:
     )
 
 
-def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+def vgg16(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """VGG16 (Simonyan & Zisserman 2015), with the names and shapes of torchvision's weight files.
 
     138,357,544 parameters for 1000 classes. Takes RGB images of 224 x 224. FCN taps the outputs of the third
@@ -138,25 +140,26 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
 
     Args:
         num_classes: Number of scores.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
-        >>> model = vgg16(rng=None)
+        >>> model = vgg16(init="zeros")
         >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
         ((1000,), 138357544)
     """
-    rng = generator(rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
     widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-    features, pools = _blocks(widths, 3, rng)
-    seed = dropout_seed(rng)
+    features, pools = _blocks(widths, 3, weights)
     dense = Sequential(
-        Linear(512 * 7 * 7, 4096, rng=rng),
+        Linear(512 * 7 * 7, 4096, **weights),
         ReLU(inplace=True),
-        Dropout(0.5, rng=seed),
-        Linear(4096, 4096, rng=rng),
+        Dropout(0.5, rng=rng),
+        Linear(4096, 4096, **weights),
         ReLU(inplace=True),
-        Dropout(0.5, rng=seed + 1),
-        Linear(4096, num_classes, rng=rng),
+        Dropout(0.5, rng=rng),
+        Linear(4096, num_classes, **weights),
     )
     return Classifier(
         features,
@@ -165,13 +168,3 @@ def vgg16(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         taps={8: pools[2], 16: pools[3]},
         architecture={"name": "vgg16", "arguments": {"num_classes": int(num_classes)}},
     )
-
-
-def generator(rng: Rng) -> np.random.Generator | None:
-    """Return one generator for all layers, so that a seed does not give each of them the same weights."""
-    return None if rng is None else np.random.default_rng(rng)
-
-
-def dropout_seed(rng: np.random.Generator | None) -> int:
-    """Return a seed for a dropout layer; 0 where weights are loaded next."""
-    return 0 if rng is None else int(rng.integers(2**32))

@@ -18,17 +18,17 @@ import copy
 from typing import Any, Literal, Self, get_args
 
 from minifcn.backend import Array, device_of
-from minifcn.functional.padding import Sides, pad_or_crop
 from minifcn.geometry import CoordinateMap, whole_number
+from minifcn.kernels.padding import Sides, pad_or_crop
+from minifcn.kernels.threads import add_to
 from minifcn.layers import Layer, LayerDict
-from minifcn.layers.base import Shape, indented, unknown_gradient
+from minifcn.layers.base import Shape, indented
 from minifcn.layers.containers import AnyLayer
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
 from minifcn.models.trunk import trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
-from minifcn.strips import add_to
 
 Alignment = Literal["exact", "paper"]
 Upsampling = Literal["fixed", "learned"]
@@ -127,9 +127,7 @@ class FCN(Layer):
     # How it is made
 
     def _score_layer(self, stride: int, scale: float = 1.0) -> ScoreLayer:
-        layer = ScoreLayer(self._maps[stride].channels, self.num_classes, scale=scale)
-        layer.skip_input_grad(self.trunk_frozen)
-        return self._like_the_rest(layer)
+        return self._like_the_rest(ScoreLayer(self._maps[stride].channels, self.num_classes, scale=scale))
 
     def _upsample(self, coarse: CoordinateMap, fine: CoordinateMap) -> AlignedUpsample:
         kind = PaperUpsample if self.alignment == "paper" else AlignedUpsample
@@ -205,8 +203,8 @@ class FCN(Layer):
         """Train the score layers (and learned upsampling) alone, and leave features and head as they are.
 
         Their parameters are no longer trainable, they run in evaluation mode even after `train()`, so they
-        keep nothing for backward, and `backward` returns before it enters them. Nobody has then computed the
-        gradient to the images: `backward` returns NaNs in its place, which take no memory.
+        keep nothing for backward. `backward_parameters` stops before it enters them, and `backward`, which
+        would need them for the gradient to the images, raises `ValueError`.
 
         This is a state of training like dropout's mode, not a part of the network: a model file does not keep
         it, but `finer()` does.
@@ -222,8 +220,6 @@ class FCN(Layer):
         for part in (self.features, self.head):
             for parameter in part.parameters():
                 parameter.trainable, parameter.grad = not frozen, None
-        for layer in self.score_layers():
-            layer.skip_input_grad(frozen)
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -263,37 +259,56 @@ class FCN(Layer):
             overhangs.append(_overhang(finer, scores, upsample.skip_offset))
             scores = scores + pad_or_crop(finer, *(-side for side in overhangs[-1]))
         scores = last.forward(scores, (height, width))
-        self.keep(x.shape, sides, overhangs, output=scores)
+        self.keep(sides, overhangs, output=scores)
         return scores
 
     def backward(self, dy: Array) -> Array:
         """Return the gradient to the images: `forward` line by line, in reverse.
 
-        With a frozen trunk it is not computed, and NaNs stand in its place.
+        Raises:
+            ValueError: If the trunk is frozen: then it keeps nothing for this gradient.
         """
-        shape, sides, overhangs = self.recall(dy)
+        if self.trunk_frozen:
+            raise ValueError(
+                "FCN.backward needs the gradient of features and head, and the trunk is frozen: call "
+                "backward_parameters(dy), or unfreeze_trunk() before forward"
+            )
+        dx = self._backward(dy, to_images=True)
+        assert dx is not None
+        return dx
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Do the same, without the gradient to the images; a frozen trunk is not entered."""
+        self._backward(dy, to_images=False)
+
+    def _backward(self, dy: Array, *, to_images: bool) -> Array | None:
+        """Do `forward` line by line, in reverse, as far as gradients are needed."""
+        sides, overhangs = self.recall(dy)
         *between, last = self.upsamples
         dscores = last.backward(dy)
         dtapped: dict[str, Array] = {}
         for upsample, (stride, skip), overhang in reversed(
             list(zip(between, self.skips.children(), overhangs, strict=True))
         ):
-            dtapped[stride] = skip.backward(pad_or_crop(dscores, *overhang))
+            dfiner = pad_or_crop(dscores, *overhang)
+            if self.trunk_frozen:
+                skip.backward_parameters(dfiner)
+            else:
+                dtapped[stride] = skip.backward(dfiner)
             dscores = upsample.backward(dscores)
-        dfeatures = self.score.backward(dscores)
         if self.trunk_frozen:
-            return unknown_gradient(dy, shape)
-        dfeatures = self.head.backward(dfeatures)
+            self.score.backward_parameters(dscores)
+            return None
+        dfeatures = self.head.backward(self.score.backward(dscores))
 
         for name, layer in reversed(list(self.features.children())):
             if (stride := self.stride_of(name)) in self.skips.parts:
                 dfeatures = add_to(dtapped[stride], dfeatures)
+            if layer is self.features[0] and not to_images:
+                layer.backward_parameters(dfeatures)
+                return None
             dfeatures = layer.backward(dfeatures)
         return pad_or_crop(dfeatures, *(-side for side in sides))
-
-    def skip_input_grad(self, skip: bool = True) -> None:
-        """Hand the word to the features."""
-        self.features.skip_input_grad(skip)
 
     def stride_of(self, layer: str) -> str:
         """Return the stride at which a layer of `features` is tapped, as the name of its skip."""

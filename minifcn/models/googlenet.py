@@ -3,7 +3,9 @@
 Names and shapes are those of torchvision's weight file, behind the prefixes `features.` and `classifier.`.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from minifcn.layers import (
     BatchNorm2d,
@@ -18,8 +20,8 @@ from minifcn.layers import (
     ReLU,
     Sequential,
 )
-from minifcn.layers.base import Rng
-from minifcn.models.classifiers import Classifier, dropout_seed, generator
+from minifcn.layers.base import Init, Rng
+from minifcn.models.classifiers import Classifier
 
 _Widths: TypeAlias = tuple[int, int, int, int, int, int]
 """Channels of an Inception module: of the 1 x 1 branch; of the second branch, between and out; of the third,
@@ -42,16 +44,15 @@ _BLOCKS: dict[str, _Widths | int] = {
 
 
 def _convolution(
-    in_channels: int, channels: int, kernel_size: int, *, stride: int = 1, rng: Rng = 0
+    in_channels: int, channels: int, kernel_size: int, *, stride: int = 1, **weights: Any
 ) -> Sequential:
     """Return a convolution that keeps the size (up to its stride), batch normalisation, and ReLU."""
-    conv = Conv2d(
-        in_channels, channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False, rng=rng
-    )
+    padding = kernel_size // 2
+    conv = Conv2d(in_channels, channels, kernel_size, stride, padding, bias=False, **weights)
     return Sequential(conv=conv, bn=BatchNorm2d(channels, eps=0.001), relu=ReLU(inplace=True))
 
 
-def inception(in_channels: int, widths: _Widths, *, rng: Rng = 0) -> Concat:
+def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng = None) -> Concat:
     """Return an Inception module: four branches over one map, joined by channel.
 
     The third branch has a 3 x 3 kernel where the paper has 5 x 5, as in torchvision, whose weights they are.
@@ -60,29 +61,31 @@ def inception(in_channels: int, widths: _Widths, *, rng: Rng = 0) -> Concat:
         in_channels: C.
         widths: Channels of the 1 x 1 branch; of the second branch, between and out; of the third, likewise;
             behind the pool.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
         >>> inception(192, (64, 96, 128, 16, 32, 32)).output_shape((192, 28, 28))
         (256, 28, 28)
     """
-    rng = generator(rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
     one, reduced3, out3, reduced5, out5, pooled = widths
     return Concat(
-        branch1=_convolution(in_channels, one, 1, rng=rng),
+        branch1=_convolution(in_channels, one, 1, **weights),
         branch2=Sequential(
-            _convolution(in_channels, reduced3, 1, rng=rng), _convolution(reduced3, out3, 3, rng=rng)
+            _convolution(in_channels, reduced3, 1, **weights), _convolution(reduced3, out3, 3, **weights)
         ),
         branch3=Sequential(
-            _convolution(in_channels, reduced5, 1, rng=rng), _convolution(reduced5, out5, 3, rng=rng)
+            _convolution(in_channels, reduced5, 1, **weights), _convolution(reduced5, out5, 3, **weights)
         ),
         branch4=Sequential(
-            MaxPool2d(3, 1, padding=1, ceil_mode=True), _convolution(in_channels, pooled, 1, rng=rng)
+            MaxPool2d(3, 1, padding=1, ceil_mode=True), _convolution(in_channels, pooled, 1, **weights)
         ),
     )
 
 
-def googlenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """GoogLeNet as torchvision has it: batch normalisation after every convolution, and no auxiliary heads.
 
     6,624,904 parameters for 1000 classes; what the file holds under `aux1.` and `aux2.` is left over. Takes
@@ -95,19 +98,21 @@ def googlenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
 
     Args:
         num_classes: Number of scores.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
-        >>> model = googlenet(rng=None)
+        >>> model = googlenet(init="zeros")
         >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
         ((1000,), 6624904)
     """
-    rng = generator(rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
     layers: dict[str, Layer] = {
-        "conv1": _convolution(3, 64, 7, stride=2, rng=rng),
+        "conv1": _convolution(3, 64, 7, stride=2, **weights),
         "maxpool1": MaxPool2d(3, 2, ceil_mode=True),
-        "conv2": _convolution(64, 64, 1, rng=rng),
-        "conv3": _convolution(64, 192, 3, rng=rng),
+        "conv2": _convolution(64, 64, 1, **weights),
+        "conv3": _convolution(64, 192, 3, **weights),
         "maxpool2": MaxPool2d(3, 2, ceil_mode=True),
     }
     channels = 192
@@ -115,13 +120,13 @@ def googlenet(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
         if isinstance(block, int):
             layers[name] = MaxPool2d(block, 2, ceil_mode=True)
         else:
-            layers[name] = inception(channels, block, rng=rng)
+            layers[name] = inception(channels, block, **weights)
             channels = block[0] + block[2] + block[4] + block[5]
     scores = Sequential(
         avgpool=GlobalAvgPool2d(),
         flatten=Flatten(),
-        dropout=Dropout(0.2, rng=dropout_seed(rng)),
-        fc=Linear(channels, num_classes, rng=rng),
+        dropout=Dropout(0.2, rng=rng),
+        fc=Linear(channels, num_classes, **weights),
     )
     return Classifier(
         Sequential(**layers),

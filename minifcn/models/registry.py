@@ -3,7 +3,7 @@
 from typing import Any
 
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Rng
+from minifcn.layers.base import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
@@ -22,13 +22,14 @@ CLASSIFIERS = {
 }
 
 
-def build(architecture: dict[str, Any], *, rng: Rng = None) -> Classifier | FCN:
+def build(architecture: dict[str, Any], *, init: Init = "he", rng: Rng = None) -> Classifier | FCN:
     """Make a network from the name and the arguments in its `architecture`.
 
     Args:
         architecture: `{"name": ..., "arguments": {...}}`, as the attribute of a network says it. It may come
             from a file, so it is checked.
-        rng: Generator or seed for the weights; `None` (the default) gives zeros, to be loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Returns:
         The network, without `info`.
@@ -43,9 +44,9 @@ def build(architecture: dict[str, Any], *, rng: Rng = None) -> Classifier | FCN:
     name, arguments, inner = known_parts(architecture)
     try:
         if inner is None:
-            return _classifier(name, arguments, rng)
+            return _classifier(name, arguments, init, rng)
         others = {key: value for key, value in arguments.items() if key != "classifier"}
-        return FCN(_classifier(*inner, rng), **others)
+        return FCN(_classifier(*inner, init, rng), **others)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the arguments of architecture {name!r} do not fit: {str(error)[:200]}") from error
 
@@ -70,12 +71,12 @@ def known_parts(
     return name, arguments, None
 
 
-def _classifier(name: str, arguments: dict[str, Any], rng: Rng) -> Classifier:
+def _classifier(name: str, arguments: dict[str, Any], init: Init, rng: Rng) -> Classifier:
     if arguments.keys() != {"num_classes"}:
         raise ValueError(f"a classifier takes num_classes alone, got {', '.join(map(str, arguments))}")
     if whole_number(arguments["num_classes"], "num_classes", 1) > MAX_CLASSES:
         raise ValueError(f"num_classes must be at most {MAX_CLASSES}, got {arguments['num_classes']}")
-    return CLASSIFIERS[name](arguments["num_classes"], rng=rng)
+    return CLASSIFIERS[name](arguments["num_classes"], init=init, rng=rng)
 
 
 def _parts(architecture: object) -> tuple[str, dict[str, Any]]:

@@ -21,17 +21,17 @@ class ScoreLayer(Conv2d):
     """
 
     def __init__(self, in_channels: int, num_classes: int, *, scale: float = 1.0):
-        super().__init__(in_channels, num_classes, 1, rng=None)
+        super().__init__(in_channels, num_classes, 1, init="zeros")
         self.scale = scale
 
-    def forward(self, x: Array, *, out: Array | None = None, relu: bool = False) -> Array:
+    def forward(self, x: Array) -> Array:
         """Return (N, num_classes, H, W)."""
-        return super().forward(x if self.scale == 1 else x * self.scale, out=out, relu=relu)
+        return super().forward(x if self.scale == 1 else x * self.scale)
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
         dx = super().backward(dy)
-        return dx if self.scale == 1 or self._skips_input_grad else dx * self.scale
+        return dx if self.scale == 1 else dx * self.scale
 
     def __repr__(self) -> str:
         scaled = "" if self.scale == 1 else f", scale={self.scale:g}"

@@ -3,14 +3,18 @@
 Names and shapes are those of torchvision's weight files.
 """
 
+from typing import Any
+
 import numpy as np
 
 from minifcn.backend import Array, array_module
+from minifcn.functional.convolution import check_convolution
 from minifcn.geometry import CoordinateMap
+from minifcn.kernels.choosing import compute
+from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Rng, Shape
-from minifcn.models.classifiers import Classifier, dropout_seed, generator
-from minifcn.strips import add_to
+from minifcn.layers.base import Init, Rng, Shape
+from minifcn.models.classifiers import Classifier
 
 
 class Fire(Layer):
@@ -20,42 +24,52 @@ class Fire(Layer):
         in_channels: C.
         squeezed: Channels between.
         expanded: Channels of each of the two branches; the output has twice as many.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
         >>> Fire(96, 16, 64).output_shape((96, 55, 55))
         (128, 55, 55)
     """
 
-    def __init__(self, in_channels: int, squeezed: int, expanded: int, *, rng: Rng = 0):
-        self.squeeze = Conv2d(in_channels, squeezed, 1, rng=rng)
+    def __init__(self, in_channels: int, squeezed: int, expanded: int, *, init: Init = "he", rng: Rng = None):
+        weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+        self.squeeze = Conv2d(in_channels, squeezed, 1, **weights)
         self.squeeze_activation = ReLU(inplace=True)
-        self.expand1x1 = Conv2d(squeezed, expanded, 1, rng=rng)
-        self.expand3x3 = Conv2d(squeezed, expanded, 3, padding=1, rng=rng)
+        self.expand1x1 = Conv2d(squeezed, expanded, 1, **weights)
+        self.expand3x3 = Conv2d(squeezed, expanded, 3, padding=1, **weights)
         self.activation = ReLU(inplace=True)
 
     def forward(self, x: Array) -> Array:
         """Return (N, 2 * expanded, H, W)."""
-        # The convolutions rectify what they write, so that nobody has to read it again.
-        squeezed = self.squeeze.forward(x, relu=True)
+        xp, half = array_module(x=x), self.expand1x1.out_channels
+        squeezed: Array = xp.empty((len(x), self.squeeze.out_channels, *x.shape[2:]), x.dtype)
+        _convolve_relu(self.squeeze, x, squeezed)
         self.squeeze_activation.keep(squeezed, output=squeezed)
-        half = self.expand1x1.out_channels
-        y: Array = array_module(x=x).empty((len(x), 2 * half, *squeezed.shape[2:]), x.dtype)
-        self.expand1x1.forward(squeezed, out=y[:, :half], relu=True)  # both write to their channels
-        self.expand3x3.forward(squeezed, out=y[:, half:], relu=True)
+        y: Array = xp.empty((len(x), 2 * half, *x.shape[2:]), x.dtype)
+        _convolve_relu(self.expand1x1, squeezed, y[:, :half])  # both write to their own channels
+        _convolve_relu(self.expand3x3, squeezed, y[:, half:])
         self.activation.keep(y, output=y)
         self.keep(output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
+        return self.squeeze.backward(self._backward_expand(dy))
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Do the same, without the gradient to the input."""
+        self.squeeze.backward_parameters(self._backward_expand(dy))
+
+    def _backward_expand(self, dy: Array) -> Array:
+        """Return the gradient to the output of `squeeze`."""
         self.recall(dy)
         dbranches = self.activation.backward(dy)
         half = dbranches.shape[1] // 2
         dsqueezed = add_to(
             self.expand1x1.backward(dbranches[:, :half]), self.expand3x3.backward(dbranches[:, half:])
         )
-        return self.squeeze.backward(self.squeeze_activation.backward(dsqueezed))
+        return self.squeeze_activation.backward(dsqueezed)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (2 * expanded, H, W) for (C, H, W)."""
@@ -70,7 +84,15 @@ class Fire(Layer):
         return f"Fire{widths}"
 
 
-def squeezenet1_0(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
+    """Write max(conv(x), 0) to y in one pass, while the outputs are in the cache."""
+    w, b = conv.weight.data, conv.bias.data if conv.bias else None
+    check_convolution(x, w, b, conv.geometry)
+    compute("conv2d", "auto", w.shape, x, w, conv.geometry, b, y, True)
+    conv.keep(x, output=y)
+
+
+def squeezenet1_0(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """SqueezeNet 1.0. Takes images of 224 x 224 or 227 x 227; pools round up.
 
     1,248,424 parameters for 1000 classes. FCN taps the outputs of the modules fire4 and fire8, the last maps
@@ -78,69 +100,73 @@ def squeezenet1_0(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
 
     Args:
         num_classes: Number of scores.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
-        >>> model = squeezenet1_0(rng=None)
+        >>> model = squeezenet1_0(init="zeros")
         >>> model.output_shape((3, 227, 227)), sum(p.data.size for p in model.parameters())
         ((1000,), 1248424)
     """
-    rng = generator(rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
     features = Sequential(
-        Conv2d(3, 96, 7, stride=2, rng=rng),
+        Conv2d(3, 96, 7, stride=2, **weights),
         ReLU(inplace=True),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(96, 16, 64, rng=rng),
-        Fire(128, 16, 64, rng=rng),
-        Fire(128, 32, 128, rng=rng),
+        Fire(96, 16, 64, **weights),
+        Fire(128, 16, 64, **weights),
+        Fire(128, 32, 128, **weights),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 32, 128, rng=rng),
-        Fire(256, 48, 192, rng=rng),
-        Fire(384, 48, 192, rng=rng),
-        Fire(384, 64, 256, rng=rng),
+        Fire(256, 32, 128, **weights),
+        Fire(256, 48, 192, **weights),
+        Fire(384, 48, 192, **weights),
+        Fire(384, 64, 256, **weights),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(512, 64, 256, rng=rng),
+        Fire(512, 64, 256, **weights),
     )
-    return _squeezenet("squeezenet1_0", features, {4: "5", 8: "10"}, num_classes, rng)
+    return _squeezenet("squeezenet1_0", features, {4: "5", 8: "10"}, num_classes, weights)
 
 
-def squeezenet1_1(num_classes: int = 1000, *, rng: Rng = 0) -> Classifier:
+def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """SqueezeNet 1.1: the same with 3 x 3 first filters and earlier pools, for 2.4 times fewer products.
 
     1,235,496 parameters for 1000 classes. FCN taps the last maps at strides 4 and 8.
 
     Args:
         num_classes: Number of scores.
-        rng: Generator or seed for the weights, or `None` for zeros that are loaded next.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Example:
-        >>> sum(p.data.size for p in squeezenet1_1(rng=None).parameters())
+        >>> sum(p.data.size for p in squeezenet1_1(init="zeros").parameters())
         1235496
     """
-    rng = generator(rng)
+    rng = np.random.default_rng(rng)
+    weights: dict[str, Any] = {"init": init, "rng": rng}
     features = Sequential(
-        Conv2d(3, 64, 3, stride=2, rng=rng),
+        Conv2d(3, 64, 3, stride=2, **weights),
         ReLU(inplace=True),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(64, 16, 64, rng=rng),
-        Fire(128, 16, 64, rng=rng),
+        Fire(64, 16, 64, **weights),
+        Fire(128, 16, 64, **weights),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(128, 32, 128, rng=rng),
-        Fire(256, 32, 128, rng=rng),
+        Fire(128, 32, 128, **weights),
+        Fire(256, 32, 128, **weights),
         MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 48, 192, rng=rng),
-        Fire(384, 48, 192, rng=rng),
-        Fire(384, 64, 256, rng=rng),
-        Fire(512, 64, 256, rng=rng),
+        Fire(256, 48, 192, **weights),
+        Fire(384, 48, 192, **weights),
+        Fire(384, 64, 256, **weights),
+        Fire(512, 64, 256, **weights),
     )
-    return _squeezenet("squeezenet1_1", features, {4: "4", 8: "7"}, num_classes, rng)
+    return _squeezenet("squeezenet1_1", features, {4: "4", 8: "7"}, num_classes, weights)
 
 
 def _squeezenet(
-    name: str, features: Sequential, taps: dict[int, str], num_classes: int, rng: np.random.Generator | None
+    name: str, features: Sequential, taps: dict[int, str], num_classes: int, weights: dict[str, Any]
 ) -> Classifier:
     scores = Sequential(
-        Dropout(0.5, rng=dropout_seed(rng)), Conv2d(512, num_classes, 1, rng=rng), ReLU(), GlobalAvgPool2d()
+        Dropout(0.5, rng=weights["rng"]), Conv2d(512, num_classes, 1, **weights), ReLU(), GlobalAvgPool2d()
     )
     return Classifier(
         features,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from minifcn.convolutionalize import convolutionalize
-from minifcn.geometry import ConvGeometry, CoordinateMap
+from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Shape
 from minifcn.models.classifiers import Classifier
@@ -62,7 +62,7 @@ def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
     head = Sequential(**{name: layer for name, layer in dense.children() if name not in averages})
     for layer in features.layers():
         if isinstance(layer, MaxPool2d):
-            layer.ceil_mode = True
+            layer.geometry = layer.geometry.replace(ceil_mode=True)
     _spare_taps(features, head, classifier.taps)
     if paper:
         _pad_first_convolution(features)
@@ -96,8 +96,7 @@ def _pad_first_convolution(features: Sequential) -> None:
     conv = next((layer for layer in features.layers() if isinstance(layer, Conv2d)), None)
     if conv is None:
         raise ValueError("alignment 'paper' pads the first convolution, and these features have none")
-    conv.options["padding"] = PAPER_PADDING, PAPER_PADDING
-    conv.geometry = ConvGeometry.of(conv.kernel_size, groups=conv.groups, **conv.options)
+    conv.geometry = conv.geometry.replace(padding=PAPER_PADDING)
 
 
 def _smallest_input(features: Sequential, head: Sequential, channels: int, trained: int) -> int:

@@ -10,8 +10,8 @@ from fractions import Fraction
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import bilinear_kernel
-from minifcn.functional.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
 from minifcn.geometry import CoordinateMap, Transposed, Window, crop_offset, pair
+from minifcn.kernels.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
 from minifcn.layers import ConvTranspose2d, Layer
 from minifcn.layers.base import Shape, check_image_shape
 
@@ -55,7 +55,7 @@ class AlignedUpsample(Layer):
         self.factor = int(factor)
         kernel_size = 2 * self.factor - (delta.denominator == 1)
         self.deconv = ConvTranspose2d(
-            channels, channels, kernel_size, stride=self.factor, groups=channels, bias=False, rng=None
+            channels, channels, kernel_size, stride=self.factor, groups=channels, bias=False, init="zeros"
         )
         self.deconv.weight.data = bilinear_kernel(channels, self.factor, kernel_size)
         self.deconv.weight.trainable = learned
@@ -75,7 +75,7 @@ class AlignedUpsample(Layer):
         delta = self.between.offset
         before = max(math.ceil(delta / self.factor), 0)
         after = max(math.ceil((output_size - 1 - delta) / self.factor) - (size - 1), 0)
-        window = Transposed(Window(self.deconv.kernel_size[0], stride=self.factor))
+        window = Transposed(Window(self.deconv.geometry.rows.kernel, stride=self.factor))
         padded_to_coarse = CoordinateMap(offset=Fraction(-before))
         upsampled = self.between @ padded_to_coarse @ window.coordinate_map()
         return before, after, crop_offset(upsampled, CoordinateMap())

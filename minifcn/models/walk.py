@@ -39,7 +39,7 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
 
     Example:
         >>> from minifcn.models import FCN, digit_classifier
-        >>> explanation = explain(FCN(digit_classifier(rng=None), 11, stride=2), (120, 160))
+        >>> explanation = explain(FCN(digit_classifier(init="zeros"), 11, stride=2), (120, 160))
         >>> first = explanation.rows[0]
         >>> first.name, first.output_shape, first.multiplications, explanation.total.parameters
         ('features.0', (16, 120, 160), 2764800, 203169)
@@ -228,7 +228,7 @@ class _Walk:
         if x.views is not None:
             rows, cols = (view.through(Transposed(deconv.geometry.rows)) for view in x.views)
             views = replace(rows, grid=layer.grid), replace(cols, grid=layer.grid)
-        kernel, kind = deconv.kernel_size[0], "learned" if deconv.weight.trainable else "fixed"
+        kernel, kind = deconv.geometry.rows.kernel, "learned" if deconv.weight.trainable else "fixed"
         return self._step(
             name,
             layer,

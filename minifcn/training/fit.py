@@ -13,7 +13,7 @@ from tqdm import tqdm
 from minifcn.backend import Array, array_module, device_of, to_device
 from minifcn.data import Loader
 from minifcn.geometry import whole_number
-from minifcn.layers import Layer
+from minifcn.layers import Layer, seed_dropout
 from minifcn.losses import Reduction, softmax_cross_entropy
 from minifcn.optim import Constant, Optimizer, Schedule
 from minifcn.palette import VOID
@@ -95,7 +95,6 @@ def fit(
     }
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
-    model.skip_input_grad()
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
     for callback in callbacks:
         callback.start(training)
@@ -113,6 +112,7 @@ def fit(
             clock = time.perf_counter()
             for x, labels in loader:
                 optimizer.lr = base_lr * schedule(training.step)
+                seed_dropout(model, loader.seed, training.epoch, training.batches)
                 objective.add_gradients(training, x, labels)
                 bar.update(len(x))
                 if training.batches % accumulate and not training.ends_epoch:
@@ -134,7 +134,6 @@ def fit(
     finally:
         bar.close()
         model.eval()
-        model.skip_input_grad(False)
         optimizer.lr = base_lr
     return training.records
 
@@ -176,7 +175,7 @@ class _Objective:
             raise ValueError(f"step {training.step}: {error}") from error
         if not math.isfinite(loss):
             raise training.diverged(f"the loss is {loss}")
-        training.model.backward(dscores)
+        training.model.backward_parameters(dscores)
 
         counts = counts[: scores.shape[1]]
         weight = float(counts.sum() if self.class_weights is None else counts @ self.class_weights[:VOID])

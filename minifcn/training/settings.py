@@ -53,20 +53,20 @@ class Settings:
         for name in ("epochs", "batch", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"--{name} must be a whole number from 1 on, got {value}")
+                raise ValueError(f"--{name} must be an integer >= 1, got {value}")
         if self.seed < 0:
-            raise ValueError(f"--seed must be a whole number from 0 on, got {self.seed}")
+            raise ValueError(f"--seed must be an integer >= 0, got {self.seed}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be positive and finite, got {self.lr}")
         begins = [self.weights is not None, self.start is not None, self.from_scratch]
         if sum(begins) != 1:
             raise ValueError(
                 f"say what the network begins with, one of: --weights FILE (a trained classifier, such as "
-                f"minifcn weights download fetches), --from MODEL (a model file), --from-scratch (random "
+                f"minifcn weights download fetches), --from MODEL (a model file), --from-workspace (random "
                 f"weights); got {sum(begins)} of them"
             )
         if self.from_scratch and self.model is None:
-            raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
+            raise ValueError(f"--from-workspace needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
         if self.start is not None and self.model is not None:
             raise ValueError(f"--from {self.start} says itself which network it is: leave --model out")
         for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
@@ -148,7 +148,7 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
     """Return the network of a checkpoint, whose weights `Checkpoints` loads."""
     try:
-        model = build(checkpoint.entries["architecture"])
+        model = build(checkpoint.entries["architecture"], init="zeros")
         info = checkpoint.entries["info"]
         model.info = ModelInfo(**info | {"preprocessing": Preprocessing(**info["preprocessing"])})
         staged = checkpoint.entries["settings"]["command"]["staged"] is True

@@ -131,7 +131,7 @@ def load(path: str | os.PathLike[str]) -> Classifier | FCN:
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
                 raise FileError(f"{file} is no model file of minifcn: {_instead(file, metadata)}")
-            model = build(_json(file, metadata, "architecture"))
+            model = build(_json(file, metadata, "architecture"), init="zeros")
             model.info = stored_info(file, metadata)
             _check_tensors(file, model, tensors)
             model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.offset_keys()})

@@ -64,7 +64,7 @@ def classifier_namings(classifier: Classifier) -> Iterator[Naming]:
 
     Example:
         >>> from minifcn.models import vgg16
-        >>> for naming in classifier_namings(vgg16(rng=None)):
+        >>> for naming in classifier_namings(vgg16(init="zeros")):
         ...     print(naming.source, naming.names["features.2.weight"], naming.names["classifier.0.weight"])
         torchvision features.2.weight classifier.0.weight
         Caffe conv1_2.weight fc6.weight
@@ -101,7 +101,7 @@ def caffe_layers(classifier: Classifier) -> dict[str, str]:
 
     Example:
         >>> from minifcn.models import vgg16
-        >>> layers = caffe_layers(vgg16(rng=None))
+        >>> layers = caffe_layers(vgg16(init="zeros"))
         >>> layers["features.28"], layers["classifier.6"]
         ('conv5_3', 'fc8')
     """
@@ -128,7 +128,7 @@ def fcn_naming(fcn: FCN, classifier: Classifier) -> Naming:
 
     Example:
         >>> from minifcn.models import caffenet
-        >>> classifier = caffenet(rng=None)
+        >>> classifier = caffenet(init="zeros")
         >>> naming = fcn_naming(FCN(classifier, 21, alignment="paper"), classifier)
         >>> naming.names["head.fc6.weight"], naming.names["upsamples.32to1.deconv.weight"]
         ('fc6.weight', 'upscore.weight')

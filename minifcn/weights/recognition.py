@@ -23,7 +23,7 @@ def recognise_classifier(arrays: Mapping[str, Numbers], architecture: str | None
 
     Example:
         >>> from minifcn.models import alexnet
-        >>> found = recognise_classifier(alexnet(7, rng=None).state_dict())
+        >>> found = recognise_classifier(alexnet(7, init="zeros").state_dict())
         >>> found.model.architecture, found.share
         ({'name': 'alexnet', 'arguments': {'num_classes': 7}}, 1.0)
     """
@@ -64,7 +64,7 @@ def recognise_fcn(arrays: Mapping[str, Numbers], *, at_once: bool = False) -> Ma
 
 
 def _classifier(name: str, num_classes: int = _CLASSES) -> Classifier:
-    model = build({"name": name, "arguments": {"num_classes": num_classes}})
+    model = build({"name": name, "arguments": {"num_classes": num_classes}}, init="zeros")
     assert isinstance(model, Classifier)
     return model
 

@@ -39,7 +39,7 @@ def test_both_libraries_compute_the_same(case, which):
 @pytest.mark.parametrize("option", ["--batch", "--runs"])
 def test_impossible_numbers_are_refused(option, capsys):
     assert main(["bench", option, "0"]) == 2
-    assert f"{option} must be a whole number from 1 on, got 0" in capsys.readouterr().err
+    assert f"{option} must be an integer >= 1, got 0" in capsys.readouterr().err
 
 
 def test_an_error_over_there_comes_back_here():

@@ -12,7 +12,7 @@ from minifcn.cli import demo, main
 
 LOGS = {
     f"{name}.jsonl"
-    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-scratch")
+    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-workspace")
 }
 
 
@@ -31,7 +31,7 @@ def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert "stride 2, 126 canvases" in said
-    assert "from scratch" in said
+    assert "from workspace" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
     assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}
@@ -77,7 +77,7 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
     [
         (["--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'cuda' or 'cuda:N'"),
         (["--device", "cuda:x"], "unknown device 'cuda:x'"),
-        (["--seed", "-1"], "--seed must be a whole number from 0 on, got -1"),
+        (["--seed", "-1"], "--seed must be an integer >= 0, got -1"),
     ],
 )
 def test_wrong_input_gets_one_sentence_before_anything_is_written(arguments, sentence, tmp_path, capsys):

@@ -25,7 +25,7 @@ def model(tmp_path):
 
 
 def stored(path, names):
-    fcn = FCN(digit_classifier(), len(names), 8)
+    fcn = FCN(digit_classifier(rng=0), len(names), 8)
     fcn.score.bias.data[1] = 1
     fcn.info = ModelInfo(names, GREY)
     mf.save(fcn, path)
@@ -103,7 +103,7 @@ def test_images_are_scored_whole_at_their_own_size(tmp_path, capsys):
     mask = np.array(Image.open(root / "masks" / "photo6.png"))[:20, :30]
     Image.fromarray(small).save(root / "images" / "photo6.png")
     Image.fromarray(mask).save(root / "masks" / "photo6.png")
-    fcn = FCN(digit_classifier(), 2, 2)
+    fcn = FCN(digit_classifier(rng=0), 2, 2)
     for layer in fcn.score_layers():
         layer.weight.data[...] = np.random.default_rng(0).normal(size=layer.weight.data.shape)
     fcn.info = ModelInfo(("ground", "blob"), GREY)
@@ -145,7 +145,7 @@ def test_other_class_names_are_told(data, tmp_path, capsys):
     ],
 )
 def test_one_sentence(data, model, tmp_path, capsys, change, sentence):
-    classifier = digit_classifier(2)
+    classifier = digit_classifier(2, rng=0)
     classifier.info = ModelInfo(("a", "b"), GREY)
     mf.save(classifier, tmp_path / "classifier")
     stored(tmp_path / "three", ("a", "b", "c"))

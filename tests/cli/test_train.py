@@ -280,12 +280,12 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
     ("arguments", "sentence"),
     [
         ([], "say what the network begins with, one of: --weights FILE .* got 0 of them"),
-        (["--from-scratch"], "--from-scratch needs --model, one of alexnet"),
-        (["--from-scratch", "--from", "x"], "got 2 of them"),
+        (["--from-workspace"], "--from-workspace needs --model, one of alexnet"),
+        (["--from-workspace", "--from", "x"], "got 2 of them"),
         (["--from", "x", "--model", "vgg16"], "--from x says itself which network it is"),
-        ([*SCRATCH, "--epochs", "0"], "--epochs must be a whole number from 1 on, got 0"),
-        ([*SCRATCH, "--batch", "-1"], "--batch must be a whole number from 1 on, got -1"),
-        ([*SCRATCH, "--seed", "-1"], "--seed must be a whole number from 0 on, got -1"),
+        ([*SCRATCH, "--epochs", "0"], "--epochs must be an integer >= 1, got 0"),
+        ([*SCRATCH, "--batch", "-1"], "--batch must be an integer >= 1, got -1"),
+        ([*SCRATCH, "--seed", "-1"], "--seed must be an integer >= 0, got -1"),
         ([*SCRATCH, "--lr", "nan"], "--lr must be positive and finite, got nan"),
         ([*SCRATCH, "--device", "tpu"], "unknown device 'tpu'"),
         ([*SCRATCH, "--stride", "3"], r"stride must be one of \[2, 4, 8\], got 3"),
@@ -296,11 +296,11 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
         (["--from", "tests"], "tests is a folder, and a file is expected"),
         ([*SCRATCH, "--recipe", "heavy"], "a rate of 3.0e-03 belongs to a mean over pixels; recipe 'heavy'"),
         (
-            ["--model", "digit_classifier", "--from-scratch", "--recipe", "heavy"],
+            ["--model", "digit_classifier", "--from-workspace", "--recipe", "heavy"],
             "trains strides one after the other",
         ),
         (
-            ["--model", "digit_classifier", "--from-scratch", "--lr", "1e-10"],
+            ["--model", "digit_classifier", "--from-workspace", "--lr", "1e-10"],
             "1.0e-10 belongs to a loss summed",
         ),
     ],
@@ -385,7 +385,7 @@ def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch
 
 
 def test_a_dead_trunk_is_told_before_the_first_step(data, tmp_path, out, capsys):
-    dead = digit_classifier(2, rng=None)
+    dead = digit_classifier(2, init="zeros")
     dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
     mf.save(dead, tmp_path / "dead.safetensors")
     assert run(data, "--from", tmp_path / "dead.safetensors", "--epochs", 1, "--out", out) == 0
@@ -424,7 +424,7 @@ def test_one_image_leaves_a_training_in_its_folder_alone(data, out, capsys):
 
 
 def test_one_image_that_cannot_be_learnt_is_status_1(data, tmp_path, out, capsys):
-    dead = digit_classifier(2, rng=None)
+    dead = digit_classifier(2, init="zeros")
     dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
     mf.save(dead, tmp_path / "dead.safetensors")
     assert run(data, "--from", tmp_path / "dead.safetensors", "--overfit-one", "--out", out) == 1

@@ -59,7 +59,7 @@ def test_from_a_public_file_to_a_prediction(target, capsys):
 
 
 def test_inspect_says_what_would_be_missing_or_left_over(source, capsys):
-    state = {name.partition(".")[2]: array for name, array in googlenet(7).state_dict().items()}
+    state = {name.partition(".")[2]: array for name, array in googlenet(7, rng=0).state_dict().items()}
     del state["conv1.conv.weight"]
     state["conv2.conv.weight"] = np.zeros((64, 64, 3, 3), "f2")
     state["aux1.fc2.weight"] = np.zeros((1000, 4), "f4")
@@ -121,7 +121,7 @@ def test_convert_with_order_architecture_and_partial(source, target, capsys):
 
 def test_convert_names_a_few_of_those_left_over(source, target, capsys):
     extra = {f"aux.{i}": np.zeros(i + 1, "f4") for i in range(5)}
-    save_file(dict(squeezenet1_1(3).state_dict()) | extra, source)
+    save_file(dict(squeezenet1_1(3, rng=0).state_dict()) | extra, source)
     assert weights("convert", source, target) == 0
     assert "left over: aux.0, aux.1, aux.2 and 2 more\n" in capsys.readouterr().out
 
@@ -131,7 +131,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
     from minifcn.models import vgg16
     from minifcn.weights.naming import fcn_naming
 
-    classifier = vgg16(rng=None)
+    classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
     naming = fcn_naming(fcn, classifier)
     save_file({naming.names[name]: array for name, array in fcn.state_dict().items()}, source)
@@ -159,7 +159,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
     ],
 )
 def test_wrong_input_gets_one_sentence(source, target, arguments, said, capsys):
-    save_file(squeezenet1_1(3).state_dict(), source)
+    save_file(squeezenet1_1(3, rng=0).state_dict(), source)
     before = source.read_bytes()
     assert (
         weights(*(text.format(source=source, target=target, folder=source.parent) for text in arguments)) == 2
@@ -175,7 +175,7 @@ def test_wrong_input_gets_one_sentence(source, target, arguments, said, capsys):
 def test_download_then_convert(tmp_path, target, monkeypatch, capsys):
     public = tmp_path / "public"
     public.mkdir()
-    np.savez(public / "weights.npz", **squeezenet1_1(3).state_dict())
+    np.savez(public / "weights.npz", **squeezenet1_1(3, rng=0).state_dict())
     content = (public / "weights.npz").read_bytes()
     name = f"squeezenet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (public / "weights.npz").rename(public / name)

@@ -170,7 +170,7 @@ def test_grey_images_and_one_label_an_image():
         ({"scale": (1, float("inf"))}, "both positive"),
         ({"scale": 2}, r"scale must be \(smallest, largest\), got 2"),
         ({"scale": (1, 2, 3)}, r"scale must be \(smallest, largest\), got \(1, 2, 3\)"),
-        ({"crop": 0}, "crop must be a whole number from 1 on, got 0"),
+        ({"crop": 0}, "crop must be an integer >= 1, got 0"),
         ({"crop": (3, 4, 5)}, r"crop must be a whole number or a pair \(rows, columns\)"),
         ({"color": -0.1}, "color must be from 0 to 1, got -0.1"),
         ({"color": float("nan")}, "color must be from 0 to 1, got nan"),

@@ -210,11 +210,11 @@ def test_extreme_sizes_work(size):
     ("make", "message"),
     [
         (lambda: digit_images("val"), "split must be one of 'train', 'validation', 'test', got 'val'"),
-        (lambda: DigitCrops("train", size=0), "size must be a whole number from 1 on, got 0"),
-        (lambda: DigitCrops("train", repeats=0), "repeats must be a whole number from 1 on, got 0"),
-        (lambda: DigitCrops("train", seed=-1), "seed must be a whole number from 0 on, got -1"),
-        (lambda: DigitCanvases("train", 0), "length must be a whole number from 1 on, got 0"),
-        (lambda: DigitCanvases("train", 1, size=(4, 0)), "size must be a whole number from 1 on, got 0"),
+        (lambda: DigitCrops("train", size=0), "size must be an integer >= 1, got 0"),
+        (lambda: DigitCrops("train", repeats=0), "repeats must be an integer >= 1, got 0"),
+        (lambda: DigitCrops("train", seed=-1), "seed must be an integer >= 0, got -1"),
+        (lambda: DigitCanvases("train", 0), "length must be an integer >= 1, got 0"),
+        (lambda: DigitCanvases("train", 1, size=(4, 0)), "size must be an integer >= 1, got 0"),
         (lambda: DigitCanvases("train", 1, digits_per_canvas=(5, 2)), r"\(least, largest\), got \(5, 2\)"),
     ],
 )

@@ -383,9 +383,9 @@ def test_a_preprocessing_of_another_kind_is_refused(wrong, got):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be a whole number from 1 on, got 0"),
-        ({"workers": -1}, "workers must be a whole number from 0 on, got -1"),
-        ({"seed": -1}, "seed must be a whole number from 0 on, got -1"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"workers": -1}, "workers must be an integer >= 0, got -1"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"length": 0}, "the dataset is empty"),
     ],
 )
@@ -398,8 +398,8 @@ def test_wrong_arguments_are_refused(options, message):
     ("change", "message"),
     [
         ({"batches": 4}, "batches of the state must be 3 at most, got 4"),
-        ({"batches": -1}, "batches of the state must be a whole number from 0 on, got -1"),
-        ({"epoch": 1.5}, "epoch of the state must be a whole number from 0 on, got 1.5"),
+        ({"batches": -1}, "batches of the state must be an integer >= 0, got -1"),
+        ({"epoch": 1.5}, "epoch of the state must be an integer >= 0, got 1.5"),
         ({"items": 7}, "state is of a loader with items = 7, this one has 6"),
         ({"batch_size": 3}, "batch_size = 3, this one has 2"),
         ({"seed": 1}, "seed = 1, this one has 0"),

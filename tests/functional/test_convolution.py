@@ -9,11 +9,10 @@ import scipy.signal
 from hypothesis import given, settings
 
 from minifcn import functional as F
-from minifcn import strips
 from minifcn.checks import ConvCase
 from minifcn.checks.strategies import conv_geometries
-from minifcn.functional.algorithms import blocks, im2col, polyphase, winograd
 from minifcn.geometry import ConvGeometry
+from minifcn.kernels import blocks, im2col, polyphase, winograd
 
 EXACT = 1e-12
 
@@ -197,8 +196,8 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, threads):
     case = BIG[1]
     x, w, g = case.operands()
     expected = all_results(case, x, w, g)
-    monkeypatch.setitem(strips._state, "threads", threads)
-    monkeypatch.setitem(strips._state, "pool", None)
+    monkeypatch.setitem(kernel_threads._state, "threads", threads)
+    monkeypatch.setitem(kernel_threads._state, "pool", None)
     for before, now in zip(expected, all_results(case, x, w, g), strict=True):
         for name in before:
             np.testing.assert_array_equal(before[name], now[name])

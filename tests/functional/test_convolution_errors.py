@@ -88,13 +88,13 @@ TABLE = [
     (conv, {"dilation": (1, 6)}, ValueError, "kernel of extent 7 (kernel_size 2, dilation 6) does not fit into width 6 with padding 0"),
     (conv, {"dilation": 4, "padding": (1, 0)}, ValueError, "kernel of extent 9 (kernel_size 3, dilation 4) does not fit into height 5 with padding 1"),
     (conv, {"x": X[:, :, :0]}, ValueError, "does not fit into height 0"),
-    (conv, {"w": W[:, :, :0]}, ValueError, "kernel_size must be a whole number from 1 on, got 0"),
+    (conv, {"w": W[:, :, :0]}, ValueError, "kernel_size must be an integer >= 1, got 0"),
     (weight_grad, {"kernel_size": 6}, ValueError, "does not fit into height 5"),
-    (weight_grad, {"kernel_size": 0}, ValueError, "kernel_size must be a whole number from 1 on, got 0"),
+    (weight_grad, {"kernel_size": 0}, ValueError, "kernel_size must be an integer >= 1, got 0"),
     (input_grad, {"input_size": (2, 6)}, ValueError, "does not fit into height 2"),
     # Numbers of the window
     *[
-        (f, {name: value}, ValueError, f"{name} must be a whole number from {least} on, got {shown!r}")
+        (f, {name: value}, ValueError, f"{name} must be an integer >= {least}, got {shown!r}")
         for f in (conv, input_grad, weight_grad, up)
         for name, least, value, shown in [
             ("stride", 1, 0, 0),
@@ -116,8 +116,8 @@ TABLE = [
             ("groups", 1, True, True),
         ]
     ],
-    (conv, {"stride": (1, 2, 3)}, ValueError, "stride must be a whole number or a pair (rows, columns), got (1, 2, 3)"),
-    (conv, {"padding": ()}, ValueError, "padding must be a whole number or a pair (rows, columns), got ()"),
+    (conv, {"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a pair (rows, columns), got (1, 2, 3)"),
+    (conv, {"padding": ()}, ValueError, "padding must be an integer or a pair (rows, columns), got ()"),
     (conv, {"groups": 2}, ValueError, "groups 2 must divide both channels and filters, got 3 and 4"),
     (conv, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 3 and 4"),
     (input_grad, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 9 and 4"),
@@ -126,13 +126,13 @@ TABLE = [
     # Sizes
     (input_grad, {"input_size": (6, 6)}, ValueError, "input_size (6, 6) gives an output of (4, 5), but dy is (3, 5): valid input sizes range from (5, 6) to (5, 6)"),
     (input_grad, {"input_size": (5, 8), "stride": 2, "dy": DY[:, :, :2, :3]}, ValueError, "valid input sizes range from (5, 6) to (6, 7)"),
-    (input_grad, {"input_size": (5,)}, ValueError, "input_size must be a whole number or a pair (rows, columns), got (5,)"),
-    (input_grad, {"input_size": (5.0, 6)}, ValueError, "input_size must be a whole number from 1 on, got 5.0"),
+    (input_grad, {"input_size": (5,)}, ValueError, "input_size must be an integer or a pair (rows, columns), got (5,)"),
+    (input_grad, {"input_size": (5.0, 6)}, ValueError, "input_size must be an integer >= 1, got 5.0"),
     (up, {"output_size": (6, 6)}, ValueError, "output_size (6, 6) cannot come from an input of (3, 5): valid sizes range from (5, 6) to (5, 6)"),
     (up, {"output_size": (9, 10), "stride": 2}, ValueError, "valid sizes range from (7, 10) to (8, 11)"),
     (up, {"output_padding": 1}, ValueError, "output_padding must be below the stride 1, got 1"),
     (up, {"output_padding": (0, 3), "stride": 3}, ValueError, "output_padding must be below the stride 3, got 3"),
-    (up, {"output_padding": -1, "stride": 2}, ValueError, "output_padding must be a whole number from 0 on, got -1"),
+    (up, {"output_padding": -1, "stride": 2}, ValueError, "output_padding must be an integer >= 0, got -1"),
     (up, {"output_padding": 1, "output_size": (8, 11), "stride": 2}, ValueError, "output_size and output_padding say the same thing: give one of them"),
     (up, {"padding": 3}, ValueError, "padding 3 takes away more than there is"),
     # Algorithms

@@ -45,9 +45,9 @@ def test_what_is_no_array_is_refused():
 @pytest.mark.parametrize(
     ("num_classes", "ignore_index", "message"),
     [
-        (0, 255, "num_classes must be a whole number from 1 on, got 0"),
+        (0, 255, "num_classes must be an integer >= 1, got 0"),
         (2.0, 255, "num_classes must be a whole number"),
-        (3, -100, "ignore_index must be a whole number from 0 on, got -100"),
+        (3, -100, "ignore_index must be an integer >= 0, got -100"),
         (3, 256, "ignore_index must be from 0 to 255"),
     ],
 )

@@ -167,18 +167,18 @@ def test_results_own_their_memory():
         (np.zeros((1, 1, 1, 4)), {}, ValueError, "extent 2 .* does not fit into height 1 with padding 0"),
         (np.zeros((1, 1, 4, 1)), {}, ValueError, "does not fit into width 1"),
         (np.zeros((1, 1, 4, 4)), {"padding": (1, 2)}, ValueError, "at most half of its kernel_size 2, got 2"),
-        (np.zeros((1, 1, 4, 4)), {"stride": 0}, ValueError, "stride must be a whole number from 1 on, got 0"),
+        (np.zeros((1, 1, 4, 4)), {"stride": 0}, ValueError, "stride must be an integer >= 1, got 0"),
         (
             np.zeros((1, 1, 4, 4)),
             {"stride": -1},
             ValueError,
-            "stride must be a whole number from 1 on, got -1",
+            "stride must be an integer >= 1, got -1",
         ),
         (
             np.zeros((1, 1, 4, 4)),
             {"padding": -1},
             ValueError,
-            "padding must be a whole number from 0 on, got -1",
+            "padding must be an integer >= 0, got -1",
         ),
     ],
 )

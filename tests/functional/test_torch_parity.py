@@ -82,22 +82,22 @@ def test_avg_pool2d(case):
 
 REAL = [
     (
-        layers.Conv2d(16, 32, 3, stride=2, padding=1),
+        layers.Conv2d(16, 32, 3, stride=2, padding=1, rng=0),
         lambda x, w, b: torch.nn.functional.conv2d(x, w, b, stride=2, padding=1),
         (2, 16, 33, 40),
     ),
     (
-        layers.Conv2d(16, 16, 5, padding=4, dilation=2, groups=16),
+        layers.Conv2d(16, 16, 5, padding=4, dilation=2, groups=16, rng=0),
         lambda x, w, b: torch.nn.functional.conv2d(x, w, b, padding=4, dilation=2, groups=16),
         (2, 16, 30, 31),
     ),
     (
-        layers.ConvTranspose2d(21, 21, 16, stride=8, padding=4, groups=21, bias=False),
+        layers.ConvTranspose2d(21, 21, 16, stride=8, padding=4, groups=21, bias=False, rng=0),
         lambda x, w: torch.nn.functional.conv_transpose2d(x, w, stride=8, padding=4, groups=21),
         (1, 21, 9, 12),
     ),
     (
-        layers.ConvTranspose2d(3, 4, 64, stride=32),
+        layers.ConvTranspose2d(3, 4, 64, stride=32, rng=0),
         lambda x, w, b: torch.nn.functional.conv_transpose2d(x, w, b, stride=32),
         (1, 3, 4, 5),
     ),
@@ -112,7 +112,7 @@ REAL = [
         (2, 8, 54, 55),
     ),
     (layers.ReLU(), torch.nn.functional.relu, (2, 3, 8, 9)),
-    (layers.Linear(20, 7), torch.nn.functional.linear, (5, 20)),
+    (layers.Linear(20, 7, rng=0), torch.nn.functional.linear, (5, 20)),
     (
         layers.LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0),
         lambda x: torch.nn.functional.local_response_norm(x, 5, alpha=0.1, beta=0.75, k=2.0),

@@ -56,9 +56,9 @@ def test_width_and_dtype():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((0, 2), "channels must be a whole number from 1 on, got 0"),
-        ((1, 0), "stride must be a whole number from 1 on, got 0"),
-        ((1, 1.5), "stride must be a whole number from 1 on, got 1.5"),
+        ((0, 2), "channels must be an integer >= 1, got 0"),
+        ((1, 0), "stride must be an integer >= 1, got 0"),
+        ((1, 1.5), "stride must be an integer >= 1, got 1.5"),
         ((1, 4, 5), "kernel_size must be 8 or 7 for stride 4, got 5"),
         ((1, 4, 9), "kernel_size must be 8 or 7 for stride 4, got 9"),
     ],

@@ -26,18 +26,18 @@ from minifcn.layers import (
     ReLU,
     Sequential,
 )
-from minifcn.layers.base import he_normal
+from minifcn.layers.base import initial_weights
 
 # One of each, with the shape of an input: (layer, shape)
 LEAVES = {
-    "Conv2d": lambda: (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, groups=2), (2, 2, 5, 6)),
-    "Conv2d without bias": lambda: (Conv2d(2, 3, 1, bias=False), (2, 2, 2, 3)),
+    "Conv2d": lambda: (Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, groups=2, rng=0), (2, 2, 5, 6)),
+    "Conv2d without bias": lambda: (Conv2d(2, 3, 1, bias=False, rng=0), (2, 2, 2, 3)),
     "ConvTranspose2d": lambda: (
-        ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=(1, 0), groups=2),
+        ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=(1, 0), groups=2, rng=0),
         (2, 2, 3, 4),
     ),
-    "Linear": lambda: (Linear(6, 4), (3, 6)),
-    "Linear without bias": lambda: (Linear(6, 4, bias=False), (3, 6)),
+    "Linear": lambda: (Linear(6, 4, rng=0), (3, 6)),
+    "Linear without bias": lambda: (Linear(6, 4, bias=False, rng=0), (3, 6)),
     "ReLU": lambda: (ReLU(), (2, 3, 4)),
     "Dropout": lambda: (Dropout(0.4, rng=3), (2, 3, 4, 5)),
     "Flatten": lambda: (Flatten(), (2, 3, 4, 5)),
@@ -50,11 +50,16 @@ LEAVES = {
 }
 CONTAINERS = {
     "Sequential": lambda: (
-        Sequential(Conv2d(2, 4, 3, padding=1), ReLU(), last=Sequential(Flatten(), Linear(48, 3, rng=1))),
+        Sequential(
+            Conv2d(2, 4, 3, padding=1, rng=0), ReLU(), last=Sequential(Flatten(), Linear(48, 3, rng=1))
+        ),
         (2, 2, 3, 4),
     ),
-    "Concat": lambda: (Concat(ReLU(), wide=Sequential(Conv2d(2, 5, 3, padding=1), ReLU())), (2, 2, 3, 4)),
-    "Add": lambda: (Add(ReLU(), Conv2d(2, 2, 3, padding=1)), (2, 2, 3, 4)),
+    "Concat": lambda: (
+        Concat(ReLU(), wide=Sequential(Conv2d(2, 5, 3, padding=1, rng=0), ReLU())),
+        (2, 2, 3, 4),
+    ),
+    "Add": lambda: (Add(ReLU(), Conv2d(2, 2, 3, padding=1, rng=0)), (2, 2, 3, 4)),
 }
 every_layer = pytest.mark.parametrize(
     "make", [pytest.param(m, id=n) for n, m in (LEAVES | CONTAINERS).items()]
@@ -337,12 +342,14 @@ def test_a_layer_without_passes_says_so():
 
 def test_random_weights_come_from_a_generator_or_a_seed():
     shape = (200, 100)
-    weights = he_normal(shape, 100, 5)
-    assert np.array_equal(weights, he_normal(shape, 100, np.random.default_rng(5)))
-    assert not np.array_equal(weights, he_normal(shape, 100, 6))
+    weights = initial_weights(shape, 100, "he", 5)
+    assert np.array_equal(weights, initial_weights(shape, 100, "he", np.random.default_rng(5)))
+    assert not np.array_equal(weights, initial_weights(shape, 100, "he", 6))
     rng = np.random.default_rng(5)
-    assert not np.array_equal(he_normal(shape, 100, rng), he_normal(shape, 100, rng))  # it moves on
+    assert not np.array_equal(
+        initial_weights(shape, 100, "he", rng), initial_weights(shape, 100, "he", rng)
+    )  # it moves on
     assert weights.dtype == np.float32
     assert weights.var() == pytest.approx(2 / 100, rel=0.05)
     assert abs(weights.mean()) < 0.005
-    assert not he_normal(shape, 100, None).any()
+    assert not initial_weights(shape, 100, "zeros", None).any()

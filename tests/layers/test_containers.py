@@ -88,7 +88,7 @@ def test_an_empty_sequence_changes_nothing():
 
 
 def test_parts_have_names():
-    net = Sequential(ReLU(), Flatten(), last=Linear(8, 1))
+    net = Sequential(ReLU(), Flatten(), last=Linear(8, 1, rng=0))
     assert [name for name, _ in net.children()] == ["0", "1", "last"]
     assert net["last"] is net[2] is net[-1] is list(net)[2]
     assert net["0"] is net[0]
@@ -109,7 +109,7 @@ def test_only_layers_are_parts(container):
 
 
 def test_reprs_are_indented():
-    net = Sequential(ReLU(), more=Concat(ReLU(), Linear(2, 1)))
+    net = Sequential(ReLU(), more=Concat(ReLU(), Linear(2, 1, rng=0)))
     assert repr(net) == (
         "Sequential(\n  (0): ReLU()\n  (more): Concat(\n    (0): ReLU()\n    (1): Linear(2, 1)\n  )\n)"
     )
@@ -117,7 +117,9 @@ def test_reprs_are_indented():
 
 def test_shapes_and_coordinates_go_through():
     net = Sequential(
-        Conv2d(1, 4, 3), MaxPool2d(2), Concat(Conv2d(4, 2, 1), Sequential(Conv2d(4, 3, 3, padding=1)))
+        Conv2d(1, 4, 3, rng=0),
+        MaxPool2d(2),
+        Concat(Conv2d(4, 2, 1, rng=0), Sequential(Conv2d(4, 3, 3, padding=1, rng=0))),
     )
     assert net.output_shape((1, 11, 8)) == (5, 4, 3)
     assert str(net.coordinate_map()) == "2 i + 3/2"
@@ -126,7 +128,7 @@ def test_shapes_and_coordinates_go_through():
 
 def test_branches_must_lie_over_one_another():
     x = normal((1, 2, 5, 5))
-    shifted = Concat(Conv2d(2, 2, 3, padding=1), Conv2d(2, 2, 3, padding=2))
+    shifted = Concat(Conv2d(2, 2, 3, padding=1, rng=0), Conv2d(2, 2, 3, padding=2, rng=0))
     with pytest.raises(ValueError, match="branches of Concat do not lie over one another") as refusal:
         shifted.coordinate_map()
     assert "1 i - 1" in str(refusal.value)

@@ -60,7 +60,7 @@ def test_gradients_on_every_geometry(case, seed, bias):
 
 
 def test_linear_is_the_definition():
-    layer = Linear(3, 2).astype("float64")
+    layer = Linear(3, 2, rng=0).astype("float64")
     layer.bias.data[...] = 5, -5
     x = normal((4, 3))
     expected = [[sum(a * b for a, b in zip(row, w, strict=True)) for w in layer.weight.data] for row in x]
@@ -68,22 +68,25 @@ def test_linear_is_the_definition():
 
 
 def test_coordinates():
-    assert str(Conv2d(1, 1, 3, stride=2, padding=1).coordinate_map()) == "2 i + 0"
-    assert str(Conv2d(1, 1, 7, dilation=2).coordinate_map()) == "1 i + 6"
-    up, down = ConvTranspose2d(1, 1, 4, stride=2, padding=1), Conv2d(1, 1, 4, stride=2, padding=1)
+    assert str(Conv2d(1, 1, 3, stride=2, padding=1, rng=0).coordinate_map()) == "2 i + 0"
+    assert str(Conv2d(1, 1, 7, dilation=2, rng=0).coordinate_map()) == "1 i + 6"
+    up, down = (
+        ConvTranspose2d(1, 1, 4, stride=2, padding=1, rng=0),
+        Conv2d(1, 1, 4, stride=2, padding=1, rng=0),
+    )
     assert up.coordinate_map() @ down.coordinate_map() == CoordinateMap()
-    for layer in (Conv2d(1, 1, (3, 1)), ConvTranspose2d(1, 1, 3, stride=(1, 2))):
+    for layer in (Conv2d(1, 1, (3, 1), rng=0), ConvTranspose2d(1, 1, 3, stride=(1, 2), rng=0)):
         with pytest.raises(ValueError, match="rows and columns differently: it has no single coordinate map"):
             layer.coordinate_map()
 
 
 def test_reprs_show_the_geometry():
-    assert repr(Conv2d(3, 8, 3)) == "Conv2d(3, 8, kernel_size=(3, 3))"
-    assert repr(Conv2d(4, 8, (3, 1), stride=2, padding=(1, 0), dilation=3, groups=2)) == (
+    assert repr(Conv2d(3, 8, 3, rng=0)) == "Conv2d(3, 8, kernel_size=(3, 3))"
+    assert repr(Conv2d(4, 8, (3, 1), stride=2, padding=(1, 0), dilation=3, groups=2, rng=0)) == (
         "Conv2d(4, 8, kernel_size=(3, 1), stride=(2, 2), padding=(1, 0), dilation=(3, 3), groups=2)"
     )
-    assert "output_padding=(1, 0)" in repr(ConvTranspose2d(1, 1, 2, stride=2, output_padding=(1, 0)))
-    assert repr(Linear(3, 2)) == "Linear(3, 2)"
+    assert "output_padding=(1, 0)" in repr(ConvTranspose2d(1, 1, 2, stride=2, output_padding=(1, 0), rng=0))
+    assert repr(Linear(3, 2, rng=0)) == "Linear(3, 2)"
 
 
 @pytest.mark.parametrize("make", [Conv2d, ConvTranspose2d])
@@ -91,7 +94,7 @@ def test_weights_are_reproducible_and_scaled(make):
     first, again, other = (make(8, 16, 3, stride=2, rng=seed) for seed in (4, 4, 5))
     assert np.array_equal(first.weight.data, again.weight.data)
     assert not np.array_equal(first.weight.data, other.weight.data)
-    assert not make(8, 16, 3, rng=None).weight.data.any()
+    assert not make(8, 16, 3, init="zeros").weight.data.any()
     assert not first.bias.data.any()
     x = normal((4, 8, 33, 33), dtype="float32")
     assert make(8, 16, 3, stride=2)(x).var() == pytest.approx(2, rel=0.2)  # He: ReLU halves it again
@@ -101,19 +104,19 @@ def test_weights_are_reproducible_and_scaled(make):
 @pytest.mark.parametrize(
     ("arguments", "options", "said"),
     [
-        ((0, 1, 3), {}, "in_channels must be a whole number from 1 on, got 0"),
-        ((1, 1.5, 3), {}, "out_channels must be a whole number from 1 on, got 1.5"),
-        ((1, 1, 0), {}, "kernel_size must be a whole number from 1 on, got 0"),
+        ((0, 1, 3), {}, "in_channels must be an integer >= 1, got 0"),
+        ((1, 1.5, 3), {}, "out_channels must be an integer >= 1, got 1.5"),
+        ((1, 1, 0), {}, "kernel_size must be an integer >= 1, got 0"),
         (
             (1, 1, (3, 3, 3)),
             {},
             r"kernel_size must be a whole number or a pair \(rows, columns\), got \(3, 3, 3\)",
         ),
-        ((1, 1, 3), {"stride": 0}, "stride must be a whole number from 1 on, got 0"),
-        ((1, 1, 3), {"stride": (1, -1)}, "stride must be a whole number from 1 on, got -1"),
-        ((1, 1, 3), {"padding": -1}, "padding must be a whole number from 0 on, got -1"),
-        ((1, 1, 3), {"dilation": 0}, "dilation must be a whole number from 1 on, got 0"),
-        ((1, 1, 3), {"groups": 0}, "groups must be a whole number from 1 on, got 0"),
+        ((1, 1, 3), {"stride": 0}, "stride must be an integer >= 1, got 0"),
+        ((1, 1, 3), {"stride": (1, -1)}, "stride must be an integer >= 1, got -1"),
+        ((1, 1, 3), {"padding": -1}, "padding must be an integer >= 0, got -1"),
+        ((1, 1, 3), {"dilation": 0}, "dilation must be an integer >= 1, got 0"),
+        ((1, 1, 3), {"groups": 0}, "groups must be an integer >= 1, got 0"),
         ((4, 6, 3), {"groups": 4}, "groups 4 must divide in_channels 4 and out_channels 6"),
         ((3, 6, 3), {"groups": 2}, "groups 2 must divide in_channels 3 and out_channels 6"),
     ],
@@ -126,11 +129,11 @@ def test_impossible_convolutions_are_refused(make, arguments, options, said):
 @pytest.mark.parametrize("output_padding", [2, (0, 3), -1])
 def test_impossible_output_padding_is_refused_at_once(output_padding):
     with pytest.raises(ValueError, match="output_padding"):
-        ConvTranspose2d(1, 1, 3, stride=2, output_padding=output_padding)
+        ConvTranspose2d(1, 1, 3, stride=2, output_padding=output_padding, rng=0)
 
 
 def test_images_that_do_not_fit():
-    conv, up = Conv2d(2, 3, 3), ConvTranspose2d(2, 3, 3, padding=2)
+    conv, up = Conv2d(2, 3, 3, rng=0), ConvTranspose2d(2, 3, 3, padding=2, rng=0)
     with pytest.raises(ValueError, match=r"x has 3 channels but w \(3, 2, 3, 3\) with groups 1 takes 2"):
         conv(normal((1, 3, 5, 5), dtype="float32"))
     with pytest.raises(ValueError, match=r"x has 3 channels but w \(2, 3, 3, 3\) takes 2"):
@@ -149,10 +152,10 @@ def test_images_that_do_not_fit():
 
 def test_numbers_that_do_not_fit_a_dense_layer():
     with pytest.raises(ValueError, match=r"Linear\(3, 2\) takes \(N, 3\), got items of shape \(4,\)"):
-        Linear(3, 2)(normal((1, 4), dtype="float32"))
+        Linear(3, 2, rng=0)(normal((1, 4), dtype="float32"))
     with pytest.raises(ValueError, match=r"takes \(N, 3\), got \(1, 3, 1, 1\); flatten it first"):
-        Linear(3, 2)(normal((1, 3, 1, 1), dtype="float32"))
-    with pytest.raises(ValueError, match="in_features must be a whole number from 1 on, got 0"):
-        Linear(0, 2)
-    with pytest.raises(ValueError, match="out_features must be a whole number from 1 on, got -2"):
-        Linear(2, -2)
+        Linear(3, 2, rng=0)(normal((1, 3, 1, 1), dtype="float32"))
+    with pytest.raises(ValueError, match="in_features must be an integer >= 1, got 0"):
+        Linear(0, 2, rng=0)
+    with pytest.raises(ValueError, match="out_features must be an integer >= 1, got -2"):
+        Linear(2, -2, rng=0)

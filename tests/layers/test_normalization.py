@@ -81,7 +81,7 @@ def test_batch_norm_refuses_what_it_cannot_normalise():
             layer.output_shape(shape[1:])
     assert layer.running_mean.data.tolist() == [0, 0]
     assert layer.running_var.data.tolist() == [1, 1]
-    with pytest.raises(ValueError, match="num_features must be a whole number from 1 on, got 0"):
+    with pytest.raises(ValueError, match="num_features must be an integer >= 1, got 0"):
         BatchNorm2d(0)
 
 

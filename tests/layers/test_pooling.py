@@ -62,9 +62,9 @@ def test_coordinates_and_reprs(pool):
 @pools
 def test_impossible_windows_are_refused_at_once(pool):
     for arguments, said in (
-        ((0,), "kernel_size must be a whole number from 1 on, got 0"),
-        ((2, 0), "stride must be a whole number from 1 on, got 0"),
-        ((2, -1), "stride must be a whole number from 1 on, got -1"),
+        ((0,), "kernel_size must be an integer >= 1, got 0"),
+        ((2, 0), "stride must be an integer >= 1, got 0"),
+        ((2, -1), "stride must be an integer >= 1, got -1"),
         ((2, 2, 2), "at most half of its kernel_size 2, got 2"),
     ):
         with pytest.raises(ValueError, match=said):

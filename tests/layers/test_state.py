@@ -28,9 +28,9 @@ class Net(Layer):
     def __init__(self):
         self.scale = Parameter(np.ones(2, np.float32))
         self.name = "net"
-        self.first = Conv2d(1, 2, 3)
+        self.first = Conv2d(1, 2, 3, rng=0)
         self.seen = Buffer(np.zeros(1, np.float32))
-        self.parts = Sequential(ReLU(), second=Linear(3, 1, bias=False))
+        self.parts = Sequential(ReLU(), second=Linear(3, 1, bias=False, rng=0))
         self.shift = Parameter(np.zeros(2, np.float32))
         self.nothing = None
 
@@ -55,8 +55,8 @@ def test_names_are_pytorchs():
     )
     theirs.classifier = nn.Sequential(nn.Flatten(), nn.Linear(4, 5))
     ours = Sequential(
-        features=Sequential(Conv2d(1, 2, 3), ReLU(), BatchNorm2d(2), ConvTranspose2d(2, 3, 2)),
-        classifier=Sequential(Flatten(), Linear(4, 5)),
+        features=Sequential(Conv2d(1, 2, 3, rng=0), ReLU(), BatchNorm2d(2), ConvTranspose2d(2, 3, 2, rng=0)),
+        classifier=Sequential(Flatten(), Linear(4, 5, rng=0)),
     )
     state = {k: v.numpy() for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in state.items()}
@@ -108,14 +108,14 @@ def test_everything_that_does_not_fit_is_named_and_nothing_is_loaded(strict_name
 
 
 def test_a_value_that_is_no_array_is_named():
-    layer = Linear(1, 1)
+    layer = Linear(1, 1, rng=0)
     with pytest.raises((TypeError, ValueError), match="weight"):
         layer.load_state_dict({"weight": [[1.0]], "bias": np.ones(1)})
     assert not layer.bias.data.any()
 
 
 def test_a_value_too_large_for_float32_loads_nothing_by_half():
-    layer = Linear(1, 1)
+    layer = Linear(1, 1, rng=0)
     before = layer.weight.data.copy()
     with pytest.raises((RuntimeWarning, ValueError)):  # warnings are errors here
         layer.load_state_dict({"weight": np.full((1, 1), 7.0), "bias": np.full(1, 1e300)})
@@ -141,7 +141,7 @@ def test_state_travels_between_libraries(strict):
 
 
 def test_moving_takes_everything_along(strict):
-    layer = Conv2d(1, 2, 3)
+    layer = Conv2d(1, 2, 3, rng=0)
     layer.backward(layer(np.ones((1, 1, 4, 4), np.float32)))
     gradient = layer.weight.grad.copy()
     assert layer.to("cuda") is layer
@@ -153,7 +153,7 @@ def test_moving_takes_everything_along(strict):
 
 
 def test_converting():
-    layer = Conv2d(1, 2, 3)
+    layer = Conv2d(1, 2, 3, rng=0)
     layer.backward(layer(np.ones((1, 1, 4, 4), np.float32)))
     assert layer.astype("float64") is layer
     assert layer.weight.data.dtype == np.float64

@@ -11,7 +11,7 @@ def normal(shape, seed=0):
 
 
 def test_the_digit_classifier():
-    model = digit_classifier(7)
+    model = digit_classifier(7, rng=0)
     x = normal((3, 1, 32, 32)).astype("float32")
     assert model(x).shape == (3, 7) == (3, *model.output_shape((1, 32, 32)))
     kinds = [type(layer) for layer in model.features]
@@ -22,7 +22,7 @@ def test_the_digit_classifier():
 
 
 def test_its_gradient():
-    model = digit_classifier().astype("float64")
+    model = digit_classifier(rng=0).astype("float64")
     for layer in model["classifier"]:
         if isinstance(layer, Dropout):
             layer.p = 0.0
@@ -41,7 +41,7 @@ def test_weights_are_reproducible_and_differ(make):
     assert len(heads) == len(weights)  # a seed does not give each layer the same numbers
     x = normal((2, 1, 32, 32)).astype("float32")
     assert np.array_equal(first(x), again(x))  # dropout, too
-    assert not any(parameter.data.any() for parameter in make(rng=None).parameters())
+    assert not any(parameter.data.any() for parameter in make(init="zeros").parameters())
 
 
 def test_signals_keep_their_scale_and_the_first_scores_are_small():
@@ -53,7 +53,7 @@ def test_signals_keep_their_scale_and_the_first_scores_are_small():
 
 @pytest.mark.parametrize("make", [digit_classifier, vgg16])
 def test_taps_lie_where_their_strides_say(make):
-    model = make(rng=None)
+    model = make(init="zeros")
     for stride, name in model.taps.items():
         names = list(dict(model.features.children()))
         through = Sequential(*list(model.features)[: names.index(name) + 1])
@@ -81,7 +81,7 @@ def test_vgg16_has_the_names_and_shapes_of_the_public_weights():
         channels = width
     for place, shape in DENSE.items():
         shapes |= {f"classifier.{place}.weight": shape, f"classifier.{place}.bias": shape[:1]}
-    model = vgg16(rng=None)
+    model = vgg16(init="zeros")
     assert {name: array.shape for name, array in model.state_dict().items()} == shapes
     assert list(model.state_dict()) == list(shapes)
     assert sum(p.data.size for p in model.features.parameters()) == 14_714_688
@@ -92,14 +92,14 @@ def test_vgg16_has_the_names_and_shapes_of_the_public_weights():
 
 
 def test_its_two_dropouts_do_not_drop_the_same():
-    first, second = (layer for layer in vgg16(rng=None)["classifier"] if isinstance(layer, Dropout))
+    first, second = (layer for layer in vgg16(init="zeros")["classifier"] if isinstance(layer, Dropout))
     x = np.ones(100)
     assert not np.array_equal(first(x), second(x))
 
 
 @pytest.mark.slow
 def test_vgg16_runs():
-    model = vgg16(10)
+    model = vgg16(10, rng=0)
     y = model(normal((1, 3, 224, 224)).astype("float32"))
     assert y.shape == (1, 10)
     assert 0.01 < np.abs(y).max() < 100
@@ -108,8 +108,8 @@ def test_vgg16_runs():
 
 def parts(**changed):
     arguments = {
-        "features": Sequential(Conv2d(1, 2, 3, padding=1), MaxPool2d(2)),
-        "classifier": Sequential(Linear(8, 3)),
+        "features": Sequential(Conv2d(1, 2, 3, padding=1, rng=0), MaxPool2d(2)),
+        "classifier": Sequential(Linear(8, 3, rng=0)),
         "input_shape": (1, 4, 4),
         "taps": {2: "1"},
         "architecture": {"name": "small", "arguments": {}},
@@ -132,9 +132,9 @@ def test_a_classifier_of_ones_own():
         ({"input_shape": (3, 4, 4)}, r"takes \(N, 1, H, W\), got items of shape \(3, 4, 4\)"),
         ({"input_shape": (1, 1, 4)}, "does not fit into height 1"),
         ({"input_shape": (4, 4)}, r"\(4, 4\)"),
-        ({"classifier": Sequential(Linear(8, 3), Linear(4, 2))}, r"Linear\(4, 2\) takes"),
+        ({"classifier": Sequential(Linear(8, 3, rng=0), Linear(4, 2, rng=0))}, r"Linear\(4, 2\) takes"),
         (
-            {"features": Sequential(Conv2d(1, 2, 3, padding=1), BatchNorm2d(3), MaxPool2d(2))},
+            {"features": Sequential(Conv2d(1, 2, 3, padding=1, rng=0), BatchNorm2d(3), MaxPool2d(2))},
             r"BatchNorm2d\(3\) takes",
         ),
         ({"classifier": Sequential()}, "classifier"),

@@ -66,7 +66,7 @@ def test_the_references_offsets_follow_for_vgg16(stride, skips, last, widths):
 
 @pytest.mark.parametrize("make", [caffenet, alexnet])
 def test_and_for_alexnet(make):
-    [upsample] = FCN(make(rng=None), 21, **paper).upsamples
+    [upsample] = FCN(make(init="zeros"), 21, **paper).upsamples
     assert (upsample.offset, upsample.deconv.kernel_size) == (18, (63, 63))
 
 
@@ -99,7 +99,7 @@ def test_every_size_from_1_to_1299(make, stride):
 
 @pytest.mark.parametrize(("make", "stride"), [(caffenet, 32), (googlenet, 8), (squeezenet1_0, 4)])
 def test_other_classifiers_at_many_sizes(make, stride):
-    fcn = FCN(make(rng=None), 2, stride, **paper)
+    fcn = FCN(make(init="zeros"), 2, stride, **paper)
     assert [size for size in (*range(1, 140), 375, 500, 1299) if not reaches(fcn, size)] == []
 
 
@@ -251,13 +251,13 @@ def assert_equal_to(torch, fcn, forward, size):
 def test_vgg16s_scores_and_gradients_are_the_references(stride, size):
     torch = pytest.importorskip("torch")
     fcn = filled(FCN(narrow_vgg16(), 3, stride, **paper))
-    assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, stride), size)
+    assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, stride, rng=0), size)
 
 
 def test_at_once_too():
     torch = pytest.importorskip("torch")
     fcn = filled(FCN(narrow_vgg16(), 3, 8, at_once=True, **paper))
-    assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, 8, (0.01, 0.0001)), (33, 50))
+    assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, 8, (0.01, 0.0001), rng=0), (33, 50))
 
 
 def test_at_the_size_of_an_image_of_pascal_voc():
@@ -265,7 +265,7 @@ def test_at_the_size_of_an_image_of_pascal_voc():
     fcn = filled(FCN(narrow_vgg16(), 3, 8, **paper))
     x = normal((1, 3, 375, 500))
     with torch.no_grad():
-        theirs = Reference(torch, fcn).vgg16(torch.tensor(x), 8)
+        theirs = Reference(torch, fcn).vgg16(torch.tensor(x), 8, rng=0)
     assert np.allclose(fcn(x), theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -410,7 +410,11 @@ def test_no_whole_offset(alignment):
 
 def test_features_without_a_convolution():
     model = Classifier(
-        Sequential(MaxPool2d(2)), Sequential(Linear(4, 3)), input_shape=(1, 4, 4), taps={}, architecture={}
+        Sequential(MaxPool2d(2)),
+        Sequential(Linear(4, 3, rng=0)),
+        input_shape=(1, 4, 4),
+        taps={},
+        architecture={},
     )
     with pytest.raises(ValueError, match="pads the first convolution, and these features have none"):
         FCN(model, 2, **paper)

@@ -44,7 +44,7 @@ def test_a_network_says_how_to_build_it_again(architecture):
 def test_files_from_before_there_were_alignments_are_exact():
     old = fcn()
     del old["arguments"]["alignment"], old["arguments"]["at_once"]
-    assert build(old).architecture == fcn()
+    assert build(old, init="zeros").architecture == fcn()
 
 
 def test_what_is_built_is_the_network():
@@ -57,7 +57,7 @@ def test_what_is_built_is_the_network():
 
 
 def test_without_a_seed_weights_are_zero_but_for_the_upsampling():
-    model = build(fcn())
+    model = build(fcn(), init="zeros")
     filled = {
         name.partition(".")[0]
         for name, p in model.named_parameters()
@@ -67,8 +67,8 @@ def test_without_a_seed_weights_are_zero_but_for_the_upsampling():
 
 
 def test_a_finer_network_is_built_again():
-    child = FCN(digit_classifier(rng=None), 5, 8).finer().finer()
-    assert list(build(child.architecture).state_dict()) == list(child.state_dict())
+    child = FCN(digit_classifier(init="zeros"), 5, 8).finer().finer()
+    assert list(build(child.architecture, init="zeros").state_dict()) == list(child.state_dict())
 
 
 def nested(depth):
@@ -102,7 +102,7 @@ def nested(depth):
         (digits(2.5), "num_classes must be .* got 2.5"),
         (digits("10"), "num_classes must be .* got '10'"),
         (digits(None), "num_classes must be .* got None"),
-        (fcn(num_classes=1), "num_classes must be a whole number from 2 on, got 1"),
+        (fcn(num_classes=1), "num_classes must be an integer >= 2, got 1"),
         (fcn(num_classes="11"), "num_classes"),
         (fcn(stride=3), r"stride must be one of \[2, 4, 8\], got 3"),
         (fcn(stride=[4]), "stride"),
@@ -127,11 +127,11 @@ def nested(depth):
 )
 def test_what_a_file_may_say_is_checked(architecture, said):
     with pytest.raises(ValueError, match=said):
-        build(architecture)
+        build(architecture, init="zeros")
 
 
 def test_extra_arguments_are_refused_not_dropped():
     architecture = digits()
     architecture["arguments"]["surprise"] = 1
     with pytest.raises(ValueError, match=r"surprise|do not fit"):
-        build(architecture)
+        build(architecture, init="zeros")

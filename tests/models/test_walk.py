@@ -52,7 +52,7 @@ from tests.models.trunks import digits, normal, squeezenet, vgg
 
 @pytest.fixture(scope="module")
 def vgg16_zeros():
-    return vgg16(rng=None)
+    return vgg16(init="zeros")
 
 
 def rows_of(model, size, **options):
@@ -121,7 +121,7 @@ def test_it_takes_milliseconds_at_any_size(vgg16_zeros):
     ],
 )
 def test_receptive_fields(make, fields):
-    model = make(rng=None)
+    model = make(init="zeros")
     rows = rows_of(model, model.input_shape[1:])
     assert {name: rows[name].views[0].field for name in fields} == fields
 
@@ -138,18 +138,21 @@ MODELS = {
     "digits-paper": lambda: FCN(digits(), 2, 2, alignment="paper"),
     "double": lambda: FCN(digits(), 2, 4).astype("float64"),
     "blocks": lambda: Sequential(
-        Conv2d(1, 4, 3, stride=2, bias=False),
+        Conv2d(1, 4, 3, stride=2, bias=False, rng=0),
         BatchNorm2d(4),
         ReLU(inplace=True),
         LocalResponseNorm(3),
-        Fire(4, 2, 3),
-        inception(6, (1, 2, 3, 1, 2, 2)),
-        Add(Conv2d(8, 6, 1), Sequential(Conv2d(8, 6, 3, padding=1, groups=2), ReLU(), Dropout(0.2))),
+        Fire(4, 2, 3, rng=0),
+        inception(6, (1, 2, 3, 1, 2, 2), rng=0),
+        Add(
+            Conv2d(8, 6, 1, rng=0),
+            Sequential(Conv2d(8, 6, 3, padding=1, groups=2, rng=0), ReLU(), Dropout(0.2, rng=0)),
+        ),
         Concat(MaxPool2d(3, 1, padding=1), AvgPool2d(3, 1, padding=1)),
-        ConvTranspose2d(12, 2, 4, stride=2, padding=1),
+        ConvTranspose2d(12, 2, 4, stride=2, padding=1, rng=0),
         GlobalAvgPool2d(),
         Flatten(),
-        Linear(2, 3),
+        Linear(2, 3, rng=0),
     ),
 }
 
@@ -313,10 +316,10 @@ def measured(make, size, batch, optimizer):
 @pytest.mark.parametrize(
     ("make", "size"),
     [
-        (lambda: FCN(squeezenet1_1(), 11, 4), (120, 160)),
-        (lambda: FCN(squeezenet1_0(), 11, 8, alignment="paper", at_once=True), (60, 70)),
-        (lambda: FCN(squeezenet1_0(), 11, 4).freeze_trunk(), (120, 160)),
-        (lambda: FCN(googlenet(), 5, 16), (96, 96)),
+        (lambda: FCN(squeezenet1_1(rng=0), 11, 4), (120, 160)),
+        (lambda: FCN(squeezenet1_0(rng=0), 11, 8, alignment="paper", at_once=True), (60, 70)),
+        (lambda: FCN(squeezenet1_0(rng=0), 11, 4).freeze_trunk(), (120, 160)),
+        (lambda: FCN(googlenet(rng=0), 5, 16), (96, 96)),
     ],
     ids=["squeezenet", "paper", "frozen", "googlenet"],
 )
@@ -332,7 +335,7 @@ def test_predicted_peaks_are_near_the_measured_ones(make, size, name):
 
 
 def test_what_grows_with_the_batch_and_what_does_not():
-    fcn = FCN(digit_classifier(), 11, 2)
+    fcn = FCN(digit_classifier(rng=0), 11, 2)
     one, four = (explain(fcn, (50, 60), batch=batch).total for batch in (1, 4))
     assert four.activation_bytes == 4 * one.activation_bytes
     assert four.output_bytes == 4 * one.output_bytes
@@ -368,11 +371,13 @@ class Weighted(Silent):
 
 def test_a_layer_that_does_not_say_its_shape_is_named():
     with pytest.raises(ValueError, match=r"^1\.0: Silent\(\) does not say its output_shape$"):
-        explain(Sequential(Conv2d(1, 2, 3), Sequential(Silent())), 9)
+        explain(Sequential(Conv2d(1, 2, 3, rng=0), Sequential(Silent())), 9)
 
 
 def test_a_layer_whose_products_nobody_knows():
-    explanation = explain(Sequential(first=Conv2d(1, 2, 3), own=Weighted(), last=Conv2d(2, 2, 1)), 9)
+    explanation = explain(
+        Sequential(first=Conv2d(1, 2, 3, rng=0), own=Weighted(), last=Conv2d(2, 2, 1, rng=0)), 9
+    )
     own, last = explanation.rows[1:]
     assert (own.multiplications, own.parameters, own.views, last.views) == (None, 6, None, None)
     assert explanation.total.multiplications == 49 * (18 + 4)
@@ -384,8 +389,8 @@ class Residual(Layer):
     """A block that calls its parts in an order of its own."""
 
     def __init__(self):
-        self.conv = Conv2d(2, 2, 3, padding=1)
-        self.shortcut = Conv2d(2, 2, 1)
+        self.conv = Conv2d(2, 2, 3, padding=1, rng=0)
+        self.shortcut = Conv2d(2, 2, 1, rng=0)
 
     def output_shape(self, shape):
         return shape
@@ -397,14 +402,14 @@ def _(block: Residual) -> Layer:
 
 
 def test_a_block_of_ones_own_says_what_it_is_made_of():
-    explanation = explain(Sequential(stem=Conv2d(1, 2, 3), block=Residual()), 9)
+    explanation = explain(Sequential(stem=Conv2d(1, 2, 3, rng=0), block=Residual()), 9)
     assert [row.name for row in explanation.rows] == ["stem", "block.conv", "block.shortcut", "block"]
     assert explanation.rows[-1].views[0].field == 5
     assert explanation.total.multiplications == 49 * (18 + 36 + 4)
 
 
 def test_blocks_are_named_as_their_parameters_are():
-    model = squeezenet1_0(rng=None)
+    model = squeezenet1_0(init="zeros")
     names = {row.name for row in explain(model, 227).rows}
     layers = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
     assert layers < names
@@ -412,14 +417,16 @@ def test_blocks_are_named_as_their_parameters_are():
 
 
 def test_branches_that_do_not_lie_over_one_another_have_no_place():
-    model = Sequential(Concat(Conv2d(1, 2, 3), Sequential(Conv2d(1, 2, 2), Conv2d(2, 2, 2))))
+    model = Sequential(
+        Concat(Conv2d(1, 2, 3, rng=0), Sequential(Conv2d(1, 2, 2, rng=0), Conv2d(2, 2, 2, rng=0)))
+    )
     assert explain(model, 9).rows[-1].views[0].field == 3
-    model = Sequential(Concat(Conv2d(1, 2, 2, stride=2), Conv2d(1, 2, 3, stride=2, padding=1)))
+    model = Sequential(Concat(Conv2d(1, 2, 2, stride=2, rng=0), Conv2d(1, 2, 3, stride=2, padding=1, rng=0)))
     assert explain(model, 8).rows[-1].views is None
 
 
 def test_kernels_that_are_not_square_are_seen_as_they_are():
-    explanation = explain(Sequential(Conv2d(1, 2, (1, 7), stride=(1, 2), padding=(0, 3))), (9, 20))
+    explanation = explain(Sequential(Conv2d(1, 2, (1, 7), stride=(1, 2), padding=(0, 3), rng=0)), (9, 20))
     rows, cols = explanation.rows[0].views
     assert (rows.field, cols.field) == (1, 7)
     assert (rows.grid.scale, cols.grid.scale) == (1, 2)
@@ -427,9 +434,9 @@ def test_kernels_that_are_not_square_are_seen_as_they_are():
 
 
 def test_upsampling_alone():
-    grid = Conv2d(1, 3, 4, stride=4).coordinate_map()
-    layer = AlignedUpsample(3, grid, Conv2d(1, 1, 1).coordinate_map())
-    row = explain(Sequential(conv=Conv2d(1, 3, 4, stride=4), up=layer), (20, 24)).rows[-1]
+    grid = Conv2d(1, 3, 4, stride=4, rng=0).coordinate_map()
+    layer = AlignedUpsample(3, grid, Conv2d(1, 1, 1, rng=0).coordinate_map())
+    row = explain(Sequential(conv=Conv2d(1, 3, 4, stride=4, rng=0), up=layer), (20, 24)).rows[-1]
     assert row.output_shape == (3, 20, 24)
     assert row.parameters == bilinear_kernel(3, 4).size
     assert [(view.field, view.grid.scale, view.grid.offset) for view in row.views] == [(8, 1, 0)] * 2
@@ -439,7 +446,7 @@ def test_upsampling_alone():
 
 
 def test_sizes_that_do_not_fit():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     with pytest.raises(
         ValueError,
         match=r"takes images of its own size, 32 x 32 \(width x height\), and not 50 x 40: convolutionalize",
@@ -453,7 +460,7 @@ def test_sizes_that_do_not_fit():
         with pytest.raises(ValueError, match="size must be"):
             explain(model, size)
     for batch in (0, -1, 1.5, None):
-        with pytest.raises(ValueError, match="batch must be a whole number from 1 on, got "):
+        with pytest.raises(ValueError, match="batch must be an integer >= 1, got "):
             explain(model, 32, batch=batch)
     with pytest.raises(ValueError, match="Sequential holds no convolution that says how many channels"):
         explain(Sequential(ReLU()), 8)
@@ -473,7 +480,7 @@ def test_a_size_that_alignment_paper_does_not_know():
 
 
 def test_the_table():
-    explanation = explain(FCN(digit_classifier(), 11, 2, alignment="paper"), (50, 75), batch=2)
+    explanation = explain(FCN(digit_classifier(rng=0), 11, 2, alignment="paper"), (50, 75), batch=2)
     lines = str(explanation).splitlines()
     assert lines[0] == (
         "FCN of digit_classifier, stride 2, alignment paper: 2 images of 75 x 50 (width x height)"
@@ -492,7 +499,7 @@ def test_the_table():
 
 
 def test_as_numbers_and_texts():
-    explanation = explain(FCN(digit_classifier(), 11, 4), (50, 75))
+    explanation = explain(FCN(digit_classifier(rng=0), 11, 4), (50, 75))
     plain = json.loads(json.dumps(explanation.as_dict()))
     assert plain["total"]["multiplications"] == explanation.total.multiplications
     first, *_, last = plain["layers"]

@@ -17,7 +17,7 @@ def classifier(convs, pool, taps, dense, *, channels=2, make_pool=MaxPool2d, rng
         in_channels = channels
     size = next(n for n in range(1, 2000) if _last_map(features, n) == dense)
     width = channels * dense**2
-    head = Sequential(Linear(width, 3, rng=rng), ReLU(), Dropout(0.0), Linear(3, 4, rng=rng))
+    head = Sequential(Linear(width, 3, rng=rng), ReLU(), Dropout(0.0, rng=0), Linear(3, 4, rng=rng))
     named = {stride: f"pool{number}" for stride, number in taps.items()}
     return Classifier(features, head, input_shape=(1, size, size), taps=named, architecture={})
 

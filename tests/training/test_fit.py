@@ -23,7 +23,7 @@ def adam(model, lr=2e-3):
 def test_a_few_canvases_are_learned_by_heart():
     """The whole chain in one test: loader, loss, backward, optimiser."""
     canvases = DigitCanvases("train", 2, size=(48, 64))
-    fcn = FCN(digit_classifier(), 11, stride=2)
+    fcn = FCN(digit_classifier(rng=0), 11, stride=2)
     loader = Loader(canvases, 2, preprocess=GREY)
     records = fit(fcn, loader, adam(fcn, 5e-3), epochs=60, progress=None)
     assert records[0]["loss"] == pytest.approx(np.log(11), abs=1e-4)  # zero scores: every class as likely
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 
 
 def test_records_and_log(tmp_path):
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     optimizer = SGD(dict(model.named_parameters()), 1e-3)
     log = tmp_path / "log.jsonl"
     records = fit(
@@ -90,14 +90,14 @@ def test_classes_without_labelled_pixels_do_not_decide_which_network_is_best():
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide by zero")
 def test_divergence_is_told_at_once():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     with pytest.raises(ValueError, match=r"step \d+, learning rate 1\.00e\+30: scores must be finite"):
         fit(model, crops(), SGD(dict(model.named_parameters()), 1e30), epochs=2, progress=None)
 
 
 def test_evaluate_counts_every_labelled_pixel_once_and_restores_the_mode():
     canvases = DigitCanvases("test", 5, size=(40, 56))
-    fcn = FCN(digit_classifier(), 11)
+    fcn = FCN(digit_classifier(rng=0), 11)
     fcn.score.bias.data[3] = 1  # everything is class 3
     matrix = evaluate(fcn, Loader(canvases, 2, preprocess=GREY)).matrix
     labels = np.concatenate([canvases[i][1].ravel() for i in range(5)])
@@ -107,7 +107,7 @@ def test_evaluate_counts_every_labelled_pixel_once_and_restores_the_mode():
 
 
 def test_a_thousand_classes_are_told_apart():
-    classifier = digit_classifier(1000).eval()
+    classifier = digit_classifier(1000, rng=0).eval()
     scores = classifier(np.zeros((1, 1, 32, 32), np.float32))
     classifier["classifier"][-1].bias.data[300] = 1 + np.abs(scores).max()
     assert predict(classifier, np.zeros((1, 1, 32, 32), np.float32)).tolist() == [300]
@@ -123,7 +123,7 @@ def test_the_loss_is_the_mean_over_the_steps_that_were_made(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_is_told_before_training(tmp_path):
-    model = digit_classifier(rng=None)
+    model = digit_classifier(init="zeros")
     with pytest.raises(OSError, match="nowhere"):
         fit(model, crops(), adam(model), log=tmp_path / "nowhere" / "log", progress=None)
 
@@ -145,7 +145,7 @@ def test_training_on_a_gpu_agrees_with_the_cpu(gpu):
 
     def trained(device):
         loader = Loader(DigitCanvases("train", 3, size=(30, 41)), 2, preprocess=GREY)
-        fcn = FCN(digit_classifier(), 11, stride=2).to(device)
+        fcn = FCN(digit_classifier(rng=0), 11, stride=2).to(device)
         [record] = fit(fcn, loader, adam(fcn), progress=None)
         return record["loss"], evaluate(fcn, loader).matrix, fcn.to("cpu").state_dict()
 

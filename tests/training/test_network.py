@@ -16,7 +16,7 @@ class Named(Blobs):
 
 
 def test_a_classifier_becomes_a_network_for_the_dataset():
-    classifier = digit_classifier()
+    classifier = digit_classifier(rng=0)
     classifier.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (7.0,), (3.0,)))
     fcn = fcn_from(classifier, Blobs())
     assert (fcn.stride, fcn.num_classes, fcn.alignment, fcn.upsampling, fcn.at_once) == (
@@ -34,7 +34,7 @@ def test_a_classifier_becomes_a_network_for_the_dataset():
 
 def test_without_a_recipe_images_are_normalised():
     fcn = fcn_from(
-        digit_classifier(), Blobs(), stride=8, upsampling="learned", alignment="paper", at_once=True
+        digit_classifier(rng=0), Blobs(), stride=8, upsampling="learned", alignment="paper", at_once=True
     )
     assert fcn.info.preprocessing == GREY
     assert (fcn.stride, fcn.alignment, fcn.upsampling, fcn.at_once) == (8, "paper", "learned", True)
@@ -42,7 +42,7 @@ def test_without_a_recipe_images_are_normalised():
 
 
 def test_a_trained_network_becomes_finer_and_keeps_its_weights():
-    coarse = fcn_from(digit_classifier(), Blobs(), stride=8)
+    coarse = fcn_from(digit_classifier(rng=0), Blobs(), stride=8)
     coarse.score.weight.data[...] = 3
     fine = fcn_from(coarse, Blobs(), stride=2)
     assert (fine.stride, list(fine.skips.parts)) == (2, ["4", "2"])
@@ -61,13 +61,13 @@ def test_a_trained_network_becomes_finer_and_keeps_its_weights():
     ],
 )
 def test_what_a_trained_network_cannot_become(options, sentence):
-    fcn = fcn_from(digit_classifier(), Blobs(), stride=4)
+    fcn = fcn_from(digit_classifier(rng=0), Blobs(), stride=4)
     with pytest.raises(ValueError, match=sentence):
         fcn_from(fcn, Blobs(), **options)
 
 
 def test_a_trained_network_is_read_and_nothing_else(tmp_path):
-    fcn = fcn_from(digit_classifier(), Blobs())
+    fcn = fcn_from(digit_classifier(rng=0), Blobs())
     save(fcn, tmp_path / "model.safetensors")
     model, info = trained(tmp_path / "model.safetensors")
     assert info == model.info == fcn.info
@@ -79,7 +79,7 @@ def test_a_trained_network_is_read_and_nothing_else(tmp_path):
         FileNotFoundError, match=r"there is no file .*/a: a training writes its model to model"
     ):
         trained(tmp_path / "a")
-    classifier = digit_classifier(2)
+    classifier = digit_classifier(2, rng=0)
     classifier.info = fcn.info
     save(classifier, tmp_path / "classifier")
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_classes_are_compared():
         ValueError, match=r"the network has 2 classes \(ground, blob\), the dataset 5 \(a, b, c, d, …\)"
     ):
         check_classes(info, Named(*"abcde"))
-    trained = fcn_from(digit_classifier(), Blobs())
+    trained = fcn_from(digit_classifier(rng=0), Blobs())
     with pytest.raises(ValueError, match="2 classes"):
         fcn_from(trained, Named(*"abc"))
 

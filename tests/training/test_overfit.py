@@ -13,7 +13,7 @@ from tests.training.small import GREY, Blobs
 
 
 def tried(model=None, dataset=None, *, optimizer=None, **options):
-    model = model or FCN(digit_classifier(), 2, 2)
+    model = model or FCN(digit_classifier(rng=0), 2, 2)
     set_dropout(model, 0.0, 0)
     optimizer = optimizer or Adam(dict(model.named_parameters()), 3e-3)
     said = []
@@ -33,7 +33,7 @@ def test_a_sound_pipeline_learns_it():
 
 
 def test_it_is_learned_on_a_gpu(strict):
-    verdict, _ = tried(FCN(digit_classifier(), 2, 2).to("cuda"), steps=40)
+    verdict, _ = tried(FCN(digit_classifier(rng=0), 2, 2).to("cuda"), steps=40)
     assert verdict.accuracy > 0.5
     assert isinstance(verdict.prediction, np.ndarray)
 
@@ -44,20 +44,20 @@ def test_the_loss_of_a_new_network_starts_at_the_log_of_the_number_of_classes():
     verdict, said = tried(steps=1)
     assert said[0].startswith(first)
     assert "loss 0.693, " in verdict.sentence
-    trained = FCN(digit_classifier(), 2, 2)
+    trained = FCN(digit_classifier(rng=0), 2, 2)
     trained.score.bias.data[1] = 3
     _, said = tried(trained, steps=1)
     assert not any("the loss starts" in line for line in said)
 
 
 def test_a_dead_trunk_is_told():
-    verdict, _ = tried(FCN(digit_classifier(rng=None), 2, 2), steps=40)
+    verdict, _ = tried(FCN(digit_classifier(init="zeros"), 2, 2), steps=40)
     assert not verdict.learnt
     assert "the same at every pixel" in verdict.sentence
 
 
 def test_a_rate_too_small_is_told():
-    model = FCN(digit_classifier(), 2, 2)
+    model = FCN(digit_classifier(rng=0), 2, 2)
     verdict, _ = tried(model, optimizer=SGD(dict(model.named_parameters()), 1e-12), steps=40)
     assert not verdict.learnt
     assert "still ln 2" in verdict.sentence
@@ -69,7 +69,7 @@ def test_labels_that_are_noise_cannot_be_drawn_by_a_coarse_network():
             image, labels = super().__getitem__(index)
             return image, np.random.default_rng(0).integers(0, 2, labels.shape).astype(np.uint8)
 
-    verdict, _ = tried(FCN(digit_classifier(), 2, 8), Noise(), steps=60)
+    verdict, _ = tried(FCN(digit_classifier(rng=0), 2, 8), Noise(), steps=60)
     assert not verdict.learnt or verdict.accuracy < 0.8  # no more than a grid of 8 can say
 
 

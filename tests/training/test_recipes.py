@@ -10,7 +10,7 @@ PIXELS = 500 * 375
 
 
 def fcn(stride=8, **options):
-    return FCN(digit_classifier(), 11, stride, **options)
+    return FCN(digit_classifier(rng=0), 11, stride, **options)
 
 
 def multipliers(model, suffix):

@@ -23,7 +23,7 @@ def boxes(figure):
 def test_a_box_is_where_the_gradient_of_one_output_is(stride, wider, pool, padding, data):
     kernel = stride + wider  # a smaller one would leave holes
     padding = min(padding, kernel // 2)
-    model = Sequential(Conv2d(1, 1, kernel, stride=stride, padding=padding), AvgPool2d(pool))
+    model = Sequential(Conv2d(1, 1, kernel, stride=stride, padding=padding, rng=0), AvgPool2d(pool))
     model["0"].weight.data[...] = 1
     y = model(np.ones((1, 1, 40, 50), np.float32))
     i, j = (data.draw(st.integers(0, n - 1)) for n in y.shape[2:])
@@ -40,7 +40,7 @@ def test_a_box_is_where_the_gradient_of_one_output_is(stride, wider, pool, paddi
 
 
 def test_layers_are_named_with_their_sizes():
-    model = Sequential(Conv2d(3, 1, 3), Conv2d(1, 1, 5))
+    model = Sequential(Conv2d(3, 1, 3, rng=0), Conv2d(1, 1, 5, rng=0))
     figure = receptive_fields(PHOTO, model, ["0", "1"], (20, 20))
     assert (
         figure.axes[0].get_xlabel() == "1: layer 0 (Conv2d), 3 x 3 pixels\n2: layer 1 (Conv2d), 7 x 7 pixels"
@@ -59,7 +59,7 @@ def test_layers_are_named_with_their_sizes():
 )
 def test_what_cannot_be_outlined_is_refused(layers, place, message):
     with pytest.raises(ValueError, match=message):
-        receptive_fields(PHOTO, Sequential(Conv2d(3, 1, 3)), layers, place)
+        receptive_fields(PHOTO, Sequential(Conv2d(3, 1, 3, rng=0)), layers, place)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 3))

@@ -378,7 +378,7 @@ def test_an_fcn_of_the_reference_code_gives_its_scores(alexnet_state, file):
     assert (len(report.copied), len(report.reshaped), report.missing, report.left_over) == (16, 1, {}, {})
     assert fcn.info.preprocessing == CAFFE
     assert fcn.info.class_names == ("0", "1", "2", "3")
-    by_hand = FCN(caffenet(rng=None), 4, alignment="paper").eval()
+    by_hand = FCN(caffenet(init="zeros"), 4, alignment="paper").eval()
     for name, part in by_hand.state_dict().items():
         layer, kind = name.split(".")[-2:]
         if name.startswith("upsamples"):

@@ -56,7 +56,7 @@ MAPS = {digit_classifier: (64, 4, 4), squeezenet1_1: (512, 13, 13)}
 @pytest.mark.parametrize("make", MAPS)
 @pytest.mark.parametrize("layout", ["as here", "HWC", "channels last", "convolutions", "dense"])
 def test_all_layouts_give_the_same_scores(make, layout):
-    original, loaded = make(7).eval(), make(7, rng=None).eval()
+    original, loaded = make(7).eval(), make(7, init="zeros").eval()
     state = random_state(original)
     original.load_state_dict(state)
     arrays, naming, order = dict(state), identity(loaded), "CHW"
@@ -93,16 +93,16 @@ UNCHANGED = {(digit_classifier, "dense"), (squeezenet1_1, "HWC"), (squeezenet1_1
 
 
 def test_the_first_dense_layer_knows_its_map():
-    shapes = filter_shapes(vgg16(rng=None))
+    shapes = filter_shapes(vgg16(init="zeros"))
     assert shapes["classifier.0.weight"] == (4096, 512, 7, 7)
     assert shapes["classifier.3.weight"] == (4096, 4096, 1, 1)
-    assert filter_shapes(googlenet(rng=None))["classifier.fc.weight"] == (1000, 1024, 1, 1)
+    assert filter_shapes(googlenet(init="zeros"))["classifier.fc.weight"] == (1000, 1024, 1, 1)
 
 
 @pytest.mark.parametrize("source", ["torchvision", "Caffe", "timm", "TensorFlow", "Keras"])
 def test_vgg16_in_all_names_and_layouts(source):
     """All shapes as they are published; the numbers of those tensors that are not large."""
-    model = vgg16(rng=None)
+    model = vgg16(init="zeros")
     large = "classifier.0.weight"
     for naming in classifier_namings(model):
         if naming.source != source:
@@ -145,7 +145,7 @@ def random_small(model):
 
 @given(classes=st.integers(2, 5), data=st.data())
 def test_kernels_become_depthwise_if_they_mix_nothing(classes, data):
-    fcn = FCN(digit_classifier(rng=None), classes, 4)
+    fcn = FCN(digit_classifier(init="zeros"), classes, 4)
     name = "upsamples.8to4.deconv.weight"
     own = fcn.state_dict()[name]
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
@@ -165,7 +165,7 @@ def test_kernels_become_depthwise_if_they_mix_nothing(classes, data):
 
 
 def test_what_does_not_fit_is_said():
-    model = digit_classifier()
+    model = digit_classifier(rng=0)
     arrays = {
         "features.0.weight": np.zeros((16, 1, 5, 5), "f4"),
         "features.0.bias": np.zeros(16, "i4"),

@@ -116,14 +116,17 @@ def test_whatever_info_is_accepted_comes_back(path, odd):
         info = ModelInfo(given["class_names"], preprocessing, given["colors"])
     except (TypeError, ValueError):
         return  # refused at once, not after the training
-    model = digit_classifier(3)
+    model = digit_classifier(3, rng=0)
     model.info = info
     save(model, path)
     assert load(path).info == info
 
 
 def test_numpy_numbers_are_written_as_numbers(path):
-    for model in (digit_classifier(np.int64(3)), FCN(digit_classifier(), np.int64(3), np.uint8(4))):
+    for model in (
+        digit_classifier(np.int64(3), rng=0),
+        FCN(digit_classifier(rng=0), np.int64(3), np.uint8(4)),
+    ):
         model.info = ModelInfo(("a", "b", "c"), GREY)
         save(model, path)
         assert load(path).architecture == model.architecture
@@ -134,7 +137,7 @@ def test_numpy_numbers_are_written_as_numbers(path):
 
 def test_a_network_without_info_is_not_saved(path):
     with pytest.raises(ValueError, match=r"model.info is not set"):
-        save(digit_classifier(), path)
+        save(digit_classifier(rng=0), path)
     model = small()
     model.info = ModelInfo(("a", "b"), GREY)
     with pytest.raises(ValueError, match="the model has 3 classes, its info names 2"):
@@ -183,13 +186,13 @@ def test_permissions_follow_the_umask(path, umask):
 
 
 def test_what_could_not_be_read_again_is_not_written(path):
-    model = digit_classifier(3)
+    model = digit_classifier(3, rng=0)
     model.info = ModelInfo(("a", "b", "c"), Preprocessing("L", (3.0,), (1.0,)))
     model.architecture = {"name": "mine", "arguments": {"num_classes": 3}}
     with pytest.raises(ValueError, match="unknown architecture 'mine'"):
         save(model, path)
     with pytest.raises(TypeError, match="must be a Classifier or an FCN, got Sequential"):
-        save(convolutionalize(digit_classifier(), (1, 32, 32)), path)
+        save(convolutionalize(digit_classifier(rng=0), (1, 32, 32)), path)
     assert not path.exists()
 
 
@@ -246,7 +249,7 @@ def test_a_header_whose_length_looks_like_another_format_is_no_harm(path, length
 
 
 def test_the_same_network_gives_the_same_bytes(path):
-    model = digit_classifier(3)
+    model = digit_classifier(3, rng=0)
     model.info = ModelInfo(("a", "b", "c"), Preprocessing("L", (3.0,), (1.0,)))
     contents = set()
     for _ in range(12):  # the library alone orders the metadata anew each time

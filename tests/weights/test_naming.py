@@ -22,7 +22,7 @@ def with_ends(layers, weight, bias):
 
 @pytest.fixture(scope="module")
 def vgg():
-    return vgg16(rng=None)
+    return vgg16(init="zeros")
 
 
 def namings(classifier, source):
@@ -68,13 +68,13 @@ def test_vgg16_in_keras(vgg, number, ends):
 
 
 def test_caffenet_in_caffe():
-    dotted, short = namings(caffenet(rng=None), "Caffe")
+    dotted, short = namings(caffenet(init="zeros"), "Caffe")
     assert list(dotted.names.values()) == with_ends(CAFFENET, ".weight", ".bias")
     assert list(short.names.values()) == with_ends(CAFFENET, "_W", "_b")
 
 
 def test_googlenet_in_torchvision():
-    model = googlenet(rng=None)
+    model = googlenet(init="zeros")
     [naming] = namings(model, "torchvision")
     shapes = {naming.names[name]: array.shape for name, array in model.state_dict().items()}
     known = {
@@ -98,7 +98,7 @@ def test_googlenet_in_torchvision():
 
 @pytest.mark.parametrize("make", [alexnet, caffenet, digit_classifier, googlenet, squeezenet1_0, vgg16])
 def test_every_naming_names_every_tensor_differently(make):
-    model = make(rng=None)
+    model = make(init="zeros")
     first, *_ = classifier_namings(model)
     assert list(first.names.values()) == list(model.state_dict())  # files that others made from ours
     for naming in classifier_namings(model):

@@ -12,7 +12,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry, Window
-from minifcn.strips import scratch
+from minifcn.kernels.threads import workspace
 
 STRIP_SIZE = 1 << 19
 """Numbers of the image in one strip: with what comes of them, about what the cache of a core holds."""
@@ -56,12 +56,12 @@ class Dealt:
             for r, from_rows in rows
             for c, from_cols in cols
         ]
-        self.arrays = [scratch(xp, self.grid, dtype, f"dealt {i}") for i in range(len(self.places))]
+        self.arrays = [workspace(xp, self.grid, dtype, f"dealt {i}") for i in range(len(self.places))]
         self.across = len(cols)
 
     def space(self, slot: str, dtype: Any) -> Array:
         """Return uninitialised work space, a grid."""
-        return scratch(self.xp, self.grid, dtype, slot)
+        return workspace(self.xp, self.grid, dtype, slot)
 
     def flat(self, grid: Array) -> Array:
         """Return a grid as one run of numbers, as long as a tap."""
@@ -108,8 +108,8 @@ def _places(window: Window, size: int, grid: int) -> list[tuple[slice, slice]]:
     """Return, for each remainder by the stride, which entries of a grid lie in the image, and where there."""
     places = []
     for remainder in range(min(window.stride, window.kernel)):
-        first = (remainder - window.padding) % window.stride  # the first row of the image that goes there
-        start = (first + window.padding - remainder) // window.stride
+        first = (remainder - window.padding[0]) % window.stride  # the first row of the image that goes there
+        start = (first + window.padding[0] - remainder) // window.stride
         count = max(min(grid - start, -(-(size - first) // window.stride)), 0)
         stop = first + (count - 1) * window.stride + 1 if count else first
         places.append((slice(start, start + count), slice(first, stop, window.stride)))

@@ -8,26 +8,26 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from minifcn import strips
+from minifcn.kernels import threads as kernel_threads
+from minifcn.kernels.threads import matmul, num_threads, parallel_map, set_num_threads, workspace
 from minifcn.losses import softmax_cross_entropy
 from minifcn.models import FCN, squeezenet1_0
 from minifcn.optim import Adam
-from minifcn.strips import matmul, num_threads, run_strips, scratch, set_num_threads
 
 
 @pytest.fixture(params=[1, 3])
 def threads(request, monkeypatch):
     """A pool of so many threads, whatever this machine has."""
-    monkeypatch.setattr(strips, "_state", {"threads": request.param, "pool": None, "blas": None})
+    monkeypatch.setattr(kernel_threads, "_state", {"threads": request.param, "pool": None, "blas": None})
     yield request.param
-    if strips._state["pool"]:
-        strips._state["pool"].shutdown()
+    if kernel_threads._state["pool"]:
+        kernel_threads._state["pool"].shutdown()
 
 
 def test_strips_keep_their_order(threads):
-    assert run_strips(lambda i: i * i, range(50)) == [i * i for i in range(50)]
-    assert run_strips(abs, []) == []
-    assert run_strips(abs, iter([-7])) == [7]
+    assert parallel_map(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+    assert parallel_map(abs, []) == []
+    assert parallel_map(abs, iter([-7])) == [7]
 
 
 @pytest.mark.parametrize("threads", [8], indirect=True)
@@ -39,20 +39,20 @@ def test_each_strip_is_done_once(threads):
         def once(i, done=done):
             done[i] += 1
 
-        run_strips(once, range(5000))
+        parallel_map(once, range(5000))
         assert done == [1] * 5000
 
 
 def test_strips_run_side_by_side(threads):
     met = threading.Barrier(threads, timeout=20)  # breaks unless all threads wait at once
-    run_strips(lambda _: met.wait(), range(threads))
+    parallel_map(lambda _: met.wait(), range(threads))
 
 
 def test_a_strip_may_cut_strips_of_its_own(threads):
     def outer(i):
-        return run_strips(lambda j: (i, j, threading.get_ident()), range(4))
+        return parallel_map(lambda j: (i, j, threading.get_ident()), range(4))
 
-    for i, inner in enumerate(run_strips(outer, range(6))):
+    for i, inner in enumerate(parallel_map(outer, range(6))):
         assert [pair[:2] for pair in inner] == [(i, j) for j in range(4)]
         assert len({ident for *_, ident in inner}) == 1  # in the strip's own thread, so nobody waits for it
 
@@ -65,8 +65,8 @@ def test_an_error_in_a_strip_comes_out_and_breaks_nothing(threads):
 
     for _ in range(3):
         with pytest.raises(ValueError, match="strip 2"):
-            run_strips(fails, range(8))
-    assert run_strips(abs, [-1, -2]) == [1, 2]
+            parallel_map(fails, range(8))
+    assert parallel_map(abs, [-1, -2]) == [1, 2]
 
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
@@ -79,8 +79,8 @@ def test_an_error_that_only_a_helper_meets_comes_out(threads):
             raise ValueError("in a helper's strip")
 
     with pytest.raises(ValueError, match="in a helper's strip"):
-        run_strips(fails_elsewhere, range(threads))
-    assert run_strips(abs, [-1, -2]) == [1, 2]
+        parallel_map(fails_elsewhere, range(threads))
+    assert parallel_map(abs, [-1, -2]) == [1, 2]
 
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
@@ -100,16 +100,16 @@ def test_an_interrupt_waits_for_the_strips_of_helpers(threads):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_strips(slow_elsewhere, range(threads))
+            parallel_map(slow_elsewhere, range(threads))
     finally:
         signal.signal(signal.SIGINT, handler)
     assert len(finished) == threads - 1
-    assert run_strips(abs, [-1, -2]) == [1, 2]
+    assert parallel_map(abs, [-1, -2]) == [1, 2]
 
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
 def test_an_interrupt_before_the_caller_begins_leaves_no_work_behind(threads, monkeypatch):
-    call, begun = strips._Helpers.call, []
+    call, begun = kernel_threads._Helpers.call, []
 
     def interrupted(helpers, function):
         call(helpers, function)
@@ -121,13 +121,13 @@ def test_an_interrupt_before_the_caller_begins_leaves_no_work_behind(threads, mo
         time.sleep(0.2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(strips._Helpers, "call", interrupted)
+        patch.setattr(kernel_threads._Helpers, "call", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run_strips(slow, range(9))
+            parallel_map(slow, range(9))
     assert len(begun) == 1  # the strip that the helper was at; it is waited for
     time.sleep(0.3)
     assert len(begun) == 1
-    assert run_strips(abs, [-1, -2]) == [1, 2]
+    assert parallel_map(abs, [-1, -2]) == [1, 2]
 
 
 def _blas_threads():
@@ -136,7 +136,7 @@ def _blas_threads():
 
 def test_blas_is_held_to_one_thread_meanwhile(threads):
     before = _blas_threads()
-    inside = run_strips(lambda _: _blas_threads(), range(4))
+    inside = parallel_map(lambda _: _blas_threads(), range(4))
     assert all(seen == [1] * len(before) for seen in inside)
     assert _blas_threads() == before
 
@@ -150,7 +150,7 @@ def test_a_product_by_columns_is_the_product(xp, threads, shape):
 
 
 def test_blas_gets_its_threads_back_when_two_callers_overlap(monkeypatch):
-    monkeypatch.setattr(strips, "_state", {"threads": 4, "pool": None, "blas": None})
+    monkeypatch.setattr(kernel_threads, "_state", {"threads": 4, "pool": None, "blas": None})
     before = _blas_threads()
     limits = []
 
@@ -159,34 +159,34 @@ def test_blas_gets_its_threads_back_when_two_callers_overlap(monkeypatch):
         time.sleep(seconds)
 
     # The first to come is the last to leave: whoever restored what it found would restore the other's limit.
-    callers = [threading.Thread(target=run_strips, args=(strip, [wait] * 3)) for wait in (0.2, 0.1)]
+    callers = [threading.Thread(target=parallel_map, args=(strip, [wait] * 3)) for wait in (0.2, 0.1)]
     for caller in callers:
         caller.start()
         time.sleep(0.05)
     for caller in callers:
         caller.join()
-    strips._state["pool"].shutdown()
+    kernel_threads._state["pool"].shutdown()
     assert set(limits) == {1}
     assert _blas_threads() == before
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])
 def test_a_wrong_number_of_threads_is_refused(monkeypatch, setting):
-    monkeypatch.setitem(strips._state, "threads", None)
+    monkeypatch.setitem(kernel_threads._state, "threads", None)
     monkeypatch.setenv("MINIFCN_NUM_THREADS", setting)
-    with pytest.raises(ValueError, match="MINIFCN_NUM_THREADS must be a whole number from 1 on, got "):
+    with pytest.raises(ValueError, match="MINIFCN_NUM_THREADS must be an integer >= 1, got "):
         num_threads()
 
 
 def test_the_number_of_threads_can_be_set(monkeypatch):
-    monkeypatch.setitem(strips._state, "threads", None)
+    monkeypatch.setitem(kernel_threads._state, "threads", None)
     monkeypatch.setenv("MINIFCN_NUM_THREADS", "5")
     assert num_threads() == 5
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", None])
 def test_an_impossible_number_of_threads_is_refused(threads):
-    with pytest.raises(ValueError, match="threads must be a whole number from 1 on, got "):
+    with pytest.raises(ValueError, match="threads must be an integer >= 1, got "):
         set_num_threads(threads)
 
 
@@ -207,7 +207,7 @@ def test_the_number_of_threads_can_change_and_changes_no_bit():
                 optimizer.zero_grad()
             results.append(fcn.state_dict())
             met = threading.Barrier(threads, timeout=20)
-            run_strips(lambda _, met=met: met.wait(), range(threads))  # so many do work at once
+            parallel_map(lambda _, met=met: met.wait(), range(threads))  # so many do work at once
     finally:
         set_num_threads(before)
     for state in results[1:]:
@@ -216,21 +216,21 @@ def test_the_number_of_threads_can_change_and_changes_no_bit():
 
 
 def test_scratch_is_the_threads_own_and_is_handed_out_again():
-    first = scratch(np, (4, 5), np.float32)
-    again = scratch(np, (3, 2), np.float64)
+    first = workspace(np, (4, 5), np.float32)
+    again = workspace(np, (3, 2), np.float64)
     assert (first.shape, first.dtype, again.shape, again.dtype) == ((4, 5), np.float32, (3, 2), np.float64)
     assert np.shares_memory(first, again)
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(scratch, np, (4, 5), np.float32).result()
+        other = pool.submit(workspace, np, (4, 5), np.float32).result()
     assert not np.shares_memory(first, other)
-    larger = scratch(np, (400, 500), np.float32)
+    larger = workspace(np, (400, 500), np.float32)
     larger[...] = 1
     assert larger.flags.c_contiguous
-    assert scratch(np, (0, 3), np.float32).shape == (0, 3)
+    assert workspace(np, (0, 3), np.float32).shape == (0, 3)
 
 
 def test_scratch_on_a_gpu(strict):
-    space = scratch(strict.module, (2, 3), np.float32)
+    space = workspace(strict.module, (2, 3), np.float32)
     assert isinstance(space, strict.module.ndarray)
     assert space.shape == (2, 3)
 
@@ -238,10 +238,10 @@ def test_scratch_on_a_gpu(strict):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_gets_threads_of_its_own():
-    run_strips(abs, range(8))  # the pool is there now
+    parallel_map(abs, range(8))  # the pool is there now
     child = os.fork()
     if child == 0:
-        os._exit(0 if run_strips(abs, [-1, -2, -3]) == [1, 2, 3] else 1)
+        os._exit(0 if parallel_map(abs, [-1, -2, -3]) == [1, 2, 3] else 1)
     deadline = time.monotonic() + 20
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minifcn.functional.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
+from minifcn.kernels.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
 
 sizes = st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4))
 seeds = st.integers(0, 2**32 - 1)

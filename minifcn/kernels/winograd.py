@@ -39,7 +39,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
-from minifcn.strips import GPU_STRIP_BYTES, add_to, pieces_of, run_strips, scratch, shares_of
+from minifcn.kernels.threads import GPU_STRIP_BYTES, add_to, parallel_map, pieces_of, shares_of, workspace
 
 TAPS = 3
 STRIP_BYTES = 1 << 23
@@ -170,7 +170,7 @@ class _Tiling:
         # The part of the padded image below the strip, (C, images, rows, columns).
         first = strip.rows.start * m - top
         size = rows * m + TAPS - 1, self.cols * m + TAPS - 1
-        part = scratch(xp, (channels, images, *size), self.dtype, "part")
+        part = workspace(xp, (channels, images, *size), self.dtype, "part")
         start, stop = min(max(first, 0), height), max(min(first + size[0], height), 0)
         begin, end = max(-left, 0), min(size[1] - left, width)
         within = x[strip.images, :, start:stop, begin:end].transpose(1, 0, 2, 3)
@@ -179,7 +179,7 @@ class _Tiling:
         part[:, :, start - first : stop - first, left + begin : left + end] = within
         columns = self._tiles(part, n, rows)
         shape = n * n, channels, images * rows * self.cols
-        v = scratch(xp, shape, self.dtype, "inputs") if out is None else out
+        v = workspace(xp, shape, self.dtype, "inputs") if out is None else out
         # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
         xp.matmul(self.b, columns.reshape(n * n, -1), out=v.reshape(n * n, -1))
         return v
@@ -193,11 +193,11 @@ class _Tiling:
         """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a strip."""
         xp, m, filters = self.xp, self.m, y.shape[1]
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        tiles = scratch(xp, (m, m, filters, images, rows, self.cols), self.dtype, "tiles")
+        tiles = workspace(xp, (m, m, filters, images, rows, self.cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
         xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
         # Side by side, in work space: the last tiles may reach beyond y.
-        image = scratch(xp, (filters, images, rows, m, self.cols, m), self.dtype, "part")
+        image = workspace(xp, (filters, images, rows, m, self.cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
             image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
@@ -212,14 +212,14 @@ class _Tiling:
         """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles), in work space or in `out`."""
         xp, m, filters = self.xp, self.m, dy.shape[1]
         images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        image = scratch(xp, (filters, images, rows * m, self.cols * m), self.dtype, "part")
+        image = workspace(xp, (filters, images, rows * m, self.cols * m), self.dtype, "part")
         part = self._rows(dy, strip)
         if part.shape != image.shape:
             image[...] = 0
         image[:, :, : part.shape[2], : part.shape[3]] = part
         columns = self._tiles(image, m, rows)
         shape = self.n**2, filters, images * rows * self.cols
-        dm = scratch(xp, shape, self.dtype, "products") if out is None else out
+        dm = workspace(xp, shape, self.dtype, "products") if out is None else out
         # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
         xp.matmul(self.a.T, columns.reshape(m * m, -1), out=dm.reshape(self.n**2, -1))
         return dm
@@ -227,7 +227,7 @@ class _Tiling:
     def _tiles(self, image: Array, size: int, rows: int) -> Array:
         """Copy an image (C, images, ...) to tiles (size, size, C, images, rows, columns), m apart."""
         c, i, h, w = image.strides
-        tiles = scratch(self.xp, (size, size, *image.shape[:2], rows, self.cols), self.dtype, "tiles")
+        tiles = workspace(self.xp, (size, size, *image.shape[:2], rows, self.cols), self.dtype, "tiles")
         tiles[...] = self.xp.lib.stride_tricks.as_strided(
             image, tiles.shape, (h, w, c, i, self.m * h, self.m * w)
         )
@@ -241,7 +241,7 @@ class _Tiling:
 
     def taps(self, du: Array, dw: Array) -> None:
         """Write dw = G^T dU G (O, C, 3, 3) for dU (n * n, O, C)."""
-        taps = scratch(self.xp, (TAPS**2, *dw.shape[:2]), self.dtype, "tiles")
+        taps = workspace(self.xp, (TAPS**2, *dw.shape[:2]), self.dtype, "tiles")
         # (9, O * C) = (9, n * n) @ (n * n, O * C)
         self.xp.matmul(self.g.T, du.reshape(self.n**2, -1), out=taps.reshape(TAPS**2, -1))
         # (9, O, C) -> (O, C, 3, 3)
@@ -249,18 +249,18 @@ class _Tiling:
 
     def of_all_tiles(self, transform: Callable[..., Array], x: Array, slot: str) -> Array:
         """Return what a transform gives for all tiles of x (N, C, H, W); cores share the channels."""
-        whole = scratch(self.xp, (self.n**2, x.shape[1], self.tiles), self.dtype, slot)
+        whole = workspace(self.xp, (self.n**2, x.shape[1], self.tiles), self.dtype, slot)
 
         def some_channels(some: slice) -> None:
             transform(x[:, some], self.all, out=whole[:, some])
 
-        run_strips(some_channels, _few(x.shape[1]), self.xp)
+        parallel_map(some_channels, _few(x.shape[1]), self.xp)
         return whole
 
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Filters and tiles, transformed and multiplied, are outputs, transformed."""
-    padding = geometry.rows.padding, geometry.cols.padding
+    padding = geometry.rows.padding[0], geometry.cols.padding[0]
     tiling = _Tiling(array_module(x=x, w=w, b=b), y.shape, x.shape[1], padding, x.dtype)
     _correlate(tiling, x, w, b, y, relu, turned=False)
 
@@ -277,7 +277,7 @@ def _correlate(
 
     def multiply(u: Array, v: Array, strip: _Strip, some: slice) -> None:
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
-        products = scratch(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
+        products = workspace(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
         if b is not None:
             # At the point 1 every power is 1: what is added to this product is added to all outputs.
@@ -289,29 +289,29 @@ def _correlate(
 
         def some_filters(some: slice) -> None:
             filters = w[:, some] if turned else w[some]
-            u = scratch(xp, (tiling.n**2, *filters.shape[:2]), x.dtype, "filters")
+            u = workspace(xp, (tiling.n**2, *filters.shape[:2]), x.dtype, "filters")
             tiling.weights(filters, u, turned=turned)
             multiply(u, v, tiling.all, some)
 
-        run_strips(some_filters, _few(y.shape[1]), xp)
+        parallel_map(some_filters, _few(y.shape[1]), xp)
         return
 
-    u = scratch(xp, (tiling.n**2, *w.shape[:2]), x.dtype, "filters")
+    u = workspace(xp, (tiling.n**2, *w.shape[:2]), x.dtype, "filters")
     # Few filters are not worth a second core.
     step = max(-(-len(w) // shares_of(xp)), (1 << 14) // w.shape[1], 1)
-    run_strips(lambda part: tiling.weights(w[part], u[:, part], turned=turned), pieces_of(len(w), step), xp)
+    parallel_map(lambda part: tiling.weights(w[part], u[:, part], turned=turned), pieces_of(len(w), step), xp)
 
     def strip_of_outputs(strip: _Strip) -> None:
         multiply(u, tiling.inputs(x, strip), strip, slice(None))
 
-    run_strips(strip_of_outputs, tiling.strips(), xp)
+    parallel_map(strip_of_outputs, tiling.strips(), xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     """The steps of `conv2d` transposed: dw = G^T (dM V^T) G, summed over strips."""
     xp = array_module(x=x, dy=dy)
     filters, channels = dy.shape[1], x.shape[1]
-    padding = geometry.rows.padding, geometry.cols.padding
+    padding = geometry.rows.padding[0], geometry.cols.padding[0]
     tiling = _Tiling(xp, dy.shape, channels, padding, x.dtype)
     dw: Array = xp.empty((filters, channels, TAPS, TAPS), x.dtype)
     if xp is np and has_few_tiles(tiling.tiles, filters, channels):
@@ -319,11 +319,11 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
         def some_channels(some: slice) -> None:
             v = tiling.inputs(x[:, some], tiling.all).transpose(0, 2, 1)
-            du = scratch(xp, (tiling.n**2, filters, v.shape[2]), x.dtype, "product")
+            du = workspace(xp, (tiling.n**2, filters, v.shape[2]), x.dtype, "product")
             xp.matmul(dm, v, out=du)  # (n * n, O, some C) = (n * n, O, tiles) @ (n * n, tiles, some C)
             tiling.taps(du, dw[:, some])
 
-        run_strips(some_channels, _few(channels), xp)
+        parallel_map(some_channels, _few(channels), xp)
         return dw
 
     strips = tiling.strips()
@@ -331,7 +331,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
     shares = (4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2) if xp is np else 1
     # Work space of the caller: fresh pages for arrays as large as these would cost as much as the products.
-    totals = [scratch(xp, shape, x.dtype, f"sum {share}") for share in range(shares)]
+    totals = [workspace(xp, shape, x.dtype, f"sum {share}") for share in range(shares)]
     # A few of the matrices at a time, so that what is added is in the cache.
     step = max(SUM_BYTES // (filters * channels * x.itemsize), 1) if xp is np else tiling.n**2
 
@@ -347,22 +347,22 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
                 if strip is mine[0]:
                     xp.matmul(dm[some], v[some], out=total[some])
                 else:
-                    product = scratch(xp, total[some].shape, x.dtype, "product")
+                    product = workspace(xp, total[some].shape, x.dtype, "product")
                     total[some] += xp.matmul(dm[some], v[some], out=product)
 
-    run_strips(share_of_sum, range(shares), xp)
+    parallel_map(share_of_sum, range(shares), xp)
     du, *others = totals
     for other in others:
         add_to(du, other)
     some_filters = pieces_of(filters, -(-filters // shares_of(xp)))
-    run_strips(lambda some: tiling.taps(du[:, some], dw[some]), some_filters, xp)
+    parallel_map(lambda some: tiling.taps(du[:, some], dw[some]), some_filters, xp)
     return dw
 
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """Each number of dx meets the taps in the opposite order: a convolution of dy with the filters turned."""
     xp, (filters, channels) = array_module(dy=dy, w=w), w.shape[:2]
-    padding = TAPS - 1 - geometry.rows.padding, TAPS - 1 - geometry.cols.padding
+    padding = TAPS - 1 - geometry.rows.padding[0], TAPS - 1 - geometry.cols.padding[0]
     dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
     tiling = _Tiling(xp, dx.shape, filters, padding, dy.dtype)
     _correlate(tiling, dy, w, None, dx, relu=False, turned=True)

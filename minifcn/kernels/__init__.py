@@ -7,5 +7,5 @@ Each module offers some or all of
     conv2d_weight_grad(x, dy, geometry)                -> dw  (O, C / groups, KH, KW)
 
 on operands that `minifcn.functional.convolution` has checked. To add one, write the module and enter it in
-the table of `minifcn.functional.choosing`; the tests then hold it against `loops`.
+the table of `minifcn.kernels.choosing`; the tests then hold it against `loops`.
 """

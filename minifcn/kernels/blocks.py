@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms.im2col import (
+from minifcn.geometry import ConvGeometry, Window
+from minifcn.kernels.im2col import (
     STRIP_BYTES,
     Strip,
     Windows,
     multiply_long,
 )
-from minifcn.functional.padding import pad_or_crop
-from minifcn.geometry import ConvGeometry, Window
-from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
+from minifcn.kernels.padding import pad_or_crop
+from minifcn.kernels.threads import GPU_STRIP_BYTES, parallel_map, pieces_of, shares_of, workspace
 
 
 def fits(geometry: ConvGeometry) -> bool:
@@ -57,7 +57,7 @@ class _Blocks:
         self.numbers = x.shape[1] * s * t  # of a block
         # Each block is a window of s x s, and none overlap.
         unit = ConvGeometry(Window(s, s), Window(t, t), geometry.groups)
-        self.windows = Windows(x, unit, (-geometry.rows.padding, -geometry.cols.padding))
+        self.windows = Windows(x, unit, (-geometry.rows.padding[0], -geometry.cols.padding[0]))
 
     def strips(self) -> list[Strip]:
         """Cut the rows of outputs of each image into strips."""
@@ -100,7 +100,7 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
 
     def strip_of_outputs(strip: Strip) -> None:
         columns = blocks.columns(strip)
-        products = scratch(xp, (*filters.shape[:2], columns.shape[2]), x.dtype, "products")
+        products = workspace(xp, (*filters.shape[:2], columns.shape[2]), x.dtype, "products")
         # (G, m * m * O/G, blocks) = (G, m * m * O/G, C/G * s * s) @ (G, C/G * s * s, blocks)
         xp.matmul(filters, columns, out=products)
         maps = products.reshape(groups, rows, cols, per_group, *blocks.grid(strip))
@@ -113,7 +113,7 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
             xp.maximum(total, 0, out=total)
         outputs[strip.images.start, :, :, strip.rows] = total
 
-    run_strips(strip_of_outputs, blocks.strips(), xp)
+    parallel_map(strip_of_outputs, blocks.strips(), xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -128,9 +128,9 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
     def share_of_sum(share: slice) -> Array:
         total: Array = xp.zeros(shape, x.dtype)
-        product = scratch(xp, shape, x.dtype, "product")
+        product = workspace(xp, shape, x.dtype, "product")
         for strip in strips[share]:
-            maps = scratch(xp, (groups, rows, cols, per_group, *blocks.grid(strip)), x.dtype, "products")
+            maps = workspace(xp, (groups, rows, cols, per_group, *blocks.grid(strip)), x.dtype, "products")
             maps[...] = 0
             for i in range(rows * cols):
                 part = blocks.shifted(maps[:, i // cols, i % cols], strip, i // cols, i % cols)
@@ -141,7 +141,7 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             total += product
         return total
 
-    totals = run_strips(share_of_sum, pieces_of(len(strips), -(-len(strips) // shares_of(xp))), xp)
+    totals = parallel_map(share_of_sum, pieces_of(len(strips), -(-len(strips) // shares_of(xp))), xp)
     dw: Any = sum(totals, xp.zeros(shape, x.dtype))
     # (G, m, m, O/G, C/G, s, s) -> (O, C/G, m * s, m * s), and without the taps that are no part of w
     dw = dw.reshape(groups, rows, cols, per_group, channels, s, t).transpose(0, 3, 4, 1, 5, 2, 6)

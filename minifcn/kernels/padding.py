@@ -5,7 +5,7 @@ from typing import TypeAlias
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.strips import run_strips
+from minifcn.kernels.threads import parallel_map
 
 Sides: TypeAlias = tuple[int, int, int, int]
 """How much on each side: top, bottom, left, right."""
@@ -31,7 +31,7 @@ def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array
     halves = [
         (slice(image, image + 1), half) for image in range(n) for half in (slice(c // 2), slice(c // 2, c))
     ]
-    run_strips(copy, halves if xp is np else [(slice(n), slice(c))], xp)
+    parallel_map(copy, halves if xp is np else [(slice(n), slice(c))], xp)
     return padded
 
 

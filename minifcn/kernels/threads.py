@@ -172,7 +172,7 @@ def num_threads() -> int:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         setting = os.environ.get("MINIFCN_NUM_THREADS", str(available))
         if not setting.isdecimal() or int(setting) < 1:
-            raise ValueError(f"MINIFCN_NUM_THREADS must be a whole number from 1 on, got {setting!r}")
+            raise ValueError(f"MINIFCN_NUM_THREADS must be an integer >= 1, got {setting!r}")
         _state["threads"] = int(setting)
     return int(_state["threads"])
 
@@ -193,7 +193,7 @@ def set_num_threads(threads: int) -> None:
         >>> set_num_threads(before)
     """
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads must be a whole number from 1 on, got {threads!r}")
+        raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
     with _turn:
         if _state["pool"] is not None:
             _state["pool"].shutdown()
@@ -201,7 +201,7 @@ def set_num_threads(threads: int) -> None:
         _state["threads"] = threads
 
 
-def run_strips(function: Callable[[T], R], strips: Iterable[T], xp: Any = np) -> list[R]:
+def parallel_map(function: Callable[[T], R], strips: Iterable[T], xp: Any = np) -> list[R]:
     """Call `function` on every strip, on all cores, and return the results in the order of the strips.
 
     A strip must write only to its own part of a result. Cutting must not depend on the number of threads;
@@ -215,7 +215,7 @@ def run_strips(function: Callable[[T], R], strips: Iterable[T], xp: Any = np) ->
             itself.
 
     Example:
-        >>> run_strips(abs, [-1, 2, -3])
+        >>> parallel_map(abs, [-1, 2, -3])
         [1, 2, 3]
     """
     work = list(strips)
@@ -245,7 +245,7 @@ def add_to(total: Array, part: Array) -> Array:
         [2.0, 2.0, 2.0]
     """
     xp = array_module(total=total, part=part)
-    run_strips(lambda piece: xp.add(piece[0], piece[1], out=piece[0]), pieces(total, part), xp)
+    parallel_map(lambda piece: xp.add(piece[0], piece[1], out=piece[0]), pieces(total, part), xp)
     return total
 
 
@@ -267,7 +267,7 @@ def matmul(a: Array, b: Array) -> Array:
     def some_columns(start: int) -> None:
         xp.matmul(a, b[:, start : start + step], out=product[:, start : start + step])
 
-    run_strips(some_columns, range(0, b.shape[1], step), xp)
+    parallel_map(some_columns, range(0, b.shape[1], step), xp)
     return product
 
 
@@ -300,7 +300,7 @@ PIECE = 1 << 17
 
 
 def pieces(*arrays: Array) -> list[tuple[Array, ...]]:
-    """Cut arrays of one shape into flat views for `run_strips`, for work that is done number by number.
+    """Cut arrays of one shape into flat views for `parallel_map`, for work that is done number by number.
 
     Arrays that do not lie in memory in one order, and those of a GPU, come back whole.
 
@@ -315,7 +315,7 @@ def pieces(*arrays: Array) -> list[tuple[Array, ...]]:
     return [tuple(array[start : start + PIECE] for array in flat) for start in range(0, flat[0].size, PIECE)]
 
 
-def scratch(xp: Any, shape: tuple[int, ...], dtype: Any, slot: str = "") -> Array:
+def workspace(xp: Any, shape: tuple[int, ...], dtype: Any, slot: str = "") -> Array:
     """Return uninitialised work space that the calling thread may use until it asks for this slot again.
 
     On the CPU the same memory is handed out every time: fresh pages would cost as much as the work itself.

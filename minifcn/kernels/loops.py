@@ -14,8 +14,8 @@ from itertools import product
 from typing import Any
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry
+from minifcn.kernels.padding import pad_or_crop
 
 
 def _windows(
@@ -39,8 +39,7 @@ def _windows(
 
 def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
     """Each output number is the sum of its window times its filter, plus the filter's bias."""
-    p, q = geometry.rows.padding, geometry.cols.padding
-    padded = pad_or_crop(x, p, p, q, q)
+    padded = pad_or_crop(x, *geometry.rows.padding, *geometry.cols.padding)
     for output, window in _windows(y.shape, w.shape[1], geometry):
         y[output] = (padded[window] * w[output[1]]).sum()
     if b is not None:
@@ -51,9 +50,11 @@ def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array
 
 def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """Each output number hands its gradient, times its filter, back to its window."""
-    (height, width), p, q = input_size, geometry.rows.padding, geometry.cols.padding
+    (height, width), (p, bottom), (q, right) = input_size, geometry.rows.padding, geometry.cols.padding
     channels = w.shape[1] * geometry.groups
-    padded = array_module(dy=dy, w=w).zeros((len(dy), channels, height + 2 * p, width + 2 * q), dy.dtype)
+    padded = array_module(dy=dy, w=w).zeros(
+        (len(dy), channels, height + p + bottom, width + q + right), dy.dtype
+    )
     for output, window in _windows(dy.shape, w.shape[1], geometry):
         padded[window] += dy[output] * w[output[1]]
     dx: Array = padded[:, :, p : p + height, q : q + width].copy()
@@ -62,8 +63,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
     """Each output number adds its gradient, times its window, to its filter."""
-    p, q = geometry.rows.padding, geometry.cols.padding
-    padded = pad_or_crop(x, p, p, q, q)
+    padded = pad_or_crop(x, *geometry.rows.padding, *geometry.cols.padding)
     channels = x.shape[1] // geometry.groups
     dw: Array = array_module(x=x, dy=dy).zeros(
         (dy.shape[1], channels, geometry.rows.kernel, geometry.cols.kernel), x.dtype

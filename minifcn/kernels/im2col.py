@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.padding import pad_or_crop
 from minifcn.geometry import ConvGeometry
-from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
+from minifcn.kernels.padding import pad_or_crop
+from minifcn.kernels.threads import GPU_STRIP_BYTES, parallel_map, pieces_of, shares_of, workspace
 
 STRIP_BYTES = 1 << 23
 """Columns of one strip and what they are multiplied into: what a cache holds, and long enough for the work on
@@ -109,11 +109,13 @@ class Windows:
         taps = (channel, rows.dilation * down, cols.dilation * across)
         places = (image, rows.stride * down, cols.stride * across)
         if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # a row of a window is a run
-            windows = scratch(xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns")
+            windows = workspace(
+                xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns"
+            )
             windows[...] = xp.lib.stride_tricks.as_strided(part, windows.shape, (group, *places, *taps))
             # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
             return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)
-        columns = scratch(xp, (groups, c, rows.kernel, cols.kernel, n, height, width), x.dtype, "columns")
+        columns = workspace(xp, (groups, c, rows.kernel, cols.kernel, n, height, width), x.dtype, "columns")
         columns[...] = xp.lib.stride_tricks.as_strided(part, columns.shape, (group, *taps, *places))
         return columns.reshape(shape)
 
@@ -125,7 +127,7 @@ class Windows:
         within = x[..., start:stop, begin:end]
         if within.shape[3:] == (tall, wide):
             return within
-        part = scratch(self.xp, (*x.shape[:3], tall, wide), x.dtype, "part")
+        part = workspace(self.xp, (*x.shape[:3], tall, wide), x.dtype, "part")
         part[...] = 0
         part[..., start - top : stop - top, begin - left : end - left] = within
         return part
@@ -133,7 +135,7 @@ class Windows:
 
 def windows_of(x: Array, geometry: ConvGeometry) -> Windows:
     """Return the windows of a convolution."""
-    return Windows(x, geometry, (-geometry.rows.padding, -geometry.cols.padding))
+    return Windows(x, geometry, (-geometry.rows.padding[0], -geometry.cols.padding[0]))
 
 
 def _part(y: Array, strip: Strip, groups: int) -> Array:
@@ -176,7 +178,7 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
         # Rows of one image that lie one behind another: a view of them is a matrix.
         direct = rows_touch and part.shape[2] == 1 and strip.cols == slice(0, y.shape[3])
         shape = groups, part.shape[1], columns.shape[2]
-        outputs = part.reshape(shape) if direct else scratch(xp, shape, y.dtype, "outputs")
+        outputs = part.reshape(shape) if direct else workspace(xp, shape, y.dtype, "outputs")
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
         xp.matmul(filters[:, block], columns, out=outputs)
         if shift is not None:
@@ -186,7 +188,7 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
         if not direct:
             part[...] = outputs.reshape(part.shape)
 
-    run_strips(share_of_outputs, [(strip, block) for strip in strips for block in blocks], xp)
+    parallel_map(share_of_outputs, [(strip, block) for strip in strips for block in blocks], xp)
 
 
 def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
@@ -215,13 +217,13 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             gradient = _matrix(dy, strip, groups)
             columns = windows.columns(strip, block).transpose(0, 2, 1)
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
-            product = scratch(xp, total.shape, x.dtype, "product") if i else total
+            product = workspace(xp, total.shape, x.dtype, "product") if i else total
             multiply_long(xp, gradient, columns, product)
             if i:
                 total += product
         return total
 
-    totals = run_strips(share_of_sum, shares, xp)
+    totals = parallel_map(share_of_sum, shares, xp)
     for (block, part), total in zip(shares, totals, strict=True):
         if part.start:
             dw[:, :, block.start * taps : block.stop * taps] += total
@@ -255,7 +257,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     # (O, C/G, KH, KW) -> (G, C/G, KH * KW, O/G)
     filters = w.reshape(groups, len(w) // groups, channels, -1).transpose(0, 2, 3, 1)
     dx: Array = xp.zeros(
-        (len(dy), groups, channels, height + 2 * rows.padding, width + 2 * cols.padding), dy.dtype
+        (len(dy), groups, channels, height + sum(rows.padding), width + sum(cols.padding)), dy.dtype
     )
     # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
     blocks = list(pieces_of(channels, max(-(-channels * len(dy) // shares_of(xp)), 1)))
@@ -271,7 +273,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             gradient = _matrix(dy[image : image + 1], strip, groups)
             strip_height = strip.rows.stop - strip.rows.start
             strip_width = strip.cols.stop - strip.cols.start
-            columns = scratch(xp, (groups, taps.shape[1], gradient.shape[2]), dy.dtype, "columns")
+            columns = workspace(xp, (groups, taps.shape[1], gradient.shape[2]), dy.dtype, "columns")
             # (G, C/G * KH * KW, positions) = (G, C/G * KH * KW, O/G) @ (G, O/G, positions)
             xp.matmul(taps, gradient, out=columns)
             windows = columns.reshape(groups, -1, rows.kernel, cols.kernel, strip_height, strip_width)
@@ -287,6 +289,6 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
                     ]
                     places += windows[:, :, a, b]  # `part[...] +=` would be a copy more in CuPy
 
-    run_strips(share_of_windows, shares, xp)
+    parallel_map(share_of_windows, shares, xp)
     dx = dx.reshape(len(dy), groups * channels, *dx.shape[3:])
-    return pad_or_crop(dx, -rows.padding, -rows.padding, -cols.padding, -cols.padding)
+    return pad_or_crop(dx, *(-side for side in (*rows.padding, *cols.padding)))

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn import functional as F
-from minifcn import strips
 from minifcn.checks import ConvCase
 from minifcn.functional import choosing
-from minifcn.functional.algorithms import winograd
 from minifcn.geometry import ConvGeometry
+from minifcn.kernels import winograd
 
 SIZES = st.one_of(st.integers(1, 13), st.integers(1, 40))
 
@@ -150,6 +149,6 @@ def test_the_number_of_threads_changes_no_bit(kept, monkeypatch):
         )
 
     several = results()
-    monkeypatch.setitem(strips._state, "threads", 1)
+    monkeypatch.setitem(kernel_threads._state, "threads", 1)
     for one, more in zip(results(), several, strict=True):
         np.testing.assert_array_equal(one, more)

@@ -1,6 +1,6 @@
 """Which algorithm computes one of the three maps of convolution: the one asked for, or the fastest.
 
-To add one, write a module in `minifcn/functional/algorithms/` and enter it in the table below.
+To add one, write a module in `minifcn/kernels/` and enter it in the table below.
 """
 
 from math import prod
@@ -8,8 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from minifcn.backend import Array
-from minifcn.functional.algorithms import blocks, im2col, loops, polyphase, winograd
 from minifcn.geometry import ConvGeometry
+from minifcn.kernels import blocks, im2col, loops, polyphase, winograd
 
 _ALGORITHMS: dict[str, dict[str, ModuleType]] = {
     "conv2d": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},

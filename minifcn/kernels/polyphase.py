@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.algorithms.im2col import (
+from minifcn.geometry import ConvGeometry, Window
+from minifcn.kernels.im2col import (
     RUN,
     STRIP_BYTES,
     Strip,
     Windows,
     multiply,
 )
-from minifcn.functional.padding import pad_or_crop
-from minifcn.geometry import ConvGeometry, Window
-from minifcn.strips import GPU_STRIP_BYTES, pieces_of, run_strips, scratch, shares_of
+from minifcn.kernels.padding import pad_or_crop
+from minifcn.kernels.threads import GPU_STRIP_BYTES, parallel_map, pieces_of, shares_of, workspace
 
 FEW_PRODUCTS = 16
 """So few products of an output that they do not matter, nor whether the matrices are thin."""
@@ -137,8 +137,8 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
     rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
     channels = w.shape[1] * groups
     # Q of the first position that is not padding, how many Q there are, and the padding before the first.
-    first, top = divmod(rows.padding, rows.stride)
-    first_col, left = divmod(cols.padding, cols.stride)
+    first, top = divmod(rows.padding[0], rows.stride)
+    first_col, left = divmod(cols.padding[0], cols.stride)
     blocks = -(-(top + input_size[0]) // rows.stride), -(-(left + input_size[1]) // cols.stride)
     parts = list(_parts(dy, w, geometry, (first, first_col)))
     dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
@@ -161,7 +161,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
                 block = phases  # a view will do
                 continue
             if block is None:
-                block = scratch(xp, shape, dy.dtype, "block")
+                block = workspace(xp, shape, dy.dtype, "block")
                 if covered < rows.stride * cols.stride:
                     block[...] = 0  # some phases meet no tap
             place = block[:, :, part.rows, :, part.cols]
@@ -178,7 +178,7 @@ def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: t
             some = block[:, skip : skip + here.shape[1], phase].reshape(*here.shape[:2], width)
             here[...] = some[..., left : left + input_size[1]]
 
-    run_strips(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride), xp)
+    parallel_map(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride), xp)
     return dx
 
 
@@ -187,11 +187,11 @@ def _phases_of(part: _Part, columns: Array, blocks: tuple[int, ...]) -> Array:
     xp, (groups, filters, *_) = array_module(columns=columns), part.filters.shape
     rows, cols = part.rows.stop - part.rows.start, part.cols.stop - part.cols.start
     if part.side_by_side:
-        product = scratch(xp, (groups, filters, columns.shape[2], cols), columns.dtype, "product")
+        product = workspace(xp, (groups, filters, columns.shape[2], cols), columns.dtype, "product")
         # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
         xp.matmul(columns.transpose(0, 2, 1)[:, None], part.filters, out=product)
         return product.reshape(-1, rows, *blocks, cols).transpose(0, 2, 1, 3, 4)
-    product = scratch(xp, (groups, filters, columns.shape[2]), columns.dtype, "product")
+    product = workspace(xp, (groups, filters, columns.shape[2]), columns.dtype, "product")
     # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
     xp.matmul(part.filters, columns, out=product)
     return product.reshape(-1, rows, cols, *blocks).transpose(0, 3, 1, 4, 2)
