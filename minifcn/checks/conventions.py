@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from fractions import Fraction
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.checks.comparing import CheckFailedError, as_numpy, in_place, worst_entry
+from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential
 from minifcn.layers.base import Shape
 from minifcn.models import explain
@@ -111,7 +114,7 @@ class _Conventions:
 
     def zeros(self, value: Any) -> Any:
         """Return zeros in place of an array, to compare shapes and dtypes alone."""
-        return self.xp.zeros_like(value) if isinstance(value, self.xp.ndarray) else value
+        return self.xp.zeros_like(value) if isinstance(value, self.xp.ndarray | np.generic) else value
 
     def copy(self, *, training: bool = True) -> Layer:
         """Return a new copy, with the random state of the original, so that dropout repeats."""
@@ -130,12 +133,12 @@ class _Conventions:
         if self.dtype == "float64" and len(self.item) == 3 and self.y.ndim == 4:
             yield from self.place()
         if hasattr(self.layer, "walk"):
-            y = self.layer.walk(_Computing(), self.x.copy())
+            y = self.copy(training=False).walk(_Computing(), self.x.copy())
             yield from self.compare("walk", "the output of walk", self.y, y)
 
     def compare(self, convention: str, name: str, expected: Array, got: Any) -> Iterator[tuple[str, str]]:
         """Yield a problem unless an array is the expected one, in shape, dtype and values."""
-        if not isinstance(got, self.xp.ndarray):
+        if not isinstance(got, self.xp.ndarray | np.generic):
             yield convention, f"{name} must be an array, got {type(got).__name__}"
         elif got.shape != expected.shape:
             yield convention, f"{name} must have shape {expected.shape}, got {got.shape}"
@@ -276,26 +279,26 @@ class _Conventions:
             grid = self.layer.coordinate_map()
         except ValueError:  # it has none, for example because rows and columns differ
             grid = None
-        if max(size) > _MAX_SIDE or (grid is None and row.views is None):
+        if max(size) > _MAX_SIDE or row.views is None:
             return
-        for axis, along in enumerate(("row", "column")):
-            view = row.views[axis] if row.views else None
-            if view is not None and grid not in (None, view.grid):
+        for axis, (along, view) in enumerate(zip(("row", "column"), row.views, strict=True), 2):
+            if grid not in (None, view.grid):
                 yield "place", f"coordinate_map gives {grid}, but explain {view.grid}"
-            yield from self.along(along, axis + 2, view.grid if view else grid, view.field if view else None)
+            yield from self.along(along, axis, view.grid, view.field)
 
-    def along(self, along: str, axis: int, grid: Any, field: int | None) -> Iterator[tuple[str, str]]:
+    def along(self, along: str, axis: int, grid: CoordinateMap, field: int) -> Iterator[tuple[str, str]]:
         depends, leaf = self.changes(axis), not any(self.layer.children())
         # The inputs of an upsampled output lie around a point up to half a step beside its place.
         slack = 0 if leaf and grid.scale >= 1 else Fraction(1, 2)
+        half = Fraction(field - 1, 2)
         for index, inputs in enumerate(depends.T):
             if not inputs.any():
                 continue
             first, last = (int(i) for i in np.flatnonzero(inputs)[[0, -1]])
             place, found = grid(index), f"output {along} {index} depends on input {along}s {first} to {last}"
-            if field is not None and max(place - first, last - place) > Fraction(field - 1, 2) + slack:
+            if max(place - first, last - place) > half + slack:
                 yield "place", f"{found}, but its reach is {field} around {place}"
-            inner = first > 0 and last < len(depends) - 1
+            inner = place - half >= 0 and place + half <= len(depends) - 1
             if inner and leaf and abs(Fraction(first + last, 2) - place) > slack:
                 yield "place", f"{found}, expected around {place} by its coordinate map"
 
@@ -316,8 +319,37 @@ class _Conventions:
 
 
 class _Computing:
-    """A visitor that computes what `forward` computes."""
+    """A visitor (see `Layer.walk`) that computes what `forward` computes."""
+
+    def visit(self, layer: Any, x: Array, *arguments: Any) -> Array:
+        result: Array = layer.walk(self, x, *arguments)
+        return result
 
     def leaf(self, layer: Layer, x: Array) -> Array:
-        """Return the output of a leaf."""
         return layer.forward(x)
+
+    def size(self, x: Array) -> tuple[int, ...]:
+        return x.shape[2:]
+
+    def add(self, *xs: Array) -> Array:
+        return reduce(operator.add, xs)
+
+    def multiply(self, *xs: Array) -> Array:
+        return reduce(operator.mul, xs)
+
+    def concat(self, *xs: Array) -> Array:
+        joined: Array = array_module(*xs).concatenate(xs, axis=1)
+        return joined
+
+    def pad(self, x: Array, sides: Sequence[int], mode: str = "zeros") -> Array:
+        top, bottom, left, right = sides
+        kind = "edge" if mode == "edge" else "constant"
+        padded: Array = array_module(x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), kind)
+        return padded
+
+    def crop(self, x: Array, sides: Sequence[int]) -> Array:
+        top, bottom, left, right = sides
+        return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right].copy()
+
+    maximum = staticmethod(max)
+    minimum = staticmethod(min)
