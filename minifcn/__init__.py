@@ -1,4 +1,4 @@
-"""minifcn: fully convolutional networks from workspace, on NumPy and CuPy.
+"""minifcn: fully convolutional networks from scratch, on NumPy and CuPy.
 
 Convolution, transposed convolution and the reading of dense layers as convolutions, every backward pass
 written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation"
@@ -18,6 +18,7 @@ from minifcn import functional, geometry, layers, losses, metrics, models, optim
 from minifcn.backend import array_module, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
 from minifcn.kernels.threads import num_threads, set_num_threads
+from minifcn.palette import palette
 
 if TYPE_CHECKING:
     from minifcn import checks, data, training, viz, weights
@@ -41,6 +42,7 @@ __all__ = [
     "models",
     "num_threads",
     "optim",
+    "palette",
     "save",
     "set_num_threads",
     "to_device",
