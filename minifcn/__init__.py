@@ -14,11 +14,10 @@ written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minifcn import functional, geometry, layers, losses, metrics, models, optim
+from minifcn import functional, geometry, layers, losses, metrics, models, optim, palette
 from minifcn.backend import array_module, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
 from minifcn.kernels.threads import num_threads, set_num_threads
-from minifcn.palette import palette
 
 if TYPE_CHECKING:
     from minifcn import checks, data, training, viz, weights

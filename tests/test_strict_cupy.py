@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from minifcn import backend, strips
+from minifcn import backend
 from tests import cupy_names
 
 
