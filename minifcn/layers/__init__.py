@@ -1,6 +1,7 @@
 """Layers: they own parameters, keep what backward needs, and call the maps in `minifcn.functional`."""
 
 from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
+from minifcn.layers.config import from_config, register, to_config
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
@@ -28,5 +29,8 @@ __all__ = [
     "Pointwise",
     "ReLU",
     "Sequential",
+    "from_config",
+    "register",
     "seed_dropout",
+    "to_config",
 ]

@@ -1,5 +1,7 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
+from typing import Any
+
 import numpy as np
 
 from minifcn.backend import Array, array_module
@@ -33,6 +35,8 @@ def _bias(channels: int, wanted: bool) -> Parameter | None:
 class _Convolution(WindowLayer):
     """What `Conv2d` and `ConvTranspose2d` share: the numbers that say how the window slides."""
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -55,6 +59,10 @@ class _Convolution(WindowLayer):
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         window = described(self.geometry)
@@ -286,6 +294,10 @@ class Linear(Layer):
         if shape != (self.in_features,):
             raise ValueError(f"{self!r} takes (N, {self.in_features}), got items of shape {shape}")
         return (self.out_features,)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features})"

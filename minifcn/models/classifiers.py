@@ -1,5 +1,6 @@
 """What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,18 @@ class Classifier(Sequential):
             global average, which is flattened in the end, or layers with a `Flatten` of their own.
         input_shape: (C, H, W) of the images it is made for.
         taps: Where an FCN may take finer scores from: the name of a layer in `features` for each stride.
-        architecture: Name and arguments with which `minifcn.models.build` makes it again.
+        architecture: Name and arguments with which `minifcn.models.build` makes it, if it has a name.
 
     Attributes:
         info: Class names, colours and preprocessing, once known.
+        report: What `minifcn.weights.load_classifier` took from a file, if it came from there.
 
     Raises:
         ValueError: If the parts do not fit together.
     """
 
     info: ModelInfo | None = None
+    report: Any = None
 
     def __init__(
         self,
@@ -36,8 +39,8 @@ class Classifier(Sequential):
         classifier: Sequential,
         *,
         input_shape: tuple[int, int, int],
-        taps: dict[int, str],
-        architecture: dict[str, Any],
+        taps: Mapping[int, str] | Iterable[tuple[int, str]],
+        architecture: dict[str, Any] | None = None,
     ):
         if any(isinstance(layer, Flatten) for layer in classifier.layers()):
             super().__init__(features=features, classifier=classifier)
@@ -48,17 +51,27 @@ class Classifier(Sequential):
         if not any(classifier.parameters()):
             raise ValueError("classifier must hold a layer that scores classes")
         self.output_shape(input_shape)
-        for stride, name in taps.items():
+        self.taps = dict(taps)
+        for stride, name in self.taps.items():
             if name not in features.parts:
                 raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
         self.input_shape = input_shape
-        self.taps = taps
-        self.architecture = architecture
+        self.architecture = architecture or {}
 
     def forward(self, x: Array) -> Array:
         """Return scores (N, classes) for preprocessed images (N, C, H, W)."""
         check_images(self, x, self.input_shape[0])
         return super().forward(x)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {
+            "features": self.features,
+            "classifier": self.parts["classifier"],
+            "input_shape": self.input_shape,
+            "taps": tuple(self.taps.items()),
+            "architecture": self.architecture,
+        }
 
     @property
     def features(self) -> Sequential:

@@ -1,5 +1,7 @@
 """The layers that score classes at every position of a map."""
 
+from typing import Any
+
 from minifcn.backend import Array
 from minifcn.layers import Conv2d
 
@@ -32,6 +34,10 @@ class ScoreLayer(Conv2d):
         """Return dx (N, C, H, W)."""
         dx = super().backward(dy)
         return dx if self.scale == 1 else dx * self.scale
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
 
     def __repr__(self) -> str:
         scaled = "" if self.scale == 1 else f", scale={self.scale:g}"

@@ -68,8 +68,19 @@ def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
         _pad_first_convolution(features)
     channels, *trained = classifier.input_shape
     smallest = _smallest_input(features, head, channels, max(trained))
-    maps = _maps_to_score(features, head, classifier.taps, (channels, smallest, smallest))
-    return Trunk(features, head, channels, classifier.taps, smallest, maps)
+    return trunk_from_parts(features, head, channels, classifier.taps, smallest)
+
+
+def trunk_from_parts(
+    features: Sequential, head: Sequential, channels: int, taps: dict[int, str], smallest: int
+) -> Trunk:
+    """Return the trunk with these parts; see `Trunk`.
+
+    Raises:
+        ValueError: If the parts do not fit together, or the taps lie elsewhere than their strides say.
+    """
+    maps = _maps_to_score(features, head, taps, (channels, smallest, smallest))
+    return Trunk(features, head, channels, taps, smallest, maps)
 
 
 def _without_scores(classifier: Classifier) -> Sequential:

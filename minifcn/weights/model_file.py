@@ -17,7 +17,6 @@ from safetensors.numpy import save_file
 from minifcn.backend import to_numpy
 from minifcn.files import FileError, atomic_write, existing_file
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
-from minifcn.models.registry import known_parts
 
 _FORMAT = "minifcn 1"
 _DTYPES = ("F16", "F32", "F64")
@@ -53,7 +52,7 @@ def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
     if not isinstance(model, Classifier | FCN):
         raise TypeError(f"model must be a Classifier or an FCN, got {type(model).__name__}")
     check_name(path)
-    known_parts(model.architecture)  # a file that could not be read again is refused now
+    build(model.architecture, init="zeros")
     if model.info is None:
         raise ValueError("model.info is not set: a model file needs class names and preprocessing")
     architecture = model.architecture
