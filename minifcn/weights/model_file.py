@@ -41,7 +41,7 @@ def save(model: Layer, path: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: If the model is not a layer.
         ValueError: If `model.info` is missing or names another number of classes, if a class is not
-            registered, if the file could not be loaded again, or if the path has the suffix of another format.
+            registered, if the file could not be loaded again, or if the path has another format's suffix.
         OSError: If the file cannot be written.
 
     Example:
