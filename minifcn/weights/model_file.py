@@ -22,6 +22,7 @@ from minifcn.weights.formats import shown, write_safetensors
 
 _FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
 _MAX_JSON = 10_000_000  # characters
+_SLACK = 100_000  # elements that a description may have beyond the file's, so that tensors can be compared
 _DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 _CONVERT = "weights of a classifier are for load_classifier, or minifcn weights convert turns them into one"
 _OTHER_FORMATS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
@@ -116,12 +117,12 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         shapes: Of the file's tensors, which must be those of the network.
 
     Raises:
-        ValueError: If something does not fit; it takes no more memory than the file's tensors.
+        ValueError: If something does not fit. Hardly more memory is allocated than the tensors take.
     """
     if metadata["format"] == _FIRST_FORMAT:
         model: Layer = build(_json(metadata, "architecture"), init="zeros")
     else:
-        elements = sum(map(math.prod, shapes.values()))
+        elements = sum(map(math.prod, shapes.values())) + _SLACK
         model = from_config(_json(metadata, "layers"), max_elements=elements)
     if "info" in metadata or isinstance(model, Classifier | FCN):
         info = stored_info(metadata)
@@ -136,7 +137,9 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         if shapes.get(name, own[name]) != own[name]
     ]
     if problems:
-        raise ValueError(f"its tensors do not fit its {type(model).__name__}: {'; '.join(problems)}")
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        named = "; ".join(problems[:10])
+        raise ValueError(f"its tensors do not fit its {type(model).__name__}: {named}{more}")
     return model
 
 
