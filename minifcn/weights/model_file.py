@@ -21,7 +21,7 @@ from minifcn.models import FCN, Classifier, ModelInfo, build
 from minifcn.weights.formats import shown, write_safetensors
 
 _FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
-_MAX_JSON = 10_000_000  # characters
+_MAX_JSON = {"layers": 1_000_000, "info": 10_000_000, "architecture": 10_000}  # characters
 _SLACK = 100_000  # elements that a description may have beyond the file's, so that tensors can be compared
 _DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 _CONVERT = "weights of a classifier are for load_classifier, or minifcn weights convert turns them into one"
@@ -92,14 +92,14 @@ def to_metadata(model: Layer) -> dict[str, str]:
             does not fit.
     """
     config, state = to_config(model), model.state_dict()
-    text = json.dumps(config)
-    again = from_config(json.loads(text), max_elements=sum(array.size for array in state.values()))
+    metadata = {"format": _FORMAT, "layers": json.dumps(config)}
+    elements = sum(array.size for array in state.values())
+    again = from_config(_json(metadata, "layers"), max_elements=elements)
     if to_config(again) != config or _shapes(again) != _shapes(model):
         raise ValueError(f"{type(model).__name__}: config() does not lead back to the same layers and shapes")
     for name, array in state.items():
         if array.dtype.name not in _DTYPES.values():
             raise ValueError(f"{name} must be floating-point, got {array.dtype}")
-    metadata = {"format": _FORMAT, "layers": text}
     info = getattr(model, "info", None)
     if info is None and isinstance(model, Classifier | FCN):
         raise ValueError("model.info is not set: a model file needs class names and preprocessing")
@@ -226,8 +226,8 @@ def _instead(file: Path, metadata: Mapping[str, str]) -> str:
 
 def _json(metadata: Mapping[str, str], key: str) -> Any:
     text = metadata.get(key, "")
-    if len(text) > _MAX_JSON:
-        raise ValueError(f"its {key} has {len(text):,} characters, expected at most {_MAX_JSON:,}")
+    if len(text) > _MAX_JSON[key]:
+        raise ValueError(f"its {key} has {len(text):,} characters, expected at most {_MAX_JSON[key]:,}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
