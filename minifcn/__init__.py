@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minifcn import functional, geometry, layers, losses, metrics, models, optim, palette
 from minifcn.backend import array_module, to_device, to_numpy
 from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
+from minifcn.files import FileError
 from minifcn.kernels.threads import num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "FileError",
     "array_module",
     "checks",
     "conv_to_dense",

@@ -467,8 +467,8 @@ CAMVID = ""  # the folder
 WEIGHTS = ""  # the file, for example from: minifcn weights download squeezenet1_0
 if CAMVID and WEIGHTS:
     streets = open_dataset(f"camvid:{CAMVID}", "train")
-    start, report = mf.weights.load_classifier(WEIGHTS)
-    print(str(report).splitlines()[0])
+    start = mf.weights.load_classifier(WEIGHTS)
+    print(start.report.summary())
     street_fcn = FCN(start, num_classes=len(streets.class_names), stride=4)
     photo = start.info.preprocessing
     mf.training.fit(

@@ -139,7 +139,7 @@ def test_other_class_names_are_told(data, tmp_path, capsys):
         ({"options": ["--device", "tpu"]}, "unknown device 'tpu'"),
         ({"options": ["--json", "nowhere/a.json"]}, "there is no folder"),
         ({"options": ["--json", "a.txt"]}, "a.txt does not end in .json"),
-        ({"options": ["--confusion", "a.jpg"]}, "a.jpg does not end in .png, and that is what is written"),
+        ({"options": ["--confusion", "a.jpg"]}, "a.jpg does not end in .png"),
         ({"model": "."}, "is a folder: give a file in it, such as"),
         ({"options": ["--split", "test"]}, "test"),
     ],
