@@ -99,7 +99,7 @@ WRONG = {
         next_window: "Likely mistake: The window ends where the next one begins",
         side_by_side: "Likely mistake: The windows lie side by side",
         slices: "Likely mistake: The order is another one",
-        three_numbers: "the result must be 4 values, yours has 3",
+        three_numbers: "the result must be 4 values, yours are 3",
     },
     "my_one_by_one": {
         mixed: "Likely mistake: `reshape(H * W, C)` mixes channels and places",

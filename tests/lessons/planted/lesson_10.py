@@ -139,7 +139,7 @@ WRONG = {
         one_too_far: "Likely mistake: The upsampled scores stand one fine number too far",
         not_cut: "the result must have shape (1, 2, 1), yours has (1, 2, 2)",
         features_added: "Likely mistake: You add features",
-        in_place: "changes scores in place",
+        in_place: "changes its argument scores in place",
     },
     "MyAdd": {
         Halved: "Likely mistake: You share the gradient out",

@@ -150,7 +150,7 @@ WRONG = {
         filter_turned: "Likely mistake: The filter is turned",
         outputs_exchanged: "Likely mistake: y0 and y1 are exchanged",
         five_products: "5 products of data and filter were computed; there must be 4",
-        one_output: "the result must be 2 values, yours has 1",
+        one_output: "the result must be 2 values, yours are 1",
     },
     "my_products": {
         rounded_down: "Likely mistake: Tiles that hang over are left out",
