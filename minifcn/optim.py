@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
-from minifcn.kernels.threads import parallel_map, pieces, workspace
+from minifcn.kernels.threads import flat_chunks, parallel_map
+from minifcn.kernels.workspace import workspace
 from minifcn.layers.base import Parameter
 
 
@@ -79,7 +80,7 @@ class Optimizer(ABC):
                 float(self.lr * parameter.lr_multiplier),
                 float(self.weight_decay * parameter.decay_multiplier),
             )
-            work += [(update, piece) for piece in pieces(data, grad, *kept)]
+            work += [(update, piece) for piece in flat_chunks(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, none of which is worth waking a core for.
         parallel_map(lambda strip: strip[0](strip[1]), work, library)
