@@ -151,7 +151,7 @@ def plan_conv2d(p: Problem) -> Plan | None:
         return None
     blocks = _Blocks(p)
     work, space = blocks.work(len(blocks.chunks))
-    return Plan("blocks", work, space, partial(_conv2d, blocks))
+    return Plan("blocks", p.dtype, work, space, partial(_conv2d, blocks))
 
 
 def plan_weight_grad(p: Problem) -> Plan | None:
@@ -162,4 +162,4 @@ def plan_weight_grad(p: Problem) -> Plan | None:
     sums = _sums(blocks)
     work, space = blocks.work(len(sums))
     add = copy(2 * p.groups * blocks.filters * blocks.block, blocks.block) * (len(sums) + 1)
-    return Plan("blocks", work + add, space, partial(_weight_grad, blocks))
+    return Plan("blocks", p.dtype, work + add, space, partial(_weight_grad, blocks))

@@ -7,6 +7,7 @@ table below.
 
 from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -43,6 +44,8 @@ _PLANNERS: dict[str, dict[str, Planner]] = {
     },
 }
 
+OPERATIONS = tuple(_PLANNERS)
+
 
 def plans(operation: str, problem: Problem) -> dict[str, Plan]:
     """Return the plans of all algorithms that are suitable for a problem, by name."""
@@ -53,7 +56,7 @@ def plans(operation: str, problem: Problem) -> dict[str, Plan]:
 @lru_cache(maxsize=1024)  # a network asks for the same few plans in every step
 def best(operation: str, problem: Problem) -> Plan:
     """Return the plan with the fewest estimated seconds."""
-    return min(plans(operation, problem).values(), key=lambda plan: plan.seconds(problem.dtype))
+    return min(plans(operation, problem).values(), key=attrgetter("seconds"))
 
 
 def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:

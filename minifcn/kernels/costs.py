@@ -6,6 +6,7 @@ it every bit of a result, is the same on all machines. They need not be exact an
 estimates matters.
 """
 
+import operator
 from typing import NamedTuple
 
 CORES = 2
@@ -34,7 +35,7 @@ class Work(NamedTuple):
     maps: float = 0
 
     def __add__(self, other: "Work") -> "Work":  # type: ignore[override]
-        return Work(*map(float.__add__, map(float, self), map(float, other)))
+        return Work(*map(operator.add, self, other))
 
     def __mul__(self, factor: float) -> "Work":  # type: ignore[override]
         return Work(*(factor * count for count in self))

@@ -99,7 +99,7 @@ def _conv2d(geometry: ConvGeometry, x: Array, w: Array, b: Array | None, y: Arra
 def plan_conv2d(p: Problem) -> Plan:
     """Filters times columns, plus the bias."""
     work, space = work_of_product(p, p.output_shape, p.group_filters, p.column, p.geometry)
-    return Plan("im2col", work, space, partial(_conv2d, p.geometry))
+    return Plan("im2col", p.dtype, work, space, partial(_conv2d, p.geometry))
 
 
 class _PartOfSum(NamedTuple):
@@ -168,7 +168,7 @@ def plan_weight_grad(p: Problem) -> Plan:
     work = copy(p.groups * p.column * p.positions, run_length(p.geometry, p.output_size[1])) + product + add
     work = (work + Work(calls=6 * chunks)) * elapsed(len(plan)) + copy(p.filters * width, width) * sums
     space = (p.groups * width * positions + p.filters * (positions + width)) * p.dtype.itemsize
-    return Plan("im2col", work + Work(maps=1), space, partial(_weight_grad, p.geometry, plan))
+    return Plan("im2col", p.dtype, work + Work(maps=1), space, partial(_weight_grad, p.geometry, plan))
 
 
 def multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
@@ -240,4 +240,4 @@ def plan_input_grad(p: Problem) -> Plan:
     crop = copy(2 * p.images * p.channels * p.input_size[0] * p.input_size[1], p.input_size[1])
     space = (p.groups * column + p.filters) * positions * p.dtype.itemsize
     work = (product + add) * elapsed(len(tasks)) + crop + Work(maps=1)
-    return Plan("im2col", work, space, partial(_input_grad, p))
+    return Plan("im2col", p.dtype, work, space, partial(_input_grad, p))

@@ -66,7 +66,7 @@ def _weight_grad(geometry: ConvGeometry, x: Array, dy: Array, dw: Array) -> None
 
 def _plan(run: Any, p: Problem) -> Plan:
     """Return a plan that is never the fastest: this is a definition, not an algorithm to compute with."""
-    return Plan("loops", Work(calls=float("inf")), 0, partial(run, p.geometry))
+    return Plan("loops", p.dtype, Work(calls=float("inf")), 0, partial(run, p.geometry))
 
 
 plan_conv2d = partial(_plan, _conv2d)

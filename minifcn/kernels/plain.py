@@ -86,7 +86,7 @@ def _plan(p: Problem, run: partial[None], product: Work, calls: int) -> Plan:
     copies = copy(values, p.output_size[1] if p.geometry.cols.stride == 1 else 1)
     copies += copy(p.positions * p.filters + p.images * p.channels * p.input_size[0] * p.input_size[1], 64)
     work = product * (1 / CORES) + copies + Work(calls=calls)
-    return Plan("plain", work, (values + p.positions * p.filters) * p.dtype.itemsize, run)
+    return Plan("plain", p.dtype, work, (values + p.positions * p.filters) * p.dtype.itemsize, run)
 
 
 def plan_conv2d(p: Problem) -> Plan:

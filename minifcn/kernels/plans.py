@@ -1,5 +1,6 @@
 """Problems and plans: what a convolution asks for, and how an algorithm would compute it."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -72,18 +73,21 @@ class Plan:
     Attributes:
         algorithm: Name of the algorithm.
         work: What is done, counted along the busiest of `CORES` cores.
+        dtype: Of the arrays.
         workspace: Bytes of scratch memory of each thread, about.
         run: Takes the arrays; see `minifcn.kernels`.
     """
 
     algorithm: str
+    dtype: Any
     work: Work
     workspace: int
     run: Callable[..., None]
 
-    def seconds(self, dtype: Any) -> float:
-        """Return the estimated time."""
-        return sum(map(float.__mul__, map(float, self.work), NANOSECONDS[str(dtype)])) * 1e-9
+    @property
+    def seconds(self) -> float:
+        """The estimated time."""
+        return 1e-9 * float(sum(map(operator.mul, self.work, NANOSECONDS[self.dtype.name])))
 
 
 def elapsed(chunks: int) -> float:

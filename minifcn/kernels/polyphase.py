@@ -260,7 +260,7 @@ def plan_input_grad(p: Problem) -> Plan:
         shape = p.images, p.channels, *p.input_size
         work, space = work_of_product(p, shape, p.group_channels, part.products, part.unit)
         turn = copy(p.filters * p.column, 1)
-        return Plan("polyphase", work + turn, space, partial(_input_grad, plan))
+        return Plan("polyphase", p.dtype, work + turn, space, partial(_input_grad, plan))
     blocks = p.images * plan.blocks[0] * plan.blocks[1]
     work = copy(2 * p.channels * stride[0] * stride[1] * blocks, plan.blocks[1] * stride[1])
     work += Work(calls=2 * stride[0] * count)
@@ -278,4 +278,6 @@ def plan_input_grad(p: Problem) -> Plan:
     values = p.channels * stride[0] * stride[1] + p.groups * max(part.products for part in plan.parts)
     space = 2 * values * blocks // count * p.dtype.itemsize
     turn = copy(p.filters * p.column, 1)
-    return Plan("polyphase", work * elapsed(count) + turn + Work(maps=1), space, partial(_input_grad, plan))
+    return Plan(
+        "polyphase", p.dtype, work * elapsed(count) + turn + Work(maps=1), space, partial(_input_grad, plan)
+    )

@@ -356,18 +356,18 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
     once = matmul(n, TAPS**2, weights) + copy(TAPS**2 * weights, 1)
     tiles = tiling.tiles * (p.channels + p.filters)
     if p.dtype == "float64":  # asked for where rounding matters, as in checks: never chosen there
-        return Plan("winograd", Work(calls=float("inf")), 0, run)
+        return Plan("winograd", p.dtype, Work(calls=float("inf")), 0, run)
     if tiling.few:
         chunks = len(_cut_few(p.channels if sums else p.filters))
         work = tiling.work(1, 1, 1) + once + Work(calls=20 * chunks, maps=2 * CORES)
         space = n * (tiles + weights // chunks) * p.dtype.itemsize
-        return Plan("winograd", work * elapsed(chunks), space, run)
+        return Plan("winograd", p.dtype, work * elapsed(chunks), space, run)
     chunks = len(tiling.chunks)
     work = tiling.work(1, 1, chunks) + copy(2 * n * weights, n) * (chunks if sums else 0)
     work = work * elapsed(min(chunks, sums) if sums else chunks)
     work += (once + copy(2 * n * weights, n) * sums) * elapsed(CORES) + Work(maps=2 + sums)
     space = n * (tiles // max(chunks, 1) + weights * max(sums, 1)) * p.dtype.itemsize
-    return Plan("winograd", work, space, run)
+    return Plan("winograd", p.dtype, work, space, run)
 
 
 def _fits(p: Problem) -> bool:
