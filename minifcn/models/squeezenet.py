@@ -14,6 +14,7 @@ from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Init, Rng, Shape
+from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier
 
 
@@ -70,6 +71,12 @@ class Fire(Layer):
             self.expand1x1.backward(dbranches[:, :half]), self.expand3x3.backward(dbranches[:, half:])
         )
         return self.squeeze_activation.backward(dsqueezed)
+
+    def walk(self, visitor: Visitor, x: Value) -> Value:
+        """Visit the squeezing and the two expanding layers, and join."""
+        squeezed = visitor.visit(self.squeeze_activation, visitor.visit(self.squeeze, x))
+        branches = [visitor.visit(conv, squeezed) for conv in (self.expand1x1, self.expand3x3)]
+        return visitor.visit(self.activation, visitor.concat(*branches))
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (2 * expanded, H, W) for (C, H, W)."""
