@@ -1,6 +1,7 @@
 """Layers: they own parameters, keep what backward needs, and call the maps in `minifcn.functional`."""
 
 from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
+from minifcn.layers.config import from_config, register, to_config
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.cost import Cost, Shift
@@ -36,5 +37,8 @@ __all__ = [
     "Shift",
     "Visitor",
     "freeze_batch_norm",
+    "from_config",
+    "register",
     "seed_dropout",
+    "to_config",
 ]

@@ -1,6 +1,10 @@
 """What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import signature
+from math import prod
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -20,6 +24,40 @@ pass one generator to all layers of a network."""
 
 Init: TypeAlias = Literal["he", "zeros"]
 """Initial weights: random, of variance 2 / fan_in (He et al. 2015), or zeros."""
+
+
+_elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
+
+
+@contextmanager
+def element_limit(limit: int | None) -> Iterator[None]:
+    """Limit the elements of all parameters and buffers made in a `with` block; `None` means no limit.
+
+    Layers that a file describes are made under a limit: it cannot ask for more memory than it fills.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> with element_limit(5):
+        ...     Linear(10**6, 10**6)
+        Traceback (most recent call last):
+            ...
+        ValueError: parameters of shape (1000000, 1000000) are more than the 5 elements that are left
+    """
+    token = _elements_left.set(limit)
+    try:
+        yield
+    finally:
+        _elements_left.reset(token)
+
+
+def _check_limit(shape: Shape, *, subtract: bool = True) -> None:
+    left = _elements_left.get()
+    if left is None:
+        return
+    if prod(shape) > left:
+        raise ValueError(f"parameters of shape {shape} are more than the {left:,} elements that are left")
+    if subtract:
+        _elements_left.set(left - prod(shape))
 
 
 class Parameter:
@@ -49,6 +87,7 @@ class Parameter:
         decay_multiplier: float = 1.0,
         trainable: bool = True,
     ):
+        _check_limit(data.shape)
         self.data = data
         self.grad: Array | None = None
         self.lr_multiplier = lr_multiplier
@@ -74,6 +113,7 @@ class Buffer:
     """An array that belongs to a layer's state but is not trained, such as a running mean."""
 
     def __init__(self, data: Array):
+        _check_limit(data.shape)
         self.data = data
 
 
@@ -196,6 +236,24 @@ class Layer:
     def overwrites_input(self) -> bool:
         """Return whether `forward` writes over its input, as `ReLU(inplace=True)` does."""
         return False
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments with which the class makes this layer again, without `init` and `rng`.
+
+        By default they are the attributes that are named like the arguments. A class that keeps them
+        otherwise overrides this method. See `minifcn.layers.to_config`.
+
+        Raises:
+            ValueError: If there is no attribute of the name of an argument.
+        """
+        names = [name for name in signature(type(self)).parameters if name not in ("init", "rng")]
+        for name in names:
+            if not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__} has no attribute {name!r} that keeps the argument of that name: "
+                    f"set it, or override config()"
+                )
+        return {name: getattr(self, name) for name in names}
 
     # What backward needs
 
@@ -368,6 +426,7 @@ def initial_weights(shape: Shape, fan_in: int, init: Init, rng: Rng) -> Array:
     """
     if init not in get_args(Init):
         raise ValueError(f"init must be {' or '.join(map(repr, get_args(Init)))}, got {init!r}")
+    _check_limit(shape, subtract=False)  # before the array is allocated
     if init == "zeros":
         return np.zeros(shape, np.float32)
     weights = np.random.default_rng(rng).standard_normal(shape, np.float32)

@@ -1,6 +1,8 @@
 """Layers made of layers: one after another, or side by side."""
 
 from collections.abc import Iterator
+from inspect import Parameter as Argument
+from inspect import signature
 from typing import Any, Generic, TypeVar
 
 from minifcn.backend import Array, array_module
@@ -39,6 +41,11 @@ class LayerDict(Layer, Generic[AnyLayer]):
     def children(self) -> Iterator[tuple[str, AnyLayer]]:
         """Yield the layers with their names, in order."""
         yield from self.parts.items()
+
+    def config(self) -> dict[str, Any]:
+        """Return the layers by name; a subclass with another constructor has its own arguments."""
+        kinds = {argument.kind for argument in signature(type(self)).parameters.values()}
+        return dict(self.parts) if Argument.VAR_KEYWORD in kinds else super().config()
 
     def __getitem__(self, name: str | int) -> AnyLayer:
         """Return a part by name, or by position."""

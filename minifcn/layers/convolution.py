@@ -1,6 +1,7 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ def _bias(channels: int, wanted: bool) -> Parameter | None:
 class _Convolution(WindowLayer):
     """The window and the channels, which `Conv2d` and `ConvTranspose2d` share."""
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -49,6 +52,10 @@ class _Convolution(WindowLayer):
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         window = described(self.geometry)
@@ -316,6 +323,10 @@ class Linear(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: one product for each weight."""
         return Cost(multiplications=self.weight.data.size, keeps_input=True)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features})"

@@ -27,6 +27,7 @@ class Classifier(Sequential):
 
     Attributes:
         info: Class names, colours and preprocessing, once known.
+        report: What `minifcn.weights.load_classifier` took from a file, if it came from there.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -40,6 +41,7 @@ class Classifier(Sequential):
     """
 
     info: ModelInfo | None = None
+    report: Any = None
 
     def __init__(
         self,
@@ -71,6 +73,16 @@ class Classifier(Sequential):
         """Return scores (N, classes) for preprocessed images (N, C, H, W)."""
         check_images(self, x, self.input_shape[0])
         return super().forward(x, taps)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {
+            "features": self.features,
+            "classifier": self.parts["classifier"],
+            "input_shape": self.input_shape,
+            "taps": tuple(self.taps.items()),
+            "architecture": self.architecture,
+        }
 
     @property
     def features(self) -> Sequential | Graph:

@@ -15,19 +15,20 @@ multiplications at the size of PASCAL VOC's images.
 """
 
 import copy
+from collections.abc import Iterable
 from typing import Any, Literal, Self, get_args
 
 from minifcn.backend import Array, device_of
 from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.kernels.padding import Sides, pad_or_crop
-from minifcn.layers import BatchNorm2d, Layer, LayerDict, Parameter
+from minifcn.layers import BatchNorm2d, Graph, Layer, LayerDict, Parameter, Sequential
 from minifcn.layers.base import Shape, indented
 from minifcn.layers.containers import AnyLayer
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.trunk import Trunk, trunk_of
+from minifcn.models.trunk import Trunk, trunk_from_parts, trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
 
 Alignment = Literal["exact", "paper"]
@@ -63,6 +64,7 @@ class FCN(Layer):
 
     Attributes:
         info: Class names, colours and preprocessing, once known.
+        report: What `minifcn.weights.load_fcn` took from a file, if it came from there.
         trunk_frozen: Whether `freeze_trunk` was called.
 
     Raises:
@@ -79,6 +81,7 @@ class FCN(Layer):
     """
 
     info: ModelInfo | None = None
+    report: Any = None
     trunk_frozen = False
 
     def __init__(
@@ -131,10 +134,48 @@ class FCN(Layer):
         self.score = self._score_layer(self.stride)
         self.skips: LayerDict[ScoreLayer] = LayerDict()
         self.upsamples: LayerDict[AlignedUpsample] = LayerDict()
-        self._upsample_to_pixels(self._maps[self.stride].grid)
+        self._grid = self._maps[self.stride].grid
         self.train(trunk.features.training)
         while self.stride > wanted:
             self._add_skip()
+        self._upsample_to_pixels()
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`: the parts, not the classifier that they came from."""
+        return {
+            "features": self.features,
+            "head": self.head,
+            "channels": self.channels,
+            "taps": tuple(self.taps.items()),
+            "smallest": self.smallest,
+            "num_classes": self.num_classes,
+            "stride": self.stride,
+            "alignment": self.alignment,
+            "upsampling": self.upsampling,
+            "at_once": self.at_once,
+            "architecture": self._classifier,
+        }
+
+    @classmethod
+    def from_config(
+        cls,
+        features: Sequential | Graph,
+        head: Sequential | Graph,
+        channels: int,
+        taps: Iterable[tuple[int, str]],
+        smallest: int,
+        num_classes: int,
+        stride: int,
+        alignment: Alignment,
+        upsampling: Upsampling,
+        at_once: bool,
+        architecture: dict[str, Any],
+    ) -> Self:
+        """Return the network with this `config`; score layers are zero, and upsampling is bilinear."""
+        fcn = cls.__new__(cls)
+        fcn._set_options(num_classes, alignment, upsampling, at_once)
+        fcn._assemble(trunk_from_parts(features, head, channels, dict(taps), smallest), stride, architecture)
+        return fcn
 
     def _score_layer(self, stride: int, scale: float = 1.0) -> ScoreLayer:
         return self._like_the_rest(ScoreLayer(self._maps[stride].channels, self.num_classes, scale=scale))
@@ -151,10 +192,9 @@ class FCN(Layer):
         here = parameter.data
         return layer.astype(here.dtype.name).to(device_of(here)).train(self.training)
 
-    def _upsample_to_pixels(self, grid: CoordinateMap) -> None:
-        """Add the last upsampling, from where the scores lie now."""
-        self._grid = grid
-        last = self._upsample(grid, CoordinateMap())
+    def _upsample_to_pixels(self) -> None:
+        """Add the last upsampling, which begins where the scores lie now."""
+        last = self._upsample(self._grid, CoordinateMap())
         if last.skip_offset:
             raise ValueError(
                 f"alignment 'paper' does not suit this classifier: its scores at stride {self.stride}, "
@@ -163,16 +203,14 @@ class FCN(Layer):
         self.upsamples.parts[f"{self.stride}to1"] = last
 
     def _add_skip(self) -> None:
-        """Score the next finer map, too, and upsample in one more step."""
+        """Score the next finer map, too, and upsample to it."""
         coarse, fine = self.stride, max(stride for stride in self._maps if stride < self.stride)
         scale = 0.01 ** (len(self.skips) + 1) if self.at_once else 1.0
         self.skips.parts[str(fine)] = self._score_layer(fine, scale)
-        del self.upsamples.parts[f"{coarse}to1"]
         upsample = self.upsamples.parts[f"{coarse}to{fine}"] = self._upsample(
             self._grid, self._maps[fine].grid
         )
-        self.stride = fine
-        self._upsample_to_pixels(upsample.grid)
+        self.stride, self._grid = fine, upsample.grid
 
     def finer(self) -> Self:
         """Return this network with one more skip, at the next finer stride it offers.
@@ -200,7 +238,9 @@ class FCN(Layer):
         if self.stride == min(self._maps):
             raise ValueError(f"stride {self.stride} is the finest that this network offers")
         child = copy.deepcopy(self)
+        del child.upsamples.parts[f"{child.stride}to1"]
         child._add_skip()
+        child._upsample_to_pixels()
         return child
 
     # How it is trained

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from minifcn.backend import Array
 from minifcn.layers import Conv2d, Cost
@@ -41,6 +42,10 @@ class ScoreLayer(Conv2d):
         """Return the cost: a scaled copy of the input is kept."""
         cost, inputs = super().cost(shape), math.prod(shape)
         return cost if self.scale == 1 else replace(cost, keeps_input=False, extra=inputs, backward=inputs)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
 
     def __repr__(self) -> str:
         scaled = "" if self.scale == 1 else f", scale={self.scale:g}"

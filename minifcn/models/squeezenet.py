@@ -86,9 +86,17 @@ class Fire(Layer):
         """Return the identity: both branches are centred on their pixel."""
         return CoordinateMap()
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        squeeze = self.squeeze
+        return {
+            "in_channels": squeeze.in_channels,
+            "squeezed": squeeze.out_channels,
+            "expanded": self.expand1x1.out_channels,
+        }
+
     def __repr__(self) -> str:
-        widths = self.squeeze.in_channels, self.squeeze.out_channels, self.expand1x1.out_channels
-        return f"Fire{widths}"
+        return f"Fire{tuple(self.config().values())}"
 
 
 def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:

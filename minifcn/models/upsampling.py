@@ -8,6 +8,7 @@ that meet, the larger one is cropped.
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any, Self
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import bilinear_kernel
@@ -62,6 +63,22 @@ class AlignedUpsample(Layer):
         self.deconv.weight.data = bilinear_kernel(channels, self.factor, kernel_size)
         self.deconv.weight.trainable = learned
         self.grid = fine
+        self._fine = fine
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`: each map as ((numerator, denominator), ...)."""
+        coarse, fine = (
+            tuple(number.as_integer_ratio() for number in (grid.scale, grid.offset))
+            for grid in (self._fine @ self.between, self._fine)
+        )
+        weight = self.deconv.weight
+        return {"channels": len(weight.data), "coarse": coarse, "fine": fine, "learned": weight.trainable}
+
+    @classmethod
+    def from_config(cls, channels: int, coarse: Any, fine: Any, learned: bool) -> Self:
+        """Return the layer with this `config`."""
+        maps = (CoordinateMap(Fraction(*scale), Fraction(*offset)) for scale, offset in (coarse, fine))
+        return cls(channels, *maps, learned=learned)
 
     @property
     def skip_offset(self) -> int:

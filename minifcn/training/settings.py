@@ -9,7 +9,7 @@ from typing import Any
 from minifcn.backend import cuda_device
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
-from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models import FCN, Classifier, ModelInfo, build
 from minifcn.models.registry import CLASSIFIERS
 from minifcn.training.checkpoint import Checkpoint, different
 from minifcn.training.network import check_classes, fcn_from
@@ -87,11 +87,11 @@ class Settings:
                 raise ValueError(f"--from {self.start}: {word}")
         elif self.weights is not None:
             try:
-                start, report = load_classifier(self.weights, self.model)
+                start = load_classifier(self.weights, self.model)
             except FileNotFoundError as error:
                 fetch = "minifcn weights download NAME fetches public ones"
                 raise FileNotFoundError(f"--weights: {error}; {fetch}") from error
-            say(f"weights: {report.summary()}")
+            say(f"weights: {start.report.summary()}")
         else:
             start = CLASSIFIERS[str(self.model)](rng=self.seed)
         return fcn_from(start, dataset, **options).train(), isinstance(start, FCN)
@@ -149,8 +149,7 @@ def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
     """Return the network of a checkpoint, whose weights `Checkpoints` loads."""
     try:
         model = build(checkpoint.entries["architecture"], init="zeros")
-        info = checkpoint.entries["info"]
-        model.info = ModelInfo(**info | {"preprocessing": Preprocessing(**info["preprocessing"])})
+        model.info = ModelInfo.from_dict(checkpoint.entries["info"])
         staged = checkpoint.entries["settings"]["command"]["staged"] is True
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.path} does not say which network it is of: {error}") from error
