@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.checks import CheckFailed
+from minifcn.checks import CheckFailedError
 from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 
 README = Path(__file__).parents[1] / "README.md"
@@ -56,9 +56,9 @@ def test_a_classifier_looks_at_a_photograph(tmp_path, monkeypatch):
 
 def test_the_planted_mistake_is_found_and_described_as_printed():
     code = block("UpsideDown")
-    with pytest.raises(CheckFailed) as failure:
+    with pytest.raises(CheckFailedError) as failure:
         exec(code, {"np": np})
-    printed = re.search(r"# CheckFailed: (.*)\n((?:# .*\n)*)", code)
+    printed = re.search(r"# CheckFailedError: (.*)\n((?:# .*\n)*)", code)
     assert printed
     expected = printed[1] + " " + " ".join(printed[2].replace("# ", "").split())
     assert " ".join(str(failure.value).split()) == " ".join(expected.split())
