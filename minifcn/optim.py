@@ -12,7 +12,6 @@ from minifcn.geometry import whole_number
 from minifcn.kernels.threads import parallel_map, pieces, workspace
 from minifcn.layers.base import Layer, Parameter
 
-
 Params: TypeAlias = Layer | Iterable[Parameter] | Mapping[str, Parameter]
 """What an optimiser updates: a layer with all its parameters, parameters, or parameters by name."""
 
@@ -265,7 +264,7 @@ class Adam(Optimizer):
 
 
 Schedule: TypeAlias = Callable[[int], float]
-"""Returns the factor of the learning rate at a step, counted from 0: `optimizer.lr = base * schedule(step)`."""
+"""Returns the factor of the learning rate at a step >= 0: `optimizer.lr = base * schedule(step)`."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,9 @@ def check_step(
 
         fits = bisect_right(range(1, batch_size), free, key=of_batch)
         if fits:
-            more = f" (accumulate {images // fits} for about as many images per step)" if images > fits else ""
+            more = (
+                f" (accumulate {images // fits} for about as many images per step)" if images > fits else ""
+            )
             return f"batch size {fits} would fit{more}"
         crop = largest_size(lambda smaller: training_memory(model, optimizer, 1, smaller), size, free)
         if crop is None:

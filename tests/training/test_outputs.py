@@ -2,11 +2,11 @@ import json
 import os
 
 import pytest
+from minifcn.training.outputs import EpochLine
 from PIL import Image
 
 from minifcn.training import Curve, Log, Training, fit
 from minifcn.training import outputs as module
-from minifcn.training.outputs import EpochLine
 from tests.training.small import digits, parts, settings
 
 
