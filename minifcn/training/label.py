@@ -68,7 +68,7 @@ def label(model: Layer, image: Array, *, preprocess: Preprocess | None = None) -
             `model.info` records.
 
     Raises:
-        ValueError: If neither `preprocess` nor `model.info` is given, or the network does not accept the image.
+        ValueError: If both `preprocess` and `model.info` are missing, or the image does not fit the network.
 
     Example:
         >>> import numpy as np

@@ -129,8 +129,8 @@ def one_class(matrix: ConfusionMatrix) -> str | None:
           class     labels  predictions
           ground    75.0 %      100.0 %
           cat       25.0 %        0.0 %
-        Early in a training this is normal. If it persists: train longer, try another learning rate or
-        recipe, or give rare classes larger class weights.
+        Early in a training this is normal. If it persists: train longer, try another learning rate
+        or recipe, or give rare classes larger class weights.
     """
     counts = matrix.matrix
     total = counts.sum()
@@ -147,10 +147,8 @@ def one_class(matrix: ConfusionMatrix) -> str | None:
     ]
     for name, seen, predicted in zip(matrix.class_names, labels, predictions, strict=True):
         lines.append(f"  {name:{width}}  {100 * seen:4.1f} %  {100 * predicted:9.1f} %")
-    lines.append(
-        "Early in a training this is normal. If it persists: train longer, try another learning rate or"
-    )
-    lines.append("recipe, or give rare classes larger class weights.")
+    lines.append("Early in a training this is normal. If it persists: train longer, try another learning rate")
+    lines.append("or recipe, or give rare classes larger class weights.")
     return "\n".join(lines)
 
 
