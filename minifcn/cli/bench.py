@@ -84,12 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "alternately, each in its own process."
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch")
-    parser.add_argument(
-        "--runs", type=int, default=7, metavar="N", help="runs; medians are printed"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the seconds of all runs there"
-    )
+    parser.add_argument("--runs", type=int, default=7, metavar="N", help="runs; medians are printed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the seconds of all runs there")
     parser.set_defaults(run=run)
 
 

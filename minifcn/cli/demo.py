@@ -81,12 +81,8 @@ class Demo:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    parser.description = (
-        "Trains on real handwriting for about two minutes, without GPU and internet."
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="integer >= 0; equal seeds give equal results"
-    )
+    parser.description = "Trains on real handwriting for about two minutes, without GPU and internet."
+    parser.add_argument("--seed", type=int, default=0, help="integer >= 0; equal seeds give equal results")
     parser.add_argument(
         "--out",
         type=Path,

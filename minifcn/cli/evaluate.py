@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "unless it is predicted somewhere (exclude); as 0 (zero); as 1 (one)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--confusion", type=Path, metavar="PNG", help="draw the confusion matrix there"
-    )
+    parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix there")
     add_device(parser)
     parser.set_defaults(run=run)
 

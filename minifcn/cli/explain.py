@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classifier, and compares both alignments."
     )
     parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {', '.join(CLASSIFIERS)}")
-    parser.add_argument(
-        "--size", type=size, metavar="WxH", help="of the images (default: the classifier's)"
-    )
+    parser.add_argument("--size", type=size, metavar="WxH", help="of the images (default: the classifier's)")
     parser.add_argument("--classes", type=int, help=f"classes of the FCN (default: {_VOC_CLASSES})")
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
     parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")

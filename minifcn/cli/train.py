@@ -64,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--stride", type=int, help="of the finest scored map (default: the finest there is)")
     network.add_argument("--alignment", choices=("exact", "paper"), help="default: exact")
     network.add_argument("--upsampling", choices=("fixed", "learned"), help="default: fixed")
-    network.add_argument(
-        "--at-once", action="store_true", help="scale skips, to train all strides at once"
-    )
+    network.add_argument("--at-once", action="store_true", help="scale skips, to train all strides at once")
     network.add_argument("--freeze-trunk", action="store_true", help="train only the score layers")
     network.add_argument(
         "--train-batch-norm", action="store_true", help="also of pretrained weights (default: frozen)"
@@ -85,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", help="cpu (default), cuda or cuda:N")
 
     images = parser.add_argument_group("random changes of images and labels")
-    images.add_argument(
-        "--flip", action=argparse.BooleanOptionalAction, help="default: all but digits"
-    )
+    images.add_argument("--flip", action=argparse.BooleanOptionalAction, help="default: all but digits")
     images.add_argument("--scale", type=_range, metavar="LOW,HIGH", help="resize by a factor in this range")
     images.add_argument("--crop", type=size, metavar="WxH", help="cut out a window")
     images.add_argument("--color", type=float, metavar="AMOUNT", help="change colours by up to 0 to 1")
@@ -96,9 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     course.add_argument("--resume", action="store_true", help="continue the training in --out, bit for bit")
     every = "steps, or minutes, between checkpoints within an epoch (default: 10m)"
     course.add_argument("--checkpoint-every", type=_every, metavar="N|Nm", help=every)
-    course.add_argument(
-        "--overfit-one", action="store_true", help="only test if one image can be learned"
-    )
+    course.add_argument("--overfit-one", action="store_true", help="only test if one image can be learned")
     parser.set_defaults(run=run)
 
 
@@ -177,9 +171,7 @@ def _check_folder(out: Path, resume: bool, one_image: bool) -> None:
         raise ValueError(f"resume: {out} contains no checkpoint ({LAST})")
     used = next((name for name in (LAST, MODEL, LOG) if (out / name).exists()), None)
     if used and not resume and not one_image:
-        raise ValueError(
-            f"out: {out} contains a training ({used}): use --resume, or another folder"
-        )
+        raise ValueError(f"out: {out} contains a training ({used}): use --resume, or another folder")
 
 
 def _check_data(

@@ -49,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how images become input, if the file does not contain it: {', '.join(PREPROCESSING)}, or "
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
-    convert.add_argument(
-        "--at-once", action="store_true", help="an FCN-8s at once of the reference code"
-    )
+    convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
     convert.set_defaults(run=_convert)
 

@@ -71,7 +71,7 @@ def fcn_from(
             fcn = fcn.finer()
         if stride not in (None, fcn.stride):
             raise ValueError(
-                f"stride must be one that the network offers, got {stride}; the next finer one is {fcn.stride}"
+                f"stride must be one of the network's, got {stride}; the next finer one is {fcn.stride}"
             )
     else:
         fcn = FCN(

@@ -97,9 +97,9 @@ class Recipe:
         skips, at_once = (len(model.skips), model.at_once) if isinstance(model, FCN) else (0, False)
         if skips and self.staged and not staged and not at_once:
             raise ValueError(
-                f"recipe {self.name!r} trains one stride after the other, and this network has {skips} skips: "
-                f"start it from the trained network of the next coarser stride, make it at once, or take "
-                f"recipe 'quick' or a learning rate of your own, which train all strides together"
+                f"recipe {self.name!r} trains one stride after the other, this network has {skips} skips: "
+                f"start from a trained network of the next coarser stride, make it at once, or take recipe "
+                f"'quick' or a learning rate of your own, which train all strides together"
             )
         lr = self.lr * (1.0 if at_once or not staged else self.per_skip**skips)
         scores = {id(layer) for layer in model.score_layers()} if isinstance(model, FCN) else set()
@@ -150,13 +150,13 @@ class Recipe:
         if self.reduction == "mean":
             if lr < _SMALLEST_RATE:
                 raise ValueError(
-                    f"lr {lr:.1e} fits a loss that is summed over pixels; recipe {self.name!r} uses the mean, "
-                    f"where it is too small to learn: for {pixels:,} pixels, take {lr * pixels:.1e}"
+                    f"lr {lr:.1e} fits a loss summed over pixels; recipe {self.name!r} uses the mean, where "
+                    f"it is too small to learn: for {pixels:,} pixels, take {lr * pixels:.1e}"
                 )
         elif self.method == "sgd" and on_mean > _LARGEST_RATE:
             raise ValueError(
-                f"lr {lr:.1e} fits a mean over pixels; recipe {self.name!r} uses the sum, where it equals a rate "
-                f"of {on_mean:.1e} on the mean for {pixels:,} pixels: take {lr * lr / on_mean:.1e}"
+                f"lr {lr:.1e} fits a mean over pixels; recipe {self.name!r} uses the sum, where it equals a "
+                f"rate of {on_mean:.1e} on the mean for {pixels:,} pixels: take {lr * lr / on_mean:.1e}"
             )
 
 

@@ -147,7 +147,9 @@ def one_class(matrix: ConfusionMatrix) -> str | None:
     ]
     for name, seen, predicted in zip(matrix.class_names, labels, predictions, strict=True):
         lines.append(f"  {name:{width}}  {100 * seen:4.1f} %  {100 * predicted:9.1f} %")
-    lines.append("Early in a training this is normal. If it persists: train longer, try another learning rate")
+    lines.append(
+        "Early in a training this is normal. If it persists: train longer, try another learning rate"
+    )
     lines.append("or recipe, or give rare classes larger class weights.")
     return "\n".join(lines)
 
