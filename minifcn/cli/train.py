@@ -239,8 +239,8 @@ def _describe(
         f"{len(dataset)} images to train on, {len(validation)} to evaluate, "
         f"{len(dataset.class_names)} classes, up to {width} x {height} pixels\n"
         f"stride {model.stride}, alignment {model.alignment}, {parameters:,} parameters to train\n"
-        f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} on the {recipe.reduction} "
-        f"over pixels{equal}, {counted(recipe.batch_size * recipe.accumulate, 'image')} per step, {course}"
+        f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} on the "
+        f"{recipe.reduction} over pixels{equal}, {counted(recipe.batch_size * recipe.accumulate, 'image')} per step, {course}"
     )
 
 

@@ -17,7 +17,7 @@ def crops(**options):
 
 
 def adam(model, lr=2e-3):
-    return Adam(dict(model.named_parameters()), lr)
+    return Adam(model, lr)
 
 
 def test_a_few_canvases_are_learned_by_heart():
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 
 def test_records_and_log(tmp_path):
     model = digit_classifier(rng=0)
-    optimizer = SGD(dict(model.named_parameters()), 1e-3)
+    optimizer = SGD(model, 1e-3)
     log = tmp_path / "log.jsonl"
     records = fit(
         model,
@@ -92,7 +92,7 @@ def test_classes_without_labelled_pixels_do_not_decide_which_network_is_best():
 def test_divergence_is_told_at_once():
     model = digit_classifier(rng=0)
     with pytest.raises(ValueError, match=r"step \d+, learning rate 1\.00e\+30: scores must be finite"):
-        fit(model, crops(), SGD(dict(model.named_parameters()), 1e30), epochs=2, progress=None)
+        fit(model, crops(), SGD(model, 1e30), epochs=2, progress=None)
 
 
 def test_evaluate_counts_every_labelled_pixel_once_and_restores_the_mode():

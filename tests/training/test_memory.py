@@ -87,7 +87,7 @@ def test_what_fits_is_told():
 
 def network():
     model = FCN(digit_classifier(rng=0), 11, 2)
-    return model, Adam(dict(model.named_parameters()), 0.1)
+    return model, Adam(model, 0.1)
 
 
 def refusal(monkeypatch, free, check):
@@ -143,7 +143,7 @@ def test_the_largest_picture_that_can_be_labelled_is_named(monkeypatch):
 
 def test_more_is_needed_for_more():
     model = FCN(digit_classifier(rng=0), 11, 2)
-    parameters = dict(model.named_parameters())
+    parameters = model
     sgd, adam = SGD(parameters, 0.1, momentum=0.9), Adam(parameters, 0.1)
 
     def needed(optimizer=sgd, batch_size=2, size=(60, 80)):
@@ -168,7 +168,7 @@ from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD
 from minifcn.training.memory import training_memory
 model = FCN(digit_classifier(), 11, 2)
-optimizer = SGD(dict(model.named_parameters()), 1e-3, momentum=0.9)
+optimizer = SGD(model, 1e-3, momentum=0.9)
 def step(size):
     x, labels = np.zeros((2, 1, *size), np.float32), np.zeros((2, *size), np.uint8)
     loss, dscores = softmax_cross_entropy(model(x), labels)

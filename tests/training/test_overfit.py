@@ -15,7 +15,7 @@ from tests.training.small import GREY, Blobs
 def tried(model=None, dataset=None, *, optimizer=None, **options):
     model = model or FCN(digit_classifier(rng=0), 2, 2)
     set_dropout(model, 0.0, 0)
-    optimizer = optimizer or Adam(dict(model.named_parameters()), 3e-3)
+    optimizer = optimizer or Adam(model, 3e-3)
     said = []
     options = {"tell": said.append, "progress": None} | options
     return overfit_one(model, dataset or Blobs(), optimizer, preprocess=GREY, **options), said
@@ -58,7 +58,7 @@ def test_a_dead_trunk_is_told():
 
 def test_a_rate_too_small_is_told():
     model = FCN(digit_classifier(rng=0), 2, 2)
-    verdict, _ = tried(model, optimizer=SGD(dict(model.named_parameters()), 1e-12), steps=40)
+    verdict, _ = tried(model, optimizer=SGD(model, 1e-12), steps=40)
     assert not verdict.learnt
     assert "still ln 2" in verdict.sentence
 

@@ -6,7 +6,7 @@ import pytest
 from minifcn.data import Loader
 from minifcn.losses import softmax_cross_entropy
 from minifcn.optim import SGD, Poly
-from minifcn.training import Callback, Checkpoints, Diverged, fit, predict
+from minifcn.training import Callback, Checkpoints, DivergedError, fit, predict
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.network import set_dropout
 from tests.training.small import GREY, Blobs, digits, parts
@@ -73,7 +73,7 @@ def network():
 
 def steps(batch_size, accumulate, reduction="mean", class_weights=None, lr=1e-2, length=6):
     model = network()
-    optimizer = SGD(dict(model.named_parameters()), lr)
+    optimizer = SGD(model, lr)
     loader = Loader(Blobs(length), batch_size, preprocess=GREY, workers=0)
     watch = Gradients()
     options = {"reduction": reduction, "class_weights": class_weights, "accumulate": accumulate}
@@ -143,7 +143,7 @@ def test_an_image_without_labels_changes_nothing_and_counts_nothing():
             return image, labels if index else np.full_like(labels, 255)
 
     model = digits()
-    optimizer = SGD(dict(model.named_parameters()), 0.1)
+    optimizer = SGD(model, 0.1)
     watch = Gradients()
     loader = Loader(Void(2), 1, preprocess=GREY, workers=0)
     [record] = fit(model, loader, optimizer, progress=None, callbacks=[watch])
@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_are_neither_evaluated_nor_saved(tmp_path):
     model, loader, optimizer = parts(digits, batch_size=3)
     keep = Checkpoints(tmp_path / "last", every_steps=1)
     options = {"epochs": 3, "progress": None, "validation": Loader(Blobs(2), 1, preprocess=GREY)}
-    with pytest.raises(Diverged, match=r"step 6, learning rate 5\.00e-02: score\.bias is NaN or infinite"):
+    with pytest.raises(DivergedError, match=r"step 6, learning rate 5\.00e-02: score\.bias is NaN or infinite"):
         fit(model, loader, optimizer, **options, callbacks=[Break(), keep])
     stands = Checkpoint.read(tmp_path / "last")
     assert stands.entries["step"] == 5
@@ -218,7 +218,7 @@ def test_divergence_says_what_to_do():
     model, loader, optimizer = parts(digits)
     optimizer.lr = 1e25
     with pytest.raises(
-        Diverged,
+        DivergedError,
         match=r"learning rate 1\.00e\+25: .*begin again, .*with a tenth of the rate \(--lr 1\.0e\+24\)",
     ):
         fit(model, loader, optimizer, epochs=3, progress=None)
@@ -234,4 +234,4 @@ def test_wrong_labels_are_no_divergence():
     loader = Loader(Wrong(2), 1, preprocess=GREY)
     with pytest.raises(ValueError, match="step 0: labels must be") as raised:
         fit(model, loader, optimizer, progress=None)
-    assert not isinstance(raised.value, Diverged)
+    assert not isinstance(raised.value, DivergedError)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from minifcn.training.watch import dead_features, one_class
+from minifcn.training.callbacks.watch import dead_features, one_class
 
 from minifcn.data import Loader
 from minifcn.metrics import ConfusionMatrix
@@ -18,7 +18,7 @@ def watched(model, *, lr=2e-3, kind=Adam, epochs=10, images=7, validation=None, 
     told = []
     watch = Watch(told.append)
     loader = Loader(Blobs(images), 2, preprocess=GREY, shuffle=True, workers=0)
-    optimizer = kind(dict(model.named_parameters()), lr)
+    optimizer = kind(model, lr)
     fit(
         model,
         loader,
@@ -103,7 +103,7 @@ def test_a_loss_that_jumps_once_and_comes_back_is_no_news():
     fit(
         model,
         loader,
-        Adam(dict(model.named_parameters()), 1e-3),
+        Adam(model, 1e-3),
         epochs=3,
         progress=None,
         callbacks=callbacks,
