@@ -361,20 +361,19 @@ class Cosine:
 
 def _named(params: Params) -> dict[str, Parameter]:
     """Return parameters by name; those without names get their positions."""
+    named: dict[str, Parameter] = {}
     if isinstance(params, Layer):
         named = dict(params.named_parameters())
     elif isinstance(params, Mapping):
         named = dict(params)
     elif isinstance(params, Iterable):
         named = {str(number): parameter for number, parameter in enumerate(params)}
-    else:
-        named = {"": params}
-    for name, parameter in named.items():
-        if not isinstance(parameter, Parameter):
-            raise TypeError(
-                f"params must be a Layer, an iterable of Parameters or a dict of named ones, "
-                f"got {type(parameter).__name__}{f' for {name!r}' if name else ''}"
-            )
+    wrong = [value for value in named.values() if not isinstance(value, Parameter)]
+    if wrong or not isinstance(params, Layer | Iterable):
+        raise TypeError(
+            f"params must be a Layer, an iterable of Parameters or a dict of named ones, "
+            f"got {f'one with {type(wrong[0]).__name__}' if wrong else type(params).__name__}"
+        )
     if not named:
         raise ValueError("params must contain at least one parameter, got none")
     names: dict[int, str] = {}

@@ -10,7 +10,7 @@ PLAIN = {name: Preprocessing(name, (0.0,) * n, (1.0,) * n) for name, n in (("L",
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_colour_becomes_grey_as_pillow_has_it(seed):
+def test_colour_becomes_grey_as_in_pillow(seed):
     image = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
     grey = any_channels(PLAIN["L"])(image[None])[0, 0]
     assert np.abs(grey - np.array(Image.fromarray(image).convert("L"))).max() <= 1
@@ -23,7 +23,7 @@ def test_grey_becomes_colour():
         assert np.array_equal(any_channels(PLAIN[name])(image), np.broadcast_to(image[..., 0], (1, 3, 2, 3)))
 
 
-def test_what_fits_is_left_alone():
+def test_images_that_fit_are_not_changed():
     rng = np.random.default_rng(0)
     for name, preprocessing in PLAIN.items():
         images = rng.integers(0, 256, (2, 4, 5, len(preprocessing.mean)), np.uint8)
