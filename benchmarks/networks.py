@@ -41,7 +41,7 @@ def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Call
         fcn.eval()
         return lambda: fcn(x)
     fcn.train()
-    optimizer = mf.optim.Adam(dict(fcn.named_parameters()), LR[name])
+    optimizer = mf.optim.Adam(fcn, LR[name])
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(fcn(x), labels)

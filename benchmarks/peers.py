@@ -43,7 +43,7 @@ def minifcn_job(batch: int, size: int) -> Job:
         Conv2d(16, 32, 3, padding=1, rng=0), ReLU(inplace=True), MaxPool2d(2),
         Flatten(), Linear(32 * (size // 4) ** 2, 10, rng=0),
     ).train()  # fmt: skip
-    optimizer = mf.optim.SGD(dict(model.named_parameters()), 0.01)
+    optimizer = mf.optim.SGD(model, 0.01)
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(model(x)[:, :, None, None], labels)

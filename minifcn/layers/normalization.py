@@ -63,6 +63,9 @@ class LocalResponseNorm(Pointwise):
 class BatchNorm2d(Pointwise):
     """Normalise each channel by the mean and variance of the batch, or, in evaluation, by running averages.
 
+    A frozen layer (see `freeze_batch_norm`) normalises by the running mean and variance in training, too, and
+    none of its values change. Like the mode, this is not part of a model file.
+
     Args:
         num_features: C.
         eps: Added to the variance.
@@ -120,7 +123,7 @@ class BatchNorm2d(Pointwise):
         dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
         if self.weight.trainable:
             self.weight.accumulate(dgamma)
-        if self.bias.trainable:
+        if self.bias.trainable and not frozen:
             self.bias.accumulate(dbeta)
         return dx
 
