@@ -14,7 +14,8 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.data.errors import Color, DataError
 from minifcn.data.images import IMAGE_SUFFIXES
-from minifcn.palette import VOID, palette
+from minifcn.palette import VOID
+from minifcn.palette import palette as default_palette
 
 _MAX_BYTES = 1 << 26  # of a text file: a list of half a million names
 _MAX_LINE = 200  # characters of a line: the time of the patterns below grows with the square
@@ -65,7 +66,7 @@ class Classes(NamedTuple):
         known[VOID] = True
         for value, label in (values or dict(enumerate(range(len(names))))).items():
             table[value], known[value] = label, True
-        return cls(names, palette(len(names)) if colors is None else colors, table, known, color_map)
+        return cls(names, default_palette(len(names)) if colors is None else colors, table, known, color_map)
 
 
 def read_classes(path: str | os.PathLike[str]) -> Classes:
@@ -116,9 +117,8 @@ def read_classes(path: str | os.PathLike[str]) -> Classes:
     if not colors:
         return Classes.of(tuple(real), values=labels)
     color_map = {color: value_of.get(name, VOID) for name, color in entries if color is not None}
-    return Classes.of(
-        tuple(real), np.array(list(real.values()), np.uint8), values=labels, color_map=color_map
-    )
+    palette = np.array(list(real.values()), np.uint8)
+    return Classes.of(tuple(real), palette, values=labels, color_map=color_map)
 
 
 Entry = tuple[str, Color | None]
@@ -131,26 +131,20 @@ def _text_entries(path: Path) -> list[Entry]:
             reason = f"line {number} has {len(whole)} characters, expected at most {_MAX_LINE}"
             raise DataError("unreadable", path, reason)
         line = _COMMENT.sub("", whole).strip()
-        if line:
-            name, color = _text_entry(line, number, path)
-            entries.append((_name(name, path), color))
+        if not line:
+            continue
+        name, color = line, None
+        if match := _COLORED.fullmatch(line):
+            name, digits, *parts = match.groups()
+            color = _color(list(bytes.fromhex(digits)) if digits else list(map(int, parts)))
+        if color is None and (match or _HALF_COLORED.search(line)):
+            reason = (
+                f"line {number} has a malformed colour, expected a name and three integers from 0 to 255, "
+                f"or a name and # with six hexadecimal digits: {line[:50]!r}"
+            )
+            raise DataError("unreadable", path, reason)
+        entries.append((_name(name, path), color))
     return entries
-
-
-def _text_entry(line: str, number: int, path: Path) -> Entry:
-    """Return the name and the colour in a line."""
-    if match := _COLORED.fullmatch(line):
-        name, digits, *parts = match.groups()
-        if color := _color(list(bytes.fromhex(digits)) if digits else [int(part) for part in parts]):
-            return name, color
-    elif not _HALF_COLORED.search(line):
-        return line, None
-    raise DataError(
-        "unreadable",
-        path,
-        f"line {number} has a malformed colour, expected a name and three integers from 0 to 255, "
-        f"or a name and # with six hexadecimal digits: {line[:50]!r}",
-    )
 
 
 def _json_entries(path: Path) -> list[Entry]:
@@ -184,11 +178,9 @@ def _name(text: str, path: Path) -> str:
 
 def _color(value: Any) -> Color | None:
     """Return a list of three integers from 0 to 255 as a colour, and None for anything else."""
-    if not isinstance(value, list) or len(value) != 3:
-        return None
-    if not all(type(part) is int and 0 <= part <= 255 for part in value):
-        return None
-    return value[0], value[1], value[2]
+    if isinstance(value, list) and all(type(part) is int and 0 <= part <= 255 for part in value):
+        return (value[0], value[1], value[2]) if len(value) == 3 else None
+    return None
 
 
 def read_text(path: Path) -> str:

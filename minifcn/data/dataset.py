@@ -1,7 +1,7 @@
 """What a dataset is, and what all datasets of image and mask files share."""
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -230,12 +230,28 @@ def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
     return found, problems
 
 
+def existing_pairs(items: Iterable[tuple[str, Path, Path]], source: str) -> Listing:
+    """Return those of the given items whose files exist; each folder is read once.
+
+    Args:
+        items: Name, image and mask of each item.
+        source: The list that they are from.
+    """
+    files: dict[Path, set[str]] = {}
+    listing = Listing([], [])
+    for name, image, mask in items:
+        for folder in {image.parent, mask.parent} - set(files):
+            files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        missing = [path for path in (image, mask) if path.name not in files[path.parent]]
+        reason = f"does not exist, but {source} lists {name}"
+        listing.problems.extend(DataError("missing", path, reason) for path in missing)
+        if not missing:
+            listing.pairs.append(Pair(name, os.fspath(image), os.fspath(mask)))
+    return listing
+
+
 def match_names(
-    image_folder: Path,
-    mask_folder: Path,
-    names: Sequence[str] | None = None,
-    *,
-    exclude: Container[str] = (),
+    image_folder: Path, mask_folder: Path, names: Sequence[str] | None = None, exclude: Container[str] = ()
 ) -> Listing:
     """Return the images and masks of two folders that have the same name.
 
@@ -252,19 +268,13 @@ def match_names(
         names = [name for name in images if name not in exclude]
         if not images:
             problems.append(DataError("missing", image_folder, f"has no images ({_contents(image_folder)})"))
-        problems += [
-            DataError(
-                "missing", mask_folder / masks[name], f"has no image of the same name in {image_folder}"
-            )
-            for name in masks
-            if name not in images and name not in exclude
-        ]
+        reason = f"has no image of the same name in {image_folder}"
+        orphans = [masks[name] for name in masks if name not in images and name not in exclude]
+        problems += [DataError("missing", mask_folder / file, reason) for file in orphans]
     pairs = []
     for name in names:
         if name not in images:
-            problems.append(
-                DataError("missing", image_folder / name, "is listed, but there is no such image")
-            )
+            problems.append(DataError("missing", image_folder / name, "is listed, but does not exist"))
         elif name not in masks:
             reason = f"has no mask of the same name in {mask_folder}"
             problems.append(DataError("missing", image_folder / images[name], reason))

@@ -156,9 +156,8 @@ def _hash(name: str) -> int:
 
 def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
     """Return the classes that occur in masks, if no file lists them."""
-    values: set[int] = set()
     colors: set[Color] = set()
-    shown: dict[int, set[Color]] = {}  # the colours of each value in the palettes
+    shown: dict[int, set[Color]] = {}  # the values, and their colours in the palettes
     valued = painted = ""  # a mask that only its values can explain, and one that only its colours can
     for path in masks:
         try:
@@ -168,45 +167,39 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
                 raise
             continue  # `check_dataset` reads it again and reports it
         if pixels.ndim == 3:
-            here = set(map(color_of, np.unique(color_codes(pixels)).tolist()))
-            values |= {red for red, _, _ in here}
+            here = list(map(color_of, np.unique(color_codes(pixels)).tolist()))
+            for red, _, _ in here:
+                shown.setdefault(red, set())
             if any(len(set(color)) > 1 for color in here):
                 painted = path
         else:
-            found = np.unique(pixels).tolist()
-            values |= set(found)
-            here = set()
-            if palette is None:
-                valued = path
-            else:
-                for value, code in zip(found, color_codes(palette[found]).tolist(), strict=True):
-                    here.add(color_of(code))
-                    shown.setdefault(value, set()).add(color_of(code))
-                    if len(shown[value]) > 1:  # the value does not mean the same everywhere
-                        painted = path
-        colors |= here
+            values = np.unique(pixels)
+            here = [] if palette is None else list(map(color_of, color_codes(palette[values]).tolist()))
+            valued = path if palette is None else valued
+            for i, value in enumerate(values.tolist()):
+                known = shown.setdefault(value, set())
+                known |= set(here[i : i + 1])
+                if len(known) > 1:  # the value does not mean the same everywhere
+                    painted = path
+        colors.update(here)
         if painted and valued:
             reason = f"is painted in colours, but {valued} has values: list the classes in classes.txt"
             raise DataError("labels", painted, reason)
         if painted and len(colors) > _MAX_COLORS:
-            reason = (
-                f"increases the colours in the masks to more than {_MAX_COLORS}: paint with a hard brush, "
-                "and list each class and its colour in classes.txt"
-            )
+            advice = "paint with a hard brush, and list each class and its colour in classes.txt"
+            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: {advice}"
             raise DataError("labels", path, reason)
     if painted:
         ordered = sorted(colors)
         color_map = {color: label for label, color in enumerate(ordered)}
         return Classes.of(tuple(map(hex_of, ordered)), np.array(ordered, np.uint8), color_map=color_map)
-    if values != {0, VOID}:  # black and white: if white were void, there would be a single class
-        values.discard(VOID)
-    if len(values) < 2 and strict:
-        only = f"only class {min(values)}" if values else "no class"
+    if set(shown) != {0, VOID}:  # black and white: if white were void, there would be a single class
+        shown.pop(VOID, None)
+    if len(shown) < 2 and strict:
+        only = f"only class {min(shown)}" if shown else "no class"
         raise DataError("labels", root, f"has masks with {only}: at least two classes are needed")
-    classes = sorted(values) or [0]
-    distinct = {color for value in classes for color in shown.get(value, ())}
-    own_colors = None
-    if len(distinct) == len(classes):
-        own_colors = np.array([next(iter(shown[value])) for value in classes], np.uint8)
+    classes = sorted(shown) or [0]
+    own = [color for value in classes for color in shown.get(value, ())]
+    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(classes) else None
     labels = {value: label for label, value in enumerate(classes)}
     return Classes.of(tuple(map(str, classes)), own_colors, values=labels)

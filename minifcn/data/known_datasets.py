@@ -13,8 +13,8 @@ from minifcn.data.dataset import (
     Dataset,
     FileDataset,
     Listing,
-    Pair,
     check_split,
+    existing_pairs,
     folder_of,
     image_files,
     match_names,
@@ -101,25 +101,15 @@ class CamVid(FileDataset):
 
 def _camvid_listing(root: Path, file: Path) -> Listing:
     """Return the pairs that a list names."""
-    listing = Listing([], [])
-    existing: dict[str, set[str]] = {}  # the files in each folder, which is read once
+    items = []
     for number, line in read_lines(file):
         paths = [[part for part in re.split(r"[\\/]", text) if part][-2:] for text in line.split()]
-        if len(paths) != 2 or any(len(parts) < 2 or {"..", "."} & set(parts) for parts in paths):
+        if list(map(len, paths)) != [2, 2] or any({"..", "."} & set(parts) for parts in paths):
             reason = f"line {number} must be two paths, folder/image and folder/mask, got {line[:80]!r}"
             raise DataError("unreadable", file, reason)
-        missing = []
-        for folder, name in paths:
-            if folder not in existing:
-                existing[folder] = set(os.listdir(root / folder)) if os.path.isdir(root / folder) else set()
-            if name not in existing[folder]:
-                reason = f"does not exist, but line {number} of {file.name} names it"
-                missing.append(DataError("missing", root / folder / name, reason))
-        listing.problems.extend(missing)
-        if not missing:
-            image, mask = (os.path.join(root, *parts) for parts in paths)
-            listing.pairs.append(Pair(stem(paths[0][-1]), image, mask))
-    return listing
+        image, mask = (root.joinpath(*parts) for parts in paths)
+        items.append((stem(image.name), image, mask))
+    return existing_pairs(items, file.name)
 
 
 def voc_colors(count: int) -> Array:
@@ -182,7 +172,9 @@ class VOC(FileDataset):
         colors = voc_colors(len(_VOC_CLASSES))
         color_map = {(int(r), int(g), int(b)): label for label, (r, g, b) in enumerate(colors)}
         classes = Classes.of(_VOC_CLASSES, colors, color_map={**color_map, _VOC_VOID_COLOR: VOID})
-        super().__init__(root, split, _voc_listing(masks, image_folders), classes, strict=strict)
+        items = (_voc_item(name, folder, image_folders) for name, folder in masks.items())
+        listing = existing_pairs(items, f"{_NAMES[split]}.txt")
+        super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
     def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -221,28 +213,11 @@ def _sbd_masks(folder: Path) -> tuple[list[str], Path]:
     return list(masks), folder
 
 
-def _voc_listing(masks: dict[str, Path], image_folders: list[Path]) -> Listing:
-    """Return the images and masks of the given names.
-
-    Args:
-        masks: The folder of each name's mask.
-        image_folders: Folders that an image may be in.
-    """
-    folders = {*masks.values(), *image_folders}
-    files = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders}
-    listing = Listing([], [])
-    for name, folder in masks.items():
-        candidates = [place / f"{name}.jpg" for place in image_folders]
-        image = next((path for path in candidates if path.name in files[path.parent]), None)
-        mask = folder / f"{name}{'.mat' if folder.name == 'cls' else '.png'}"
-        if image is None:
-            reason = "is listed, but does not exist"
-            listing.problems.append(DataError("missing", candidates[0], reason))
-        elif mask.name not in files[folder]:
-            listing.problems.append(DataError("missing", image, f"has no mask {mask}"))
-        else:
-            listing.pairs.append(Pair(name, os.fspath(image), os.fspath(mask)))
-    return listing
+def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> tuple[str, Path, Path]:
+    """Return name, image and mask of an item; the image may be in any of the folders."""
+    images = [folder / f"{name}.jpg" for folder in image_folders]
+    image = next((path for path in images if path.exists()), images[0])
+    return name, image, mask_folder / f"{name}{'.mat' if mask_folder.name == 'cls' else '.png'}"
 
 
 def _sbd_folder(path: str | os.PathLike[str]) -> Path:
@@ -251,15 +226,11 @@ def _sbd_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileError: If there is neither.
     """
-    root = _voc_root(path)
-    for folder in (
-        root / "SegmentationClassAug",
-        Path(path).expanduser() / "benchmark_RELEASE",
-        root / "benchmark_RELEASE",
-    ):
+    root, released = _voc_root(path), "benchmark_RELEASE"
+    for folder in (root / "SegmentationClassAug", Path(path).expanduser() / released, root / released):
         if folder.is_dir():
             return folder
-    raise DataError("missing", root, "has neither SegmentationClassAug nor benchmark_RELEASE")
+    raise DataError("missing", root, f"has neither SegmentationClassAug nor {released}")
 
 
 def open_dataset(spec: str, split: str, *, strict: bool = True) -> Dataset:
