@@ -87,9 +87,8 @@ class Augment:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
             raise ValueError(f"image must be uint8 (H, W, 3) or (H, W, 1), got {image.dtype} {image.shape}")
         if labels.dtype != np.uint8 or labels.shape not in ((), image.shape[:2]):
-            raise ValueError(
-                f"labels must be uint8 {image.shape[:2]} or (), got {labels.dtype} {labels.shape}"
-            )
+            expected = f"uint8 {image.shape[:2]} or ()"
+            raise ValueError(f"labels must be {expected}, got {labels.dtype} {labels.shape}")
         from PIL import Image
 
         mirror, zoom, top, left = rng.random(4).tolist()
@@ -105,10 +104,8 @@ class Augment:
             mask = mask and mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.color:
             picture = _recolored(picture, image, tint)
-        return (
-            np.array(picture).reshape(picture.height, picture.width, -1),  # grey images get a channel axis
-            labels.copy() if mask is None else np.array(mask),
-        )
+        image = np.array(picture).reshape(picture.height, picture.width, -1)  # grey gets a channel axis
+        return image, labels.copy() if mask is None else np.array(mask)
 
     def _window(self, size: tuple[int, ...], zoom: float, position: tuple[float, float]) -> tuple[Size, Box]:
         """Return what is left of an image after scaling and cropping, so that nothing else is computed.
@@ -124,9 +121,7 @@ class Augment:
         low, high = self.scale or (1.0, 1.0)
         factor = low * (high / low) ** zoom
         crop = (None, None) if self.crop is None else pair(self.crop, "crop", 1)
-        rows, cols = (
-            _cut(length, factor, limit, at) for length, limit, at in zip(size, crop, position, strict=True)
-        )
+        rows, cols = (_cut(n, factor, limit, at) for n, limit, at in zip(size, crop, position, strict=True))
         return (cols[0], rows[0]), (cols[1], rows[1], cols[2], rows[2])
 
 

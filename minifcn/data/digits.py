@@ -84,7 +84,29 @@ def _glyphs(split: str) -> list[Any]:
     return [Image.fromarray(glyph) for glyph in padded]
 
 
-class DigitCrops:
+class _DigitDataset:
+    """What the two datasets below share."""
+
+    _length: int
+
+    def __init__(self, split: str, seed: int, class_names: tuple[str, ...], colors: Array) -> None:
+        self._digits = digit_images(split)[1]
+        self._glyphs = _glyphs(split)
+        self._key = (whole_number(seed, "seed", 0), list(_POSITIONS).index(split))
+        self.class_names = class_names
+        self.palette = colors
+
+    def __len__(self) -> int:
+        return self._length
+
+    def _generator(self, index: int) -> np.random.Generator:
+        """Return the generator of an item, which does not depend on the items drawn before."""
+        if not 0 <= index < self._length:
+            raise IndexError(f"index must be from 0 to {self._length - 1}, got {index}")
+        return np.random.default_rng([*self._key, index])
+
+
+class DigitCrops(_DigitDataset):
     """One handwritten digit in the middle of a textured patch: examples for a classifier.
 
     Item i shows digit `i % N` of the N digits of the split, so an epoch shows each of them `repeats` times,
@@ -112,20 +134,13 @@ class DigitCrops:
     """
 
     def __init__(self, split: str, *, size: int = 32, seed: int = 0, repeats: int = 1) -> None:
-        self.class_names = DIGIT_NAMES
-        self.palette = palette(11)[1:]
-        self._digits = digit_images(split)[1]
-        self._glyphs = _glyphs(split)
+        super().__init__(split, seed, DIGIT_NAMES, palette(11)[1:])
         self._size = whole_number(size, "size", 1)
         self._length = whole_number(repeats, "repeats", 1) * len(self._glyphs)
-        self._key = (whole_number(seed, "seed", 0), list(_POSITIONS).index(split))
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Return the patch, uint8 (size, size, 1), and its digit 0 to 9, uint8 ()."""
-        rng = _item_rng(self._key, index, len(self))
+        rng = self._generator(index)
         which = index % len(self._glyphs)
         background, noise = _background(rng, (self._size, self._size))
         row, col = self._size / 2 + rng.uniform(-_JITTER, _JITTER, 2)
@@ -135,7 +150,7 @@ class DigitCrops:
         return _to_uint8(image + noise), np.array(self._digits[which])
 
 
-class DigitCanvases:
+class DigitCanvases(_DigitDataset):
     """Textured canvases with several handwritten digits, labelled pixel by pixel.
 
     Digits are 16 to 30 pixels tall and darker than the background, as ink is. They may overlap in part; the
@@ -173,23 +188,16 @@ class DigitCanvases:
         seed: int = 0,
         digits_per_canvas: Pair = (4, 8),
     ) -> None:
-        self.class_names = ("background", *DIGIT_NAMES)
-        self.palette = palette(11)
-        self._digits = digit_images(split)[1]
-        self._glyphs = _glyphs(split)
+        super().__init__(split, seed, ("background", *DIGIT_NAMES), palette(11))
         self._length = whole_number(length, "length", 1)
         self._size = pair(size, "size", 1)
         self._min_digits, self._max_digits = pair(digits_per_canvas, "digits_per_canvas")
         if self._min_digits > self._max_digits:
             raise ValueError(f"digits_per_canvas must be (minimum, maximum), got {digits_per_canvas}")
-        self._key = (whole_number(seed, "seed", 0), list(_POSITIONS).index(split))
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Return the canvas, uint8 (H, W, 1), and its labels, uint8 (H, W) with 255 for void."""
-        rng = _item_rng(self._key, index, len(self))
+        rng = self._generator(index)
         background, noise = _background(rng, self._size)
         image, labels = background.copy(), np.zeros(self._size, np.uint8)
         for centre, height in self._positions(rng):
@@ -220,13 +228,6 @@ def _far_enough(centre: Point, height: float, other_centre: Point, other_height:
     return math.hypot(down, right / 0.75) >= 0.8 * (height + other_height) / 2  # width is 3/4 of height
 
 
-def _item_rng(key: tuple[int, int], index: int, length: int) -> np.random.Generator:
-    """Return the generator of item `index`, which does not depend on the items drawn before."""
-    if not 0 <= index < length:
-        raise IndexError(f"index must be from 0 to {length - 1}, got {index}")
-    return np.random.default_rng([*key, index])
-
-
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array, Array]:
     """Draw a textured background, and the noise that is added to background and ink, each float32 (H, W).
 
@@ -241,9 +242,8 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array,
     textures = []
     for cell in (4, 12, 36):
         coarse = rng.uniform(-1, 1, (height // cell + 2, width // cell + 2)).astype(np.float32)
-        textures.append(
-            np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
-        )
+        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+        textures.append(np.asarray(smooth))
     down, right = rng.uniform(-1, 1, 2).tolist()
     textures.append(down * (rows / height - 0.5) + right * (cols / width - 0.5))
     angle, period, phase = rng.uniform(0, math.pi), rng.uniform(6, 24), rng.uniform(0, math.tau)

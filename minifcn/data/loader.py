@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
@@ -125,8 +124,7 @@ class Loader:
             ValueError: If the state is of another loader, or of a batch that does not exist.
         """
         settings = self._settings()
-        if set(state) != {"epoch", "batches", *settings}:
-            expected = sorted({"epoch", "batches", *settings})
+        if sorted(state) != (expected := sorted({"epoch", "batches", *settings})):
             raise ValueError(f"state must have the entries {expected}, got {sorted(state)}")
         if self._seed_is_drawn:
             settings["seed"] = whole_number(state["seed"], "seed of the state", 0)
@@ -137,12 +135,8 @@ class Loader:
         delivered = whole_number(state["batches"], "batches of the state", 0)
         if delivered > len(self):
             raise ValueError(f"batches of the state must be at most {len(self)}, got {delivered}")
-        self.seed, self._epoch, self._delivered, self._resume_at = (
-            settings["seed"],
-            epoch,
-            delivered,
-            delivered,
-        )
+        self.seed, self._epoch = settings["seed"], epoch
+        self._delivered = self._resume_at = delivered
 
     def _settings(self) -> dict[str, int]:
         """Return what must be equal for a position to mean the same batches."""
@@ -163,7 +157,11 @@ class Loader:
 
     def _prepared(self, batches: list[list[int]]) -> Generator[Batch, None, None]:
         """Yield batches of these items in order, while threads prepare the next ones."""
-        load = partial(self._load, epoch=self._epoch)
+        epoch = self._epoch
+
+        def load(indices: list[int]) -> Batch:
+            return _padded([self._item(index, epoch) for index in indices], indices)
+
         if self.workers == 0:
             yield from map(load, batches)
             return
@@ -178,10 +176,6 @@ class Loader:
         finally:  # also if the caller leaves the loop
             pool.shutdown(cancel_futures=True)
 
-    def _load(self, indices: list[int], epoch: int) -> Batch:
-        """Return the batch of these items in an epoch."""
-        return _padded([self._item(index, epoch) for index in indices], indices)
-
     def _item(self, index: int, epoch: int) -> Batch:
         """Return the network input (C, H, W) and the labels of one item."""
         with _explained(f"item {index} of the dataset"):
@@ -195,10 +189,8 @@ class Loader:
         with _explained(f"preprocess, item {index}"):
             x = self.preprocess(image[None])
         if x.dtype != np.float32 or x.ndim != 4 or (len(x), *x.shape[2:]) != (1, *image.shape[:2]):
-            raise ValueError(
-                f"preprocess must convert uint8 {(1, *image.shape)} to float32 (1, C, {image.shape[0]}, "
-                f"{image.shape[1]}), got {x.dtype} {x.shape}"
-            )
+            expected = f"float32 (1, C, {image.shape[0]}, {image.shape[1]})"
+            raise ValueError(f"preprocess must convert item {index} to {expected}, got {x.dtype} {x.shape}")
         return x[0], labels
 
 
@@ -221,10 +213,8 @@ def _check_item(image: Array, labels: Array, index: int) -> None:
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"image of item {index} must be (H, W, C), each >= 1, got shape {image.shape}")
     if labels.shape not in ((), image.shape[:2]):
-        raise ValueError(
-            f"labels of item {index} must have the image's size {image.shape[:2]}, or shape () for one label, "
-            f"got shape {labels.shape}"
-        )
+        expected = f"{image.shape[:2]}, as the image, or () for one label"
+        raise ValueError(f"labels of item {index} must have shape {expected}, got {labels.shape}")
 
 
 def _padded(items: list[Batch], indices: list[int]) -> Batch:
@@ -232,14 +222,12 @@ def _padded(items: list[Batch], indices: list[int]) -> Batch:
     first_x, first_labels = items[0]
     for (x, labels), index in zip(items, indices, strict=True):
         if (len(x), labels.ndim) != (len(first_x), first_labels.ndim):
-            raise ValueError(
-                f"the items of a batch must agree: item {indices[0]} has {len(first_x)} channels and labels "
-                f"with {first_labels.ndim} axes, item {index} has {len(x)} and {labels.ndim}"
-            )
+            first = f"{indices[0]} has {len(first_x)} channels and {first_labels.ndim}-dimensional labels"
+            raise ValueError(f"items of a batch must agree: {first}, {index} has {len(x)} and {labels.ndim}")
     height, width = np.max([x.shape[1:] for x, _ in items], axis=0)
     batch_x = np.zeros((len(items), len(first_x), height, width), np.float32)
     batch_labels = np.full((len(items), height, width)[: 1 + first_labels.ndim], VOID, np.uint8)
     for i, (x, labels) in enumerate(items):
         batch_x[i, :, : x.shape[1], : x.shape[2]] = x
-        batch_labels[(i, *map(slice, labels.shape))] = labels
+        batch_labels[i, ...][tuple(map(slice, labels.shape))] = labels
     return batch_x, batch_labels
