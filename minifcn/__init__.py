@@ -1,4 +1,4 @@
-"""minifcn: fully convolutional networks from workspace, on NumPy and CuPy.
+"""minifcn: fully convolutional networks from scratch, on NumPy and CuPy.
 
 Convolution, transposed convolution and the reading of dense layers as convolutions, every backward pass
 written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation"

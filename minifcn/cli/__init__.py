@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        prog="minifcn", description="Fully convolutional networks from workspace, on NumPy and CuPy."
+        prog="minifcn", description="Fully convolutional networks from scratch, on NumPy and CuPy."
     )
     parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

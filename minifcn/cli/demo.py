@@ -215,11 +215,11 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
 
 
 def _few_labels(demo: Demo, classifier: Classifier) -> None:
-    """Compare starting from the classifier with starting from workspace."""
+    """Compare starting from the classifier with starting from scratch."""
     print(f"4. With {FEW} labelled canvases only")
     few = DigitCanvases("train", FEW, seed=demo.seed + 10_000)
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
-    starts = {"from the classifier": classifier, "from workspace": digit_classifier(rng=demo.seed + 1)}
+    starts = {"from the classifier": classifier, "from scratch": digit_classifier(rng=demo.seed + 1)}
     rows = []
     for name, start in starts.items():
         fcn = FCN(start, len(few.class_names), stride=min(CANVASES)).to(demo.device)

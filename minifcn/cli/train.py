@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
     begin = parser.add_argument_group("what it begins with (one of the three)")
     begin.add_argument("--weights", metavar="FILE", help="weights of a classifier, for --model")
     begin.add_argument("--from", dest="start", metavar="MODEL", help="a model file, which is trained on")
-    begin.add_argument("--from-workspace", action="store_true", help="random weights, for --model")
+    begin.add_argument("--from-scratch", action="store_true", help="random weights, for --model")
     begin.add_argument("--model", choices=sorted(CLASSIFIERS), help="the classifier")
 
     network = parser.add_argument_group("the network")

@@ -11,7 +11,7 @@ from minifcn.models.fcn import Alignment, Upsampling
 from minifcn.weights import load
 
 COLOUR = Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and deviation of ImageNet's pixels, as torchvision takes them: for networks from workspace."""
+"""Mean and deviation of ImageNet's pixels, as torchvision takes them: for networks from scratch."""
 GREY = Preprocessing("L", (128.0,), (64.0,))
 
 

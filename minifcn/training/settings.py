@@ -62,11 +62,11 @@ class Settings:
         if sum(begins) != 1:
             raise ValueError(
                 f"say what the network begins with, one of: --weights FILE (a trained classifier, such as "
-                f"minifcn weights download fetches), --from MODEL (a model file), --from-workspace (random "
+                f"minifcn weights download fetches), --from MODEL (a model file), --from-scratch (random "
                 f"weights); got {sum(begins)} of them"
             )
         if self.from_scratch and self.model is None:
-            raise ValueError(f"--from-workspace needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
+            raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
         if self.start is not None and self.model is not None:
             raise ValueError(f"--from {self.start} says itself which network it is: leave --model out")
         for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
