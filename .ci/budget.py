@@ -2,8 +2,8 @@
 
     python .ci/budget.py
 
-Blank lines, comments and docstrings do not count. The exit status is 1 if a limit is exceeded: all lines, the
-length of one file, the options of `minifcn train`, or the number of doctest lines, which must not become smaller.
+Blank lines, comments and docstrings do not count. The exit status is 1 if a limit is exceeded: all lines,
+the length of one file, the options of `minifcn train`, or the doctest lines, which must not become fewer.
 """
 
 import argparse

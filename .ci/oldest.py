@@ -1,6 +1,6 @@
 """Print a list of constraints for pip: the oldest versions that pyproject.toml allows.
 
-    python .ci/oldest.py > oldest.txt && pip install -c oldest.txt ".[test]"
+python .ci/oldest.py > oldest.txt && pip install -c oldest.txt ".[test]"
 """
 
 import re

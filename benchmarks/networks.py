@@ -1,7 +1,7 @@
-"""The same networks in minifcn and in PyTorch, behind one face: a step of training, or an inference.
+"""The same networks in minifcn and in PyTorch: functions that run a training step or an inference.
 
-The PyTorch ones are written as a PyTorch user would write them: modules in place where they can be, fixed
-bilinear kernels as buffers, border values padded before each upsampling.
+The PyTorch ones are written as a PyTorch user would write them: in-place modules where possible, fixed bilinear
+kernels, replicated borders before each upsampling.
 """
 
 import json
@@ -30,13 +30,16 @@ def inputs(name: str, batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np
     return x, rng.integers(0, NETWORKS[name][1], (batch, *size)).astype(np.uint8)
 
 
-def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
-    """Return what is to be timed, in minifcn."""
+def minifcn_job(
+    name: str, what: str, batch: int, size: tuple[int, int], device: str = "cpu"
+) -> Callable[[], Any]:
+    """Return a function that runs an inference or a training step in minifcn."""
     import minifcn as mf
 
     classifier, classes, stride = NETWORKS[name]
-    x, labels = inputs(name, batch, size)
-    fcn = mf.models.FCN(getattr(mf.models, classifier)(), classes, stride)
+    x, labels = (mf.to_device(array, device) for array in inputs(name, batch, size))
+    fcn = mf.models.FCN(getattr(mf.models, classifier)(rng=0), classes, stride)
+    fcn.to(device)
     if what == "inference":
         fcn.eval()
         return lambda: fcn(x)
@@ -53,8 +56,10 @@ def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Call
     return step
 
 
-def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
-    """Return what is to be timed, in PyTorch."""
+def torch_job(
+    name: str, what: str, batch: int, size: tuple[int, int], device: str = "cpu"
+) -> Callable[[], Any]:
+    """Return a function that runs the same in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -109,7 +114,7 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
 
         def up(self, y: Any, factor: int, size: tuple[int, int]) -> Any:
             k = 2 * factor - self.odd  # 2 x 2 pools have their centres between pixels, 3 x 3 ones on them
-            tent = 1 - (torch.arange(k) - (k - 1) / 2).abs() / factor
+            tent = 1 - (torch.arange(k, device=y.device) - (k - 1) / 2).abs() / factor
             kernel = torch.outer(tent, tent).expand(self.classes, 1, k, k)
             y = F.conv_transpose2d(
                 F.pad(y, (1, 1, 1, 1), mode="replicate"), kernel, stride=factor, groups=self.classes
@@ -130,8 +135,9 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
 
     torch.set_num_threads(num_threads())
     x, labels = inputs(name, batch, size)
-    images, truth = torch.tensor(x), torch.tensor(labels.astype(np.int64))
-    network = Network(odd=name == "fcn4s-squeezenet")
+    images = torch.tensor(x, device=device)
+    truth = torch.tensor(labels.astype(np.int64), device=device)
+    network = Network(odd=name == "fcn4s-squeezenet").to(device)
     if what == "inference":
         network.eval()
 
