@@ -1,11 +1,11 @@
 """Everything that needs a GPU, in one run of less than eight minutes, and one table at its end.
 
-    python benchmarks/gpu.py                 on a machine with CuPy and a GPU; beside PyTorch, if it is installed
-    python benchmarks/gpu.py --stand-in      tiny sizes on the stand-in for CuPy, to try the script itself
+    python benchmarks/gpu.py               on a machine with CuPy and a GPU; beside PyTorch, if installed
+    python benchmarks/gpu.py --stand-in    tiny sizes on the stand-in for CuPy, to try the script itself
 
-The parts are the GPU tests, the demo, and the networks and convolutions of the other benchmarks in both libraries,
-first without and then with TF32. Each part is a process with a time limit of its own. If one fails or takes too
-long, the others still run, and what it has measured until then is in the table.
+The parts are the GPU tests, the demo, and the networks and convolutions of the other benchmarks in both
+libraries, first without and then with TF32. Each part is a process with a time limit of its own. If one fails
+or takes too long, the others still run, and what it has measured until then is in the table.
 
 The exit status is 0 if all parts succeeded, 1 if one failed, and 2 if there is no GPU.
 """

@@ -1,7 +1,7 @@
 """The same networks in minifcn and in PyTorch: functions that run a training step or an inference.
 
-The PyTorch ones are written as a PyTorch user would write them: in-place modules where possible, fixed bilinear
-kernels, replicated borders before each upsampling.
+The PyTorch ones are written as a PyTorch user would write them: in-place modules where possible, fixed
+bilinear kernels, replicated borders before each upsampling.
 """
 
 import json
