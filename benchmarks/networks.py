@@ -18,7 +18,7 @@ NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
     "fcn8s-vgg16": ("vgg16", 21, 8),
 }
-"""Name: the classifier, the number of classes, the stride."""
+"""For each name, the classifier, the number of classes, and the stride."""
 
 LR = {"fcn4s-squeezenet": 2e-4, "fcn8s-vgg16": 1e-6}
 
@@ -44,7 +44,7 @@ def minifcn_job(
         fcn.eval()
         return lambda: fcn(x)
     fcn.train()
-    optimizer = mf.optim.Adam(dict(fcn.named_parameters()), LR[name])
+    optimizer = mf.optim.Adam(fcn, LR[name])
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(fcn(x), labels)
@@ -113,7 +113,9 @@ def torch_job(
             self.classes, self.odd = classes, odd
 
         def up(self, y: Any, factor: int, size: tuple[int, int]) -> Any:
-            k = 2 * factor - self.odd  # 2 x 2 pools have their centres between pixels, 3 x 3 ones on them
+            k = (
+                2 * factor - self.odd
+            )  # windows of 2 x 2 pools are centred between pixels, those of 3 x 3 pools on them
             tent = 1 - (torch.arange(k, device=y.device) - (k - 1) / 2).abs() / factor
             kernel = torch.outer(tent, tent).expand(self.classes, 1, k, k)
             y = F.conv_transpose2d(
@@ -162,10 +164,10 @@ JOBS = {"minifcn": minifcn_job, "torch": torch_job}
 
 
 class Comparison:
-    """Jobs of both libraries, each in a process of its own, timed in turns.
+    """Times jobs of both libraries, each in a process of its own, alternating between them.
 
     Attributes:
-        results: The seconds of all runs and the peaks of memory, case by case.
+        results: The seconds of all runs and the peaks of memory, for each case.
     """
 
     def __init__(self, runs: int) -> None:
@@ -173,7 +175,7 @@ class Comparison:
         self._runs = runs
 
     def time(self, name: str, what: str, batch: int, size: tuple[int, int], threads: int) -> str:
-        """Time one case, and return both medians, their ratio, microseconds a pixel, and both peaks."""
+        """Time one case; return a line: both medians, their ratio, microseconds per pixel, both peaks."""
         sides = {library: Side() for library in JOBS}
         for library, side in sides.items():
             side.make(_with_threads, threads, library, name, what, batch, size)
@@ -187,13 +189,13 @@ class Comparison:
         return line + "".join(f"{peak:9.0f}" for peak in peaks.values())
 
     def write(self, path: str | None) -> None:
-        """Write the raw results as JSON, if there is a path."""
+        """Write the raw results as JSON, if a path is given."""
         if path:
             with open(path, "w") as file:
                 json.dump(self.results, file, indent=1)
 
     def plot(self, path: str | None) -> None:
-        """Draw our times and peaks of memory as shares of PyTorch's, if there is a path."""
+        """Draw times and peaks of memory as fractions of PyTorch's, if a path is given."""
         if not path:
             return
         from matplotlib.figure import Figure
@@ -224,6 +226,6 @@ HEAD = f"{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}{'us/pixel':>10}{'peak MB':>9
 
 
 def _with_threads(threads: int, library: str, *arguments: Any) -> Callable[[], Any]:
-    """Return a job of a library that works with so many threads."""
+    """Return a job of a library that uses the given number of threads."""
     set_num_threads(threads)
     return JOBS[library](*arguments)
