@@ -327,7 +327,7 @@ def test_07_void_teaches_nothing():
 
     fcn = FCN(digit_classifier(rng=0), 2, 2)
     before = {name: array.copy() for name, array in fcn.state_dict().items()}
-    sgd = mf.optim.SGD(dict(fcn.named_parameters()), 1.0)
+    sgd = mf.optim.SGD(fcn, 1.0)
     [record] = fit(fcn, Loader(Void(), 1, preprocess=LIGHT), sgd, progress=None)
     assert record["loss"] == 0
     assert all(np.array_equal(array, before[name]) for name, array in fcn.state_dict().items())

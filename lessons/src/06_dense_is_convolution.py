@@ -191,7 +191,7 @@ batches = Loader(DigitCrops("train", repeats=6), 32, preprocess=preprocess, shuf
 mf.training.fit(
     classifier,
     batches,
-    mf.optim.Adam(dict(classifier.named_parameters()), lr=3e-3),
+    mf.optim.Adam(classifier, lr=3e-3),
     schedule=mf.optim.Cosine(len(batches), warmup_steps=20),
     progress=None,
 )

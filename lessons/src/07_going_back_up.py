@@ -634,7 +634,7 @@ for start in ("bilinear", "random"):
     if start == "bilinear":
         layer.weight.data = bilinear.copy()
     before = off_by(layer(small))
-    optimizer = mf.optim.Adam(dict(layer.named_parameters()), lr=0.01)
+    optimizer = mf.optim.Adam(layer, lr=0.01)
     for _ in range(300):
         optimizer.zero_grad()
         layer.backward(2 * (layer(small) - photo) / photo.size)

@@ -429,7 +429,7 @@ check_exercise(
 # %%
 pair = Loader(canvases, 2, preprocess=grey)
 fcn = mf.models.FCN(mf.models.digit_classifier(rng=0), 11)
-adam = mf.optim.Adam(dict(fcn.named_parameters()), lr=3e-3)
+adam = mf.optim.Adam(fcn, lr=3e-3)
 records = mf.training.fit(fcn, pair, adam, epochs=100, progress=None)
 print(f"loss {records[0]['loss']:.3f} to {records[-1]['loss']:.3f}")
 print(
@@ -462,7 +462,7 @@ test_canvas, test_labels = unseen[3]
 
 def train(network, dataset, batch_size, lr, callbacks=()):
     batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
-    adam = mf.optim.Adam(dict(network.named_parameters()), lr=lr)
+    adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)  # up, then slowly down to 0
     mf.training.fit(
         network, batches, adam, schedule=schedule, callbacks=callbacks, progress=None
@@ -587,7 +587,7 @@ def batches_of_one(draw):
 
 
 def right_step(model, x, labels, lr, reduction="mean", frozen=(), forget=True):
-    optimizer = mf.optim.SGD(dict(model.named_parameters()), lr=max(lr, 0), momentum=0)
+    optimizer = mf.optim.SGD(model, lr=max(lr, 0), momentum=0)
     if forget:
         optimizer.zero_grad()
     loss, gradient = mf.losses.softmax_cross_entropy(model(x), labels, reduction=reduction)

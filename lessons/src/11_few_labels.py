@@ -62,7 +62,7 @@ def train(model, data, batch_size, lr, epochs=1):
     mf.training.fit(
         model,
         batches,
-        mf.optim.Adam(dict(model.named_parameters()), lr=lr),
+        mf.optim.Adam(model, lr=lr),
         epochs=epochs,
         schedule=mf.optim.Cosine(steps, warmup_steps=20),
         progress=None,

@@ -3,7 +3,7 @@
 from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
-from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
+from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm, freeze_batch_norm
 from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU, seed_dropout
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
@@ -28,5 +28,6 @@ __all__ = [
     "Pointwise",
     "ReLU",
     "Sequential",
+    "freeze_batch_norm",
     "seed_dropout",
 ]

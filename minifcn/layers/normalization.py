@@ -11,7 +11,7 @@ from minifcn.functional import (
 )
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Buffer, Parameter, Pointwise, Shape, check_image_shape
+from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise, Shape, check_image_shape
 
 
 class LocalResponseNorm(Pointwise):
@@ -52,6 +52,9 @@ class LocalResponseNorm(Pointwise):
 class BatchNorm2d(Pointwise):
     """Normalise each channel by the mean and variance of the batch, or, in evaluation, of all batches.
 
+    A frozen layer (see `freeze_batch_norm`) normalises by the running mean and variance in training, too, and
+    none of its values change. Like the mode, this is not part of a model file.
+
     Args:
         num_features: C.
         eps: Added to the variance.
@@ -68,6 +71,7 @@ class BatchNorm2d(Pointwise):
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1):
         self.num_features = whole_number(num_features, "num_features", 1)
         self.eps, self.momentum = eps, momentum
+        self.frozen = False
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.running_mean = Buffer(np.zeros(num_features, np.float32))
@@ -79,7 +83,7 @@ class BatchNorm2d(Pointwise):
         check_float(x=x, weight=self.weight.data)
         self.output_shape(x.shape[1:])
         mean, variance = self.running_mean.data, self.running_var.data
-        if self.training:
+        if self.training and not self.frozen:
             count = x.size // self.num_features
             if count < 2:
                 raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
@@ -90,16 +94,16 @@ class BatchNorm2d(Pointwise):
             ):
                 running.data += self.momentum * (new - running.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
-        self.keep(cache, output=y)
+        self.keep(cache, self.frozen, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
-        (cache,) = self.recall(dy)
-        dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, cache, of_batch=True)
-        if self.weight.trainable:
+        cache, frozen = self.recall(dy)
+        dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, cache, of_batch=not frozen)
+        if self.weight.trainable and not frozen:
             self.weight.accumulate(dgamma)
-        if self.bias.trainable:
+        if self.bias.trainable and not frozen:
             self.bias.accumulate(dbeta)
         return dx
 
@@ -110,3 +114,24 @@ class BatchNorm2d(Pointwise):
 
     def __repr__(self) -> str:
         return f"BatchNorm2d({self.num_features})"
+
+
+def freeze_batch_norm(model: Layer, frozen: bool = True) -> None:
+    """Freeze all batch normalisation of a network, as is usual when a pretrained network is trained further.
+
+    Batches of few images would otherwise replace the statistics of the many images it was trained on.
+
+    Args:
+        model: A network.
+        frozen: `False` to train batch normalisation again.
+
+    Example:
+        >>> norm = BatchNorm2d(3)
+        >>> freeze_batch_norm(norm)
+        >>> y = norm(np.ones((1, 3, 4, 4), np.float32))
+        >>> norm.running_mean.data.tolist()
+        [0.0, 0.0, 0.0]
+    """
+    for layer in model.layers():
+        if isinstance(layer, BatchNorm2d):
+            layer.frozen = frozen

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minifcn.convolutionalize import convolutionalize
+from minifcn.dense import convolutionalize
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Shape

@@ -199,7 +199,7 @@ def test_the_number_of_threads_can_change_and_changes_no_bit():
         for threads in (1, 2, 5):
             set_num_threads(threads)
             fcn = FCN(squeezenet1_0(rng=0), 4, stride=4).train()
-            optimizer = Adam(dict(fcn.named_parameters()), 1e-3)
+            optimizer = Adam(fcn, 1e-3)
             for _ in range(2):
                 _, dscores = softmax_cross_entropy(fcn(x), labels)
                 fcn.backward(dscores)

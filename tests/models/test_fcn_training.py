@@ -14,7 +14,7 @@ both_alignments = pytest.mark.parametrize("alignment", ["exact", "paper"])
 
 
 def trunk_and_rest(fcn):
-    named = dict(fcn.named_parameters())
+    named = fcn
     trunk = {name: parameter for name, parameter in named.items() if name.startswith(("features", "head"))}
     return trunk, {name: parameter for name, parameter in named.items() if name not in trunk}
 
@@ -80,7 +80,7 @@ def test_unfrozen_it_learns_again():
 
 def test_an_optimizer_changes_the_score_layers_alone():
     fcn = randomised(FCN(digits(), 3, 4)).freeze_trunk().train()
-    optimizer = SGD(dict(fcn.named_parameters()), lr=0.1, momentum=0.9, weight_decay=0.1)
+    optimizer = SGD(fcn, lr=0.1, momentum=0.9, weight_decay=0.1)
     before = {name: array.copy() for name, array in fcn.state_dict().items()}
     for _ in range(2):
         fcn.backward(fcn(normal((1, 1, 9, 8)).astype("float32")))

@@ -1,26 +1,29 @@
-"""What one may choose about a training, as one object that a checkpoint remembers."""
+"""The settings of `minifcn train`, as one object that a checkpoint stores."""
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from minifcn.backend import cuda_device
+from minifcn.cli.shared import DATA
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
+from minifcn.geometry import whole_number
+from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS
+from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
-from minifcn.training.network import check_classes, fcn_from
-from minifcn.training.outputs import say
-from minifcn.training.recipes import RECIPES
+from minifcn.training.network import check_classes, fcn_from, set_dropout
+from minifcn.training.progress import say
 from minifcn.weights import load, load_classifier
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides how a training ends; a resumed one takes it from its checkpoint."""
+    """Everything that determines the result of a training; a resumed one takes it from its checkpoint."""
 
     data: str = ""
     model: str | None = None
@@ -33,7 +36,7 @@ class Settings:
     at_once: bool | None = None
     recipe: str = "quick"
     lr: float | None = None
-    batch: int | None = None
+    batch_size: int | None = None
     accumulate: int | None = None
     epochs: int = 15
     crop: tuple[int, int] | None = None
@@ -42,76 +45,83 @@ class Settings:
     color: float = 0.0
     class_weights: str = "none"
     freeze_trunk: bool = False
+    train_batch_norm: bool = False
     dropout: float | None = None
     seed: int = 0
     device: str = "cpu"
 
     def check(self) -> None:
-        """Refuse what cannot be, before anything is read."""
+        """Refuse impossible settings, before anything is read."""
         if not self.data:
-            raise ValueError("say what to train on: digits, camvid:PATH, voc:PATH or folder:PATH")
-        for name in ("epochs", "batch", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be an integer >= 1, got {value}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be an integer >= 0, got {self.seed}")
+            raise ValueError(f"give a dataset: {DATA}")
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) is not None:
+                whole_number(getattr(self, name), name, 1)
+        whole_number(self.seed, "seed", 0)
         if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ValueError(f"--lr must be positive and finite, got {self.lr}")
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
         begins = [self.weights is not None, self.start is not None, self.from_scratch]
         if sum(begins) != 1:
             raise ValueError(
-                f"say what the network begins with, one of: --weights FILE (a trained classifier, such as "
-                f"minifcn weights download fetches), --from MODEL (a model file), --from-scratch (random "
-                f"weights); got {sum(begins)} of them"
+                f"give one of --weights FILE (weights of a classifier; see minifcn weights download), "
+                f"--from MODEL (a model file) and --from-scratch (random weights), got {sum(begins)} of them"
             )
         if self.from_scratch and self.model is None:
             raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
         if self.start is not None and self.model is not None:
-            raise ValueError(f"--from {self.start} says itself which network it is: leave --model out")
+            raise ValueError(f"--from {self.start} contains its network: leave out --model")
         for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        self.augment()  # refuses amounts that are out of range
+        self.augment()  # checks its own values
         cuda_device(self.device)
 
     def network(self, dataset: Dataset) -> tuple[FCN, bool]:
-        """Return the network at the beginning, and whether it is a stage that follows a trained one."""
-        options: dict[str, Any] = {
-            name: getattr(self, name) for name in ("stride", "alignment", "upsampling", "at_once")
-        }
+        """Return the initial network, and whether it continues a trained FCN."""
         start: Classifier | FCN
         if self.start is not None:
             start = load(self.start)
-            if isinstance(start, FCN) and (word := check_classes(start.info, dataset)) is not None:
-                raise ValueError(f"--from {self.start}: {word}")
+            if isinstance(start, FCN) and (warning := check_classes(start.info, dataset)) is not None:
+                raise ValueError(f"start: {warning}")
         elif self.weights is not None:
             try:
                 start, report = load_classifier(self.weights, self.model)
             except FileNotFoundError as error:
-                fetch = "minifcn weights download NAME fetches public ones"
-                raise FileNotFoundError(f"--weights: {error}; {fetch}") from error
+                raise FileNotFoundError(f"weights: {error}; minifcn weights download fetches some") from error
             say(f"weights: {report.summary()}")
         else:
             start = CLASSIFIERS[str(self.model)](rng=self.seed)
-        return fcn_from(start, dataset, **options).train(), isinstance(start, FCN)
+        names = ("stride", "alignment", "upsampling", "at_once")
+        fcn = fcn_from(start, dataset, **{name: getattr(self, name) for name in names})
+        return fcn, isinstance(start, FCN)
 
-    def anywhere(self) -> "Settings":
-        """Return the same with absolute paths, which mean the same in whatever folder they are read."""
-        return replace(self, **_absolute(vars(self)))
+    def prepare(self, fcn: FCN, dropout: float | None) -> FCN:
+        """Set a network to the state of training that no model file stores."""
+        if dropout is not None:
+            set_dropout(fcn, dropout)
+        freeze_batch_norm(fcn, not (self.from_scratch or self.train_batch_norm))
+        if self.freeze_trunk:
+            fcn.freeze_trunk()
+        return fcn.train().to(self.device)
+
+    def optimization(self) -> Recipe:
+        """Return the recipe with the values that were given."""
+        recipe = RECIPES[self.recipe]
+        return recipe.changed(lr=self.lr, batch_size=self.batch_size, accumulate=self.accumulate)
+
+    def stored(self) -> dict[str, Any]:
+        """Return the settings with absolute paths, which are valid in every folder."""
+        return asdict(replace(self, **_absolute(vars(self))))
 
     def augment(self) -> Augment:
-        """Return what is done to images at random."""
+        """Return the random changes of images."""
         flip = self.data != "digits" if self.flip is None else self.flip
-        options: dict[str, Any] = {"flip": flip, "color": self.color}
-        for name in ("crop", "scale"):
-            if getattr(self, name) is not None:
-                options[name] = getattr(self, name)
-        return Augment(**options)
+        given = {name: getattr(self, name) for name in ("crop", "scale") if getattr(self, name) is not None}
+        return Augment(flip=flip, color=self.color, **given)
 
 
 def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
-    """Return the settings of a checkpoint, of which those that are said again must not differ."""
+    """Return the settings of a checkpoint; those that are given again must be equal."""
     try:
         stored = dict(checkpoint.entries["settings"]["command"])
         values = {name: stored[name] for name in Settings.__dataclass_fields__}
@@ -120,15 +130,14 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
     before = {name: values[name] for name in given}
     if differences := different(before, dict(given) | _absolute(given)):
         network = checkpoint.path.with_name("model.safetensors")
-        more = f"; for more epochs begin it with --from {network}" if "epochs" in given else ""
+        more = f"; for more epochs, start it with --from {network}" if "epochs" in given else ""
         raise ValueError(
-            f"--resume: {checkpoint.path} belongs to a training with other settings: "
-            f"{'; '.join(differences)}; leave them out, or begin another training in another folder{more}"
+            f"resume: {checkpoint.path} belongs to a training with other settings: {'; '.join(differences)}; "
+            f"leave them out, or start another training in another folder{more}"
         )
     try:
-        settings = Settings(
-            **values | {name: values[name] and tuple(values[name]) for name in ("crop", "scale")}
-        )
+        pairs = {name: values[name] and tuple(values[name]) for name in ("crop", "scale")}
+        settings = Settings(**values | pairs)
         settings.check()
         return settings
     except TypeError as error:
@@ -146,14 +155,14 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
-    """Return the network of a checkpoint, whose weights `Checkpoints` loads."""
+    """Return the network of a checkpoint, without its weights, and whether it continues a trained FCN."""
     try:
         model = build(checkpoint.entries["architecture"], init="zeros")
         info = checkpoint.entries["info"]
         model.info = ModelInfo(**info | {"preprocessing": Preprocessing(**info["preprocessing"])})
         staged = checkpoint.entries["settings"]["command"]["staged"] is True
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{checkpoint.path} does not say which network it is of: {error}") from error
+        raise FileError(f"{checkpoint.path} does not describe its network: {error}") from error
     if not isinstance(model, FCN):
-        raise FileError(f"{checkpoint.path} is of a classifier, not of a network that labels pixels")
+        raise FileError(f"{checkpoint.path} contains a classifier, not an FCN")
     return model, staged

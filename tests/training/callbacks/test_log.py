@@ -2,11 +2,11 @@ import json
 import os
 
 import pytest
+from minifcn.training.callbacks.log import EpochLine
 from PIL import Image
 
 from minifcn.training import Curve, Log, Training, fit
-from minifcn.training import outputs as module
-from minifcn.training.outputs import EpochLine
+from minifcn.training.callbacks import log as module
 from tests.training.small import digits, parts, settings
 
 
@@ -19,14 +19,14 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_log_keeps_what_was_there_before(tmp_path):
+def test_a_log_keeps_its_earlier_contents(tmp_path):
     path = tmp_path / "log"
     first = trained(log=path)
     second = trained(log=path)
     assert lines(path) == first + second
 
 
-def test_a_log_on_a_full_disk_is_made_good_for(tmp_path, monkeypatch, capsys):
+def test_a_log_on_a_full_disk_is_completed_later(tmp_path, monkeypatch, capsys):
     path, real, calls = tmp_path / "log", module.atomic_write, []
 
     def atomic_write(target):
@@ -43,7 +43,7 @@ def test_a_log_on_a_full_disk_is_made_good_for(tmp_path, monkeypatch, capsys):
     )
 
 
-def test_a_curve_is_drawn_anew_after_each_epoch(tmp_path):
+def test_a_curve_is_drawn_after_each_epoch(tmp_path):
     seen = []
 
     class Look(Curve):
@@ -83,7 +83,7 @@ def test_a_curve_is_drawn_anew_after_each_epoch(tmp_path):
         ({}, "epoch  2 of 15: loss 1.5000, 8.1 s at 2.0 images/s"),
     ],
 )
-def test_a_line_an_epoch(record, line):
+def test_the_line_of_an_epoch(record, line):
     model, loader, optimizer = parts(digits)
     said = []
     known = {"epoch": 2, "loss": 1.5, "seconds": 8.1, "images_per_second": 2.0}

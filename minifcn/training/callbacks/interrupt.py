@@ -6,23 +6,31 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-from minifcn.training.checkpoint import Checkpoints
-from minifcn.training.outputs import say
-from minifcn.training.state import Callback, Training
+from minifcn.training.callbacks.base import Callback
+from minifcn.training.callbacks.checkpoints import Checkpoints
+from minifcn.training.progress import say
+from minifcn.training.state import Training
 
 
 class Interruptible(Callback):
-    """Lets Ctrl-C wait for the end of a step, then writes the state and stops; a second one stops at once.
+    """On Ctrl-C, finishes the step, writes a checkpoint and stops; a second Ctrl-C stops at once.
 
-    It is a callback and a context in which Ctrl-C is treated so. It needs the main thread; in others, such as
-    those of a server, it does nothing.
+    It is a callback and a context manager that handles SIGINT. Signals reach only the main thread; in other
+    threads it does nothing.
 
     Args:
-        checkpoints: What writes the state.
-        advice: What to tell about how to go on.
+        checkpoints: Writes the state.
+        advice: How to continue; part of the message.
 
     Raises:
-        KeyboardInterrupt: After the step, with the advice as its message.
+        KeyboardInterrupt: After the step; its message names the step and ends with the advice.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "last.safetensors")
+        >>> with Interruptible(checkpoints, "resume with Checkpoints(path, resume=True)") as interruptible:
+        ...     callbacks = [checkpoints, interruptible]  # fit(..., callbacks=callbacks)
     """
 
     def __init__(self, checkpoints: Checkpoints, advice: str):
@@ -39,13 +47,13 @@ class Interruptible(Callback):
             signal.signal(signal.SIGINT, self._before)
 
     def step(self, training: Training) -> None:
-        """Stop, if that was asked for."""
+        """Save and stop after Ctrl-C."""
         if self._asked:
             self.checkpoints.write(training)
             raise KeyboardInterrupt(f"stopped after step {training.step}; {self.advice}")
 
     def epoch(self, training: Training) -> None:
-        """Stop here, too: `Checkpoints`, called before, has written the state."""
+        """Stop after Ctrl-C in the evaluation; `Checkpoints`, called before, has written the state."""
         if self._asked and training.epoch < training.epochs:
             raise KeyboardInterrupt(f"stopped after epoch {training.epoch}; {self.advice}")
 
@@ -53,5 +61,5 @@ class Interruptible(Callback):
         if self._asked:
             raise KeyboardInterrupt(f"stopped at once; {self.advice}")
         self._asked = True
-        with suppress(RuntimeError):  # it comes in the middle of another line
+        with suppress(RuntimeError):  # the signal may come while another line is being printed
             say("Ctrl-C: finishing the step and saving; press it again to stop at once")

@@ -1,16 +1,17 @@
-"""Each early word has a planted failure that it tells, and a sound training that it keeps quiet in."""
+"""Each warning has a planted failure that causes it, and a sound training that does not."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+from minifcn.training.callbacks.watch import dead_features, one_class
 
 from minifcn.data import Loader
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD, Adam, Poly
 from minifcn.training import Callback, Watch, fit
-from minifcn.training.watch import dead_features, one_class
 from tests.training.small import GREY, Blobs
 
 
@@ -18,7 +19,7 @@ def watched(model, *, lr=2e-3, kind=Adam, epochs=10, images=7, validation=None, 
     told = []
     watch = Watch(told.append)
     loader = Loader(Blobs(images), 2, preprocess=GREY, shuffle=True, workers=0)
-    optimizer = kind(dict(model.named_parameters()), lr)
+    optimizer = kind(model, lr)
     fit(
         model,
         loader,
@@ -39,18 +40,18 @@ def sound(alignment="exact", **options):
 
 
 @pytest.mark.parametrize("alignment", ["exact", "paper"])
-def test_a_sound_training_is_left_alone(alignment):
+def test_a_sound_training_gives_no_warning(alignment):
     assert watched(sound(alignment), images=14, epochs=5) == {}
 
 
-def test_sound_predictions_are_left_alone():
+def test_sound_predictions_give_no_warning():
     validation = Loader(Blobs(3, seed=1), 1, preprocess=GREY, workers=0)
     assert watched(sound(), epochs=1, images=80, validation=validation) == {}
 
 
 @pytest.mark.parametrize("alignment", ["exact", "paper"])
 def test_a_trunk_whose_weights_were_not_loaded(alignment):
-    """All zero, as `rng=None` leaves it: the score layers learn their biases, so the loss does move."""
+    """All weights are zero, but the score layers learn their biases, so the loss changes."""
     told = watched(FCN(digit_classifier(init="zeros"), 2, 2, alignment=alignment), epochs=3)
     assert told.keys() == {"constant scores"}
     assert "the same at every pixel" in told["constant scores"]
@@ -60,37 +61,36 @@ def test_a_loss_that_stays_at_chance():
     told = watched(sound(), lr=1e-12, kind=SGD)
     assert "loss at chance" in told
     assert "still ln 2 = 0.69315" in told["loss at chance"]
-    assert "1.0e-12 is too small" in told["loss at chance"]
+    assert "1.0e-12" in told["loss at chance"]
 
 
 def test_a_loss_that_blows_up():
     told = watched(sound(), lr=30.0, epochs=5)
-    assert "step 10: the loss of the last 10 steps is" in told["loss blown up"]
-    assert "the rate 3.0e+01 is too high, try a tenth (--lr 3.0e+00)" in told["loss blown up"]
+    assert re.search(r"step 10: .*10 steps.* 3\.0e\+01 .* 3\.0e\+00", told["loss blown up"])
 
 
-def test_the_rate_that_is_told_is_the_one_that_was_chosen():
-    """Not what a schedule has made of it by then."""
+def test_the_rate_in_a_warning_is_the_one_that_was_chosen():
+    """Not what a schedule has made of it."""
     told = watched(sound(), lr=30.0, epochs=4, schedule=Poly(16, 0.9, warmup_steps=5))
-    assert "the rate 3.0e+01 is too high, try a tenth (--lr 3.0e+00)" in told["loss blown up"]
+    assert re.search(r" 3\.0e\+01 .* 3\.0e\+00", told["loss blown up"])
 
 
 def test_short_trainings_are_watched_too():
     """One epoch of three batches is shorter than all windows."""
     short = {"epochs": 1, "images": 6}
     blown = watched(sound(), lr=30.0, **short)
-    assert "step 3: the loss of the last 3 steps is about" in blown["loss blown up"]
+    assert re.search("step 3: .* 3 steps", blown["loss blown up"])
     dead = watched(FCN(digit_classifier(init="zeros"), 2, 2), **short)
-    assert "the scores of the first 2 steps are the same at every pixel" in dead["constant scores"]
+    assert "2 steps" in dead["constant scores"]
     still = watched(sound(), lr=1e-12, kind=SGD, **short)
     assert "after 3 steps the loss is still ln 2" in still["loss at chance"]
     assert watched(sound(), **short) == {}
     assert watched(sound(), epochs=1, images=2) == {}  # of a single step, ln 2 says nothing
     accumulated = watched(sound(), lr=30.0, epochs=2, images=7, accumulate=2)
-    assert "step 4: the loss of the last 4 steps is about" in accumulated["loss blown up"]
+    assert re.search("step 4: .* 4 steps", accumulated["loss blown up"])
 
 
-def test_a_loss_that_jumps_once_and_comes_back_is_no_news():
+def test_a_loss_that_jumps_once_gives_no_warning():
     class Jump(Callback):
         def step(self, training):
             if training.step == 5:
@@ -103,7 +103,7 @@ def test_a_loss_that_jumps_once_and_comes_back_is_no_news():
     fit(
         model,
         loader,
-        Adam(dict(model.named_parameters()), 1e-3),
+        Adam(model, 1e-3),
         epochs=3,
         progress=None,
         callbacks=callbacks,
@@ -127,7 +127,6 @@ def test_predictions_of_one_class_come_with_the_histogram():
     labels = np.concatenate([Rare(3)[i][1].ravel() for i in range(3)])
     share = 100 * (labels == 0).sum() / (labels != 255).sum()
     assert f"ground    {share:4.1f} %      100.0 %" in word
-    assert "--class-weights median" in word
     assert watched(model, lr=1e-6, epochs=8, validation=validation)["one class"].startswith(
         "epoch 8: 100.0 %"
     )
@@ -145,7 +144,7 @@ def test_predictions_of_one_class_come_with_the_histogram():
         ([[0, 0], [0, 0]], False),
     ],
 )
-def test_when_predictions_are_of_one_class(counts, told):
+def test_which_predictions_count_as_one_class(counts, told):
     matrix = ConfusionMatrix(2)
     matrix._matrix = np.array(counts)
     assert (one_class(matrix) is not None) == told
@@ -154,26 +153,26 @@ def test_when_predictions_are_of_one_class(counts, told):
 # Before the first step
 
 
-def pictures():
+def images_():
     return GREY(np.stack([Blobs()[i][0] for i in range(2)]))
 
 
 @pytest.mark.parametrize("alignment", ["exact", "paper"])
 def test_dead_features(alignment):
     dead = FCN(digit_classifier(init="zeros"), 2, 2, alignment=alignment)
-    assert "all of its features are zero" in dead_features(dead, pictures())
+    assert "all of its features are zero" in dead_features(dead, images_())
     dead.head[0].bias.data[:] = 1
-    assert "its features are the same at every place" in dead_features(
-        dead, np.tile(pictures(), (1, 1, 3, 3))
+    assert "its features are the same at every position" in dead_features(
+        dead, np.tile(images_(), (1, 1, 3, 3))
     )
     alive = sound(alignment)
     mode = [layer.training for layer in alive.layers()]
-    assert dead_features(alive, pictures()) is None
+    assert dead_features(alive, images_()) is None
     assert [layer.training for layer in alive.layers()] == mode
 
 
-def test_features_of_a_tiny_picture_are_not_called_dead():
-    assert dead_features(sound(), pictures()[:, :, :3, :2]) is None
+def test_features_of_a_tiny_image_are_not_called_dead():
+    assert dead_features(sound(), images_()[:, :, :3, :2]) is None
 
 
 def test_the_starting_loss_is_the_known_number():
