@@ -78,10 +78,9 @@ def train_options() -> int:
     sys.path.insert(0, str(ROOT))
     from minifcn.cli import train
 
-    commands = argparse.ArgumentParser().add_subparsers()
-    train.add_parser(commands)
-    actions = commands.choices["train"]._actions
-    return sum(bool(action.option_strings) and action.dest != "help" for action in actions)
+    parser = argparse.ArgumentParser(add_help=False)
+    train.add_arguments(parser)
+    return sum(bool(action.option_strings) for action in parser._actions)
 
 
 def main() -> int:
