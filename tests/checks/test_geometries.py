@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minifcn import functional as F
 from minifcn import layers
-from minifcn.checks import CheckFailed, check_conv2d, check_everywhere, check_layer, strategies
+from minifcn.checks import CheckFailedError, check_conv2d, check_everywhere, check_layer, strategies
 from minifcn.layers import Layer, Parameter
 
 SMALLEST = "smallest failing case: "
@@ -18,7 +18,7 @@ SMALLEST = "smallest failing case: "
 
 def loud(check, *args, **kwargs):
     """Return the message that a check fails with."""
-    with pytest.raises(CheckFailed) as caught:
+    with pytest.raises(CheckFailedError) as caught:
         check(*args, **kwargs)
     return str(caught.value)
 
@@ -189,7 +189,7 @@ def test_what_fails_now_and_then_is_called_so():
 
     def moody(case):
         if next(calls) == 3:
-            raise CheckFailed("not today")
+            raise CheckFailedError("not today")
 
     message = loud(check_everywhere, moody, strategies.conv_geometries())
     assert message.startswith("not today\non some runs, not on others, this case fails: 1 image")

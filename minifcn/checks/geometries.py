@@ -1,6 +1,5 @@
-"""Checks made loose on all cases of a strategy; when one fails, the smallest failing case is named."""
+"""Checks on many random cases; if one fails, the smallest failing case is named."""
 
-import random
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -8,10 +7,10 @@ import numpy as np
 
 from minifcn import functional as reference
 from minifcn.backend import Array
-from minifcn.checks._hypothesis import hypothesis, st
 from minifcn.checks.cases import ConvCase
-from minifcn.checks.failure import CheckFailed, constant_ratio, number, worst_entry
+from minifcn.checks.comparing import CheckFailedError, constant_ratio, in_place, number, worst_entry
 from minifcn.checks.gradient import check_gradient
+from minifcn.checks.search import find_smallest, st
 from minifcn.checks.strategies import conv_geometries
 from minifcn.layers.base import Layer
 
@@ -21,7 +20,7 @@ Case = TypeVar("Case")
 
 
 class HasInput(Protocol):
-    """A case that can draw an input, as `ConvCase` and `PoolCase` do."""
+    """A case with a random input, such as `ConvCase` and `PoolCase`."""
 
     def input(self, rng: int = 0) -> Array:
         """Return a float64 array."""
@@ -33,56 +32,49 @@ CaseWithInput = TypeVar("CaseWithInput", bound=HasInput)
 def check_everywhere(
     check: Callable[[Case], None], cases: st.SearchStrategy[Case], *, examples: int = 200
 ) -> None:
-    """Call `check` with many cases; if it fails for one, look for the smallest case for which it fails.
+    """Call `check` with many cases; if it fails for one, search for the smallest case for which it fails.
 
-    The cases are the same in every run, and none is remembered on disk.
+    The cases are the same in every run; nothing is stored on disk.
 
     Args:
-        check: Raises any exception where something is wrong.
+        check: Function of a case that raises an exception if something is wrong.
         cases: Hypothesis strategy, for example `strategies.conv_geometries()`.
         examples: Number of cases.
 
     Raises:
-        CheckFailed: Says what is wrong in the smallest failing case, and names it.
-        NotImplementedError: As `check` raises it: there is nothing to check yet.
+        CheckFailedError: Says what is wrong in the smallest failing case, and names the case.
+        NotImplementedError: If `check` raises it: there is nothing to check yet.
 
     Example:
         >>> from minifcn.checks.strategies import conv_geometries
         >>> def no_stride(case):
         ...     if case.stride != (1, 1):
-        ...         raise CheckFailed("this works for a stride of 1 only")
+        ...         raise CheckFailedError("this works for a stride of 1 only")
         >>> try:
         ...     check_everywhere(no_stride, conv_geometries())
-        ... except CheckFailed as failure:
+        ... except CheckFailedError as failure:
         ...     print(failure)
         this works for a stride of 1 only
         smallest failing case: 1 image, 1 -> 1 channels, input 1x1, kernel 1x1, stride 1x2, padding 0, \
 dilation 1, groups 1
     """
-    failure: list[tuple[Case, Exception]] = []
 
-    def fails(case: Case) -> bool:
+    def problem_of(case: Case) -> Exception | None:
         try:
             check(case)
-        except Exception as error:  # a layer under test may raise anything; it is told at the end
-            failure[:] = [(case, error)]
-            return True
-        return False
+        except Exception as error:  # a layer under test may raise anything; it is reported in the end
+            return error
+        return None
 
-    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None)
-    steady = True
-    try:
-        hypothesis.find(cases, fails, settings=settings, random=random.Random(0))
-    except hypothesis.errors.NoSuchExample:
+    failure = find_smallest(cases, problem_of, examples)
+    if failure is None:
         return
-    except hypothesis.errors.Flaky:
-        steady = False
-    case, error = failure[0]
+    error = failure.problem
     if isinstance(error, NotImplementedError):
         raise error
-    what = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
-    found = "smallest failing case" if steady else "on some runs, not on others, this case fails"
-    raise CheckFailed(f"{what}\n{found}: {case}") from error
+    what = str(error) if isinstance(error, CheckFailedError) else f"{type(error).__name__}: {error}"
+    found = "smallest failing case" if failure.deterministic else "this case fails in some runs, not in all"
+    raise CheckFailedError(f"{what}\n{found}: {failure.case}") from error
 
 
 def check_conv2d(
@@ -93,22 +85,24 @@ def check_conv2d(
     cases: st.SearchStrategy[ConvCase] | None = None,
     examples: int = 200,
 ) -> None:
-    """Check a convolution of one's own, or its gradients, or all three.
+    """Check your own convolution, its gradients, or all three.
 
-    `conv2d` must give what the definition gives (the algorithm "loops"), and all three must obey the one law
-    <conv2d(x, w), g> = <x, conv2d_input_grad(g, w)> = <w, conv2d_weight_grad(x, g)>. They take the arguments
-    of their namesakes in `minifcn.functional`. Of `stride`, `padding`, `dilation` and `groups` only those
-    are passed that differ from the default: a function without groups can be checked on cases without.
+    Each result is compared with that of the algorithm "loops", the definition of the convolution. The message
+    about a wrong gradient also shows how it breaks the law
+    <conv2d(x, w), g> = <x, conv2d_input_grad(g, w)> = <w, conv2d_weight_grad(x, g)>. The functions take the
+    arguments of the functions of the same names in `minifcn.functional`. Of `stride`, `padding`, `dilation`
+    and `groups`, only those that differ from the default are passed, so a function without groups can be
+    checked on cases without groups.
 
     Args:
         conv2d: `conv2d(x, w, **options)`.
         conv2d_input_grad: `conv2d_input_grad(dy, w, input_size=..., **options)`.
         conv2d_weight_grad: `conv2d_weight_grad(x, dy, kernel_size=..., **options)`.
-        cases: Where to look; by default all that `strategies.conv_geometries()` draws.
+        cases: Hypothesis strategy of `ConvCase`; `strategies.conv_geometries()` by default.
         examples: Number of cases.
 
     Raises:
-        CheckFailed: Says what is wrong and names the smallest failing case.
+        CheckFailedError: Says what is wrong and names the smallest failing case.
 
     Example:
         >>> from minifcn.functional import conv2d_input_grad
@@ -116,7 +110,7 @@ def check_conv2d(
         ...     return conv2d_input_grad(dy, w[:, :, ::-1, ::-1], **options)
         >>> try:
         ...     check_conv2d(conv2d_input_grad=without_flip)
-        ... except CheckFailed as failure:
+        ... except CheckFailedError as failure:
         ...     print(failure)
         conv2d_input_grad is wrong
         at [0, 0, 0, 0] expected -0.343055, got -0.0561918 (relative error 0.84)
@@ -154,9 +148,9 @@ def check_layer(
     *,
     examples: int = 50,
 ) -> None:
-    """Check the gradients of a layer of one's own, on many cases.
+    """Check the gradients of your own layer on many cases.
 
-    The layer is converted to float64, and its parameters are set to random numbers: zeros hide mistakes.
+    The layer is converted to float64, and its parameters are set to random values: zeros hide mistakes.
 
     Args:
         make_layer: Returns the layer for a case.
@@ -164,7 +158,7 @@ def check_layer(
         examples: Number of cases.
 
     Raises:
-        CheckFailed: Says which gradient is wrong and names the smallest failing case.
+        CheckFailedError: Says which gradient is wrong and names the smallest failing case.
 
     Example:
         >>> from minifcn.checks.strategies import pool_geometries
@@ -183,23 +177,24 @@ def check_layer(
 
 
 def _call(name: str, function: Callable[..., Array], a: Array, b: Array, **options: Any) -> Array:
-    """Call a function, and refuse one that changes what it is given."""
-    kept = a.copy(), b.copy()
+    """Call a function, and refuse one that changes its arguments."""
+    before = {"its first argument": a.copy(), "its second argument": b.copy()}
     result = function(a, b, **options)
-    for old, new, position in zip(kept, (a, b), ("first", "second"), strict=True):
-        if not np.array_equal(old, new):
-            raise CheckFailed(f"{name} changes its {position} argument in place; work on a copy")
+    if problem := in_place(name, before, dict(zip(before, (a, b), strict=True))):
+        raise CheckFailedError(problem)
     return result
 
 
 def _compare(name: str, right: Array, got: Array, law: tuple[float, str, Array] | None = None) -> None:
-    """Refuse a result that is not the right one, and say what it does to the law."""
+    """Refuse a wrong result, and show how it breaks the law."""
     if not isinstance(got, np.ndarray):
-        raise CheckFailed(f"{name} must return an array, got {type(got).__name__}")
+        raise CheckFailedError(f"{name} must return an array, got {type(got).__name__}")
     if got.shape != right.shape:
-        raise CheckFailed(f"{name} must return shape {right.shape}, got {got.shape}")
+        raise CheckFailedError(f"{name} must return shape {right.shape}, got {got.shape}")
     if got.dtype != right.dtype:
-        raise CheckFailed(f"{name} must return {right.dtype} for {right.dtype} arguments, got {got.dtype}")
+        raise CheckFailedError(
+            f"{name} must return {right.dtype} for {right.dtype} arguments, got {got.dtype}"
+        )
     if np.allclose(got, right, rtol=0, atol=1e-10 * (1 + float(np.abs(right).max()))):
         return
     message = f"{name} is wrong{constant_ratio(right, got)}\n{worst_entry(right, got)}"
@@ -209,4 +204,4 @@ def _compare(name: str, right: Array, got: Array, law: tuple[float, str, Array] 
             f"\nso <conv2d(x, w), g> is {number(product)}, but {words} is "
             f"{number(float(np.vdot(operand, got)))}"
         )
-    raise CheckFailed(message)
+    raise CheckFailedError(message)
