@@ -1,4 +1,4 @@
-"""How often each class occurs, and the weights that follow from it."""
+"""How often each class occurs in a dataset, and the weights for the loss that follow from it."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minifcn.backend import Array
-from minifcn.data.dataset import Dataset
-from minifcn.data.files import FileDataset
+from minifcn.data.dataset import Dataset, FileDataset
 from minifcn.functional.labels import valid_pixels
 from minifcn.palette import VOID
 
@@ -17,40 +16,37 @@ class ClassCounts:
     """Pixels of each class in each image.
 
     Attributes:
-        per_image: int64 (N, K + 1): a row an image, the last column is void.
+        per_image: int64 (N, K + 1): one row per image, the last column is void.
+
+    Example:
+        >>> counts = ClassCounts(np.array([[90, 10, 0], [100, 0, 5]]))
+        >>> counts.pixels.tolist(), counts.images.tolist()
+        ([190, 10, 5], [2, 1, 1])
     """
 
     per_image: Array
 
     @property
     def pixels(self) -> Array:
-        """Pixels of each class in all images, and of void at last: int64 (K + 1,)."""
+        """Pixels of each class in all images, and of void at the end: int64 (K + 1,)."""
         total: Array = self.per_image.sum(axis=0)
         return total
 
     @property
     def images(self) -> Array:
-        """In how many images each class occurs, and void at last: int64 (K + 1,)."""
+        """Number of images in which each class occurs, and void at the end: int64 (K + 1,)."""
         occurs: Array = (self.per_image > 0).sum(axis=0)
         return occurs
-
-    @property
-    def pixels_beside(self) -> Array:
-        """Labelled pixels, void not counted, of the images in which each class occurs: int64 (K,)."""
-        classes = self.per_image[:, :-1]
-        labelled = classes.sum(axis=1, keepdims=True)
-        beside: Array = ((classes > 0) * labelled).sum(axis=0)
-        return beside
 
 
 def class_counts(dataset: Dataset, *, progress: str | None = None) -> ClassCounts:
     """Count the pixels of each class in each image of a dataset.
 
-    Of datasets in files only the masks are read.
+    Of datasets in files, only the masks are read.
 
     Args:
         dataset: Any dataset.
-        progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
+        progress: Name of the progress bar, which is shown on terminals only; `None` for none.
 
     Raises:
         ValueError: If a label is neither a class nor void.
@@ -63,48 +59,48 @@ def class_counts(dataset: Dataset, *, progress: str | None = None) -> ClassCount
     """
     count = len(dataset.class_names)
     rows = np.zeros((len(dataset), count + 1), np.int64)
-    indices = range(len(dataset))
-    for index in tqdm(
-        indices, desc=progress, disable=True if progress is None else None, leave=False, unit="image"
-    ):
+    quiet = True if progress is None else None  # None: quiet unless on a terminal
+    for index in tqdm(range(len(dataset)), desc=progress, disable=quiet, leave=False, unit="image"):
         labels = dataset.labels(index) if isinstance(dataset, FileDataset) else dataset[index][1]
         rows[index] = count_labels(labels, count)
     return ClassCounts(rows)
 
 
 def count_labels(labels: Array, num_classes: int) -> Array:
-    """Return the pixels of each class in one image, and of void at last, int64 (K + 1,)."""
+    """Return the pixels of each class in one image, and of void at the end, int64 (K + 1,)."""
     valid_pixels(labels, num_classes)
-    counted = np.bincount(labels.reshape(-1), minlength=256)  # (H, W) -> (pixels,)
-    return np.append(counted[:num_classes], counted[VOID])
+    counts = np.bincount(labels.reshape(-1), minlength=256)  # (H, W) -> (pixels,)
+    return np.append(counts[:num_classes], counts[VOID])
 
 
 def median_frequency_weights(counts: ClassCounts) -> Array:
     """Return weights that make rare classes count as much as frequent ones.
 
-    The weight of a class is the median frequency over the frequency of the class, where that is the share of
-    its pixels among the labelled ones of those images in which it occurs (D. Eigen, R. Fergus, "Predicting
+    The weight of a class is the median frequency divided by the frequency of the class: the share of its
+    pixels among the labelled pixels of those images in which it occurs (D. Eigen, R. Fergus, "Predicting
     Depth, Surface Normals and Semantic Labels", 2015). A class that never occurs has weight 1.
 
     Args:
-        counts: From `class_counts`, of the training part.
+        counts: From `class_counts`, of the training split.
 
     Returns:
-        float32 (K,), to be given as `class_weights` to the loss.
+        float32 (K,), to be passed to the loss as `class_weights`.
 
     Raises:
         ValueError: If no class occurs.
 
     Example:
         >>> counts = ClassCounts(np.array([[90, 10, 0, 5], [100, 0, 0, 0], [50, 30, 20, 0]]))
-        >>> median_frequency_weights(counts).tolist()  # of frequencies .8, .2 and .2
+        >>> median_frequency_weights(counts).tolist()  # the frequencies are .8, .2 and .2
         [0.25, 1.0, 1.0]
     """
-    pixels, beside = counts.pixels[:-1], counts.pixels_beside
+    classes = counts.per_image[:, :-1]  # (N, K), without void
+    pixels = classes.sum(axis=0)
     occurs = pixels > 0
     if not occurs.any():
         raise ValueError("no class occurs in the dataset: all pixels are void")
-    frequency = pixels[occurs] / beside[occurs]
+    labelled = ((classes > 0) * classes.sum(axis=1, keepdims=True)).sum(axis=0)  # beside it
+    frequency = pixels[occurs] / labelled[occurs]
     weights = np.ones(len(pixels), np.float32)
     weights[occurs] = np.median(frequency) / frequency
     return weights

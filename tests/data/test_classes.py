@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.data import read_classes
-from minifcn.data.lists import read_names
+from minifcn.data.classes import read_names
 from minifcn.files import FileError
 from minifcn.palette import palette
 from tests.data.mutations import mutations, survivors
@@ -36,7 +36,7 @@ def distinct(texts):
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
 @settings(max_examples=50)
-def test_names_a_line(path, names, encoding):
+def test_one_name_per_line(path, names, encoding):
     import unicodedata
 
     path.write_bytes("\r\n".join(names).encode(encoding))
@@ -59,7 +59,7 @@ def test_names_a_line(path, names, encoding):
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\ntraffic light:250,170,30::",
     ],
 )
-def test_names_and_colours_a_line(path, text):
+def test_one_name_and_colour_per_line(path, text):
     path.write_text(text)
     classes = read_classes(path)
     assert classes.names == ("background", "traffic light")
@@ -84,7 +84,7 @@ def test_json(path, value):
     assert read_classes(path).names == ("sky", "road")
 
 
-def test_void_is_no_class_wherever_it_stands(path):
+def test_void_is_not_a_class(path):
     path.write_text("sky 1 1 1\nVoid 2 2 2\nroad 3 3 3")
     classes = read_classes(path)
     assert classes.names == ("sky", "road")
@@ -93,7 +93,7 @@ def test_void_is_no_class_wherever_it_stands(path):
     assert classes.colors == {(1, 1, 1): 0, (2, 2, 2): 1, (3, 3, 3): 2}
 
 
-def test_names_may_look_nearly_like_colours(path):
+def test_names_may_contain_numbers(path):
     path.write_text("lane 1\n7\nC#\nroad: wet\nB1 and B2\nroute 66, north")
     assert read_classes(path).names == ("lane 1", "7", "C#", "road: wet", "B1 and B2", "route 66, north")
     path.write_text("#000000 0 0 0\n7 9 9 9\nlane 1 #ffffff\nlane 2 1 2 3")
@@ -102,8 +102,8 @@ def test_names_may_look_nearly_like_colours(path):
     assert classes.colors == {(0, 0, 0): 0, (9, 9, 9): 1, (255, 255, 255): 2, (1, 2, 3): 3}
 
 
-def test_what_labelme_ignores_has_no_number(path):
-    """LabelMe writes __ignore__ as 255 and gives number 0 to the _background_ in the second line."""
+def test_labelmes_ignore_has_no_value(path):
+    """LabelMe writes __ignore__ as 255, and the _background_ in the second line as 0."""
     path.write_text("__ignore__\n_background_\ncat")
     classes = read_classes(path)
     assert classes.names == ("_background_", "cat")
@@ -122,7 +122,7 @@ def test_void_needs_no_colour(path, name):
     assert classes.names == ("sky", "road")
     assert [classes.table[classes.colors[(v,) * 3]] for v in (1, 2)] == [0, 1]
     path.write_text(name)
-    with pytest.raises(FileError, match="lists no class besides void"):
+    with pytest.raises(FileError, match="void"):
         read_classes(path)
 
 
@@ -134,33 +134,33 @@ def test_void_needs_no_colour(path, name):
         "cat:1,2,3:head,body:jump",
     ],
 )
-def test_malformed_colours_are_refused_by_line(path, line):
+def test_malformed_colours_are_rejected_with_their_line(path, line):
     path.write_text(f"sky 7 7 7\n\n{line}\nroad 8 8 8")
-    with pytest.raises(FileError, match=r"classes\.txt: line 3 has a malformed colour, expected ") as refusal:
+    with pytest.raises(FileError, match=r"classes\.txt: line 3 ") as refusal:
         read_classes(path)
     assert repr(line) in str(refusal.value)
 
 
-def test_a_line_without_end_is_refused_at_once(path):
+def test_a_very_long_line_is_rejected_quickly(path):
     path.write_text("a" + " " * 1_000_000 + "b")
-    with pytest.raises(FileError, match="line 1 has 1000002 characters, expected 200 at most"):
+    with pytest.raises(FileError, match="line 1 .*1000002 characters.* 200"):
         read_classes(path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lists 0 classes, expected 1 to 255"),
+        ("", "0 classes, expected 1 to 255"),
         ("\n".join(map(str, range(256))), "lists 256 classes"),
         ("cat\ndog\ncat", "has the name cat twice"),
         ("cat 1 2 3\ndog 1 2 3", r"has the colour \(1, 2, 3\) twice"),
         ("cat 1 2 3\ndog", "gives colours to some classes but none to 'dog'"),
-        ("void", "lists no class besides void"),
+        ("void", "void"),
         ("x" * 101, "a class name of 101 characters"),
-        ("a\0b", "is no text"),
+        ("a\0b", "is not text"),
     ],
 )
-def test_wrong_lists_are_refused(path, text, message):
+def test_wrong_lists_are_rejected(path, text, message):
     path.write_text(text)
     with pytest.raises(FileError, match=rf"classes\.txt: .*{message}"):
         read_classes(path)
@@ -187,7 +187,7 @@ def test_wrong_lists_are_refused(path, text, message):
         '{"a": [1, 2, ' + "9" * 5_000 + "]}",
     ],
 )
-def test_wrong_json_is_refused(path, text):
+def test_wrong_json_is_rejected(path, text):
     path = path.with_suffix(".json")
     path.write_text(text)
     with pytest.raises(FileError, match=r"classes\.json: ") as refusal:
@@ -195,15 +195,15 @@ def test_wrong_json_is_refused(path, text):
     assert len(str(refusal.value)) < len(str(path)) + 250
 
 
-def test_a_file_that_is_no_text_or_not_there(path):
-    with pytest.raises(FileError, match="is not there"):
+def test_files_that_are_not_text_or_do_not_exist_are_rejected(path):
+    with pytest.raises(FileError, match="does not exist"):
         read_classes(path)
     path.write_bytes(b"cat\n\xff\xfa")
-    with pytest.raises(FileError, match="is no text in UTF-8: byte 4 is wrong"):
+    with pytest.raises(FileError, match="UTF-8: byte 4"):
         read_classes(path)
 
 
-def test_names_lose_folders_and_suffixes(path):
+def test_names_are_read_without_folders_and_suffixes(path):
     path.write_text("a\nimages/b.jpg\nC:\\my pictures\\c d.PNG\n\n e.5 \n")
     assert read_names(path) == ["a", "b", "c d", "e.5"]
 
@@ -212,11 +212,11 @@ def test_names_lose_folders_and_suffixes(path):
     ("text", "message"),
     [
         ("a\nb.png\nx/b.jpg", "line 3 repeats 'b' of line 2"),
-        ("a\n..", "line 2 is no name"),
-        ("a/", "line 1 is no name"),
+        ("a\n..", "line 2 "),
+        ("a/", "line 1 "),
     ],
 )
-def test_wrong_names_are_refused(path, text, message):
+def test_wrong_names_are_rejected(path, text, message):
     path.write_text(text)
     with pytest.raises(FileError, match=message):
         read_names(path)
@@ -224,7 +224,7 @@ def test_wrong_names_are_refused(path, text, message):
 
 @pytest.mark.parametrize("count", [300, pytest.param(2_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", [".txt", ".json"])
-def test_damaged_files_are_read_or_refused(path, suffix, count):
+def test_damaged_files_are_read_or_rejected(path, suffix, count):
     path = path.with_suffix(suffix)
     entries = {f"class {i}": [i, 255 - i, 7] for i in range(12)}
     lines = "\n".join(f"{name} {r} {g} {b}" for name, (r, g, b) in entries.items())

@@ -9,7 +9,7 @@ from tests.data.folders import camvid
 
 
 class Labelled:
-    """A dataset of these label arrays."""
+    """A dataset of the given label arrays."""
 
     palette = np.zeros((4, 3), np.uint8)
     class_names = ("a", "b", "c", "d")
@@ -48,7 +48,7 @@ def test_counts_and_weights_as_defined(images):
                 (labels != 255).sum() for labels in beside
             )
     if not frequency:
-        with pytest.raises(ValueError, match="no class occurs in the dataset: all pixels are void"):
+        with pytest.raises(ValueError, match="void"):
             median_frequency_weights(counts)
         return
     weights = median_frequency_weights(counts)
@@ -58,20 +58,20 @@ def test_counts_and_weights_as_defined(images):
         assert weights[k] == pytest.approx(median / frequency[k] if k in frequency else 1)
 
 
-def test_a_label_that_is_no_class_is_refused():
-    with pytest.raises(ValueError, match="below num_classes = 4"):
+def test_a_label_that_is_no_class_is_rejected():
+    with pytest.raises(ValueError, match="num_classes = 4"):
         class_counts(Labelled(np.full((2, 2), 7, np.uint8)))
 
 
-def test_images_of_one_class_are_counted_too():
+def test_images_with_one_label_are_counted():
     crops = DigitCrops("validation")
     counts = class_counts(crops)
     assert counts.pixels.sum() == len(crops) == 199
 
 
-def test_of_files_only_masks_are_read(tmp_path):
+def test_only_masks_of_files_are_read(tmp_path):
     camvid(tmp_path)
     for file in (tmp_path / "train").iterdir():
-        file.write_bytes(b"no picture")
+        file.write_bytes(b"not an image")
     counts = class_counts(open_dataset(f"camvid:{tmp_path}", "train"))
     assert counts.pixels.sum() == 3 * 6 * 8
