@@ -123,7 +123,7 @@ class BatchNorm2d(Pointwise):
         dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
         if self.weight.trainable:
             self.weight.accumulate(dgamma)
-        if self.bias.trainable and not frozen:
+        if self.bias.trainable:
             self.bias.accumulate(dbeta)
         return dx
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-SCRATCH = ["--model", "digit_classifier", "--from-workspace", "--lr", "3e-3"]
+SCRATCH = ["--model", "digit_classifier", "--from-scratch", "--lr", "3e-3"]
 
 
 def photographs(root, count=8, size=(36, 48), classes="ground\nblob"):

@@ -12,7 +12,7 @@ from minifcn.cli import demo, main
 
 LOGS = {
     f"{name}.jsonl"
-    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-workspace")
+    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-scratch")
 }
 
 
@@ -31,7 +31,7 @@ def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert "stride 2, 126 canvases" in said
-    assert "from workspace" in said
+    assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
     assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}

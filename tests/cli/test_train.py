@@ -280,8 +280,8 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
     ("arguments", "sentence"),
     [
         ([], "say what the network begins with, one of: --weights FILE .* got 0 of them"),
-        (["--from-workspace"], "--from-workspace needs --model, one of alexnet"),
-        (["--from-workspace", "--from", "x"], "got 2 of them"),
+        (["--from-scratch"], "--from-scratch needs --model, one of alexnet"),
+        (["--from-scratch", "--from", "x"], "got 2 of them"),
         (["--from", "x", "--model", "vgg16"], "--from x says itself which network it is"),
         ([*SCRATCH, "--epochs", "0"], "--epochs must be an integer >= 1, got 0"),
         ([*SCRATCH, "--batch", "-1"], "--batch must be an integer >= 1, got -1"),
@@ -296,11 +296,11 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
         (["--from", "tests"], "tests is a folder, and a file is expected"),
         ([*SCRATCH, "--recipe", "heavy"], "a rate of 3.0e-03 belongs to a mean over pixels; recipe 'heavy'"),
         (
-            ["--model", "digit_classifier", "--from-workspace", "--recipe", "heavy"],
+            ["--model", "digit_classifier", "--from-scratch", "--recipe", "heavy"],
             "trains strides one after the other",
         ),
         (
-            ["--model", "digit_classifier", "--from-workspace", "--lr", "1e-10"],
+            ["--model", "digit_classifier", "--from-scratch", "--lr", "1e-10"],
             "1.0e-10 belongs to a loss summed",
         ),
     ],
