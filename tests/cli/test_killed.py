@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from minifcn.training.checkpoint import Checkpoint
 from tests.cli.folders import SCRATCH, photographs
 from tests.training.small import timeless
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+resource = pytest.importorskip("resource", reason="SIGKILL and limits of processes are POSIX's")
 
 COMMAND = "import sys; from minifcn.cli import main; sys.exit(main(sys.argv[1:]))"
 
