@@ -157,13 +157,13 @@ def test_03_the_loss_is_shown_as_a_mean_over_pixels(data, tmp_path, recipe):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "rate", "sentence"),
-    [("quick", 1e-10, "belongs to a loss summed over pixels"), ("heavy", 1e-3, "belongs to a mean over")],
+    ("recipe", "rate", "fitting"),
+    [("quick", 1e-10, "1.7e-07"), ("heavy", 1e-3, "5.8e-07")],
 )
-def test_03_a_learning_rate_for_another_reduction_is_refused(data, tmp_path, capsys, recipe, rate, sentence):
+def test_03_a_learning_rate_for_another_reduction_is_refused(data, tmp_path, capsys, recipe, rate, fitting):
     """1e-10 for a mean learns nothing, and 1e-3 for a sum gives NaN: both are refused."""
     begin = ("--model", "digit_classifier", "--from-scratch", "--recipe", recipe, "--lr", rate)
-    assert sentence in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
+    assert fitting in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -171,7 +171,7 @@ def test_03_nan_stops_a_training_at_once(data, tmp_path, capsys):
     """Training with a loss of NaN may continue for hours. Here it stops, and nothing of it is saved."""
     begin = ("--model", "digit_classifier", "--from-scratch", "--lr", "1e30")
     assert run("train", data, *begin, "--epochs", 2, "--out", tmp_path / "out") == 2
-    assert "a tenth of the rate" in capsys.readouterr().err.splitlines()[-1]
+    assert "learning rate 1.00e+30" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
@@ -215,7 +215,7 @@ def test_05_predictions_of_one_class_are_reported_with_frequencies(data, tmp_pat
     said = capsys.readouterr()
     assert "100.0 % of the pixels are predicted as 'dark'" in said.err
     assert "bright" in said.err
-    assert "--class-weights median" in said.err
+    assert "class weights" in said.err
     record = records(tmp_path / "out")[0]
     assert record["pixel_accuracy"] > 0.85
     assert record["iou"]["bright"] == 0
@@ -227,10 +227,7 @@ def test_05_a_validation_set_of_one_class_is_reported(data, tmp_path, capsys):
     for i in (6, 7):
         Image.new("L", (48, 36)).save(tmp_path / "photos" / "masks" / f"photo{i}.png")
     assert run("train", data, *SCRATCH, "--epochs", 1, "--out", tmp_path / "out") == 0
-    assert (
-        "warning: every pixel of the 2 images to evaluate on is 'dark' or void (255)"
-        in capsys.readouterr().err
-    )
+    assert "every pixel of the 2 validation images is 'dark' or void (255)" in capsys.readouterr().err
 
 
 def test_05_overfitting_uses_an_image_with_two_classes(data, tmp_path, capsys):
@@ -240,7 +237,7 @@ def test_05_overfitting_uses_an_image_with_two_classes(data, tmp_path, capsys):
     dead.info = ModelInfo(tuple("0123456789"), LIGHT)
     start = stored(dead, tmp_path / "dead.safetensors")
     assert run("train", data, "--from", start, "--overfit-one", "--out", tmp_path / "out") == 1
-    assert "not learnt" in capsys.readouterr().out
+    assert "not learned" in capsys.readouterr().out
 
 
 # 6. Colours, indices and palettes (tests/data/test_masks.py, test_folder.py)
@@ -296,7 +293,7 @@ def test_06_soft_edges_are_refused(tmp_path, capsys):
     edge[..., 0] = np.linspace(0, 200, 48)
     Image.fromarray(edge).save(tmp_path / "photos" / "masks" / "photo3.png")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "photo3.png: has 46 colours that mean no class" in error
+    assert "photo3.png: has 46 colours" in error
     assert "paint with a hard one" in error
 
 
@@ -343,7 +340,7 @@ def test_07_masks_of_0_and_255_are_refused(data, tmp_path, capsys):
     """If white is void, only one class is left and the mean IoU is 1.0. The message says what to do."""
     masks_of(tmp_path / "photos", white)
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "every pixel of the 6 images to train on is 'dark' or void (255)" in error
+    assert "every pixel of the 6 train images is 'dark' or void (255)" in error
     assert "see minifcn check-data" in error
     assert not (tmp_path / "out").exists()
     assert run("check-data", data) == 1
@@ -370,7 +367,7 @@ def test_08_a_label_that_is_no_class_is_reported_with_its_file(data, tmp_path, c
     mask = np.full((36, 48), 2, np.uint8)
     Image.fromarray(mask).save(tmp_path / "photos" / "masks" / "photo2.png")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "photo2.png: has labels that are no class: 2 on 1,728 pixels; expected 0 to 1" in error
+    assert "photo2.png: has values that are no class: 2 on 1,728 pixels; expected 0 to 1" in error
 
 
 def test_08_the_score_layer_has_the_classes_of_the_dataset(data, tmp_path):
@@ -390,8 +387,8 @@ def test_08_a_single_class_is_refused(tmp_path, capsys):
     """A list without background has one class, and a network for it would find it everywhere."""
     data = photographs(tmp_path / "photos", classes="bright")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "the dataset has one class only (bright)" in error
-    assert "the background is a class, too" in error
+    assert "at least 2 classes, got 1 (bright)" in error
+    assert "background" in error
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
@@ -411,8 +408,8 @@ def test_08_a_network_for_other_classes_is_refused(model, data, tmp_path, capsys
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_09_what_does_not_fit_into_memory_is_refused_with_advice(data, tmp_path, capsys, monkeypatch, part):
     """One large image among small ones would end a training after hours: the largest is checked."""
-    index = {"train": 3, "validation": 7}[part]  # not the first of its part, which is looked at anyway
-    monkeypatch.setattr(train, "_LOOKED_AT", 1)
+    index = {"train": 3, "validation": 7}[part]  # not the first one of its part, which is always checked
+    monkeypatch.setattr(train, "_SAMPLED", 1)
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000_000)
     command = ("train", data, *SCRATCH, "--batch", 1, "--epochs", 1)
     assert run(*command, "--out", tmp_path / "small") == 0
@@ -433,7 +430,9 @@ def test_09_evaluation_keeps_nothing_of_an_image(model, data, tmp_path):
 
     def peak(names):
         (tmp_path / "photos" / "val.txt").write_text("\n".join(names))
-        loader = Loader(open_dataset(data, "validation"), 1, preprocess=mf.training.fitted(LIGHT), workers=0)
+        loader = Loader(
+            open_dataset(data, "validation"), 1, preprocess=mf.training.any_channels(LIGHT), workers=0
+        )
         tracemalloc.start()
         try:
             mf.training.evaluate(fcn, loader)
@@ -464,7 +463,7 @@ def test_10_images_of_unequal_sizes_share_a_batch(data, tmp_path):
     of_unequal_sizes(tmp_path / "photos")
     assert run("train", data, *SCRATCH, "--batch", 3, "--epochs", 1, "--out", tmp_path / "out") == 0
     dataset = open_dataset(data, "train")
-    batches = list(Loader(dataset, 3, preprocess=mf.training.fitted(LIGHT), shuffle=True))
+    batches = list(Loader(dataset, 3, preprocess=mf.training.any_channels(LIGHT), shuffle=True))
     assert [x.shape[0] for x, _ in batches] == [3, 3]
     labelled = sum(np.bincount(labels.ravel(), minlength=256)[:2] for _, labels in batches)
     assert labelled.tolist() == class_counts(dataset).pixels[:2].tolist()
@@ -662,7 +661,7 @@ def test_15_a_jpeg_mask_is_refused(data, tmp_path, capsys):
     mask = Image.fromarray(np.array(Image.open(tmp_path / "photos" / "masks" / "photo0.png")))
     mask.save(tmp_path / "photos" / "masks" / "photo0.png", format="JPEG")
     error = refused(capsys, "train", data, *SCRATCH, "--out", tmp_path / "out")
-    assert "photo0.png: a mask must be a PNG, BMP or TIFF, this is a JPEG" in error
+    assert "photo0.png: a mask must be a PNG, BMP or TIFF file, this is JPEG" in error
 
 
 def test_15_scaling_makes_no_new_labels():
@@ -759,7 +758,7 @@ def test_18_all_strides_at_once(data, tmp_path, capsys):
     """Without scales, a network trained at once diverges or ignores its skips. Here an option sets them, the
     recipes of the papers require it, and model files store it."""
     begin = ("--model", "digit_classifier", "--from-scratch", "--recipe", "heavy", "--epochs", 1)
-    assert "--at-once" in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
+    assert "at once" in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
     assert run("train", data, *begin, "--at-once", "--out", tmp_path / "out") == 0
     fcn = mf.load(tmp_path / "out" / "model.safetensors")
     assert fcn.at_once
