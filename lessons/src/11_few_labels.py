@@ -467,7 +467,7 @@ CAMVID = ""  # the folder
 WEIGHTS = ""  # the file, for example from: minifcn weights download squeezenet1_0
 if CAMVID and WEIGHTS:
     streets = open_dataset(f"camvid:{CAMVID}", "train")
-    start, report = mf.weights.load_classifier(WEIGHTS)
+    start = mf.weights.load_classifier(WEIGHTS)
     print(str(report).splitlines()[0])
     street_fcn = FCN(start, num_classes=len(streets.class_names), stride=4)
     photo = start.info.preprocessing
