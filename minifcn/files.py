@@ -8,7 +8,14 @@ from pathlib import Path
 
 
 class FileError(ValueError):
-    """A file from outside is damaged, hostile, or something else than it should be; the message names it."""
+    """A file from outside is damaged, hostile, or something else than it should be; the message names it.
+
+    Example:
+        >>> raise FileError("weights.npz is cut off")
+        Traceback (most recent call last):
+        ...
+        minifcn.files.FileError: weights.npz is cut off
+    """
 
 
 @contextmanager

@@ -28,7 +28,16 @@ Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 
 def whole_number(value: object, name: str, minimum: int) -> int:
-    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`."""
+    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`.
+
+    Example:
+        >>> whole_number(3, "stride", 1)
+        3
+        >>> whole_number(0, "stride", 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: stride must be an integer >= 1, got 0
+    """
     if type(value) is int and value >= minimum:  # the usual case, hundreds of times in a training step
         return value
     try:
@@ -120,6 +129,10 @@ class Window:
 
     Raises:
         ValueError: If a number is out of its range.
+
+    Example:
+        >>> Window(3, stride=2, padding=1).output_size(10)
+        5
     """
 
     kernel: int
@@ -204,6 +217,10 @@ class Transposed:
     Attributes:
         window: The window of the forward convolution.
         output_padding: How much larger than the smallest possible output the output is, below the stride.
+
+    Example:
+        >>> Transposed(Window(4, stride=2, padding=1)).output_size(5)
+        10
     """
 
     window: Window

@@ -11,22 +11,6 @@ import minifcn
 ROOMS = [module.name for module in pkgutil.iter_modules(minifcn.__path__)]
 PUBLIC = ["minifcn", *(f"minifcn.{name}" for name in ROOMS if name not in ("__main__", "cli", "kernels"))]
 
-WITHOUT_EXAMPLE = {
-    *("minifcn.load", "minifcn.num_threads"),
-    *("minifcn.layers.Buffer", "minifcn.layers.Pointwise"),
-    *("minifcn.models.Classifier", "minifcn.models.Explanation", "minifcn.models.ModelInfo"),
-    *("minifcn.weights.Transfer", "minifcn.weights.download", "minifcn.weights.load"),
-    *("minifcn.weights.load_fcn", "minifcn.weights.read_class_names"),
-    *("minifcn.data.VOC", "minifcn.data.CamVid", "minifcn.data.ClassCounts", "minifcn.data.Dataset"),
-    *("minifcn.data.DatasetReport", "minifcn.data.FileDataset", "minifcn.data.Finding"),
-    *("minifcn.data.read_classes", "minifcn.checks.CheckFailedError", "minifcn.training.Curve"),
-    *("minifcn.training.DivergedError", "minifcn.training.EpochLine", "minifcn.training.Log"),
-    *("minifcn.training.Training", "minifcn.training.Watch"),
-    *("minifcn.optim.Optimizer", "minifcn.geometry.whole_number", "minifcn.geometry.Window"),
-    *("minifcn.geometry.Transposed", "minifcn.files.FileError"),
-}
-"""Names whose examples are still to be written. Nothing may be added here."""
-
 
 def public(module):
     """Return the names and values of a module's functions and classes."""
@@ -46,4 +30,4 @@ def test_every_public_name_has_an_example(name):
     documented = public(import_module(name))
     assert documented
     missing = {f"{name}.{key}" for key, value in documented.items() if ">>>" not in (value.__doc__ or "")}
-    assert missing - WITHOUT_EXAMPLE == set()
+    assert missing == set()

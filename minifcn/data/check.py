@@ -78,6 +78,12 @@ class DatasetReport:
         findings: What is wrong, the worst first.
         void: What is void in masks: values, or colours as #rrggbb.
         unknown: Colours that are no class but would be if `classes.txt` listed them, with their pixels.
+
+    Example:
+        >>> from minifcn.data import DigitCrops
+        >>> report = check_dataset({"train": DigitCrops("train")})
+        >>> report.class_names[:3], report.findings
+        (('0', '1', '2'), ())
     """
 
     class_names: tuple[str, ...]

@@ -22,6 +22,19 @@ class Dataset(Protocol):
 
     A class of your own need not inherit from this one; it only needs these members. The same index must give
     the same item every time, also when several threads ask at once.
+
+    Example:
+        >>> import numpy as np
+        >>> class Squares:
+        ...     class_names = ("background", "square")
+        ...     palette = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+        ...     def __len__(self):
+        ...         return 10
+        ...     def __getitem__(self, index):
+        ...         labels = np.zeros((16, 16), np.uint8)
+        ...         labels[index : index + 4, 2:6] = 1
+        ...         return np.uint8(255) * labels[..., None], labels  # image (H, W, 1), labels (H, W)
+        >>> dataset: Dataset = Squares()
     """
 
     @property
@@ -85,6 +98,11 @@ class FileDataset:
         palette: Their colours, uint8 (K, 3).
         problems: What was missing when the folder was listed; empty unless `strict` was False.
         chosen: How the items were chosen, if neither a folder nor a list says so; otherwise empty.
+
+    Example:
+        >>> from minifcn.data import VOC, FileDataset, Folder
+        >>> issubclass(Folder, FileDataset), issubclass(VOC, FileDataset)
+        (True, True)
     """
 
     palette_colors = False

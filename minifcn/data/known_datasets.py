@@ -67,6 +67,9 @@ class CamVid(FileDataset):
     Raises:
         ValueError: If there is no such split.
         FileError: If the folder, a list or a file is missing, or a list is malformed.
+
+    Example:
+        >>> image, labels = CamVid("CamVid", "train")[0]  # doctest: +SKIP
     """
 
     def __init__(self, path: str | os.PathLike[str], split: str, *, strict: bool = True) -> None:
@@ -149,6 +152,9 @@ class VOC(FileDataset):
     Raises:
         ValueError: If there is no such split.
         FileError: If a folder, a list or a file is missing, or a list is malformed.
+
+    Example:
+        >>> dataset = VOC("VOCdevkit", "train", sbd="benchmark_RELEASE")  # doctest: +SKIP
     """
 
     def __init__(

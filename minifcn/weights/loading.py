@@ -125,6 +125,10 @@ def load_fcn(
         OSError: If the file cannot be read.
         FileError: If it is damaged, is no such network, lacks layers other than upsampling, or its upsampling
             mixes classes.
+
+    Example:
+        >>> fcn = load_fcn("fcn8s-atonce.pth", at_once=True)  # doctest: +SKIP
+        >>> print(fcn.report)  # doctest: +SKIP
     """
     file, tensors = Path(path), read_tensors(path)
     found = recognise_fcn(tensors.arrays, at_once=at_once)
@@ -220,6 +224,15 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         OSError: If it cannot be read.
         FileError: If it is not text in UTF-8, or has an empty line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "names.txt")
+        ...     _ = path.write_text("cat")
+        ...     read_class_names(path)
+        ('cat',)
     """
     file = existing_file(path)
     try:

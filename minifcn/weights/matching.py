@@ -29,6 +29,11 @@ class Transfer:
         shape: In the network.
         source: Its name in the file.
         source_shape: Its shape in the file.
+
+    Example:
+        >>> transfer = Transfer("head.0.weight", (128, 64, 4, 4), "classifier.0.weight", (128, 1024))
+        >>> transfer.shape == transfer.source_shape  # a dense weight became that of a convolution
+        False
     """
 
     name: str

@@ -155,6 +155,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         OSError: If there is no such file or it cannot be read.
         FileError: If it is cut off, has another format, or its contents do not fit together.
+
+    Example:
+        >>> import tempfile
+        >>> from minifcn.models import ModelInfo, Preprocessing, digit_classifier
+        >>> model = digit_classifier(2, rng=0)
+        >>> model.info = ModelInfo(("cat", "dog"), Preprocessing("L", (0.0,), (255.0,)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, f"{folder}/model.safetensors")
+        ...     load(f"{folder}/model.safetensors").info.class_names
+        ('cat', 'dog')
     """
     file = existing_file(path)
     with file.open("rb") as opened:  # an unreadable file raises its own error
