@@ -150,7 +150,7 @@ def test_02_sizes_of_ones_own_from_training_to_prediction(data, tmp_path):
 @pytest.mark.parametrize("recipe", ["quick", "online", "accumulated", "heavy"])
 def test_03_the_loss_shown_is_that_of_a_pixel(data, tmp_path, recipe):
     """Sums over pixels look like 374605; whatever is minimised, ln K is shown at the beginning."""
-    begin = ("--model", "digit_classifier", "--from-workspace", "--stride", 8, "--recipe", recipe)
+    begin = ("--model", "digit_classifier", "--from-scratch", "--stride", 8, "--recipe", recipe)
     assert run("train", data, *begin, "--epochs", 1, "--out", tmp_path / "out") == 0
     assert records(tmp_path / "out")[0]["loss"] == pytest.approx(np.log(2), rel=0.05)
 
@@ -161,14 +161,14 @@ def test_03_the_loss_shown_is_that_of_a_pixel(data, tmp_path, recipe):
 )
 def test_03_a_rate_for_another_loss_is_refused(data, tmp_path, capsys, recipe, rate, sentence):
     """1e-10 on a mean learns nothing, and 1e-3 on a sum gives NaN: each is told before the first step."""
-    begin = ("--model", "digit_classifier", "--from-workspace", "--recipe", recipe, "--lr", rate)
+    begin = ("--model", "digit_classifier", "--from-scratch", "--recipe", recipe, "--lr", rate)
     assert sentence in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_03_nan_ends_a_training_at_once(data, tmp_path, capsys):
     """A loss of NaN is trained on for hours; here step and rate are told, and nothing of it is saved."""
-    begin = ("--model", "digit_classifier", "--from-workspace", "--lr", "1e30")
+    begin = ("--model", "digit_classifier", "--from-scratch", "--lr", "1e30")
     assert run("train", data, *begin, "--epochs", 2, "--out", tmp_path / "out") == 2
     assert "a tenth of the rate" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out" / "model.safetensors").exists()
@@ -209,7 +209,7 @@ def test_05_predictions_of_one_class_are_told_with_the_frequencies(data, tmp_pat
         return mask
 
     masks_of(tmp_path / "photos", mostly_dark)
-    begin = ("--model", "digit_classifier", "--from-workspace", "--lr", 1e-6)
+    begin = ("--model", "digit_classifier", "--from-scratch", "--lr", 1e-6)
     assert run("train", data, *begin, "--epochs", 1, "--out", tmp_path / "out") == 0
     said = capsys.readouterr()
     assert "100.0 % of the pixels are predicted as 'dark'" in said.err
@@ -560,7 +560,7 @@ def test_11_unknown_preprocessing_is_asked_for(tmp_path, capsys):
 
 def test_12_a_finer_network_begins_where_the_coarser_one_ended(data, tmp_path):
     """FCN-16s scores below FCN-32s, for its skip begins as noise; here it begins at zero."""
-    begin = ("--model", "digit_classifier", "--from-workspace", "--lr", "3e-3", "--stride", 8)
+    begin = ("--model", "digit_classifier", "--from-scratch", "--lr", "3e-3", "--stride", 8)
     assert run("train", data, *begin, "--epochs", 8, "--batch", 2, "--out", tmp_path / "8") == 0
     parent = tmp_path / "8" / "model.safetensors"
     coarse = scores(parent, data, tmp_path)["mean_iou"]
@@ -758,7 +758,7 @@ def test_17_no_checkerboard(make):
 def test_18_all_strides_at_once(data, tmp_path, capsys):
     """Without its scales the at-once network diverges or ignores its skips, and no file tells that it needs
     them. Here one word makes it, the recipe asks for it, and the file remembers."""
-    begin = ("--model", "digit_classifier", "--from-workspace", "--recipe", "heavy", "--epochs", 1)
+    begin = ("--model", "digit_classifier", "--from-scratch", "--recipe", "heavy", "--epochs", 1)
     assert "--at-once" in refused(capsys, "train", data, *begin, "--out", tmp_path / "out")
     assert run("train", data, *begin, "--at-once", "--out", tmp_path / "out") == 0
     fcn = mf.load(tmp_path / "out" / "model.safetensors")
