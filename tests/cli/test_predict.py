@@ -200,7 +200,7 @@ def test_ctrl_c_loses_nothing(model, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    paths = [picture(tmp_path / f"{name}.png") for name in "abcd"]
+    paths = [draw(tmp_path / f"{name}.png") for name in "abcd"]
     out = tmp_path / "out"
     monkeypatch.setattr(predict, "label", stops)
     assert run(model, *paths, "--out", out) == 130
