@@ -1,27 +1,27 @@
 """A dense layer is a convolution whose kernel covers its whole input.
 
 A classifier flattens its last feature map (C, H, W) and multiplies it with a matrix (O, C * H * W). Row o of
-that matrix holds one weight for each number of the map: folded back, it is a filter (C, H, W). Nothing is
-computed anew; only the shape of the weights changes. But a filter can slide. On a larger image it gives the
-classifier's answer at every position, in one pass, and *what* becomes *what, where* (Long et al. 2015,
-section 3.1).
+that matrix holds one weight for each element of the map: reshaped, it is a filter (C, H, W). Only the shape
+of the weights changes, but a filter can slide. On a larger image it gives the classifier's scores at every
+position, in one pass (Long et al. 2015, section 3.1).
 """
 
 import copy
+from typing import Any
 
 from minifcn.backend import Array
 from minifcn.layers import (
-    Add,
     AvgPool2d,
-    Concat,
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
+    Graph,
     Layer,
     Linear,
     Sequential,
 )
 from minifcn.layers.base import Shape
+from minifcn.layers.graph import joint_shape
 
 
 def _check_image_shape(input_shape: Shape) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ def dense_to_conv(
     if linear.in_features != channels * height * width:
         raise ValueError(
             f"{linear!r} does not take a flattened map of {channels} x {height} x {width} = "
-            f"{channels * height * width} numbers"
+            f"{channels * height * width} elements"
         )
     outputs = linear.out_features
     weight = linear.weight.data
@@ -83,11 +83,11 @@ def conv_to_dense(conv: Conv2d, order: str = "CHW") -> Linear:
     The inverse of `dense_to_conv`.
 
     Args:
-        conv: Convolution without stride, dilation or groups; its padding is forgotten.
+        conv: Convolution without stride, dilation or groups; its padding is ignored.
         order: As in `dense_to_conv`.
 
     Raises:
-        ValueError: If the convolution is no dense layer, or the order is unknown.
+        ValueError: If the convolution is not a dense layer, or the order is unknown.
 
     Example:
         >>> import numpy as np
@@ -107,36 +107,36 @@ def conv_to_dense(conv: Conv2d, order: str = "CHW") -> Linear:
 
 
 def _transplant(old: Conv2d | Linear, new: Conv2d | Linear, weight: Array) -> None:
-    """Give a new layer a copy of these weights, and of all else that the old layer's parameters carry."""
+    """Give a new layer a copy of these weights, and the other attributes of the old layer's parameters."""
     new.weight = copy.copy(old.weight)
     new.weight.data = weight.copy()
     new.bias = copy.deepcopy(old.bias)
     new.training = old.training
 
 
-def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool = False) -> Sequential:
+def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size: bool = False) -> Any:
     """Turn a classifier into a fully convolutional network that gives its scores at every position.
 
     The first dense layer after the maps are flattened gets a kernel as large as those maps, further ones get
-    1 x 1 kernels, a global average becomes an average over a window of the trained size, and `Flatten` goes.
-    All other layers (dropout, too) stay as they are. Weights are copied.
+    1 x 1 kernels, a global average becomes an average over a window of the trained size, and `Flatten` is
+    left out. All other layers (dropout, too) stay as they are. Weights are copied.
 
     On the trained size the scores (N, classes, 1, 1) are the classifier's. On a larger image of a network
-    without padding, the scores at each position are those of the crop that the position looks at. With
-    padding they are not: a crop's borders see zeros where the large image has pixels, so the scores differ
-    wherever a receptive field reaches over the edge of the crop.
+    without padding, the scores at each position are those of the crop that the position sees. With padding
+    they are not: a crop's borders see zeros where the large image has pixels, so the scores differ wherever
+    a receptive field extends over the edge of the crop.
 
     Args:
-        model: Layers in sequence, containing `Flatten` and `Linear`, or a global average.
+        model: A `Sequential` or a `Graph` that contains `Flatten` and `Linear`, or a global average.
         input_shape: (C, H, W) of the images that the classifier was made for.
         same_size: Pad the first dense kernel by half its size, so that the map of scores is as large as the
             last feature map (one larger if the kernel is even), and even small images have one.
 
     Returns:
-        A new network; the parts keep their names.
+        A new `Sequential` or `Graph`; the parts keep their names.
 
     Raises:
-        TypeError: If the model is no `Sequential`.
+        TypeError: If the model is neither.
         ValueError: If the model does not take such images, or a dense layer has a shape that does not fit.
 
     Example:
@@ -147,40 +147,52 @@ def convolutionalize(model: Sequential, input_shape: Shape, *, same_size: bool =
         >>> fully_convolutional(np.ones((1, 1, 40, 60), np.float32)).shape
         (1, 10, 17, 27)
     """
-    if not isinstance(model, Sequential):
-        raise TypeError(f"model must be a Sequential of layers, got {type(model).__name__}")
-    converted, _ = _convert(model, _check_image_shape(input_shape), same_size)
-    return converted.train(model.training)
+    if not isinstance(model, Sequential | Graph):
+        raise TypeError(f"model must be a Sequential or a Graph of layers, got {type(model).__name__}")
+    converted, _ = convert(model, _check_image_shape(input_shape), same_size=same_size)
+    return (Sequential() if converted is None else converted).train(model.training)
 
 
-def _needs_conversion(layer: Layer) -> bool:
-    return isinstance(layer, Flatten | Linear | GlobalAvgPool2d)
-
-
-def _convert(model: Sequential, shape: Shape, same_size: bool) -> tuple[Sequential, Shape]:
-    """Return the converted layers, and their output shape (C, H, W) for an input of this shape.
+def convert(
+    layer: Layer, shape: Shape, *, same_size: bool, keep_average: bool = True
+) -> tuple[Layer | None, Shape]:
+    """Return a layer as convolutions, or `None` if it is left out, and its output shape (C, H, W).
 
     The output of a dense layer counts as a map (O, 1, 1), so that further dense layers follow by themselves.
+
+    Args:
+        layer: Any layer.
+        shape: (C, H, W) of its input at the trained size.
+        same_size: As in `convolutionalize`.
+        keep_average: Whether a global average becomes a window; if not, it is left out.
     """
-    parts: dict[str, Layer] = {}
-    for name, layer in model.children():
-        if isinstance(layer, Flatten):
-            continue
-        if isinstance(layer, Sequential):
-            parts[name], shape = _convert(layer, shape, same_size)
-            continue
-        if isinstance(layer, Linear):
-            _, height, width = shape
-            padding = (height // 2, width // 2) if same_size else (0, 0)
-            parts[name], shape = dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
-            continue
-        if isinstance(layer, Concat | Add) and any(map(_needs_conversion, layer.layers())):
-            raise ValueError(
-                f"dense layers inside the branches of {type(layer).__name__} cannot be converted"
-            )
-        if isinstance(layer, GlobalAvgPool2d):
-            parts[name] = AvgPool2d((shape[1], shape[2]), 1)
-        else:
-            parts[name] = copy.deepcopy(layer)
-        shape = layer.output_shape(shape)
-    return Sequential(**parts), shape
+    options: dict[str, bool] = {"same_size": same_size, "keep_average": keep_average}
+    if isinstance(layer, Flatten):
+        return None, shape
+    if isinstance(layer, Linear):
+        _, height, width = shape
+        padding = (height // 2, width // 2) if same_size else (0, 0)
+        return dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
+    if isinstance(layer, GlobalAvgPool2d):
+        return AvgPool2d((shape[1], shape[2]), 1) if keep_average else None, (shape[0], 1, 1)
+    if isinstance(layer, Sequential):
+        parts: dict[str, Layer] = {}
+        for name, part in layer.children():
+            converted, shape = convert(part, shape, **options)
+            if converted is not None:
+                parts[name] = converted
+        return Sequential(**parts), shape
+    if isinstance(layer, Graph):
+        changed: dict[str, Layer | None] = {}
+        shapes = {"input": shape}
+        for name, (kind, *reads) in layer.ordered():
+            if isinstance(kind, Layer):
+                changed[name], shapes[name] = convert(kind, shapes[reads[0]], **options)
+            else:
+                shapes[name] = joint_shape(name, kind, reads, [shapes[read] for read in reads])
+        return layer.replaced(changed), shapes[layer.output]
+    if any(isinstance(part, Flatten | Linear | GlobalAvgPool2d) for part in layer.layers()):
+        raise ValueError(
+            f"dense layers inside {type(layer).__name__} cannot be converted: a Graph may hold them instead"
+        )
+    return copy.deepcopy(layer), layer.output_shape(shape)

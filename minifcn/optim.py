@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
-from minifcn.kernels.threads import parallel_map, pieces, workspace
+from minifcn.kernels.threads import flat_chunks, parallel_map
+from minifcn.kernels.workspace import workspace
 from minifcn.layers.base import Layer, Parameter
 
 Params: TypeAlias = Layer | Iterable[Parameter] | Mapping[str, Parameter]
@@ -73,7 +74,7 @@ class Optimizer(ABC):
                 float(self.lr * parameter.lr_multiplier),
                 float(self.weight_decay * parameter.decay_multiplier),
             )
-            work += [(update, chunk) for chunk in pieces(data, grad, *kept)]
+            work += [(update, chunk) for chunk in flat_chunks(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, and none of them alone is worth a thread.
         parallel_map(lambda task: task[0](task[1]), work, library)

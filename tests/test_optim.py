@@ -198,7 +198,7 @@ def test_zero_grad_forgets_all_gradients(make):
 def test_chunks_equal_the_whole(make, monkeypatch):
     whole, cut = network(), network()
     train(make(whole), 3, np.random.default_rng(1))
-    monkeypatch.setattr("minifcn.kernels.threads.PIECE", 5)
+    monkeypatch.setattr("minifcn.kernels.threads.FLAT_CHUNK", 5)
     train(make(cut), 3, np.random.default_rng(1))
     assert_same(values(cut), values(whole))
 

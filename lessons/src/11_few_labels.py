@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import minifcn as mf
-from minifcn.checks import CheckFailed, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader, open_dataset
 from minifcn.models import FCN, Preprocessing, digit_classifier
 from minifcn.viz import label_map, panels, prediction_strips, show
@@ -167,7 +167,7 @@ def run(transplant, case):
     lists = transplant(new, old)
     if not isinstance(lists, tuple | list) or len(lists) != 3:
         returned = f"{len(lists)} values" if isinstance(lists, tuple | list) else f"{lists}"
-        raise CheckFailed(f"three lists must be returned, yours returns {returned}")
+        raise CheckFailedError(f"three lists must be returned, yours returns {returned}")
     said = [
         f"{title}: {', '.join(sorted(names)) or 'none'}"
         for title, names in zip(("copied", "left over", "missing"), lists, strict=True)
@@ -249,7 +249,7 @@ check_exercise(
 #
 # The *trunk* is all that comes from the classifier: `features` and `head`.
 #
-# - **From workspace**: the trunk is random, everything learns.
+# - **From scratch**: the trunk is random, everything learns.
 # - **Frozen**: the trunk is the classifier's and does not learn; the score layers do.
 # - **Slow**: the trunk is the classifier's and learns at a tenth of the *rate*, the factor of each step.
 #
@@ -379,7 +379,7 @@ check_exercise(
 # of 2 canvases, whatever the number of labels: with 5 canvases it sees each of them 64 times. The score
 # is mean IoU on 60 canvases with digits that none has seen.
 #
-# Predict: what does *workspace* gain from more labels? And when is *slow* better than *frozen*?
+# Predict: what does *scratch* gain from more labels? And when is *slow* better than *frozen*?
 
 
 # %%
@@ -404,11 +404,11 @@ def mean_iou(fcn):
 
 
 counts = [5, 20, 80]
-networks_of = {"slow": [], "frozen": [], "workspace": []}
+networks_of = {"slow": [], "frozen": [], "scratch": []}
 for count in counts:
     networks_of["slow"].append(labelling_network(classifier, count, trunk_rate=0.1))
     networks_of["frozen"].append(labelling_network(classifier, count, frozen=True))
-    networks_of["workspace"].append(labelling_network(digit_classifier(rng=1), count))
+    networks_of["scratch"].append(labelling_network(digit_classifier(rng=1), count))
 
 scores = {name: [mean_iou(fcn) for fcn in fcns] for name, fcns in networks_of.items()}
 truth = np.concatenate([labels[labels < 255] for _, labels in (test[i] for i in range(60))])
@@ -431,28 +431,28 @@ axes.minorticks_off()
 axes.legend(frameon=False, fontsize=8)
 show(
     figure,
-    "Both lines that begin with the classifier rise; the line from workspace stays near the bottom.",
+    "Both lines that begin with the classifier rise; the line from scratch stays near the bottom.",
 )
 
 # %% [markdown]
 # The classifier knows digits: it only has to be told where they end. With 5 canvases the frozen trunk
 # does well, for few weights learn, and little can go wrong. With 80 the slow trunk gets ahead, for it can
 # adapt. The two are close, and these are single runs: another seed may exchange neighbours. From 20
-# canvases on, the distance to *workspace* is far larger.
+# canvases on, the distance to *scratch* is far larger.
 
 # %%
 shown = [test[i] for i in (0, 1)]
 rows = [
     (name, image, labels, mf.training.predict(networks_of[name][-1], grey(image[None]))[0])
     for image, labels in shown
-    for name in ("slow", "workspace")
+    for name in ("slow", "scratch")
 ]
 names, images, truths, predictions = zip(*rows, strict=True)
 show(
     prediction_strips(
         images, truths, predictions, test.class_names, test.palette, row_names=names
     ),
-    "After 80 canvases, slow names most of some digits; workspace sees strokes, but hardly tells them apart.",
+    "After 80 canvases, slow names most of some digits; scratch sees strokes, but hardly tells them apart.",
 )
 
 # %% [markdown]
@@ -467,7 +467,7 @@ CAMVID = ""  # the folder
 WEIGHTS = ""  # the file, for example from: minifcn weights download squeezenet1_0
 if CAMVID and WEIGHTS:
     streets = open_dataset(f"camvid:{CAMVID}", "train")
-    start, report = mf.weights.load_classifier(WEIGHTS)
+    start = mf.weights.load_classifier(WEIGHTS)
     print(str(report).splitlines()[0])
     street_fcn = FCN(start, num_classes=len(streets.class_names), stride=4)
     photo = start.info.preprocessing
@@ -483,12 +483,12 @@ else:
     print(
         "Not run here. Measured (mean IoU on all 101 validation frames, FCN of stride 4, as many images "
         "seen in each): from ImageNet weights 0.573 with 367 labelled images, 0.566 with 100; "
-        "from workspace 0.311 with 367, 0.310 with 100."
+        "from scratch 0.311 with 367, 0.310 with 100."
     )
 
 # %% [markdown]
 # On photographs, too, the start weighs more than the number of labels. From ImageNet, a quarter of the
-# labels costs little; from workspace, all of them do not make up for it.
+# labels costs little; from scratch, all of them do not make up for it.
 #
 # ## Break it
 #
@@ -525,7 +525,7 @@ for name, fcn in (("slow", networks_of["slow"][1]), ("full rate", fast)):
 # %%
 longer = mean_iou(labelling_network(digit_classifier(rng=1), 80, steps=480))
 print(
-    f"workspace, 80 canvases: {scores['workspace'][2]:.3f} after 160 steps, {longer:.3f} after 480"
+    f"scratch, 80 canvases: {scores['scratch'][2]:.3f} after 160 steps, {longer:.3f} after 480"
 )
 
 # %% [markdown]

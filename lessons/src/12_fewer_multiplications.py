@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import CheckFailed, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
 from minifcn.viz import panels, show
 
 # %% [markdown]
@@ -124,7 +124,7 @@ def run(function, case):
     )
     y = function(d, g)
     if len(products) != 4:
-        raise CheckFailed(
+        raise CheckFailedError(
             f"{len(products)} products of data and filter were computed; there must be 4"
         )
     return None if y is None else [float(value) for value in y]
@@ -611,9 +611,9 @@ def run(function, case):
     if y is None or there is None:
         return None
     if not isinstance(there, GPU):
-        raise CheckFailed("x is on the GPU, but the result is not")
+        raise CheckFailedError("x is on the GPU, but the result is not")
     if there.numbers.shape != y.shape or not np.allclose(there.numbers, y):
-        raise CheckFailed("the result on the GPU is another one than that of NumPy")
+        raise CheckFailedError("the result on the GPU is another one than that of NumPy")
     return y
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.checks._hypothesis import st
 from minifcn.checks.cases import ConvCase, PoolCase
+from minifcn.checks.search import st
 
 __all__ = ["arrays", "conv_geometries", "pool_geometries"]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn import functional as F
-from minifcn.backend import Array
+from minifcn.backend import Array, to_device
 from minifcn.cli.beside import Side, in_turn
 from minifcn.cli.shared import save_json
 from minifcn.geometry import whole_number
@@ -125,9 +125,9 @@ def compare(cases: tuple[Case, ...], batch: int, runs: int) -> list[dict[str, An
     return results
 
 
-def minifcn_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
+def minifcn_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
     """Return a function that computes a map of a convolution."""
-    x, w, dy = case.operands(batch)
+    x, w, dy = (to_device(operand, device) for operand in case.operands(batch))
     jobs: dict[str, Callable[[], Any]] = {
         "forward": lambda: F.conv2d(x, w, **case.options),
         "input gradient": lambda: F.conv2d_input_grad(dy, w, input_size=case.size, **case.options),
@@ -136,11 +136,11 @@ def minifcn_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
     return jobs[_adjoint(which) if case.transposed else which]
 
 
-def torch_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
+def torch_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
     """Return a function that computes the same with PyTorch."""
     torch: Any = import_module("torch")
     torch.set_num_threads(num_threads())
-    x, w, dy = map(torch.tensor, case.operands(batch))
+    x, w, dy = (torch.tensor(operand, device=device) for operand in case.operands(batch))
 
     def backward(needed: list[bool]) -> Any:
         return torch.ops.aten.convolution_backward(

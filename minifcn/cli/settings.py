@@ -12,7 +12,7 @@ from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
 from minifcn.geometry import whole_number
 from minifcn.layers import freeze_batch_norm
-from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models import FCN, Classifier, ModelInfo, build
 from minifcn.models.registry import CLASSIFIERS
 from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
@@ -85,10 +85,10 @@ class Settings:
                 raise ValueError(f"start: {warning}")
         elif self.weights is not None:
             try:
-                start, report = load_classifier(self.weights, self.model)
+                start = load_classifier(self.weights, self.model)
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"weights: {error}; minifcn weights download fetches some") from error
-            say(f"weights: {report.summary()}")
+            say(f"weights: {start.report.summary()}")
         else:
             start = CLASSIFIERS[str(self.model)](rng=self.seed)
         names = ("stride", "alignment", "upsampling", "at_once")
@@ -99,7 +99,7 @@ class Settings:
         """Set a network to the state of training that no model file stores."""
         if dropout is not None:
             set_dropout(fcn, dropout)
-        freeze_batch_norm(fcn, not (self.from_scratch or self.train_batch_norm))
+        freeze_batch_norm(fcn, frozen=not (self.from_scratch or self.train_batch_norm))
         if self.freeze_trunk:
             fcn.freeze_trunk()
         return fcn.train().to(self.device)
@@ -158,8 +158,7 @@ def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
     """Return the network of a checkpoint, without its weights, and whether it continues a trained FCN."""
     try:
         model = build(checkpoint.entries["architecture"], init="zeros")
-        info = checkpoint.entries["info"]
-        model.info = ModelInfo(**info | {"preprocessing": Preprocessing(**info["preprocessing"])})
+        model.info = ModelInfo.from_dict(checkpoint.entries["info"])
         staged = checkpoint.entries["settings"]["command"]["staged"] is True
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.path} does not describe its network: {error}") from error

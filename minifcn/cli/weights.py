@@ -19,11 +19,10 @@ from minifcn.weights import (
     read_tensors,
     save,
 )
-from minifcn.weights.loading import known_preprocessing
+from minifcn.weights.formats import shown
+from minifcn.weights.loading import known_preprocessing, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, left_over
 from minifcn.weights.model_file import check_name, is_checkpoint, is_model_file
-from minifcn.weights.recognition import recognise_classifier, recognise_fcn
-from minifcn.weights.tensors import shown
 
 _NAMED = 3  # tensors without a counterpart that are named
 
@@ -71,6 +70,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
         "partial": arguments.partial,
+        "rng": 0,
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
@@ -78,12 +78,13 @@ def _convert(arguments: argparse.Namespace) -> None:
     if "score_fr.weight" in read_tensors(source).arrays:
         if arguments.architecture is not None or arguments.order != "CHW":
             raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
-        model, report = load_fcn(source, at_once=arguments.at_once, **options)
+        model = load_fcn(source, at_once=arguments.at_once, **options)
     else:
         if arguments.at_once:
             raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
-        model, report = load_classifier(source, arguments.architecture, order=arguments.order, **options)
+        model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
+    report = model.report
     print(report.summary())
     for fate, names in (("missing, now random", report.missing), ("left over", report.left_over)):
         if names:

@@ -17,11 +17,12 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair
-from minifcn.kernels.choosing import compute
-from minifcn.kernels.threads import parallel_map, pieces_of
+from minifcn.kernels.choosing import convolve, convolve_input_grad, convolve_weight_grad
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.workspace import cut
 
-BIAS_STRIP = 1 << 18
-"""Numbers that are summed in one strip, at least: less is not worth waking another core for."""
+BIAS_CHUNK = 1 << 18
+"""Elements that are summed in one chunk, at least: less is not worth a second thread."""
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
@@ -60,8 +61,8 @@ def conv2d(
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
-        (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding of
-        both ends together.
+        (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding
+        of both ends together.
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
@@ -84,7 +85,7 @@ def convolution(
     """Return `conv2d` for the window of a geometry, whose kernel is that of w."""
     shape = check_convolution(x, w, b, geometry)
     y: Array = array_module(x=x).empty(shape, x.dtype)
-    compute("conv2d", algorithm, w.shape, x, w, geometry, b, y, False)
+    convolve(x, w, b, geometry, y, algorithm=algorithm)
     return y
 
 
@@ -126,16 +127,16 @@ def conv2d_bias_grad(dy: Array) -> Array:
     whole = (1, images * filters) if dy.flags.c_contiguous else (images, filters)
     planes = dy.reshape(*whole, height * width)
     sums: Array = xp.empty(planes.shape[:2], dy.dtype)
-    # A product with ones sums faster than `sum` does, and `dot`, unlike `matmul`, lets other threads run even
-    # if its result is small.
+    # A product with ones sums faster than `sum` does, and `dot`, unlike `matmul`, releases the interpreter's
+    # lock even if its result is small.
     ones = xp.ones(height * width, dy.dtype)
 
-    def sum_some(strip: tuple[int, slice]) -> None:
-        xp.dot(planes[strip], ones, out=sums[strip])
+    def sum_some(chunk: tuple[int, slice]) -> None:
+        xp.dot(planes[chunk], ones, out=sums[chunk])
 
-    step = max(BIAS_STRIP // max(height * width, 1), 1) if xp is np else images * filters
-    blocks = list(pieces_of(planes.shape[1], step))
-    parallel_map(sum_some, [(n, block) for n in range(len(planes)) for block in blocks], xp)
+    step = max(BIAS_CHUNK // max(height * width, 1), 1) if xp is np else images * filters
+    some = list(cut(planes.shape[1], step))
+    parallel_map(sum_some, [(n, rows) for n in range(len(planes)) for rows in some], xp)
     total: Array = sums.reshape(images, filters).sum(axis=0)
     return total
 
@@ -199,7 +200,8 @@ def convolution_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    dx: Array = compute("conv2d_input_grad", algorithm, w.shape, dy, w, geometry, input_size)
+    dx: Array = array_module(dy=dy).empty((len(dy), w.shape[1] * groups, *input_size), dy.dtype)
+    convolve_input_grad(dy, w, geometry, dx, algorithm)
     return dx
 
 
@@ -258,7 +260,8 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
             f"x {x.shape} with kernel_size {geometry.kernel_size} gives {expected}, but dy is {dy.shape}"
         )
     shape = (dy.shape[1], x.shape[1] // groups, *geometry.kernel_size)
-    dw: Array = compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
+    dw: Array = array_module(x=x).empty(shape, x.dtype)
+    convolve_weight_grad(x, dy, geometry, dw, algorithm)
     return dw
 
 
@@ -343,8 +346,9 @@ def transposed_convolution(
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} takes {len(w)}")
     _check_groups(geometry.groups, len(w), w.shape[1] * geometry.groups)
     check_bias(b, w.shape[1] * geometry.groups)
-    output_size = _transposed_size(x, geometry, output_padding)
-    y: Array = compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
+    shape = (len(x), w.shape[1] * geometry.groups, *_transposed_size(x, geometry, output_padding))
+    y: Array = array_module(x=x).empty(shape, x.dtype)
+    convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:
         y += b[:, None, None]
     return y

@@ -45,7 +45,11 @@ def _display_png(png: bytes, says: str) -> None:
 
 
 def _display(data: dict[str, str], metadata: dict[str, Any]) -> None:
-    """Hand data by MIME type to the notebook, if there is one."""
+    if in_notebook():
+        sys.modules["IPython"].display.display(data, raw=True, metadata=metadata)
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a notebook (or another IPython shell)."""
     ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
-        ipython.display.display(data, raw=True, metadata=metadata)
+    return ipython is not None and ipython.get_ipython() is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from minifcn.checks import CheckFailed, check_exercise, check_gradient, strategies, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, check_gradient, strategies, whole_numbers
 from minifcn.layers import Layer, MaxPool2d
 
 
@@ -174,7 +174,7 @@ def test_nan_is_right_where_it_is_expected(capsys):
 @pytest.mark.parametrize(("mine", "verdict"), [(blank, "todo"), (identity, "no")])
 def test_strictly_todo_and_no_are_errors(monkeypatch, capsys, mine, verdict):
     monkeypatch.setenv("MINIFCN_STRICT", "1")
-    with pytest.raises(CheckFailed, match=f"^{verdict}") as failure:
+    with pytest.raises(CheckFailedError, match=f"^{verdict}") as failure:
         check_exercise(mine, transpose, matrices())
     assert capsys.readouterr().out == f"{failure.value}\n"
     check_exercise(transpose, transpose, matrices())

@@ -5,7 +5,7 @@ import pytest
 
 from minifcn import functional as F
 from minifcn import layers
-from minifcn.checks import CheckFailed, check_gradient
+from minifcn.checks import CheckFailedError, check_gradient
 from minifcn.layers import Layer, Parameter
 
 RNG = np.random.default_rng(7)
@@ -234,7 +234,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("mistake", "message"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_planted_mistake_is_refused(mistake, message):
-    with pytest.raises(CheckFailed, match=message) as caught:
+    with pytest.raises(CheckFailedError, match=message) as caught:
         check_gradient(mistake(), X)
     assert str(caught.value).startswith(f"{mistake.__name__}(): ")
     others = {"x", "weight", "bias"} - {name for name in ("x", "weight", "bias") if f" {name} " in message}
@@ -242,13 +242,13 @@ def test_a_planted_mistake_is_refused(mistake, message):
 
 
 def test_a_gradient_that_is_kept_without_a_copy_is_refused():
-    with pytest.raises(CheckFailed, match="the backward pass changes the gradient it is given in place"):
+    with pytest.raises(CheckFailedError, match="the backward pass changes the gradient it is given in place"):
         check_gradient(GradientKept(), RNG.standard_normal((2, 3)))
 
 
 def test_the_worst_entry_is_named_with_the_numbers_that_a_reader_would_find():
     layer, right = OneEntryWrong(), Planted()
-    with pytest.raises(CheckFailed) as caught:
+    with pytest.raises(CheckFailedError) as caught:
         check_gradient(layer, X, rng=5)
     g = np.random.default_rng(5).standard_normal(right(X).shape)
     right.backward(g)
@@ -260,7 +260,7 @@ def test_two_wrong_gradients_are_both_named():
     class Both(SignWrong, OnePercentTooLarge):
         pass
 
-    with pytest.raises(CheckFailed) as caught:
+    with pytest.raises(CheckFailedError) as caught:
         check_gradient(Both(), X)
     assert "gradient to weight is wrong" in str(caught.value)
     assert "gradient to bias is wrong" in str(caught.value)
@@ -293,7 +293,7 @@ def test_an_all_ones_cotangent_would_have_passed_the_flipped_kernel():
         assert (interior(moved)[0].sum() - y.sum()) / step == pytest.approx(
             backward(np.ones_like(y))[index], rel=1e-6
         )
-    with pytest.raises(CheckFailed, match="the gradient to x is wrong"):
+    with pytest.raises(CheckFailedError, match="the gradient to x is wrong"):
         check_gradient(interior, x)
 
 
@@ -320,7 +320,7 @@ def test_right_functions_pass_with_several_inputs_and_scalar_outputs():
 
     a, b = RNG.standard_normal((2, 4, 3))
     check_gradient(sum_of_products, a, b, np.array(-2.0))
-    with pytest.raises(CheckFailed, match=r"sum_of_products: the gradient to b is wrong"):
+    with pytest.raises(CheckFailedError, match=r"sum_of_products: the gradient to b is wrong"):
         check_gradient(
             named(lambda a, b, factor: (sum_of_products(a, b, factor)[0], lambda dy: (
                 dy * factor * b, dy * factor * b, dy * (a * b).sum()))), a, b, np.array(-2.0)
@@ -352,7 +352,9 @@ def test_a_large_input_is_checked_too_and_some_entries_are_looked_at():
     def doubled(x):
         return scaled(x, wrong=2.0)
 
-    with pytest.raises(CheckFailed, match=r"everywhere 2 times too large\n.*\(among 100 entries looked at\)"):
+    with pytest.raises(
+        CheckFailedError, match=r"everywhere 2 times too large\n.*\(among 100 entries looked at\)"
+    ):
         check_gradient(doubled, x)
 
     def one_wrong_in_many(x):
@@ -365,7 +367,7 @@ def test_a_large_input_is_checked_too_and_some_entries_are_looked_at():
 
         return y, wrong
 
-    with pytest.raises(CheckFailed, match="gradient to x is wrong"):
+    with pytest.raises(CheckFailedError, match="gradient to x is wrong"):
         check_gradient(one_wrong_in_many, x)
 
 
@@ -405,7 +407,7 @@ def test_kinks_and_ties_are_named_as_such():
 
 def test_random_layers_are_refused():
     layer = layers.Dropout(0.5, rng=np.random.default_rng(0))
-    with pytest.raises(CheckFailed, match="two forward passes over the same inputs differ"):
+    with pytest.raises(CheckFailedError, match="two forward passes over the same inputs differ"):
         check_gradient(layer, X)
 
 

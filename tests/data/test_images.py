@@ -13,7 +13,7 @@ from minifcn.data import DataError, read_image
 from minifcn.data.images import MAX_PIXELS
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
-from tests.data.pictures import noise, write, write_palette
+from tests.data.image_files import noise, write, write_palette
 
 RGB = noise(7, 5)
 

@@ -26,7 +26,9 @@ def test_a_few_canvases_are_learned():
     fcn = FCN(digit_classifier(rng=0), 11, stride=2)
     loader = Loader(canvases, 2, preprocess=GREY)
     records = fit(fcn, loader, adam(fcn, 5e-3), epochs=60, progress=None)
-    assert records[0]["loss"] == pytest.approx(np.log(11), abs=1e-4)  # zero scores: all classes are equally likely
+    assert records[0]["loss"] == pytest.approx(
+        np.log(11), abs=1e-4
+    )  # zero scores: all classes are equally likely
     assert records[-1]["loss"] < 0.1
     assert evaluate(fcn, loader).pixel_accuracy() > 0.97
 

@@ -72,9 +72,7 @@ def test_momentum_remembers_as_many_images():
 
 def test_a_rate_for_stages_is_refused_without_stages():
     for name in ("online", "accumulated", "heavy"):
-        with pytest.raises(
-            ValueError, match=f"recipe '{name}' .* 2 skips"
-        ):
+        with pytest.raises(ValueError, match=f"recipe '{name}' .* 2 skips"):
             RECIPES[name].optimizer(fcn(2))
         RECIPES[name].optimizer(fcn(2), staged=True)
         RECIPES[name].changed(lr=1e-11).optimizer(fcn(2))
