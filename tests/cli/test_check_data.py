@@ -29,7 +29,7 @@ def root(tmp_path):
 def test_a_clean_dataset(root, capsys):
     assert run(f"folder:{root}") == 0
     said = capsys.readouterr()
-    assert "nothing is wrong" in said.out
+    assert "no findings" in said.out
     assert "of 8 x 6" in said.out
     assert said.err == ""
 
@@ -152,4 +152,4 @@ def test_camvid_is_clean(capsys):
     said = capsys.readouterr().out
     assert "train: 367 images: 367 of 480 x 360" in said
     assert "validation: 101 images: 101 of 480 x 360" in said
-    assert "nothing is wrong" in said
+    assert "no findings" in said
