@@ -130,7 +130,7 @@ def measure(runs: int, found: dict[str, float], path: Path | None) -> None:
             for one, plan in keys.items():  # in turn, so that all share the disturbances
                 if taken[one] > LONGEST and run:
                     continue
-                for _ in range(1 if taken[one] > 0.01 else 8):
+                for _ in range(1 if taken[one] > 0.005 else 6):
                     start = time.perf_counter()
                     plan.run(*operands)
                     taken[one] = min(taken[one], time.perf_counter() - start)
