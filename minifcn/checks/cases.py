@@ -1,4 +1,4 @@
-"""Cases for checks: the sizes of operands and the window that slides over them, with a description in words."""
+"""Cases for checks: sizes of operands and the window that slides over them, with a description in words."""
 
 import math
 from dataclasses import dataclass

@@ -60,13 +60,14 @@ def test_pool_cases_are_possible(case):
         lambda c: c.groups == c.in_channels > 1,  # depthwise
         lambda c: c.groups == c.in_channels > 1 and c.out_channels > c.in_channels,  # with a multiplier
         lambda c: c.stride[0] != c.stride[1],
-        lambda c: c.padding[0] != c.padding[1],
+        lambda c: c.padding == (1, 0),
+        lambda c: c.sides == ((0, 1), (2, 0)),
         lambda c: c.dilation[0] != c.dilation[1],
         lambda c: c.kernel_size[0] != c.kernel_size[1],
         lambda c: c.stride[0] > c.kernel_size[0],
         lambda c: c.stride[0] > c.input_size[0],
         lambda c: c.stride[0] == 3 and c.dilation[0] == 2 and c.kernel_size[0] == 4,
-        lambda c: c.padding[0] >= c.kernel_size[0],
+        lambda c: c.sides[0][0] >= c.kernel_size[0],
         lambda c: c.input_size == (1, 1) and c.kernel_size == (4, 4),
         lambda c: (
             (c.input_size[0] + sum(c.sides[0]) - c.kernel_size[0]) % c.stride[0] == 2 and c.dilation[0] == 1
