@@ -69,9 +69,13 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
         >>> sides(1), sides((0, 2)), sides(((0, 1), (2, 3)))
         (((1, 1), (1, 1)), ((0, 0), (2, 2)), ((0, 1), (2, 3)))
     """
-    if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == 2:
-        rows, cols = padding
-        return pair(rows, name), pair(cols, name)
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        if len(padding) != 2:
+            raise ValueError(
+                f"{name} must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), "
+                f"got {padding!r}"
+            )
+        return pair(padding[0], name), pair(padding[1], name)
     number = whole_number(padding, name, 0)
     return (number, number), (number, number)
 

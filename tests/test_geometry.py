@@ -100,7 +100,7 @@ def test_sizes_of_transposed_convolutions_lead_back(window, size, extra):
             transposed.output_size(size)
         return
     # Every input reaches its taps; the padding is cut away.
-    reached = max(max(taps(window, i)) for i in range(size)) + 1 - sum(window.padding) + extra
+    reached = max(max(taps(window, i)) for i in range(size)) + 1 - window.padding[1] + extra
     if reached < 1:
         with pytest.raises(ValueError, match=f"size {size} gives a transposed convolution of size {reached}"):
             transposed.output_size(size)
@@ -332,3 +332,24 @@ def test_conv_geometry_has_two_axes():
         geometry.output_size((4, 8))
     with pytest.raises(ValueError, match=r"groups must be an integer >= 1, got 0"):
         ConvGeometry.of(3, groups=0)
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        (2, ((2, 2), (2, 2))),
+        ((1, 2), ((1, 1), (2, 2))),
+        ([(0, 1), [2, np.int64(3)]], ((0, 1), (2, 3))),
+        ((1, (2, 3)), ((1, 1), (2, 3))),
+    ],
+)
+def test_padding_is_an_integer_a_pair_or_two_pairs(padding, expected):
+    geometry = ConvGeometry.of(3, padding=padding)
+    assert (geometry.rows.padding, geometry.cols.padding) == expected
+    assert ConvGeometry.of(3, padding=geometry.padding) == geometry
+
+
+@pytest.mark.parametrize("padding", [(), (1,), (1, 2, 3), ((0, 1), (2, 3, 4)), "12", None, (0, -1)])
+def test_invalid_padding_raises(padding):
+    with pytest.raises(ValueError, match="padding must be an integer"):
+        ConvGeometry.of(3, padding=padding)

@@ -1,6 +1,6 @@
 """Checks of arguments that several maps share."""
 
-from minifcn.backend import Array
+from minifcn.backend import Array, array_module
 
 
 def check_float(**arrays: Array | None) -> None:
@@ -25,9 +25,10 @@ def check_rank(rank: int, layout: str, **arrays: Array) -> None:
     """Raise an error unless all arrays have this number of axes, for example 4 for "(N, C, H, W)".
 
     Raises:
-        TypeError: If one is `None`, which other checks allow.
+        TypeError: If one is not an array, or is `None`, which other checks allow.
         ValueError: If one has a different number of axes.
     """
+    array_module(**arrays)
     for name, array in arrays.items():
         if array is None:
             raise TypeError(f"{name} must be an array {layout}, got NoneType")

@@ -117,7 +117,7 @@ TABLE = [
         ]
     ],
     (conv, {"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a pair (rows, columns), got (1, 2, 3)"),
-    (conv, {"padding": ()}, ValueError, "padding must be an integer or a pair (rows, columns), got ()"),
+    (conv, {"padding": ()}, ValueError, "padding must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), got ()"),
     (conv, {"groups": 2}, ValueError, "groups 2 must divide both channels and filters, got 3 and 4"),
     (conv, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 3 and 4"),
     (input_grad, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 9 and 4"),
