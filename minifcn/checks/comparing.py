@@ -79,7 +79,8 @@ def constant_ratio(expected: Array, got: Array) -> str:
     if not got.any():
         return "; every element is 0"
     ratio = float(np.vdot(expected, got) / np.vdot(expected, expected))
-    if not np.allclose(got, ratio * expected, rtol=0, atol=1e-6 * float(np.abs(got).max())):
+    same = np.allclose(got, ratio * expected, rtol=0, atol=1e-6 * float(np.abs(got).max()))
+    if not same or abs(ratio - 1) < 1e-5:
         return ""
     too_large = "too large" if ratio > 1 else "the expected value"
     return f"; every element is {number(ratio)} times {too_large}" + ", the sign is wrong" * (ratio < 0)
