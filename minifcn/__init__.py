@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     )
     from minifcn.backend import array_module, to_device, to_numpy
     from minifcn.dense import conv_to_dense, convolutionalize, dense_to_conv
+    from minifcn.files import FileError
     from minifcn.kernels.threads import num_threads, set_num_threads
     from minifcn.weights import load, save
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FileError",
     "array_module",
     "checks",
     "conv_to_dense",
@@ -64,6 +66,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FileError": "files",
     "array_module": "backend",
     "conv_to_dense": "dense",
     "convolutionalize": "dense",

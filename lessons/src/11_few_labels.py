@@ -468,7 +468,7 @@ WEIGHTS = ""  # the file, for example from: minifcn weights download squeezenet1
 if CAMVID and WEIGHTS:
     streets = open_dataset(f"camvid:{CAMVID}", "train")
     start = mf.weights.load_classifier(WEIGHTS)
-    print(str(report).splitlines()[0])
+    print(start.report.summary())
     street_fcn = FCN(start, num_classes=len(streets.class_names), stride=4)
     photo = start.info.preprocessing
     mf.training.fit(

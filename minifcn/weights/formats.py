@@ -100,10 +100,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
         raise FileError(f"{file} is not a safetensors, npz or PyTorch file, judging by its first bytes")
     if not tensors.arrays or not all(name.startswith(_PREFIX) for name in tensors.arrays):
         return tensors
-    arrays, dtypes = (
-        {name.removeprefix(_PREFIX): value for name, value in values.items()}
-        for values in (tensors.arrays, tensors.dtypes)
-    )
+    arrays = {name.removeprefix(_PREFIX): array for name, array in tensors.arrays.items()}
+    dtypes = {name.removeprefix(_PREFIX): dtype for name, dtype in tensors.dtypes.items()}
     return Tensors(arrays, tensors.metadata, tensors.format, dtypes)
 
 
@@ -152,8 +150,8 @@ def shown(text: object, limit: int = 100) -> str:
     """Return a text from a file for a message: shortened, and without control characters.
 
     Example:
-        >>> shown("a\\x1b[31m"), shown("abcdef", 4)
-        ("'a\\\\x1b[31m'", 'abc…')
+        >>> shown("abcdef", 4)
+        'abc…'
     """
     text = str(text)
     text = text if text.isprintable() else repr(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minifcn import layers
 from minifcn.backend import Array
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
@@ -30,6 +31,7 @@ def load_classifier(
     partial: bool = False,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    freeze_batch_norm: bool = True,
     rng: Rng = None,
 ) -> Classifier:
     """Read a classifier from a file with the names of torchvision, timm, Caffe, TensorFlow, Keras or minifcn.
@@ -43,6 +45,8 @@ def load_classifier(
             random.
         class_names: For each score; from the file by default, or numbers if it has none.
         preprocessing: From the file by default, or if it has none, as published with such weights.
+        freeze_batch_norm: Whether batch normalisation keeps its running averages, weight and bias in training
+            (`minifcn.layers.freeze_batch_norm`), which suits the small batches of large images.
         rng: Generator or seed for what stays random in a partial load; `None` means fresh entropy.
 
     Returns:
@@ -92,6 +96,8 @@ def load_classifier(
     info = _info(file, tensors, found, class_names, preprocessing)
     classifier.report = transfer(file, found, tensors.arrays, order)
     classifier.info = info
+    if freeze_batch_norm:
+        layers.freeze_batch_norm(classifier)
     return classifier.eval()
 
 

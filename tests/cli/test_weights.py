@@ -12,7 +12,7 @@ import minifcn as mf
 from minifcn.cli import main
 from minifcn.functional import softmax
 from minifcn.models import FCN, googlenet, squeezenet1_1
-from minifcn.weights import PUBLISHED, downloading
+from minifcn.weights import PUBLISHED, downloads
 from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 from tests.weights.files import small
 
@@ -129,7 +129,7 @@ def test_convert_names_a_few_of_those_left_over(source, target, capsys):
 @pytest.mark.slow
 def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
     from minifcn.models import vgg16
-    from minifcn.weights.naming import fcn_naming
+    from minifcn.weights.names import fcn_naming
 
     classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
@@ -186,7 +186,7 @@ def test_download_then_convert(tmp_path, target, monkeypatch, capsys):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=public)) as server:
         monkeypatch.setitem(PUBLISHED, "vgg16", name)
-        monkeypatch.setattr(downloading, "URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(downloads, "URL", f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         assert weights("download", "vgg16", "--to", tmp_path) == 0
