@@ -142,7 +142,7 @@ def test_ten_images_are_enough(tmp_path):
 def test_a_single_image_is_for_training(tmp_path):
     folder(tmp_path, "a")
     assert names(Folder(tmp_path, "train")) == ["a"]
-    with pytest.raises(FileError, match="validation .*train"):
+    with pytest.raises(FileError, match=r"validation .*train"):
         Folder(tmp_path, "validation")
 
 
@@ -203,12 +203,12 @@ def test_sizes_must_agree(tmp_path):
     with pytest.raises(DataError, match=r"a\.png: .*8 x 6.* 9 x 6$"):
         Folder(tmp_path, "train")[0]
     write(tmp_path / "images" / "a.png", noise(8, 6))
-    with pytest.raises(DataError, match="8 x 6.* 6 x 8$"):
+    with pytest.raises(DataError, match=r"8 x 6.* 6 x 8$"):
         Folder(tmp_path, "train")[0]
     exif = Image.Exif()
     exif[0x0112] = 6
     write(tmp_path / "images" / "a.png", noise(6, 8), exif=exif)
-    with pytest.raises(DataError, match="6 x 8; .*EXIF orientation"):
+    with pytest.raises(DataError, match=r"6 x 8; .*EXIF orientation"):
         Folder(tmp_path, "train")[0]
 
 

@@ -1,6 +1,7 @@
 import os
 import struct
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.data import DataError, read_image
+from minifcn.data import DataError, photograph, read_image
 from minifcn.data.images import MAX_PIXELS
 from minifcn.files import FileError
 from tests.data.image_files import noise, write, write_palette
 from tests.data.mutations import mutations, survivors, with_right_checksums
+from tests.real_data import DATA
 
 RGB = noise(7, 5)
 
@@ -127,6 +129,34 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path):
     for name in ("a.gif", "a.png", "a.webp", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         assert (read_image(tmp_path / name) == (255, 0, 0)).all(), name
+
+
+def test_the_photographs_of_the_package():
+    cat, cup = photograph("cat"), photograph("cup")
+    assert (cat.shape, cup.shape) == ((300, 451, 3), (400, 600, 3))
+    assert cat.dtype == cup.dtype == np.uint8
+    eye, coffee = cat[120, 160], cup[150, 280].astype(int)  # dark pupil; brown: more red than green than blue
+    assert eye.max() < 120
+    assert coffee[0] > coffee[1] + 20 > coffee[2] + 40
+    cat[:] = 0  # a copy
+    assert photograph("cat").any()
+    with pytest.raises(ValueError, match="'cat', 'cup', got 'dog'"):
+        photograph("dog")
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the originals are not here (MINIFCN_DATA)")
+@pytest.mark.parametrize(("name", "original"), [("cat", "chelsea.png"), ("cup", "coffee.png")])
+def test_the_photographs_are_those_of_scikit_image(name, original):
+    difference = photograph(name).astype(int) - read_image(DATA / original)
+    assert np.abs(difference).mean() < 4
+
+
+def test_all_bundled_files_are_described_and_small():
+    folder = files("minifcn.data") / "bundled"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for file in folder.iterdir():
+        assert file.name == "README.md" or f"## {file.name}" in text
+        assert len(file.read_bytes()) < 80_000
 
 
 # Errors

@@ -95,7 +95,7 @@ def test_files_are_read_on_request(tmp_path):
     dataset[1]
     with pytest.raises(FileError, match=r"a\.png: is not an image"):
         dataset[0]
-    with pytest.raises(IndexError, match="index .*0 to 2, got 3"):
+    with pytest.raises(IndexError, match=r"index .*0 to 2, got 3"):
         dataset[3]
     with pytest.raises(IndexError):
         dataset[-1]
@@ -332,7 +332,7 @@ def test_a_path_without_kind_gets_a_hint(tmp_path):
 def test_a_missing_path(tmp_path, kind):
     with pytest.raises(FileError, match="nowhere: does not exist"):
         open_dataset(f"{kind}:{tmp_path / 'nowhere'}", "train")
-    with pytest.raises(ValueError, match="split .*'val'"):
+    with pytest.raises(ValueError, match=r"split .*'val'"):
         open_dataset(f"{kind}:{tmp_path}", "val")
 
 
