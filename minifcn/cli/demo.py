@@ -17,7 +17,7 @@ import numpy as np
 from minifcn import viz
 from minifcn.backend import Array, cuda_device, to_device, to_numpy
 from minifcn.convolutionalize import convolutionalize
-from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader, digit_images
+from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.files import atomic_write
 from minifcn.functional import softmax
 from minifcn.layers import Sequential
@@ -109,7 +109,6 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.seed < 0:
         raise ValueError(f"--seed must be an integer >= 0, got {arguments.seed}")
     cuda_device(arguments.device)  # refuses an unknown one before anything is done
-    digit_images("train")  # without scikit-learn, says so before anything is made
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)
     for log in demo.out.glob("*.jsonl"):

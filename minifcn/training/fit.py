@@ -77,7 +77,7 @@ def fit(
         >>> from minifcn.models import Preprocessing, digit_classifier
         >>> from minifcn.optim import Adam
         >>> model, grey = digit_classifier(), Preprocessing("L", (128.0,), (64.0,))
-        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True)
+        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True, seed=0)
         >>> adam = Adam(dict(model.named_parameters()), lr=1e-3)
         >>> [record] = fit(model, loader, adam, progress=None)
         >>> record["step"]
