@@ -3,7 +3,7 @@
 import numpy as np
 
 from minifcn.data.known_datasets import voc_colors
-from tests.data.image_files import noise, write, write_palette
+from tests.data.pictures import noise, write, write_palette
 
 
 def camvid(root, names="abc", split="train", numbers=12):

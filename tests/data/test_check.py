@@ -9,7 +9,7 @@ from PIL import Image
 from minifcn.data import Folder, check_dataset
 from minifcn.data.check import KINDS
 from tests.data.folders import folder
-from tests.data.image_files import noise, write, write_palette
+from tests.data.pictures import noise, write, write_palette
 
 
 @pytest.fixture

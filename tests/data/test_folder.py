@@ -11,7 +11,7 @@ from minifcn.data import DataError, Folder
 from minifcn.data.folder import _held_back
 from minifcn.files import FileError
 from tests.data.folders import folder
-from tests.data.image_files import noise, write, write_palette
+from tests.data.pictures import noise, write, write_palette
 
 
 def names(dataset):

@@ -13,8 +13,8 @@ from PIL import Image
 from minifcn.data import DataError, photograph, read_image
 from minifcn.data.images import MAX_PIXELS
 from minifcn.files import FileError
-from tests.data.image_files import noise, write, write_palette
 from tests.data.mutations import mutations, survivors, with_right_checksums
+from tests.data.pictures import noise, write, write_palette
 from tests.real_data import DATA
 
 RGB = noise(7, 5)

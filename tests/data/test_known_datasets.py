@@ -20,8 +20,8 @@ from minifcn.data import (
 from minifcn.data.known_datasets import voc_colors
 from minifcn.files import FileError
 from tests.data.folders import camvid, folder, voc
-from tests.data.image_files import noise, write
 from tests.data.mutations import mutations, survivors
+from tests.data.pictures import noise, write
 from tests.real_data import CAMVID, needs_camvid
 
 # CamVid

@@ -9,8 +9,8 @@ from PIL import Image
 
 from minifcn.data import DataError, read_labels
 from minifcn.files import FileError
-from tests.data.image_files import noise, write, write_palette
 from tests.data.mutations import mutations, survivors, with_right_checksums
+from tests.data.pictures import noise, write, write_palette
 from tests.data.test_images import chunk, upright_by_hand
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
