@@ -306,7 +306,7 @@ red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
 reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
 show(
     panels({"photo": cup, "red, less green and blue": reddish}),
-    "Saucer and wood shine; the white of the cup and the spoon do not.",
+    "The red saucer shines; the white rim of the cup and the spoon do not.",
 )
 
 # %% [markdown]

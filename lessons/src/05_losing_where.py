@@ -415,7 +415,7 @@ print("convolutions of 3 x 3 without pools for a field of 212:", -(-(212 - 1) //
 # %%
 show(
     receptive_fields(photo, network, ["pool2", "pool3", "pool4", "pool5"], (80, 145)),
-    "What one number sees: some coffee, most of it, the cup, and at last the saucer, too.",
+    "What one number sees: coffee, coffee and rim, most of the cup, and at last the saucer, too.",
 )
 
 # %% [markdown]
