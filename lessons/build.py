@@ -37,7 +37,7 @@ _INSTALL = """\
 import sys
 
 if "google.colab" in sys.modules:
-    %pip install -q "minifcn[digits]" hypothesis"""
+    %pip install -q minifcn hypothesis"""
 
 
 def sources() -> list[Path]:

@@ -10,11 +10,10 @@
 # %%
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_exercise
-from minifcn.data import DigitCanvases, DigitCrops, Loader
+from minifcn.data import DigitCanvases, DigitCrops, Loader, photograph
 from minifcn.viz import heat_maps, overlay, panels, prediction_strips, show
 
 # %% [markdown]
@@ -276,7 +275,7 @@ grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
 
 
 def train(network, dataset, batch_size, lr):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
@@ -399,7 +398,7 @@ def changed(numbers, largest):
     return np.clip(numbers + noise, 0, largest).astype(np.uint8)
 
 
-photo = load_sample_image("china.jpg")[::4, ::4]
+photo = photograph("cup")[::4, ::4]
 show(
     panels({"photograph": photo, "changed by up to 1": changed(photo, 255)}),
     "No eye sees the difference.",

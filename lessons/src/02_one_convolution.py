@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
+from minifcn.data import photograph
 from minifcn.viz import convolution_film, panels, show
 
 # %% [markdown]
@@ -164,11 +164,11 @@ check_exercise(
 # *pixel*. The first filter below subtracts what lies under a pixel from what lies over it; the
 # second one subtracts right from left. Both give 0 where the grey level stays the same.
 #
-# Predict: which of the two sees the edges of the roofs, and which the pillars?
+# Predict: which of the two sees the top and the bottom of the cup's rim, and which its sides?
 
 # %%
 # Every second pixel, its three colours averaged.
-photo = load_sample_image("china.jpg")[::2, ::2].mean(axis=2)
+photo = photograph("cup")[::2, ::2].mean(axis=2)
 up_down = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
 left_right = up_down.T
 show(
@@ -180,7 +180,7 @@ show(
         },
         columns=3,
     ),
-    "Grey is 0. The level edges of the roofs stand out in the middle, the upright pillars on the right.",
+    "Grey is 0. Level edges of cup and saucer stand out in the middle, upright ones on the right.",
 )
 print("from", photo.shape, "to", convolve(photo, up_down).shape, "pixels (rows, columns)")
 
@@ -300,13 +300,13 @@ check_exercise(
 # Where is its map bright?
 
 # %%
-flower = load_sample_image("flower.jpg")[::2, ::2]
-channels_first = flower.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
+cup = photograph("cup")[::2, ::2]
+channels_first = cup.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
 red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
 reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
 show(
-    panels({"photo": flower, "red, less green and blue": reddish}),
-    "The petals shine; leaves and ground do not.",
+    panels({"photo": cup, "red, less green and blue": reddish}),
+    "The red saucer shines; the white rim of the cup and the spoon do not.",
 )
 
 # %% [markdown]

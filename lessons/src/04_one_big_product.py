@@ -15,10 +15,10 @@ import time
 import numpy as np
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_adjoint, check_exercise, whole_numbers
+from minifcn.data import photograph
 from minifcn.functional import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minifcn.viz import panels, show
 
@@ -570,7 +570,7 @@ print("all the same:", np.allclose(one_product(x, w), minifcn_does(x, w), atol=1
 # forgets `transpose` and reshapes at once. Predict: is there an error?
 
 # %%
-photo = load_sample_image("china.jpg")[::2, ::2].mean(axis=2)[None]  # (1, H, W)
+photo = photograph("cup")[::2, ::2].mean(axis=2)[None]  # (1, H, W)
 edges = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]).reshape(1, 9)
 windows = sliding_window_view(photo, (3, 3), axis=(1, 2))
 height, width = windows.shape[1:3]

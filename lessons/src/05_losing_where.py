@@ -11,10 +11,10 @@
 # %%
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
+from minifcn.data import photograph
 from minifcn.layers import Conv2d, MaxPool2d, Sequential
 from minifcn.viz import panels, receptive_fields, show
 
@@ -400,7 +400,7 @@ for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
     blocks[f"pool{block}"] = MaxPool2d(2)
 network = Sequential(**blocks)
 
-photo = load_sample_image("china.jpg")[::2, ::2]  # every second pixel: (214, 320, 3)
+photo = photograph("cup")[::2, ::2]  # every second pixel: (200, 300, 3)
 for row in mf.models.explain(network, photo.shape[:2]).rows:
     if row.kind == "MaxPool2d":
         field, step = row.views[0].field, row.views[0].grid.scale
@@ -414,12 +414,12 @@ print("convolutions of 3 x 3 without pools for a field of 212:", -(-(212 - 1) //
 
 # %%
 show(
-    receptive_fields(photo, network, ["pool2", "pool3", "pool4", "pool5"], (120, 108)),
-    "What one number sees: a window, part of a floor, the middle of the pagoda, and at last all of it.",
+    receptive_fields(photo, network, ["pool2", "pool3", "pool4", "pool5"], (80, 145)),
+    "What one number sees: coffee, coffee and rim, most of the cup, and at last the saucer, too.",
 )
 
 # %% [markdown]
-# To know that it is a pagoda, a number must see most of it. Then its step is 32 pixels. This is the
+# To know that it is a cup on its saucer, a number must see most of both. Then its step is 32 pixels. This is the
 # tension between *what* and *where*. Lesson 7 goes back up to all pixels, and lesson 10 fetches
 # back the finer maps.
 #

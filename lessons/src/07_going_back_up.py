@@ -11,10 +11,10 @@
 # %%
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
+from minifcn.data import photograph
 from minifcn.layers import ConvTranspose2d
 from minifcn.viz import (
     convolution_matrix,
@@ -509,9 +509,9 @@ show(
 # No patches come from beyond the border, so it gets darker.
 
 # %%
-# Grey levels (1, 1, 205, 317), and every 4th pixel of every 4th row, (1, 1, 52, 80).
-china = load_sample_image("china.jpg").mean(axis=2)[None, None]
-photo = mf.functional.avg_pool2d(china, 2)[:, :, :205, :317]
+# Grey levels (1, 1, 197, 297), and every 4th pixel of every 4th row, (1, 1, 50, 75).
+cup = photograph("cup").mean(axis=2)[None, None]
+photo = mf.functional.avg_pool2d(cup, 2)[:, :, :197, :297]
 small = photo[:, :, ::4, ::4].copy()
 bilinear = mf.functional.bilinear_kernel(1, 4, 7, dtype="float64")  # s = 4, K = 7
 smooth = mf.functional.conv_transpose2d(small, bilinear, stride=4, padding=3)

@@ -57,7 +57,7 @@ grey = Preprocessing("L", mean=(150.0,), std=(54.0,))  # subtract, divide
 
 
 def train(model, data, batch_size, lr, epochs=1):
-    batches = Loader(data, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(data, batch_size, preprocess=grey, shuffle=True, seed=0)
     steps = epochs * len(batches)
     mf.training.fit(
         model,
@@ -473,7 +473,7 @@ if CAMVID and WEIGHTS:
     photo = start.info.preprocessing
     mf.training.fit(
         street_fcn,
-        Loader(streets, 4, preprocess=photo, shuffle=True),
+        Loader(streets, 4, preprocess=photo, shuffle=True, seed=0),
         mf.training.RECIPES["quick"].optimizer(street_fcn),
     )
     unseen = Loader(open_dataset(f"camvid:{CAMVID}", "validation"), 4, preprocess=photo)
