@@ -496,7 +496,7 @@ print(
 # plus a bias.
 #
 # </details>
-# <details><summary>2. 7 columns, a filter of 3, stride 2, padding 1: how many output columns are there?</summary>
+# <details><summary>2. 7 columns, a filter of 3, stride 2, padding 1: how many columns has y?</summary>
 #
 # (7 + 2 - 3) // 2 + 1 = 4.
 #

@@ -32,11 +32,11 @@ from minifcn.viz import convolution_matrix, painting_film, panels, show
 # %% [markdown]
 # ## The picture
 #
-# The result of a network is summarised by one number, the *loss* $L$. Training makes it small. For that it
-# must know, for each value in the network: if this value rises a little, how many times as much does $L$
-# rise? This is a derivative of $L$; the derivatives for a whole array are its *gradient*. Gradients are
-# computed from the end of the network to its beginning, layer after layer, in the *backward pass*. Each
-# layer receives the gradient with respect to its output,
+# The result of a network is one number, the *loss* $L$. Training makes it small. It needs, for each value in
+# the network, the derivative of $L$: if this value rises a little, how many times as much does $L$
+# rise? The derivatives for a whole array are its *gradient*. The *backward pass* computes gradients
+# layer by layer, from the end of the network to its beginning. Each layer receives the gradient with respect
+# to its output,
 #
 # $$g_{ij} = \frac{\partial L}{\partial y_{ij}},$$
 #
@@ -74,13 +74,11 @@ print("by hand:", 2 * -1 + -1 * 0 + 4 * 1 + 1 * 2, " minifcn:", dx[1, 1])
 
 # %% [markdown]
 # Window 1 has the pixel in its lower right corner, under weight -1; window 3 in its upper left corner,
-# under weight 1. So the weights that touch the pixel are those of $w$ rotated by 180 degrees. This is
-# easily forgotten.
+# under weight 1. So the weights over the pixel are those of $w$ rotated by 180 degrees.
 #
-# There is an easier way: do not ask which windows used a pixel, but let each window return its
-# contributions. Forward, window ($i$, $j$) read its pixels. Backward, it adds $g_{ij} \cdot w$ to the same
-# pixels, and nothing is rotated. The film shows how this fills `dx`. (Lesson 7 uses the same map as a
-# forward pass, hence the names in the film: what is g here is called x there, and `dx` is called y.)
+# There is an easier way: forward, window ($i$, $j$) read its pixels. Backward, let it add $g_{ij} \cdot w$
+# to the same pixels; nothing is rotated. The film shows how this fills `dx`. (Its names are those of
+# lesson 7, where the map is a forward pass: g is called x, and `dx` is called y.)
 
 # %%
 show(
@@ -380,10 +378,9 @@ check_exercise(
 # %% [markdown]
 # ## Run: find the hidden filter
 #
-# What are gradients used for? Suppose an input was convolved with a filter, and only the input and the
-# output are known. Start with a filter of zeros. The error is our $y$ minus the known one, and the loss is
-# half the mean of its squares; so $g$ is the error divided by the number of its elements. Subtract a
-# multiple of `dw` from the filter, so that the loss falls, and repeat.
+# Gradients can find a filter when only its input and output are known. Start with zeros. The error is our
+# $y$ minus the known one, and the loss is half the mean of its squares; so $g$ is the error divided by the
+# number of its elements. Subtract a multiple of `dw` from the filter, so that the loss falls, and repeat.
 #
 # Predict: how close is the filter after 2 steps, and after 30?
 
@@ -402,8 +399,6 @@ show(panels(seen, shared=True), "After 30 steps the filter is the hidden one.")
 print(f"largest difference: {abs(w - hidden).max():.1e}")
 
 # %% [markdown]
-# Training a network is the same, with more layers and another loss.
-#
 # ## One dot product proves it
 #
 # The *dot product* $\langle a, b \rangle$ of two arrays of the same shape is the sum of all products
@@ -440,9 +435,9 @@ for a, b in ((y, g), (x, dx), (w, dw)):
     print(f"{np.vdot(a, b):.12f}")  # vdot: the dot product
 
 # %% [markdown]
-# The law is also a test of a backward pass. Draw $x$ and $g$ at random. Each wrong element of `dx` enters
-# $\langle x, dx \rangle$ with a random factor, so the equation fails with probability 1. Only two numbers
-# are compared, for arrays of any size. `check_adjoint` does this.
+# The law is also a test. Draw $x$ and $g$ at random. Each wrong element of `dx` enters
+# $\langle x, dx \rangle$ with a random factor, so the equation fails with probability 1. `check_adjoint`
+# does this.
 
 # %%
 options = {"stride": 2}
@@ -513,13 +508,12 @@ show(
 # ever smaller number. So measure in float64, on both sides, with a medium step.
 #
 # `check_gradient` does so for any layer: it draws $g$ and a direction at random, measures the slope
-# of $\langle y, g \rangle$ in this direction, and compares it with the result of `backward`. It chooses the
-# steps itself.
+# of $\langle y, g \rangle$ in this direction, and compares it with the result of `backward`.
 #
 # A layer of your own is a class. `forward` keeps what `backward` will need (and `output=y`, to check
 # the shape of $g$). `backward` recalls it, adds to the gradients of the parameters (*accumulate*), and
-# returns the gradient with respect to the input. minifcn calls $g$ `dy`. This layer has a mistake; can you
-# find it?
+# returns the gradient with respect to the input. minifcn calls $g$ `dy`. This layer
+# has a mistake: find it.
 
 
 # %%
@@ -746,8 +740,8 @@ for images in (1, 2):
     print(f"{images} image(s), db right: {np.allclose(first_only, conv2d_bias_grad(g))}")
 
 # %% [markdown]
-# **Inputs that spoil a check.** One input contains a zero, where ReLU has a kink. The other is float32.
-# Predict the answer of `check_gradient` to each.
+# **Unsuitable inputs.** One contains a zero, where ReLU has a kink. The other is float32. Predict the
+# answer of `check_gradient`.
 
 # %%
 for x in (np.array([[-1.0, 0.0, 2.0]]), np.array([[-1, 3, 2]], np.float32)):

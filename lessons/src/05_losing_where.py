@@ -371,7 +371,7 @@ show(
         },
         columns=1,
     ),
-    "One axis, with numbered cells: cell 1 of the last map depends on 3 cells, those on 6, those on 8 pixels.",
+    "One axis, with numbered cells: cell 1 of the last map reads 3 cells, those read 6, those 8 pixels.",
 )
 
 # %% [markdown]
@@ -635,7 +635,7 @@ show(
 # The maximum of each window; of equal ones the first.
 #
 # </details>
-# <details><summary>3. Field 6, step 2; then a convolution of 3 x 3 with stride 1. What are they now?</summary>
+# <details><summary>3. Field 6, step 2; then a convolution of 3 x 3 with stride 1. And now?</summary>
 #
 # Field 6 + 2 x 2 = 10, step 2.
 #

@@ -724,7 +724,7 @@ for name, filters in {"bilinear": bilinear, "random": cases["random, K = 4"]}.it
 # It multiplies by the transposed matrix of a convolution, as the gradient with respect to its input does.
 #
 # </details>
-# <details><summary>5. Why are K = 4, s = 2 and K = 64, s = 32 good choices, and K = 3, s = 2 less so?</summary>
+# <details><summary>5. Why are K = 4, s = 2 and K = 64, s = 32 better choices than K = 3, s = 2?</summary>
 #
 # If K is a multiple of the stride, every cell inside is covered equally often.
 #

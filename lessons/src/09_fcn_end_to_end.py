@@ -725,7 +725,8 @@ for off in (0, 1, 2, 4, 8):
     )
 
 # %% [markdown]
-# Pixel accuracy changes little, because most background pixels are still background. Mean IoU shows the error.
+# Pixel accuracy changes little, because most background pixels are still background. Mean IoU shows the
+# error.
 #
 # **Large scores.** What does a direct softmax return for scores of 1000? And that of minifcn, which
 # subtracts the largest score first?

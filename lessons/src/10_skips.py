@@ -103,10 +103,10 @@ show(
 # nearly straight lines, and the label changes where they cross. Large scores of opposite sign can put
 # this crossing anywhere, to a fraction of a cell.
 #
-# But these scores are extreme, and each has to fit its neighbours exactly. A network must compute them from the
-# image, with the same weights everywhere. Training finds such a function slowly, as the experiment below
-# shows. With scores at more positions, simple scores are enough: "a stroke of a 6 is here". And finer maps
-# already exist: each pool of the network has one. What do they see?
+# But these scores are extreme, and each has to fit its neighbours exactly. A network must compute them
+# from the image, with the same weights everywhere. Training finds such a function slowly, as the
+# experiment below shows. With scores at more positions, simple scores are enough: "a stroke of a 6 is
+# here". And finer maps already exist: each pool of the network has one. What do they see?
 
 # %%
 for name in ("features.2", "features.7", "score"):

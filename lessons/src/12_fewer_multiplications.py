@@ -468,8 +468,8 @@ print(
 # All layers, losses, metrics and optimisers of minifcn are written like this. `model.to("cuda")` moves a
 # network, and `mf.to_device(x, "cuda")` its input.
 #
-# **Measuring time.** A call to the GPU returns when the work is *queued*, not when it is done. A clock that is
-# read then measures only the queueing. So call the function once before, because the first call
+# **Measuring time.** A call to the GPU returns when the work is *queued*, not when it is done. A clock
+# that is read then measures only the queueing. So call the function once before, because the first call
 # compiles it, and read the clock after `synchronize()`, which waits for the GPU.
 
 # %% tags=["varies"]

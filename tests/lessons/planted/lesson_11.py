@@ -134,11 +134,11 @@ def a_number(layers, frozen):
 WRONG = {
     "my_transplant": {
         dictionary_updated: "Likely mistake: The entries of the dictionary are replaced",
-        misfits_forgotten: "Likely mistake: A name that both know, with two shapes, is in no list",
-        misfits_copied: "Likely mistake: A name that both know counts as copied",
+        misfits_forgotten: "Likely mistake: A name in both networks with different shapes is in no list",
+        misfits_copied: "Likely mistake: A name in both networks is reported as copied although the shapes",
         names_only: "Likely mistake: Only names are compared",
-        lists_exchanged: "Likely mistake: Left over and missing are exchanged",
-        from_new_to_old: "Likely mistake: The weights go from new to old",
+        lists_exchanged: "Likely mistake: Left over and missing are swapped",
+        from_new_to_old: "Likely mistake: The weights are copied from new to old",
         only_said: "of new holds",
         in_order_of_shapes: "must be 'copied: none', yours is 'copied: score'",
         copied_only: "three lists must be returned",
@@ -147,9 +147,9 @@ WRONG = {
     "my_passing_on": {
         learning: "Likely mistake: These are the layers that learn",
         from_the_first: "Likely mistake: The first layer that learns is one too many",
-        other_way_round: "Likely mistake: Backward runs from the loss to the picture",
-        all_but_the_first: "Likely mistake: You pass on through the frozen layers at the front",
-        frozen_left_out: "Likely mistake: A frozen layer behind one that learns is left out",
+        other_way_round: "Likely mistake: Backward goes from the loss to the image",
+        all_but_the_first: "Likely mistake: The frozen layers next to the image pass a gradient on",
+        frozen_left_out: "Likely mistake: A frozen layer after one that learns is left out",
         in_order_of_backward: "Likely mistake: The order is that of backward",
         only_the_neighbour: "frozen = ['layer 1']",
         a_number: "the result must be 0 values, yours is of type int",
