@@ -164,8 +164,8 @@ check_exercise(
 # first filter below subtracts the pixels below a pixel from those above it; the second subtracts the
 # pixels on its right from those on its left. Both give 0 where the grey level is constant.
 #
-# Predict: which of the two responds to the upper edges of the cat's eyes, and which to the sides of its
-# head?
+# Predict: which of the two responds to the upper edges of the cat's eyes, and which to the side of its
+# nose?
 
 # %%
 # Every second pixel, the mean of its three channels.
@@ -182,7 +182,7 @@ show(
         columns=3,
     ),
     "Grey is 0. Horizontal edges stand out in the middle, such as the upper edges of the eyes; vertical "
-    "edges on the right, such as the sides of the head.",
+    "edges on the right, such as the side of the nose.",
 )
 print(
     "from", photo.shape, "to", convolve(photo, above_below).shape, "pixels (rows, columns)"
@@ -310,7 +310,7 @@ red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
 reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
 show(
     panels({"photo": cup, "red - (green + blue) / 2": reddish}),
-    "The red saucer is bright; the white rim of the cup, the spoon and the dark floor are not.",
+    "Saucer, cup and wood contain more red and are bright; the white rim, the spoon and the floor are not.",
 )
 
 # %% [markdown]

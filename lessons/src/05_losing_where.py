@@ -412,7 +412,7 @@ print("convolutions of 3 x 3 without pools for a field of 212:", -(-(212 - 1) //
 # %%
 show(
     receptive_fields(photo, network, ["pool2", "pool3", "pool4", "pool5"], (75, 140)),
-    "What one value depends on: a bit of coffee, part of the cup, most of the cup, and cup and saucer.",
+    "What one value depends on: a bit of coffee, most of the coffee, most of the cup, cup and saucer.",
 )
 
 # %% [markdown]

@@ -100,13 +100,14 @@ show(
 
 # %% [markdown]
 # So the grid of stride 8 is not the limit. Between two positions the upsampled scores of two classes are
-# nearly straight lines, and the label changes where they cross. Large scores of opposite sign can put
-# this crossing anywhere, to a fraction of a cell.
+# nearly straight lines, and the label changes where they cross. The sizes of neighbouring scores can put this
+# crossing anywhere, to a fraction of a cell.
 #
-# But these scores are extreme, and each has to fit its neighbours exactly. A network must compute them
-# from the image, with the same weights everywhere. Training finds such a function slowly, as the
-# experiment below shows. With scores at more positions, simple scores are enough: "a stroke of a 6 is
-# here". And finer maps already exist: each pool of the network has one. What do they see?
+# The difficulty is to compute these scores. The free ones were fitted to the true labels. A network must get
+# them from the image, with the same weights for all canvases, and from a map after three pools, each of which
+# loses positions inside its windows (lesson 5). Training can find such weights, but slowly, as the experiment
+# below shows. Finer maps have lost less, and they already exist: each pool of the network has one. What do
+# they see?
 
 # %%
 for name in ("features.2", "features.7", "score"):
@@ -377,7 +378,7 @@ show(
 
 # %% [markdown]
 # Both help: longer training, and, on as many canvases, the skips. The free scores show what stride 8 could
-# reach; the trained network is far from it, and the skips get closer sooner. In the paper the mean IoU of
+# reach; the trained network is far from it, and with the same canvases the skips get closer. In the paper the mean IoU of
 # FCN-32s, 16s and 8s is 59.4, 62.4 and 62.7 percent, on photographs (PASCAL VOC 2011) with large objects.
 # Our digits consist of edges.
 #
@@ -603,7 +604,8 @@ for size in (0, 0.01, 0.1, 1):
 # </details>
 # <details><summary>3. Can scores at stride 8 express strokes of 3 pixels?</summary>
 #
-# Mostly, as the free scores show. But such scores are extreme, and a network finds them slowly.
+# Mostly, as the free scores show. But a network has to compute them from a map that has lost positions, and
+# learns this slowly.
 #
 # </details>
 # <details><summary>4. Why does a new skip start at zero?</summary>
