@@ -45,7 +45,7 @@ from minifcn.viz import convolution_matrix, painting_film, panels, show
 #
 # **Two layers by hand.** Let $y = 3x$, then $z = y^2$, and let $L = z$. At $x = 2$: $y = 6$ and $z = 36$.
 # Backward, the last layer receives $\partial L / \partial z = 1$ and returns $1 \cdot 2y = 12$. The first
-# layer receives 12 and returns $12 \cdot 3 = 36$, without knowing what follows it. This is the *chain
+# layer receives 12 and returns $12 \cdot 3 = 36$. This is the *chain
 # rule*: each layer multiplies what it receives by its own derivative.
 #
 # If a value is used more than once, one more rule is needed: **a value that is used in several places

@@ -493,8 +493,9 @@ for name, m in {"n": n, "n transposed": n.T}.items():
 
 # %% [markdown]
 # Pixel accuracy and mean IoU do not change: the diagonal and the unions stay the same. The mean accuracy and
-# the frequency-weighted IoU change, and so does the number of classes with an accuracy: no pixel was predicted as 4, so in the
-# transposed matrix this class seems to be absent. Therefore test your matrix, not only your mean IoU.
+# the frequency-weighted IoU change, and so does the number of classes with an accuracy: no pixel was
+# predicted as 4, so in the transposed matrix this class seems to be absent. Therefore test your matrix, not
+# only your mean IoU.
 #
 # **A mean of means.** Is the mean over images of each image's mean IoU the mean IoU of all images?
 

@@ -378,9 +378,9 @@ show(
 
 # %% [markdown]
 # Both help: longer training, and, on as many canvases, the skips. The free scores show what stride 8 could
-# reach; the trained network is far from it, and with the same canvases the skips get closer. In the paper the mean IoU of
-# FCN-32s, 16s and 8s is 59.4, 62.4 and 62.7 percent, on photographs (PASCAL VOC 2011) with large objects.
-# Our digits consist of edges.
+# reach; the trained network is far from it, and with the same canvases the skips get closer. In the paper
+# the mean IoU of FCN-32s, 16s and 8s is 59.4, 62.4 and 62.7 percent, on photographs (PASCAL VOC 2011) with
+# large objects. Our digits consist of edges.
 #
 # Look at one edge closely. Predict: where will stride 8 be wrong?
 

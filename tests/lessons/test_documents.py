@@ -1,4 +1,4 @@
-"""The guide for authors and the teacher's page, run as they stand."""
+"""Runs the examples of the guide for authors and of the page for teachers."""
 
 import contextlib
 import io

@@ -139,7 +139,7 @@ WRONG = {
         names_only: "Likely mistake: Only names are compared",
         lists_exchanged: "Likely mistake: Left over and missing are swapped",
         from_new_to_old: "Likely mistake: The weights are copied from new to old",
-        only_said: "of new holds",
+        only_said: "of new is",
         in_order_of_shapes: "must be 'copied: none', yours is 'copied: score'",
         copied_only: "three lists must be returned",
         nothing_returned: "three lists must be returned, yours returns None",

@@ -153,10 +153,10 @@ WRONG = {
         last_sign: "Likely mistake: The sign of m4 is wrong",
         first_sum: "Likely mistake: m1 adds d2 times g0",
         last_sum: "Likely mistake: m4 adds d1 and d3",
-        only_the_two_given: "2 products of data and filter were computed; there must be 4",
+        only_the_two_given: "2 products of data and filter were computed; expected 4",
         filter_turned: "Likely mistake: The filter is reversed",
         outputs_exchanged: "Likely mistake: y0 and y1 are swapped",
-        five_products: "5 products of data and filter were computed; there must be 4",
+        five_products: "5 products of data and filter were computed; expected 4",
         one_output: "the result must be 2 values, yours are 1",
     },
     "my_products": {
