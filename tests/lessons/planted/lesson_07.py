@@ -80,6 +80,10 @@ def transposed_filter(x, w, stride, padding):
     return slide(x, turned, stride, w.shape[1] - 1 - padding, w.shape[0] - 1 - padding)
 
 
+def transposed_instead(x, w, stride, padding):
+    return slide(x, w.T, stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding)
+
+
 def padding_taken_literally(x, w, stride, padding):
     return slide(x, w[::-1, ::-1], stride, padding, padding)
 
@@ -169,41 +173,42 @@ def distance_from_the_middle(stride, size):
 
 WRONG = {
     "my_painting": {
-        painted_turned: "Likely mistake: The filter is turned",
-        painted_over: "Likely mistake: A patch replaces what lies under it",
-        painted_close: "Likely mistake: The patches lie one cell apart",
-        painted_uncut: "Likely mistake: The padding is not cut off",
-        cut_above_and_left: "Likely mistake: Padding is cut off above and on the left only",
-        cut_below_and_right: "Likely mistake: All padding is cut off below and on the right",
+        painted_turned: "Likely mistake: The filter is rotated",
+        painted_over: "Likely mistake: A patch replaces the values below it",
+        painted_close: "Likely mistake: The patches are one cell apart for every stride",
+        painted_uncut: "Likely mistake: The padding is not removed",
+        cut_above_and_left: "Likely mistake: Padding is removed above and on the left only",
+        cut_below_and_right: "Likely mistake: All padding is removed below and on the right",
         cut_with_minus: "the result must have shape (1, 1), yours has (0, 0)",
         as_large_as_h_times_s: "the result must have shape",
         gathered: "Smallest failing case: x (",
     },
     "my_zeros_inserted": {
-        unturned: "Likely mistake: The filter is not turned",
-        rows_turned_only: "Likely mistake: Only the rows of the filter are turned around",
+        unturned: "Likely mistake: The filter is not rotated",
+        rows_turned_only: "Likely mistake: Only the order of the filter's rows is reversed",
         transposed_filter: "Smallest failing case: x (1, 1)",
-        padding_taken_literally: "Likely mistake: Around x are `padding` zeros",
-        no_zeros_between: "Likely mistake: No zeros stand between neighbouring inputs",
+        transposed_instead: "Likely mistake: The filter is transposed, w.T",
+        padding_taken_literally: "Likely mistake: There are `padding` zeros on each side of x",
+        no_zeros_between: "Likely mistake: There are no zeros between neighbouring inputs",
         one_zero_too_many: "Likely mistake: There are `stride` zeros between neighbours",
         zeros_behind: "Likely mistake: Zeros follow the last input, too",
-        rows_of_the_filter_for_both: "Likely mistake: As many zeros are left and right as above",
+        rows_of_the_filter_for_both: "Likely mistake: The same number of zeros is added to rows and columns",
     },
     "my_counts": {
         along_one_axis: "Likely mistake: These are the counts along one axis",
-        squares: "Likely mistake: Rows may be painted more often than columns",
-        a_mean: "Likely mistake: That is the mean of all counts",
-        the_largest: "Likely mistake: Only the largest count is there",
+        squares: "Likely mistake: The counts of row and column may differ",
+        a_mean: "Likely mistake: The result is the mean of all counts",
+        the_largest: "Likely mistake: Only the largest count is returned",
         always_rounded_up_too: "Smallest failing case: kernel = 1, stride = 1",
         not_sorted_out: "the result must be 2 values, yours are 4",
         all_from_one_on: "Smallest failing case: kernel = 1, stride = 2",
     },
     "my_bilinear": {
         top_at_half_the_size: "Likely mistake: The top is not in the middle",
-        top_on_a_cell: "Likely mistake: The middle is rounded to a whole cell",
-        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride a cell",
-        sum_of_one: "Likely mistake: The numbers add up to 1",
-        smaller_of_two: "Likely mistake: Of the two tents you take the smaller one",
+        top_on_a_cell: "Likely mistake: The middle is rounded to an integer",
+        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride per cell",
+        sum_of_one: "Likely mistake: The values are normalised to the sum 1",
+        smaller_of_two: "Likely mistake: The result is the minimum of the two tents",
         one_axis_of_it: "the result must have shape (2, 2), yours has (2,)",
         distance_from_the_middle: "Smallest failing case: stride = 1, size = 2",
     },
