@@ -31,7 +31,9 @@ NEW_STYLE = {"default_rng", "Generator", "SeedSequence", "PCG64", "BitGenerator"
 def unseeded(source: str) -> list[str]:
     """Return the calls in a file that would give other numbers in each run."""
     found, tree = [], ast.parse(source)
-    random = RANDOM - {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    random = RANDOM - {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
