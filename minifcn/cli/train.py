@@ -240,7 +240,8 @@ def _describe(
         f"{len(dataset.class_names)} classes, up to {width} x {height} pixels\n"
         f"stride {model.stride}, alignment {model.alignment}, {parameters:,} parameters to train\n"
         f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} on the "
-        f"{recipe.reduction} over pixels{equal}, {counted(recipe.batch_size * recipe.accumulate, 'image')} per step, {course}"
+        f"{recipe.reduction} over pixels{equal}, "
+        f"{counted(recipe.batch_size * recipe.accumulate, 'image')} per step, {course}"
     )
 
 

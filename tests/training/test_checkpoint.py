@@ -345,7 +345,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_but_nothing_is_lost(tmp_path
         def step(self, training):
             full.now = training.step >= 10
 
-    with pytest.raises(OSError, match="No space left on device; .*step 10"):
+    with pytest.raises(OSError, match=r"No space left on device; .*step 10"):
         run(tmp_path, stop=Fill())
     full.now = False
     assert run(tmp_path, resume=True) == whole
