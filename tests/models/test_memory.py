@@ -60,7 +60,7 @@ OPTIMIZERS = {
     "Adam": lambda parameters: Adam(parameters, lr=0.0),
 }
 NETWORKS = {
-    "digits": (lambda: FCN(digit_classifier(rng=0), 11, 2), (64, 96)),
+    "digits": (lambda: FCN(digit_classifier(rng=0), 11, 2), (160, 160)),
     "squeezenet1_1": (lambda: FCN(squeezenet1_1(rng=0), 11, 4), (120, 160)),
     "squeezenet1_0-paper": (
         lambda: FCN(squeezenet1_0(rng=0), 11, 8, alignment="paper", at_once=True),
