@@ -378,7 +378,7 @@ def test_08_a_thousand_classes_become_those_of_the_data(data, tmp_path):
         {name: np.array(a) for name, a in squeezenet1_1(rng=0).state_dict().items()},
         tmp_path / "w.safetensors",
     )
-    classifier, _ = load_classifier(tmp_path / "w.safetensors")
+    classifier = load_classifier(tmp_path / "w.safetensors")
     assert len(classifier.info.class_names) == 1000
     fcn = fcn_from(classifier, open_dataset(data, "train"))
     assert fcn.info.class_names == NAMES
@@ -511,7 +511,7 @@ def test_11_dense_weights_flattened_the_other_way(tmp_path):
     save_file(tensors | {"classifier.0.weight": dense.reshape(128, 1024)}, tmp_path / "hwc.safetensors")
     x = np.random.default_rng(0).normal(size=(2, 1, 32, 32)).astype(np.float32)
     right, wrong = (
-        load_classifier(tmp_path / "hwc.safetensors", order=order, preprocessing=LIGHT)[0](x)
+        load_classifier(tmp_path / "hwc.safetensors", order=order, preprocessing=LIGHT)(x)
         for order in ("HWC", "CHW")
     )
     assert np.array_equal(right, model.eval()(x))
