@@ -25,20 +25,11 @@ MAX_BYTES = 10**9
 """Limit for all tensors of a file: 1 GB, about twice the size of VGG16."""
 
 _MAX_HEADER = 100_000_000  # bytes that the safetensors library takes
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+_DTYPES = {"BF16": "bfloat16", "BOOL": "bool"} | {
+    f"{letter}{bits}": f"{kind}{bits}"
+    for letter, kind in (("F", "float"), ("I", "int"), ("U", "uint"))
+    for bits in (64, 32, 16, 8)
+    if f"{kind}{bits}" != "float8"
 }
 _NESTED = ("state_dict", "model_state_dict", "model")  # where PyTorch files hold their state dict
 _PREFIX = "module."  # of networks that PyTorch has spread over several GPUs

@@ -5,9 +5,9 @@ A match looks at names, shapes and dtypes only, so it is quick for any file, and
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -70,10 +70,6 @@ class Report:
     reshaped: tuple[Transfer, ...]
     missing: dict[str, Shape]
     left_over: dict[str, Shape]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as dictionaries, lists and texts, for JSON."""
-        return asdict(self)
 
     def summary(self) -> str:
         """Return how many tensors were copied, reshaped, missing and left over, in one line."""

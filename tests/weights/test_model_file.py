@@ -323,7 +323,7 @@ def test_messages_for_other_files(path, tmp_path):
     save_file(state, tmp_path / "last.safetensors", {"training": '{"format": "minifcn checkpoint 1"}'})
     with pytest.raises(FileError, match=rf"continues; its best network is {path}$"):
         load(tmp_path / "last.safetensors")
-    with pytest.raises(FileError, match=r"is the checkpoint of a training, .*; it holds no classifier"):
+    with pytest.raises(FileError, match=r"is the checkpoint of a training, and holds no classifier"):
         load_classifier(path)
 
 
