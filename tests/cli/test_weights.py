@@ -128,8 +128,9 @@ def test_convert_names_a_few_of_those_left_over(source, target, capsys):
 
 @pytest.mark.slow
 def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
+    from minifcn.weights.naming import fcn_naming
+
     from minifcn.models import vgg16
-    from minifcn.weights.names import fcn_naming
 
     classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
