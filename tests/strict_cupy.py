@@ -197,7 +197,7 @@ def _index(key: Any) -> tuple[tuple[Any, ...], bool]:
 def _unwrap(value: Any) -> Any:
     """Return what NumPy computes with; refuse NumPy arrays, those of another GPU, and the wrong thread."""
     if isinstance(value, ndarray):
-        if threading.current_thread().name == "minifcn":
+        if threading.current_thread().name.startswith("minifcn"):
             raise RuntimeError(
                 "work of a GPU was left to a thread of minifcn.kernels.threads: parallel_map(..., xp)"
             )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import check_exercise
-from minifcn.data import DigitCanvases, DigitCrops, Loader
+from minifcn.data import DigitCanvases, DigitCrops, Loader, photograph
 from minifcn.viz import heat_maps, overlay, panels, prediction_strips, show
 
 # %% [markdown]
@@ -284,7 +284,7 @@ grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
 
 
 def train(network, dataset, batch_size, lr):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)

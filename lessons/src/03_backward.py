@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import (
-    CheckFailed,
+    CheckFailedError,
     check_adjoint,
     check_exercise,
     check_gradient,
@@ -465,7 +465,7 @@ for name, backward in {
     try:
         check_adjoint(lambda x: conv2d(x, w, **options), backward, x.shape)
         print(f"{name}: passes")
-    except CheckFailed as failure:
+    except CheckFailedError as failure:
         print(f"{name}: {failure}")
 
 # %% [markdown]
@@ -536,7 +536,7 @@ class ScaledSquare(Layer):
 
 try:
     check_gradient(ScaledSquare(3.0), rng.normal(size=(2, 3)))
-except CheckFailed as failure:
+except CheckFailedError as failure:
     print(failure)
 
 # %% [markdown]
@@ -671,12 +671,12 @@ def run(layer_class, case):
     layer, x = layer_class(case["slopes"]), case["x"]
     y, right = layer(x.copy()), Right(case["slopes"])(x)
     if np.shape(y) != x.shape:
-        raise CheckFailed(
+        raise CheckFailedError(
             f"forward must return the shape of x, {x.shape}, not {np.shape(y)}"
         )
     for index in np.argwhere(~np.isclose(y, right)).tolist()[:1]:
         at = tuple(index)
-        raise CheckFailed(
+        raise CheckFailedError(
             f"forward is wrong: for x {x[at]:g} and slope {case['slopes'][at[1]]:g} expected "
             f"{right[at]:g}, yours {y[at]:g}"
         )

@@ -220,7 +220,9 @@ classifier = Sequential(
     Linear(128, 10, rng=rng),
 )
 preprocess = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))  # subtract, divide
-batches = Loader(DigitCrops("train", repeats=6), 32, preprocess=preprocess, shuffle=True)
+batches = Loader(
+    DigitCrops("train", repeats=6), 32, preprocess=preprocess, shuffle=True, seed=0
+)
 mf.training.fit(
     classifier,
     batches,

@@ -516,7 +516,7 @@ test_canvas, test_labels = unseen[3]
 
 
 def train(network, dataset, batch_size, lr, callbacks=()):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)  # up, then slowly down to 0
     mf.training.fit(

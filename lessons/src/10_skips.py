@@ -145,7 +145,7 @@ for name in ("features.2", "features.7", "score"):
 
 # %%
 def train(network, dataset, batch_size, lr):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import minifcn as mf
-from minifcn.checks import CheckFailed, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader, open_dataset
 from minifcn.models import FCN, Preprocessing, digit_classifier
 from minifcn.viz import label_map, panels, prediction_strips, show
@@ -57,7 +57,7 @@ grey = Preprocessing("L", mean=(150.0,), std=(54.0,))  # subtract, divide
 
 
 def train(model, data, batch_size, lr, epochs=1):
-    batches = Loader(data, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(data, batch_size, preprocess=grey, shuffle=True, seed=0)
     steps = epochs * len(batches)
     mf.training.fit(
         model,
@@ -166,7 +166,7 @@ def run(transplant, case):
     lists = transplant(new, old)
     if not isinstance(lists, tuple | list) or len(lists) != 3:
         returned = f"{len(lists)} values" if isinstance(lists, tuple | list) else f"{lists}"
-        raise CheckFailed(f"three lists must be returned, yours returns {returned}")
+        raise CheckFailedError(f"three lists must be returned, yours returns {returned}")
     said = [
         f"{title}: {', '.join(sorted(names)) or 'none'}"
         for title, names in zip(("copied", "left over", "missing"), lists, strict=True)
@@ -479,7 +479,7 @@ if CAMVID and WEIGHTS:
     photo = start.info.preprocessing
     mf.training.fit(
         street_fcn,
-        Loader(streets, 4, preprocess=photo, shuffle=True),
+        Loader(streets, 4, preprocess=photo, shuffle=True, seed=0),
         mf.training.RECIPES["quick"].optimizer(street_fcn),
     )
     unseen = Loader(open_dataset(f"camvid:{CAMVID}", "validation"), 4, preprocess=photo)

@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import CheckFailed, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
 from minifcn.viz import panels, show
 
 # %% [markdown]

@@ -1,4 +1,6 @@
-"""Checks that one can turn on one's own layers: gradients, adjoints, and the search for the smallest failure.
+"""Checks for your own layers and functions: gradients, adjoints, conventions, and learners' exercises.
+
+Where a check tries many cases, its message shows the smallest failing one.
 
 >>> import numpy as np
 >>> from minifcn.checks import check_gradient, check_layer, strategies
@@ -6,7 +8,7 @@
 >>> layer = Conv2d(2, 3, 3, stride=2, rng=np.random.default_rng(0)).astype("float64")
 >>> check_gradient(layer, np.random.default_rng(1).normal(size=(2, 2, 5, 6)))
 
-On every geometry, the smallest failing one named:
+With many kernels, strides, paddings, dilations and groups:
 
 >>> def make_layer(case):
 ...     return Conv2d(case.in_channels, case.out_channels, case.kernel_size, **case.options)
@@ -16,22 +18,23 @@ On every geometry, the smallest failing one named:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minifcn.checks.adjoint import check_adjoint
 from minifcn.checks.cases import ConvCase, PoolCase
-from minifcn.checks.failure import CheckFailed
-from minifcn.checks.gradient import check_gradient
+from minifcn.checks.comparing import CheckFailedError
+from minifcn.checks.conventions import check_conventions
+from minifcn.checks.gradient import check_adjoint, check_gradient
 
 if TYPE_CHECKING:
     from minifcn.checks import strategies
-    from minifcn.checks.everywhere import check_conv2d, check_everywhere, check_layer
     from minifcn.checks.exercise import check_exercise, whole_numbers
+    from minifcn.checks.geometries import check_conv2d, check_everywhere, check_layer
 
 __all__ = [
-    "CheckFailed",
+    "CheckFailedError",
     "ConvCase",
     "PoolCase",
     "check_adjoint",
     "check_conv2d",
+    "check_conventions",
     "check_everywhere",
     "check_exercise",
     "check_gradient",
@@ -42,11 +45,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Hypothesis when it is asked for."""
+    """Import the checks that need Hypothesis on first use."""
     if name == "strategies":
         return import_module("minifcn.checks.strategies")
     if name in ("check_conv2d", "check_everywhere", "check_layer"):
-        return getattr(import_module("minifcn.checks.everywhere"), name)
+        return getattr(import_module("minifcn.checks.geometries"), name)
     if name in ("check_exercise", "whole_numbers"):
         return getattr(import_module("minifcn.checks.exercise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

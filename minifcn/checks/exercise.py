@@ -1,12 +1,11 @@
-"""Exercises: what a learner wrote, held against what is right; the answer is todo, ok or no, in words."""
+"""Exercises: compares a learner's function with the solution, and prints todo, ok or no."""
 
 import inspect
 import os
-import random
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +13,18 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.checks._hypothesis import hypothesis, st
-from minifcn.checks.comparing import problem_with, short_value
-from minifcn.checks.comparison_picture import show_comparison
-from minifcn.checks.failure import CheckFailed
+from minifcn.checks.comparing import CheckFailedError, in_place, problem_with, short_value
+from minifcn.checks.search import draw, find_smallest, hypothesis, st
 
-__all__ = ["check_exercise", "whole_numbers"]
+__all__ = ["check_exercise", "show_comparison", "whole_numbers"]
 
-_SAMPLE = 30  # cases by which one likely mistake is told from another
+_SAMPLE = 30  # cases by which similar mistakes are distinguished
 
 
 def whole_numbers(*shape: int) -> st.SearchStrategy[Array]:
-    """Draw float64 arrays of whole numbers from -9 to 9 without 0; only their seed is drawn.
+    """Draw float64 arrays of integers from -9 to 9 without 0; only their seed is drawn.
 
-    They are easy to read, and no accident: with zeros, ones or symmetric filters a mistake can hide.
+    They are easy to read, and random, because zeros, ones or symmetric filters can hide a mistake.
 
     Example:
         >>> from hypothesis import find
@@ -38,15 +35,15 @@ def whole_numbers(*shape: int) -> st.SearchStrategy[Array]:
 
     def array(seed: int) -> Array:
         rng = np.random.default_rng(seed)
-        numbers: Array = rng.integers(1, 10, shape) * rng.choice([-1.0, 1.0], shape)
-        return numbers
+        values: Array = rng.integers(1, 10, shape) * rng.choice([-1.0, 1.0], shape)
+        return values
 
     return st.integers(0, 2**32 - 1).map(array)
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function gave for a case: a value, or the words about what it did: raised, or changed."""
+    """Result of a function for a case, or the description of its error."""
 
     value: Any = None
     error: str = ""
@@ -54,7 +51,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a learner's function gave for a case, what is right, and what is wrong, in words, if it is."""
+    """Outcome of the learner's function for a case, the expected result, and what is wrong."""
 
     case: Any
     got: _Outcome
@@ -73,44 +70,45 @@ def check_exercise(
     tolerance: float = 1e-6,
     examples: int = 100,
 ) -> None:
-    """Say in words whether a learner's function is right: todo, ok or no.
+    """Print whether a learner's function is right: todo, ok or no.
 
     *todo*: it raises `NotImplementedError`, as blanks do. *ok*: it is right in every case that was tried.
-    *no*: it is not; then the likely mistake is named if it is a known one, the smallest failing case is told
-    in numbers, and where results have rows and columns there is a picture: yours, expected, difference.
+    *no*: it is wrong. Then the check prints the likely mistake, if it is a known one, and the smallest
+    failing case with its numbers. In a notebook it also draws the result, the expected one and the
+    difference, if they have rows and columns.
 
     With MINIFCN_STRICT=1 in the environment, todo and no are errors.
 
     Args:
         mine: The learner's function, or class.
-        expected: The right one. `None` if `run` does the checking, by raising `CheckFailed`.
-        cases: Hypothesis strategy of the arguments: tuples (by position) or dicts (by name). Of anything
-            else, such as the cases of `strategies.conv_geometries()`, if there is a `run`.
+        expected: The solution. `None` if `run` does the checking, by raising `CheckFailedError`.
+        cases: Hypothesis strategy of the arguments: tuples (by position) or dicts (by name). With `run`,
+            the cases may be anything else, for example those of `strategies.conv_geometries()`.
         mistakes: Known wrong implementations; the docstring of each is the sentence that names the mistake.
-            Where the learner's answers are those of one of them, the sentence is printed.
-        run: `run(function, case)` calls the function, mine or any other, and returns what is compared.
+            It is printed if the learner's function gives the same results.
+        run: `run(function, case)` calls any of the functions and returns the result to compare.
         example: The case that is drawn; by default the largest of the failing ones.
-        tolerance: How far a number may be off, relative to the largest one.
+        tolerance: Allowed error of a number, relative to the largest one.
         examples: Number of cases.
 
     Raises:
-        CheckFailed: In strict mode, with what is printed.
-        ValueError: If a mistake has no docstring.
+        CheckFailedError: In strict mode, with what is printed.
+        ValueError: If one of `mistakes` has no docstring.
 
     Example:
         >>> cases = st.integers(1, 3).flatmap(lambda n: st.tuples(whole_numbers(n)))
         >>> check_exercise(lambda x: x[::-1], np.flip, cases)
-        ok    <lambda>: right in all cases that were tried.
+        ok    <lambda>: right in all cases tried.
         >>> def unturned(x):
-        ...     "The numbers come out in the old order."
+        ...     "The order is not reversed."
         ...     return x
         >>> def turn(x):
         ...     return x + 0
         >>> check_exercise(turn, np.flip, cases, mistakes=[unturned])
         no    turn is not right yet.
-              Likely mistake: The numbers come out in the old order.
+              Likely mistake: The order is not reversed.
               Smallest failing case: x (2,) = [8, -6].
-              There the result is wrong: at [0] expected -6, yours 8 (largest difference).
+              In this case the result is wrong: at [0] expected -6, yours 8 (largest difference).
     """
     for mistake in mistakes:
         if not mistake.__doc__:
@@ -125,85 +123,94 @@ def check_exercise(
         if not problem and expected is not None:
             problem = problem_with(got.value, right, tolerance)
             if not problem:  # the value is right, so no mistake may be named by it
-                got = _Outcome(got.value, _changed(case, given))
+                got = _Outcome(
+                    got.value, in_place("the function", _arguments(case, mine), _arguments(given, mine))
+                )
         return _Answer(case, got, right, problem or got.error)
 
+    def wrong(case: Any) -> _Answer | None:
+        return one if (one := answer(case)).problem else None
+
     name = getattr(mine, "__name__", "your function")
-    with _nothing_left_behind():
-        drawn = _drawn(cases, examples)
+    failing, sample = None, []
+    with _temporary_hypothesis_folder():
         try:
-            failing = next((one for one in map(answer, drawn) if one.problem), None)
-            if failing is None:
-                print(f"ok    {name}: right in all cases that were tried.")
+            failure = find_smallest(cases, wrong, examples)
+            if failure is None:
+                print(f"ok    {name}: right in all cases tried.")
                 return
-            failing = _smallest(cases, answer, examples) or failing
-            sample = [answer(case) for case in drawn[:_SAMPLE]]
+            failing, sample = failure.problem, [answer(case) for case in draw(cases, _SAMPLE)]
+            likely = _likely(name, failing, sample, mistakes, call, tolerance)
+            words = _explanation(mine, name, failing, likely)
         except NotImplementedError:
-            failing, sample = None, []
-    if failing is None:
-        words = (
-            f"todo  {name} is not written yet.\n"
-            f'      Replace "raise NotImplementedError" by your code, run that cell, then this one.'
-        )
-        shown = None
-    else:
-        words = _explanation(mine, name, failing, _likely(name, failing, sample, mistakes, call, tolerance))
-        shown = max([failing, *(one for one in sample if one.problem)], key=_numbers_in)
+            words = (
+                f"todo  {name} is not written yet.\n"
+                f'      Replace "raise NotImplementedError" by your code, run that cell, then this one.'
+            )
     print(words)
     if example is not None:
         right = None if expected is None else call(expected, deepcopy(example))
         yours = None if failing is None else _outcome(mine, call, deepcopy(example)).value
         show_comparison(yours, right, "" if failing is None else _described(example, mine))
-    elif shown is not None:
-        show_comparison(
-            shown.got.value, shown.right, "" if shown is failing else _described(shown.case, mine)
-        )
+    elif failing is not None:
+        shown = max([failing, *(one for one in sample if one.problem)], key=lambda one: np.size(one.right))
+        case = "" if shown is failing else _described(shown.case, mine)
+        show_comparison(shown.got.value, shown.right, case)
     if os.environ.get("MINIFCN_STRICT") == "1":
-        raise CheckFailed(words)
+        raise CheckFailedError(words)
+
+
+def show_comparison(yours: Any, expected: Any, case: str = "") -> None:
+    """In a notebook, draw two results and their difference, and print a sentence about the figure.
+
+    Of more than two axes, the first plane is drawn. Nothing is drawn if the expected result has no rows and
+    columns.
+
+    Args:
+        yours: The learner's result, or `None`.
+        expected: The expected one.
+        case: Description of the case that is drawn, if it is not clear from the text above.
+    """
+    from minifcn.viz import panels, show
+    from minifcn.viz.showing import in_notebook
+
+    right, mine = _plane(expected), _plane(yours)
+    if right is None or not in_notebook():
+        return
+    if mine is not None and mine.shape == right.shape:
+        figure = panels({"yours": mine, "expected": right, "difference": mine - right})
+        one, other, difference = (axes.images[0] for axes in figure.axes)
+        one.set_clim(other.get_clim())
+        difference.set_data(np.ma.masked_invalid(np.abs(mine - right)))  # equal elements have the colour of 0
+        difference.set_clim(0, float(np.nanmax(np.abs(mine - right), initial=0)) or 1)
+        says = "From left to right: your result, the expected one, and their difference, which must be 0."
+    elif mine is not None:
+        figure = panels({"yours": mine, "expected": right})
+        says = f"Your result has shape {mine.shape}, the expected one {right.shape}."
+    else:
+        figure, says = panels({"expected": right}), "The figure shows the expected result."
+    show(figure, f"{says} The case drawn is {case}." if case else says)
+
+
+def _plane(value: Any) -> Array | None:
+    """Return the first plane (H, W) of a result, or `None` if it has none with more than one element."""
+    if isinstance(value, tuple | list):
+        return next((plane for plane in map(_plane, value) if plane is not None), None)
+    if not isinstance(value, np.ndarray) or value.size < 2 or value.dtype.kind not in "biuf":
+        return None
+    rows, cols = np.atleast_2d(value).shape[-2:]
+    return value.astype(np.float64).reshape(-1, rows, cols)[0]
 
 
 @contextmanager
-def _nothing_left_behind() -> Iterator[None]:
-    """Keep Hypothesis from making a folder beside the learner's notebook."""
+def _temporary_hypothesis_folder() -> Iterator[None]:
+    """Keep Hypothesis from creating a folder beside the learner's notebook."""
     with tempfile.TemporaryDirectory() as folder:
         hypothesis.configuration.set_hypothesis_home_dir(folder)
         try:
             yield
         finally:
             hypothesis.configuration.set_hypothesis_home_dir(None)
-
-
-def _find(
-    cases: st.SearchStrategy[Any], predicate: Callable[[Any], bool], examples: int, *phases: Any
-) -> Any:
-    """Return the smallest case with a property; the same one each time."""
-    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None, phases=phases)
-    return hypothesis.find(cases, predicate, settings=settings, random=random.Random(0))
-
-
-def _drawn(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
-    """Return so many cases, the simplest one among them."""
-    drawn: list[Any] = []
-
-    def keep(case: Any) -> bool:
-        drawn.append(deepcopy(case))
-        return False
-
-    with suppress(hypothesis.errors.NoSuchExample):
-        _find(cases, keep, examples, hypothesis.Phase.generate)
-    return drawn
-
-
-def _smallest(
-    cases: st.SearchStrategy[Any], answer: Callable[[Any], _Answer], examples: int
-) -> _Answer | None:
-    """Return the wrong answer to the smallest case, or `None` if the function answers now so, now so."""
-    phases = hypothesis.Phase.generate, hypothesis.Phase.shrink
-    try:
-        smallest = answer(_find(cases, lambda case: bool(answer(case).problem), examples, *phases))
-    except (hypothesis.errors.Flaky, hypothesis.errors.NoSuchExample):
-        return None
-    return smallest if smallest.problem else None
 
 
 def _call(function: Callable[..., Any], case: Any) -> Any:
@@ -215,36 +222,23 @@ def _call(function: Callable[..., Any], case: Any) -> Any:
 
 
 def _outcome(function: Callable[..., Any], call: Callable[..., Any], case: Any) -> _Outcome:
-    """Return what a function gives, or what is to be said about its error."""
+    """Return the result of a function, or the description of its error."""
     try:
         return _Outcome(call(function, case))
     except NotImplementedError:
         raise
     except AssertionError as error:  # a check inside `run`
         return _Outcome(error=str(error) or "an assertion fails")
-    except Exception as error:  # a learner's code may raise anything, and is told so in words
+    except Exception as error:  # a learner's code may raise anything
         return _Outcome(error=f"{type(error).__name__}: {error}{_line(function, error)}")
 
 
 def _line(function: Callable[..., Any], error: Exception) -> str:
-    """Return the words about the line of the learner's code at which an error came up."""
+    """Return the line of the learner's code at which an error was raised, as a message shows it."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code is not None and frame.filename == code.co_filename and frame.line:
             return f' (at "{frame.line}")'
-    return ""
-
-
-def _changed(case: Any, given: Any) -> str:
-    """Return the sentence about an argument that was changed, or nothing."""
-    before = case.values() if isinstance(case, Mapping) else case
-    after = given.values() if isinstance(given, Mapping) else given
-    if not isinstance(case, Mapping | tuple):
-        return ""
-    for position, (old, new) in enumerate(zip(before, after, strict=True)):
-        if isinstance(old, np.ndarray) and not np.array_equal(old, new, equal_nan=old.dtype.kind == "f"):
-            name = list(case)[position] if isinstance(case, Mapping) else f"number {position + 1}"
-            return f"the function changes its argument {name} in place; work on a copy"
     return ""
 
 
@@ -256,14 +250,16 @@ def _likely(
     call: Callable[..., Any],
     tolerance: float,
 ) -> str:
-    """Return the sentence of the known mistake that gives the learner's answers.
+    """Return the sentence of the known mistake that gives the learner's results.
 
-    It must do so in all failing cases, for in a small one it may by chance; of several, the one that does so
-    most often is taken.
+    It must do so in all failing cases, since it may in a small one by chance. Of several such mistakes, the
+    one that agrees in most cases is taken.
     """
 
     def words(outcome: _Outcome, name: str) -> str:
-        return outcome.error.partition(" (at ")[0].replace(name, "it")  # layers are called by their names
+        return outcome.error.partition(" (at ")[0].replace(
+            name, "it"
+        )  # the name of a layer is part of its messages
 
     def agrees(mistake: Callable[..., Any], answer: _Answer) -> bool:
         try:
@@ -283,31 +279,28 @@ def _likely(
 
 
 def _explanation(mine: Callable[..., Any], name: str, smallest: _Answer, likely: str) -> str:
-    """Return all that is said when the answer is no."""
+    """Return what is printed if the function is wrong."""
     lines = [f"no    {name} is not right yet."]
     if likely:
         lines.append(f"Likely mistake: {likely}")
     lines.append(f"Smallest failing case: {_described(smallest.case, mine)}.")
     end = "" if smallest.problem.endswith((".", "?")) else "."
-    lines += f"There {smallest.problem}{end}".splitlines()
+    lines += f"In this case {smallest.problem}{end}".splitlines()
     return "\n      ".join(lines)
 
 
-def _numbers_in(answer: _Answer) -> int:
-    return answer.right.size if isinstance(answer.right, np.ndarray) else 0
+def _arguments(case: Any, function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the arguments of a case by name; empty if the case is something else."""
+    if isinstance(case, Mapping):
+        return dict(case)
+    if not isinstance(case, tuple):
+        return {}
+    names = list(inspect.signature(function).parameters)[: len(case)]
+    names += [f"argument {position + 1}" for position in range(len(names), len(case))]
+    return dict(zip(names, case, strict=True))
 
 
 def _described(case: Any, function: Callable[..., Any]) -> str:
-    """Return a case in words: names, shapes and numbers."""
-    if isinstance(case, Mapping):
-        named = dict(case)
-    elif isinstance(case, tuple):
-        named = {_argument_name(function, i): value for i, value in enumerate(case)}
-    else:
-        return str(case)
-    return ", ".join(f"{name} {short_value(value)}" for name, value in named.items())
-
-
-def _argument_name(function: Callable[..., Any], position: int) -> str:
-    names = list(inspect.signature(function).parameters)
-    return names[position] if position < len(names) else f"argument {position + 1}"
+    """Return the names, shapes and numbers of a case."""
+    arguments = _arguments(case, function)
+    return ", ".join(f"{name} {short_value(value)}" for name, value in arguments.items()) or str(case)

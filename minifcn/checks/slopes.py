@@ -1,7 +1,18 @@
-"""Slopes measured from values of a function, with an estimate of how far they may be off."""
+"""A layer or a function as one map from variables to an output, and the slopes measured along it."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minifcn.backend import Array, array_module, to_numpy
+from minifcn.checks.comparing import CheckFailedError, as_numpy
+from minifcn.layers.base import Layer, Parameter
+
+Function: TypeAlias = Callable[..., tuple[Array, Callable[[Array], Any]]]
+"""`f(*inputs) -> (output, backward)`; `backward(dy)` returns the gradient to each input, in their order."""
 
 Rise: TypeAlias = Callable[[float], float]
 """t -> phi(t) - phi(0), for a number phi that changes along a line."""
@@ -9,18 +20,130 @@ Rise: TypeAlias = Callable[[float], float]
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 
 
+class Subject:
+    """What is checked: its variables are the inputs, followed by the trainable parameters.
+
+    All arrays kept here are NumPy arrays, also if the subject computes on a GPU.
+
+    Attributes:
+        title: Name of the subject in messages.
+        names: Names of the variables in messages.
+        inputs: Values of the inputs.
+        parameters: The trainable parameters.
+        output: The output for these values.
+
+    Raises:
+        CheckFailedError: If the output is not float64, not finite, or differs from one pass to the next.
+        TypeError: If an input or a parameter is not a float64 array.
+    """
+
+    def __init__(self, layer_or_function: Layer | Function, inputs: tuple[Array, ...]):
+        self._map = layer_or_function
+        self.parameters: list[Parameter] = []
+        if isinstance(layer_or_function, Layer):
+            self.title = repr(layer_or_function)
+            self.names = _argument_names(layer_or_function.forward, len(inputs))
+            for name, parameter in layer_or_function.named_parameters():
+                if parameter.trainable:
+                    self.names.append(name)
+                    self.parameters.append(parameter)
+        else:
+            self.title = getattr(layer_or_function, "__name__", repr(layer_or_function))
+            self.names = _argument_names(layer_or_function, len(inputs))
+        arrays = [*inputs, *(parameter.data for parameter in self.parameters)]
+        self.xp = array_module(**dict(zip(self.names, arrays, strict=True)))
+        for name, array in zip(self.names, arrays, strict=True):
+            if array.dtype != np.float64:
+                raise TypeError(
+                    f"a gradient is checked in float64, but {name} is {array.dtype}; convert an input with "
+                    f".astype('float64'), a layer with layer.astype('float64')"
+                )
+        self.inputs = [to_numpy(x).copy() for x in inputs]
+        with self.restored():
+            self.output = self.forward(self.inputs)
+            again = self.forward(self.inputs)
+        if self.output.dtype != np.float64:
+            raise CheckFailedError(
+                f"{self.title}: the output for float64 inputs must be float64, got {self.output.dtype}"
+            )
+        if not np.isfinite(self.output).all():
+            raise CheckFailedError(f"{self.title}: the output for these inputs contains inf or nan")
+        if not np.array_equal(self.output, again):
+            raise CheckFailedError(
+                f"{self.title}: two forward passes over the same inputs differ, so no slope can be measured; "
+                f"use a fixed seed, and change no state in the forward pass"
+            )
+
+    def values(self) -> list[Array]:
+        """Return the values of all variables."""
+        return self.inputs + [to_numpy(parameter.data) for parameter in self.parameters]
+
+    def run(self, inputs: list[Array]) -> tuple[Array, Callable[[Array], Any]]:
+        """Return the output, on the subject's own device, and the backward pass."""
+        if isinstance(self._map, Layer):
+            return self._map(*inputs), self._map.backward
+        return self._map(*inputs)
+
+    def forward(self, inputs: list[Array]) -> Array:
+        """Return the output."""
+        output, _ = self.run([self.xp.asarray(x.copy()) for x in inputs])
+        return as_numpy(output)
+
+    def rise(self, index: int, direction: Array, g: Array) -> Rise:
+        """Return t -> <f(variable + t direction) - f(variable), g> for one of the variables."""
+        inputs, start = list(self.inputs), self.values()[index].copy()
+
+        def moved(value: Array) -> Array:
+            if index < len(inputs):
+                inputs[index] = value
+                return self.forward(inputs)
+            data = self.parameters[index - len(inputs)].data
+            data[...] = self.xp.asarray(value)
+            try:
+                return self.forward(inputs)
+            finally:
+                data[...] = self.xp.asarray(start)
+
+        return lambda t: float(np.vdot(moved(start + t * direction) - self.output, g))
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restore the parameters, gradients and buffers of a layer at the end."""
+        if not isinstance(self._map, Layer):
+            yield
+            return
+        state = {name: array.copy() for name, array in self._map.state_dict().items()}
+        gradients = [parameter.grad for parameter in self.parameters]
+        try:
+            yield
+        finally:
+            self._map.load_state_dict(state)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+
+
+def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    """Return the names of a function's first arguments, or "input 0" and so on."""
+    try:
+        arguments = list(inspect.signature(function).parameters.values())[:count]
+    except ValueError:  # some built-in functions have no signature
+        arguments = []
+    names = [argument.name for argument in arguments if argument.kind is not argument.VAR_POSITIONAL]
+    return names + [f"input {i}" for i in range(len(names), count)]
+
+
 def measure_slope(rise: Rise, *, scale: float, rounding: float, tolerance: float) -> tuple[float, float]:
     """Measure the slope at t = 0; return it with an estimate of its error.
 
-    Central differences with steps h, h/2, h/4 give two values of Richardson's extrapolation. Their difference
-    is the error of truncation; the error of rounding is added. A kink within reach makes the two differ, and
-    a smaller step is tried.
+    Central differences with steps h, h/2 and h/4 give two values of Richardson's extrapolation. Their
+    difference estimates the truncation error; the rounding error is added. If there is a kink within the
+    step, the two values differ, and a smaller step is tried.
 
     Args:
-        rise: The function, less its value at 0.
-        scale: Typical size of what is moved; the steps are taken relative to it.
-        rounding: How exactly values of the function are known.
-        tolerance: Relative error that is wanted.
+        rise: The function minus its value at 0.
+        scale: Typical size of the variable; the steps are relative to it.
+        rounding: Absolute rounding error of the function's values.
+        tolerance: Relative error at which the search for a better step ends.
 
     Example:
         >>> import math
@@ -43,7 +166,7 @@ def measure_slope(rise: Rise, *, scale: float, rounding: float, tolerance: float
 def kink(rise: Rise, scale: float) -> tuple[float, float] | None:
     """Return the slopes to the left and to the right of t = 0 if they differ, otherwise `None`.
 
-    On a smooth function the two come closer in step with the step size, at a kink they do not.
+    For a smooth function their difference shrinks in proportion to the step, at a kink it does not.
 
     Example:
         >>> kink(abs, 1.0), kink(lambda t: t * t + t, 1.0)

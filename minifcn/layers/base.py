@@ -1,12 +1,18 @@
 """What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import signature
+from math import prod
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
 from minifcn.backend import Array, array_module, cuda_device, to_device, to_numpy
-from minifcn.geometry import ConvGeometry, CoordinateMap, Sides
+from minifcn.geometry import CoordinateMap, Window
+from minifcn.layers.cost import Cost, Reach
+from minifcn.layers.visitor import Value, Visitor
 
 Shape: TypeAlias = tuple[int, ...]
 """Shape of one item, without the batch axis: (C, H, W), or (features,) after flattening."""
@@ -18,6 +24,40 @@ pass one generator to all layers of a network."""
 
 Init: TypeAlias = Literal["he", "zeros"]
 """Initial weights: random, of variance 2 / fan_in (He et al. 2015), or zeros."""
+
+
+_elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
+
+
+@contextmanager
+def element_limit(limit: int | None) -> Iterator[None]:
+    """Limit the elements of all parameters and buffers made in a `with` block; `None` means no limit.
+
+    Layers that a file describes are made under a limit: it cannot ask for more memory than it fills.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> with element_limit(5):
+        ...     Linear(10**6, 10**6)
+        Traceback (most recent call last):
+            ...
+        ValueError: parameters of shape (1000000, 1000000) are more than the 5 elements that are left
+    """
+    token = _elements_left.set(limit)
+    try:
+        yield
+    finally:
+        _elements_left.reset(token)
+
+
+def _check_limit(shape: Shape, *, subtract: bool = True) -> None:
+    left = _elements_left.get()
+    if left is None:
+        return
+    if prod(shape) > left:
+        raise ValueError(f"parameters of shape {shape} are more than the {left:,} elements that are left")
+    if subtract:
+        _elements_left.set(left - prod(shape))
 
 
 class Parameter:
@@ -47,6 +87,7 @@ class Parameter:
         decay_multiplier: float = 1.0,
         trainable: bool = True,
     ):
+        _check_limit(data.shape)
         self.data = data
         self.grad: Array | None = None
         self.lr_multiplier = lr_multiplier
@@ -69,9 +110,16 @@ class Parameter:
 
 
 class Buffer:
-    """An array that belongs to a layer's state but is not trained, such as a running mean."""
+    """An array that belongs to a layer's state but is not trained, such as a running mean.
+
+    Example:
+        >>> import numpy as np
+        >>> Buffer(np.zeros(3)).data
+        array([0., 0., 0.])
+    """
 
     def __init__(self, data: Array):
+        _check_limit(data.shape)
         self.data = data
 
 
@@ -81,6 +129,9 @@ class Layer:
     A subclass writes `forward`, which keeps what backward needs by `self.keep(...)`, and `backward`, which
     gets it back by `self.recall(dy)`, adds to the gradients of its parameters and returns the gradient to its
     input. Parameters, buffers and other layers are found where they are set as attributes, in that order.
+
+    A layer may also describe itself, for `FCN` and `explain`: by `output_shape`, `reach` and `cost`. A layer
+    made of others has `walk` instead of `reach` and `cost`.
 
     Example:
         A layer of one's own, and the proof that its gradients are right:
@@ -102,6 +153,9 @@ class Layer:
     """
 
     training = True
+    returns_input = False
+    """Whether the output may be a view of the input, or the input itself."""
+
     _kept: tuple[Any, ...] | None = None
     _expected: tuple[Shape, Any, Any] | None = None
 
@@ -126,7 +180,7 @@ class Layer:
         return self.forward(x)
 
     def backward_parameters(self, dy: Array) -> None:
-        """Add to the gradients of the parameters, where nobody needs the gradient to the input.
+        """Add to the gradients of the parameters, where the gradient to the input is not needed.
 
         By default this is `backward`, with its result dropped. A convolution saves the gradient to its input,
         and a container passes the call on to the layers that get its input.
@@ -136,21 +190,76 @@ class Layer:
         """
         self.backward(dy)
 
+    # What a layer says about itself; nothing is computed
+
+    def walk(self, visitor: Visitor, x: Value) -> Value:
+        """Lead a visitor through the layer as `forward` leads an array, and return the visitor's output.
+
+        A layer that is not made of others is a leaf. A layer made of others overrides this beside `forward`:
+        `visitor.visit(part, x)` where `forward` has `part(x)`, and a joint of the visitor, such as
+        `visitor.add(a, b)`, where it combines arrays.
+        """
+        return visitor.leaf(self, x)
+
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of one output item for the shape of one input item; nothing is computed.
+        """Return the shape of one output item for the shape of one input item.
 
         Raises:
             ValueError: If the layer does not take such items, or does not say.
         """
         raise ValueError(f"{self!r} does not say its output_shape")
 
-    def coordinate_map(self) -> CoordinateMap:
-        """Return where output (i, i) lies in the input, for a layer that treats rows and columns alike.
+    def reach(self) -> Reach:
+        """Return which inputs an output sees: a window for the rows and one for the columns, or "global".
 
         Raises:
-            ValueError: If it does not, or if its output has no place in the input, or if it does not say.
+            ValueError: If the layer does not say.
         """
-        raise ValueError(f"{self!r} does not say where its outputs lie: it has no coordinate_map")
+        raise ValueError(f"{self!r} does not say which inputs its outputs see: it has no reach")
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where output (i, i) lies in the input; by default this follows from `reach`.
+
+        Raises:
+            ValueError: If rows and columns differ, if every output sees all inputs, or if the layer does not
+                say.
+        """
+        reach = self.reach()
+        if reach == "global":
+            raise ValueError(f"every output of {self!r} sees the whole input: it has no coordinate_map")
+        rows, cols = (axis.coordinate_map() for axis in reach)
+        if rows != cols:
+            raise ValueError(f"{self!r} treats rows and columns differently: it has no single coordinate_map")
+        return rows
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return what the layer does and holds for one item of this shape.
+
+        By default the layer keeps its input, and its multiplications are unknown if it has parameters.
+        """
+        return Cost(multiplications=None if any(self.parameters()) else 0, keeps_input=True)
+
+    def overwrites_input(self) -> bool:
+        """Return whether `forward` writes over its input, as `ReLU(inplace=True)` does."""
+        return False
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments with which the class makes this layer again, without `init` and `rng`.
+
+        By default they are the attributes that are named like the arguments. A class that keeps them
+        otherwise overrides this method. See `minifcn.layers.to_config`.
+
+        Raises:
+            ValueError: If there is no attribute of the name of an argument.
+        """
+        names = [name for name in signature(type(self)).parameters if name not in ("init", "rng")]
+        for name in names:
+            if not hasattr(self, name):
+                raise ValueError(
+                    f"{type(self).__name__} has no attribute {name!r} that keeps the argument of that name: "
+                    f"set it, or override config()"
+                )
+        return {name: getattr(self, name) for name in names}
 
     # What backward needs
 
@@ -177,8 +286,9 @@ class Layer:
             )
             raise ValueError(f"{title}.backward: {why}")
         shape, dtype, module = self._expected
-        if array_module(dy=dy) is not module:
-            raise TypeError(f"{title}.backward: dy must be an array of {module.__name__} as the output was")
+        if dy is None or array_module(dy=dy) is not module:
+            got = type(dy).__module__.partition(".")[0] if dy is not None else None
+            raise TypeError(f"{title}.backward: dy must be an array of {module.__name__}, got {got}")
         if dy.shape != shape:
             raise ValueError(f"{title}.backward: dy must have the output's shape {shape}, got {dy.shape}")
         if dy.dtype != dtype:
@@ -297,59 +407,21 @@ class Layer:
 
 
 class Pointwise(Layer):
-    """A layer whose outputs have the shape and the places of its inputs."""
+    """A layer whose outputs have the shape and the places of its inputs.
+
+    Example:
+        >>> from minifcn.layers import ReLU
+        >>> isinstance(ReLU(), Pointwise), ReLU().output_shape((3, 8, 9))
+        (True, (3, 8, 9))
+    """
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the same shape."""
         return shape
 
-    def coordinate_map(self) -> CoordinateMap:
-        """Return the identity."""
-        return CoordinateMap()
-
-
-class WindowLayer(Layer):
-    """A layer whose window slides over the image; its attribute `geometry` holds the window.
-
-    `kernel_size`, `stride`, `padding`, `dilation`, `groups` and `ceil_mode` are read from it. To change one,
-    replace the geometry: `layer.geometry = layer.geometry.replace(padding=1)`.
-    """
-
-    geometry: ConvGeometry
-
-    @property
-    def kernel_size(self) -> tuple[int, int]:
-        """(KH, KW)."""
-        return self.geometry.kernel_size
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return self.geometry.stride
-
-    @property
-    def padding(self) -> tuple[int, int] | Sides:
-        """(rows, columns), or ((top, bottom), (left, right)) where the two ends of an axis differ."""
-        return self.geometry.padding
-
-    @property
-    def dilation(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        return self.geometry.dilation
-
-    @property
-    def groups(self) -> int:
-        """Number of groups of channels."""
-        return self.geometry.groups
-
-    @property
-    def ceil_mode(self) -> bool:
-        """Whether the output size is rounded up."""
-        return self.geometry.ceil_mode
-
-    def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies."""
-        return square_map(self, self.geometry)
+    def reach(self) -> Reach:
+        """Return windows of one pixel."""
+        return Window(1), Window(1)
 
 
 def initial_weights(shape: Shape, fan_in: int, init: Init, rng: Rng) -> Array:
@@ -366,6 +438,7 @@ def initial_weights(shape: Shape, fan_in: int, init: Init, rng: Rng) -> Array:
     """
     if init not in get_args(Init):
         raise ValueError(f"init must be {' or '.join(map(repr, get_args(Init)))}, got {init!r}")
+    _check_limit(shape, subtract=False)  # before the array is allocated
     if init == "zeros":
         return np.zeros(shape, np.float32)
     weights = np.random.default_rng(rng).standard_normal(shape, np.float32)
@@ -381,29 +454,6 @@ def check_image_shape(layer: Layer, shape: Shape, channels: int | None = None) -
     """
     if len(shape) != 3 or channels not in (None, shape[0]):
         raise ValueError(f"{layer!r} takes (N, {channels or 'C'}, H, W), got items of shape {shape}")
-
-
-def square_map(layer: Layer, geometry: ConvGeometry) -> CoordinateMap:
-    """Return the coordinate map of a window that is the same for rows and columns.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if geometry.rows != geometry.cols:
-        raise ValueError(f"{layer!r} treats rows and columns differently: it has no single coordinate map")
-    return geometry.rows.coordinate_map()
-
-
-def described(geometry: ConvGeometry) -> str:
-    """Return the arguments of a window as a layer's repr shows them, without those at their defaults."""
-    usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "ceil_mode": False}
-    words = [f"kernel_size={geometry.kernel_size}"]
-    words += [
-        f"{name}={getattr(geometry, name)}"
-        for name, value in usual.items()
-        if getattr(geometry, name) != value
-    ]
-    return ", ".join(words)
 
 
 def indented(name: str, layer: Layer) -> str:

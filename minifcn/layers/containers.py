@@ -1,13 +1,15 @@
 """Layers made of layers: one after another, or side by side."""
 
-import operator
 from collections.abc import Iterator
-from functools import reduce
-from typing import Generic, TypeVar
+from inspect import Parameter as Argument
+from inspect import signature
+from typing import Any, Generic, TypeVar
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import CoordinateMap
+from minifcn.kernels.threads import add_to
 from minifcn.layers.base import Layer, Shape, indented
+from minifcn.layers.visitor import Value, Visitor
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -15,7 +17,7 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 class LayerDict(Layer, Generic[AnyLayer]):
     """Layers under names: "0", "1", ... for those given by position.
 
-    It holds them for a layer that calls them one by one; it has no forward of its own.
+    It holds them for a layer that calls them one by one; it has no `forward`.
 
     Args:
         *layers: Layers named "0", "1", ...
@@ -39,6 +41,11 @@ class LayerDict(Layer, Generic[AnyLayer]):
     def children(self) -> Iterator[tuple[str, AnyLayer]]:
         """Yield the layers with their names, in order."""
         yield from self.parts.items()
+
+    def config(self) -> dict[str, Any]:
+        """Return the layers by name; a subclass with another constructor has its own arguments."""
+        kinds = {argument.kind for argument in signature(type(self)).parameters.values()}
+        return dict(self.parts) if Argument.VAR_KEYWORD in kinds else super().config()
 
     def __getitem__(self, name: str | int) -> AnyLayer:
         """Return a part by name, or by position."""
@@ -72,38 +79,86 @@ class Sequential(LayerDict[Layer]):
         ((4, 6, 6), ['0.weight', '0.bias'])
     """
 
-    def forward(self, x: Array) -> Array:
-        """Return the output of the last layer."""
-        for layer in self:
+    def forward(self, x: Array, taps: dict[str, Any] | None = None) -> Array:
+        """Return the output of the last layer.
+
+        Args:
+            x: Input of the first layer.
+            taps: Filled in with the outputs of the layers whose names are its keys. `backward` takes the
+                gradients to them in the same form, and `walk` does what `forward` does.
+        """
+        for name, layer in self.children():
             x = layer(x)
+            if taps and name in taps:
+                taps[name] = x
+        self.keep(output=x)
         return x
 
-    def backward(self, dy: Array) -> Array:
-        """Return the gradient to the input of the first layer."""
-        for layer in reversed(list(self)):
-            dy = layer.backward(dy)
+    def backward(self, dy: Array, taps: dict[str, Any] | None = None) -> Array:
+        """Return the gradient to the input of the first layer; `taps` holds gradients to tapped outputs."""
+        return self._backward(dy, taps or {}, to_input=True)
+
+    def backward_parameters(self, dy: Array, taps: dict[str, Any] | None = None) -> None:
+        """Do the same, without the gradient to the input of the first layer."""
+        self._backward(dy, taps or {}, to_input=False)
+
+    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> Array:
+        self.recall(dy)
+        for number, (name, layer) in reversed(list(enumerate(self.children()))):
+            if name in taps:
+                dy = add_to(taps.pop(name), dy)
+            if number == 0 and not to_input:
+                layer.backward_parameters(dy)
+            else:
+                dy = layer.backward(dy)
         return dy
 
-    def backward_parameters(self, dy: Array) -> None:
-        """Do the same, without the gradient to the input of the first layer."""
-        first, *rest = self
-        for layer in reversed(rest):
-            dy = layer.backward(dy)
-        first.backward_parameters(dy)
+    def walk(self, visitor: Visitor, x: Value, taps: dict[str, Any] | None = None) -> Value:
+        """Visit one layer after another."""
+        for name, layer in self.children():
+            x = visitor.visit(layer, x)
+            if taps and name in taps:
+                taps[name] = x
+        return x
+
+    def output_shapes(self, shape: Shape) -> Iterator[tuple[str, Shape]]:
+        """Yield the name and the output shape of each layer."""
+        for name, layer in self.children():
+            shape = layer.output_shape(shape)
+            yield name, shape
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape after the last layer."""
-        for layer in self:
-            shape = layer.output_shape(shape)
+        for _, after in self.output_shapes(shape):
+            shape = after
         return shape
 
+    def coordinate_maps(self) -> Iterator[tuple[str, CoordinateMap]]:
+        """Yield the name of each layer, and where its outputs lie in the input of the first one."""
+        place = CoordinateMap()
+        for name, layer in self.children():
+            place = place @ layer.coordinate_map()
+            yield name, place
+
     def coordinate_map(self) -> CoordinateMap:
-        """Return the maps of all layers, one after the other."""
-        return reduce(operator.matmul, (layer.coordinate_map() for layer in self), CoordinateMap())
+        """Return where the outputs of the last layer lie in the input of the first one."""
+        place = CoordinateMap()
+        for _, after in self.coordinate_maps():
+            place = after
+        return place
+
+    def overwrites_input(self) -> bool:
+        """Return whether a layer writes over the input, which may come to it through views."""
+        for layer in self:
+            if layer.overwrites_input():
+                return True
+            if not layer.returns_input:
+                return False
+        return False
 
 
 class _Branches(LayerDict[Layer]):
-    """What `Concat` and `Add` share: branches must lie over one another."""
+    """What `Concat` and `Add` share: branches get the same input, and their outputs meet."""
 
     def __init__(self, *layers: Layer, **named: Layer):
         super().__init__(*layers, **named)
@@ -117,12 +172,13 @@ class _Branches(LayerDict[Layer]):
 
     def coordinate_map(self) -> CoordinateMap:
         """Return the map that all branches share."""
-        maps = {branch.coordinate_map() for branch in self}
-        if len(maps) > 1:
-            raise ValueError(
-                f"branches of {type(self).__name__} do not lie over one another: {', '.join(map(str, maps))}"
-            )
-        return maps.pop()
+        return shared_map(
+            type(self).__name__, {name: part.coordinate_map() for name, part in self.children()}
+        )
+
+    def overwrites_input(self) -> bool:
+        """Return whether a branch does."""
+        return any(branch.overwrites_input() for branch in self)
 
 
 class Concat(_Branches):
@@ -150,13 +206,15 @@ class Concat(_Branches):
     def backward(self, dy: Array) -> Array:
         """Return the sum of the branches' gradients."""
         (channels,) = self.recall(dy)
-        xp = array_module(dy=dy)
-        start, parts = 0, []
-        for branch, count in zip(self, channels, strict=True):
-            parts.append(branch.backward(xp.ascontiguousarray(dy[:, start : start + count])))
-            start += count
-        dx: Array = sum(parts[1:], start=parts[0])
+        gradients = split_channels(dy, channels)
+        dx = self[0].backward(next(gradients))
+        for branch, gradient in zip(list(self)[1:], gradients, strict=True):
+            dx = dx + branch.backward(gradient)
         return dx
+
+    def walk(self, visitor: Visitor, x: Value) -> Value:
+        """Visit each branch, and join."""
+        return visitor.concat(*[visitor.visit(branch, x) for branch in self])
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (sum of the branches' channels, H, W)."""
@@ -190,12 +248,37 @@ class Add(_Branches):
     def backward(self, dy: Array) -> Array:
         """Return the sum of the branches' gradients."""
         self.recall(dy)
-        parts = [branch.backward(dy) for branch in self]
-        dx: Array = sum(parts[1:], start=parts[0])
+        dx = self[0].backward(dy)
+        for branch in list(self)[1:]:
+            dx = dx + branch.backward(dy)  # not in place: a branch may return dy itself
         return dx
+
+    def walk(self, visitor: Visitor, x: Value) -> Value:
+        """Visit each branch, and add."""
+        return visitor.add(*[visitor.visit(branch, x) for branch in self])
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape that all branches share."""
         shapes = [branch.output_shape(shape) for branch in self]
         self._check_sizes(shapes, 0)
         return shapes[0]
+
+
+def split_channels(dy: Array, channels: list[int]) -> Iterator[Array]:
+    """Yield the gradients to maps that were joined along their channels."""
+    start = 0
+    for count in channels:
+        yield array_module(dy=dy).ascontiguousarray(dy[:, start : start + count])
+        start += count
+
+
+def shared_map(where: str, maps: dict[str, CoordinateMap]) -> CoordinateMap:
+    """Return the coordinate map of values that meet.
+
+    Raises:
+        ValueError: If they do not have the same one.
+    """
+    if len(set(maps.values())) > 1:
+        lie = ", ".join(f"{name} at {place}" for name, place in maps.items())
+        raise ValueError(f"maps that meet in {where} do not lie over one another: {lie}")
+    return next(iter(maps.values()))

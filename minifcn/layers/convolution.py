@@ -1,5 +1,8 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
+import math
+from typing import Any
+
 import numpy as np
 
 from minifcn.backend import Array, array_module
@@ -11,19 +14,11 @@ from minifcn.functional.convolution import (
     transposed_convolution,
 )
 from minifcn.functional.operands import check_float
-from minifcn.geometry import ConvGeometry, CoordinateMap, Padding, Pair, Transposed, pair, whole_number
+from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair, whole_number
 from minifcn.kernels.threads import matmul
-from minifcn.layers.base import (
-    Init,
-    Layer,
-    Parameter,
-    Rng,
-    Shape,
-    WindowLayer,
-    check_image_shape,
-    described,
-    initial_weights,
-)
+from minifcn.layers.base import Init, Layer, Parameter, Rng, Shape, check_image_shape, initial_weights
+from minifcn.layers.cost import Cost, Reach
+from minifcn.layers.window import WindowLayer, described
 
 
 def _bias(channels: int, wanted: bool) -> Parameter | None:
@@ -31,7 +26,9 @@ def _bias(channels: int, wanted: bool) -> Parameter | None:
 
 
 class _Convolution(WindowLayer):
-    """What `Conv2d` and `ConvTranspose2d` share: the numbers that say how the window slides."""
+    """The window and the channels, which `Conv2d` and `ConvTranspose2d` share."""
+
+    bias: Parameter | None
 
     def __init__(
         self,
@@ -56,6 +53,10 @@ class _Convolution(WindowLayer):
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
+
     def __repr__(self) -> str:
         window = described(self.geometry)
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {window})"
@@ -67,17 +68,17 @@ class Conv2d(_Convolution):
     Args:
         in_channels: C.
         out_channels: O, the number of filters.
-        kernel_size: KH, KW; a number or a pair (rows, columns), as are stride, padding and dilation.
+        kernel_size: KH, KW; an integer or a pair (rows, columns), as are stride, padding and dilation.
         stride: Step of the window.
         padding: Zeros around the image.
         dilation: Distance between the taps.
         groups: Groups of channels that do not see one another.
-        bias: Whether to add a number for each filter.
+        bias: Whether to add a constant to the output of each filter.
         init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
         rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> import numpy as np
@@ -131,6 +132,19 @@ class Conv2d(_Convolution):
         inputs: Array = x
         return inputs
 
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost. The gradient to a padded input may be cut out of a larger array."""
+        channels, height, width = shape
+        rows, cols = self.geometry.rows, self.geometry.cols
+        padded = channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
+        taps = self.in_channels // self.groups * self.geometry.taps
+        return Cost(
+            multiplications=math.prod(self.output_shape(shape)) * taps,
+            keeps_input=True,
+            backward=padded if padded > math.prod(shape) else 0,
+            backward_weights=self.weight.data.size,
+        )
+
 
 class ConvTranspose2d(_Convolution):
     """Transposed convolution, with weights (C, O / groups, KH, KW): the adjoint of `Conv2d(O, C, ...)`.
@@ -140,18 +154,18 @@ class ConvTranspose2d(_Convolution):
     Args:
         in_channels: C.
         out_channels: O.
-        kernel_size: KH, KW; a number or a pair (rows, columns), as are the next four.
+        kernel_size: KH, KW; an integer or a pair (rows, columns), as are the next four.
         stride: Factor of the upsampling.
         padding: Padding of the forward convolution; it takes rows and columns away here.
         output_padding: Rows and columns more than the smallest output, below the stride.
         groups: Groups of channels that do not see one another.
-        bias: Whether to add a number for each output channel.
+        bias: Whether to add a constant to each output channel.
         dilation: Distance between the taps.
         init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
         rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> import numpy as np
@@ -203,19 +217,34 @@ class ConvTranspose2d(_Convolution):
             self.bias.accumulate(conv2d_bias_grad(dy))
         return convolution(dy, self.weight.data, None, self.geometry)
 
+    def _windows(self) -> tuple[Transposed, Transposed]:
+        rows, cols = self.output_padding
+        return Transposed(self.geometry.rows, rows), Transposed(self.geometry.cols, cols)
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
-        rows, cols = self.geometry.rows, self.geometry.cols
+        rows, cols = self._windows()
         return (
             self.out_channels,
-            Transposed(rows, self.output_padding[0]).output_size(shape[1], "height"),
-            Transposed(cols, self.output_padding[1]).output_size(shape[2], "width"),
+            rows.output_size(shape[1], "height"),
+            cols.output_size(shape[2], "width"),
         )
 
-    def coordinate_map(self) -> CoordinateMap:
-        """Return the inverse of the forward convolution's map."""
-        return super().coordinate_map().inverse()
+    def reach(self) -> Reach:
+        """Return the transposed windows of rows and columns."""
+        return self._windows()
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost. The output may be cut out of a larger array where there is padding."""
+        outputs = math.prod(self.output_shape(shape))
+        taps = self.out_channels // self.groups * self.geometry.taps
+        return Cost(
+            multiplications=math.prod(shape) * taps,
+            keeps_input=True,
+            forward=outputs,
+            backward_weights=self.weight.data.size,
+        )
 
     def __repr__(self) -> str:
         extra = "" if self.output_padding == (0, 0) else f", output_padding={self.output_padding}"
@@ -229,14 +258,14 @@ class Linear(Layer):
     `minifcn.dense_to_conv` turns it into one.
 
     Args:
-        in_features: Numbers in.
-        out_features: Numbers out.
-        bias: Whether to add a number to each output.
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bias: Whether to add a constant to each output.
         init: Initial weights: `"he"` (random, He et al. 2015) or `"zeros"`.
         rng: Generator or seed for random weights; `None` means fresh entropy.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If an argument is below 1.
 
     Example:
         >>> import numpy as np
@@ -286,6 +315,18 @@ class Linear(Layer):
         if shape != (self.in_features,):
             raise ValueError(f"{self!r} takes (N, {self.in_features}), got items of shape {shape}")
         return (self.out_features,)
+
+    def reach(self) -> Reach:
+        """Return "global"."""
+        return "global"
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: one product for each weight."""
+        return Cost(multiplications=self.weight.data.size, keeps_input=True)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return super().config() | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features})"

@@ -1,5 +1,8 @@
 """Local response normalisation and batch normalisation as layers."""
 
+import math
+from typing import TypeVar
+
 import numpy as np
 
 from minifcn.backend import Array, array_module
@@ -11,11 +14,14 @@ from minifcn.functional import (
 )
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Buffer, Parameter, Pointwise, Shape, check_image_shape
+from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise, Shape, check_image_shape
+from minifcn.layers.cost import Cost
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 class LocalResponseNorm(Pointwise):
-    """Divide each number by the energy of neighbouring channels; see `functional.local_response_norm`.
+    """Divide each value by the energy of neighbouring channels; see `functional.local_response_norm`.
 
     Args:
         size: Number of channels in the sum, odd.
@@ -45,17 +51,28 @@ class LocalResponseNorm(Pointwise):
         x, scale = self.recall(dy)
         return local_response_norm_grad(dy, x, scale, self.size, self.alpha, self.beta)
 
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: input and scale are kept."""
+        elements = math.prod(shape)
+        return Cost(keeps_input=True, extra=elements, forward=elements, backward=4 * elements)
+
     def __repr__(self) -> str:
         return f"LocalResponseNorm({self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k})"
 
 
 class BatchNorm2d(Pointwise):
-    """Normalise each channel by the mean and variance of the batch, or, in evaluation, of all batches.
+    """Normalise each channel by the mean and variance of the batch, or, in evaluation, by running averages.
+
+    A frozen layer (see `freeze_batch_norm`) normalises by the running mean and variance in training, too, and
+    none of its values change. Like the mode, this is not part of a model file.
 
     Args:
         num_features: C.
         eps: Added to the variance.
         momentum: Weight of a new batch in the running mean and variance.
+        frozen: Use the running averages in training, too, without changing them, and do not train weight and
+            bias. Pretrained networks are usually trained this way, as their batches are small. See
+            `freeze_batch_norm`.
 
     Example:
         >>> import numpy as np
@@ -65,11 +82,11 @@ class BatchNorm2d(Pointwise):
         (True, ['weight', 'bias', 'running_mean', 'running_var'])
     """
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
         self.num_features = whole_number(num_features, "num_features", 1)
-        self.eps, self.momentum = eps, momentum
-        self.weight = Parameter(np.ones(num_features, np.float32))
-        self.bias = Parameter(np.zeros(num_features, np.float32))
+        self.eps, self.momentum, self.frozen = eps, momentum, frozen
+        self.weight = Parameter(np.ones(num_features, np.float32), trainable=not frozen)
+        self.bias = Parameter(np.zeros(num_features, np.float32), trainable=not frozen)
         self.running_mean = Buffer(np.zeros(num_features, np.float32))
         self.running_var = Buffer(np.ones(num_features, np.float32))
 
@@ -79,7 +96,7 @@ class BatchNorm2d(Pointwise):
         check_float(x=x, weight=self.weight.data)
         self.output_shape(x.shape[1:])
         mean, variance = self.running_mean.data, self.running_var.data
-        if self.training:
+        if self.training and not self.frozen:
             count = x.size // self.num_features
             if count < 2:
                 raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
@@ -90,13 +107,20 @@ class BatchNorm2d(Pointwise):
             ):
                 running.data += self.momentum * (new - running.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
-        self.keep(cache, output=y)
+        if self.frozen:
+            self.keep(self.weight.data * cache.inverse_std, output=y)
+        else:
+            self.keep(cache, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
-        (cache,) = self.recall(dy)
-        dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, cache, of_batch=True)
+        (kept,) = self.recall(dy)
+        dx: Array
+        if self.frozen:
+            dx = dy * kept[:, None, None]
+            return dx
+        dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
         if self.weight.trainable:
             self.weight.accumulate(dgamma)
         if self.bias.trainable:
@@ -108,5 +132,31 @@ class BatchNorm2d(Pointwise):
         check_image_shape(self, shape, self.num_features)
         return shape
 
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: the normalised values are kept, unless the layer is frozen."""
+        elements = math.prod(shape)
+        if self.frozen:
+            return Cost(forward=2 * elements)
+        return Cost(extra=elements, forward=elements, backward=3 * elements)
+
     def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features})"
+        return f"BatchNorm2d({self.num_features}{', frozen=True' if self.frozen else ''})"
+
+
+def freeze_batch_norm(model: AnyLayer, *, frozen: bool = True) -> AnyLayer:
+    """Freeze each batch normalisation of a network, or release it with `frozen=False`; return the network.
+
+    A frozen one uses its running averages in training, too, and neither they nor its weight and bias change.
+
+    Example:
+        >>> from minifcn.layers import Conv2d, Sequential
+        >>> freeze_batch_norm(Sequential(Conv2d(1, 4, 3), BatchNorm2d(4)))[1]
+        BatchNorm2d(4, frozen=True)
+    """
+    for layer in model.layers():
+        if isinstance(layer, BatchNorm2d):
+            layer.frozen = frozen
+            layer._kept = layer._expected = None
+            for parameter in (layer.weight, layer.bias):
+                parameter.trainable, parameter.grad = not frozen, None
+    return model

@@ -1,24 +1,23 @@
-"""Layers that work number by number, or only rearrange numbers."""
+"""Layers that work element by element, or only rearrange elements."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
-from minifcn.geometry import CoordinateMap, whole_number
+from minifcn.geometry import whole_number
 from minifcn.layers.base import Layer, Pointwise, Rng, Shape
+from minifcn.layers.cost import Cost, Reach, Shift
 
 
 class ReLU(Pointwise):
-    """max(x, 0), number by number.
+    """max(x, 0), element by element.
 
     Args:
-        inplace: Write the output over the input, and in `backward` the gradient over the output. It saves
-            memory and time where nobody else needs them: the input after a convolution, and the output when
-            all layers behind have had their backward pass.
+        inplace: Write the output over the input, and in `backward` the gradient over the output. This saves
+            memory and time where nothing else needs them, as after a convolution.
 
     Example:
         >>> import numpy as np
@@ -40,12 +39,20 @@ class ReLU(Pointwise):
         (y,) = self.recall(dy)
         return relu_grad(dy, y, out=y if self.inplace else None)
 
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: the output is kept."""
+        return Cost(keeps_output=True, reuses_input=self.inplace)
+
+    def overwrites_input(self) -> bool:
+        """Return `inplace`."""
+        return self.inplace
+
     def __repr__(self) -> str:
         return f"ReLU({'inplace=True' if self.inplace else ''})"
 
 
 class Dropout(Pointwise):
-    """In training, set each number to 0 with probability p and scale the others by 1 / (1 - p).
+    """In training, set each element to 0 with probability p and multiply the others by 1 / (1 - p).
 
     Args:
         p: Probability, 0 <= p < 1.
@@ -63,6 +70,8 @@ class Dropout(Pointwise):
         array([1., 1., 1., 1., 1., 1.])
     """
 
+    returns_input = True  # in evaluation
+
     def __init__(self, p: float = 0.5, *, rng: Rng = None):
         if not 0 <= p < 1:
             raise ValueError(f"p must be a probability from 0 to below 1, got {p}")
@@ -70,7 +79,7 @@ class Dropout(Pointwise):
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Array) -> Array:
-        """Return x with some numbers dropped, or, in evaluation, x itself, not a copy."""
+        """Return x with some elements dropped, or, in evaluation, x itself, not a copy."""
         xp = array_module(x=x)
         check_float(x=x)
         if not self.training:
@@ -86,6 +95,10 @@ class Dropout(Pointwise):
         (mask,) = self.recall(dy)
         dx: Array = dy * mask
         return dx
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost in training: the mask is kept, and made from float32 random numbers."""
+        return Cost(extra=math.prod(shape), forward=2 * math.prod(shape))
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"
@@ -125,6 +138,8 @@ class Flatten(Layer):
         (2, 60)
     """
 
+    returns_input = True
+
     def forward(self, x: Array) -> Array:
         """Return (N, C * H * W)."""
         array_module(x=x)
@@ -142,18 +157,26 @@ class Flatten(Layer):
         """Return (C * H * W,)."""
         return (math.prod(shape),)
 
+    def reach(self) -> Reach:
+        """Return "global": what follows a flattened map sees all of it."""
+        return "global"
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: the output is a view."""
+        return Cost(reuses_input=True)
+
 
 class Crop(Layer):
     """Cut a window out of an image.
 
     Args:
-        top: Rows left out before the window.
-        left: Columns left out before it.
+        top: Rows removed above the window.
+        left: Columns removed to the left of it.
         height: Rows kept.
         width: Columns kept.
 
     Raises:
-        ValueError: If a number is out of range; in `forward`, if the window leaves the image.
+        ValueError: If an argument is out of range; in `forward`, if the window leaves the image.
 
     Example:
         >>> import numpy as np
@@ -191,11 +214,13 @@ class Crop(Layer):
             raise ValueError(f"{self!r} leaves an image of shape {shape}")
         return (shape[0], self.height, self.width)
 
-    def coordinate_map(self) -> CoordinateMap:
-        """Return i + top, where as much is cut at the left."""
-        if self.top != self.left:
-            raise ValueError(f"{self!r} treats rows and columns differently: it has no single coordinate map")
-        return CoordinateMap(offset=Fraction(self.top))
+    def reach(self) -> Reach:
+        """Return the shifts of rows and columns."""
+        return Shift(self.top), Shift(self.left)
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: nothing is kept."""
+        return Cost()
 
     def __repr__(self) -> str:
         return f"Crop(top={self.top}, left={self.left}, height={self.height}, width={self.width})"

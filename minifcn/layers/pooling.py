@@ -1,5 +1,7 @@
 """Layers that pool: windows of an image, or all of it."""
 
+import math
+
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.functional.pooling import (
@@ -10,11 +12,13 @@ from minifcn.functional.pooling import (
     pool_geometry,
 )
 from minifcn.geometry import Padding, Pair
-from minifcn.layers.base import Layer, Shape, WindowLayer, check_image_shape, described
+from minifcn.layers.base import Layer, Shape, check_image_shape
+from minifcn.layers.cost import Cost, Reach
+from minifcn.layers.window import WindowLayer, described
 
 
 class _Pool2d(WindowLayer):
-    """What `MaxPool2d` and `AvgPool2d` share: the window."""
+    """The window, which `MaxPool2d` and `AvgPool2d` share."""
 
     def __init__(
         self,
@@ -36,10 +40,10 @@ class _Pool2d(WindowLayer):
 
 
 class MaxPool2d(_Pool2d):
-    """Largest number of each window; of equal ones the first. See `minifcn.functional.max_pool2d`.
+    """Largest value of each window; of equal ones the first. See `minifcn.functional.max_pool2d`.
 
     Args:
-        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
+        kernel_size: Size of the window; an integer or a pair (rows, columns), as are the next two.
         stride: Step of the window; the kernel size unless given.
         padding: Rows and columns around the image that never win, at most half of the kernel.
         ceil_mode: Round the output size up.
@@ -61,12 +65,17 @@ class MaxPool2d(_Pool2d):
         winners, input_size = self.recall(dy)
         return max_pooling_grad(dy, winners, self.geometry, input_size)
 
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: each window's winning tap is kept, in one byte where that is enough."""
+        outputs = math.prod(self.output_shape(shape))
+        return Cost(extra_bytes=outputs * (1 if self.geometry.taps <= 255 else 4))
+
 
 class AvgPool2d(_Pool2d):
     """Average of each window; padding counts as zeros. See `minifcn.functional.avg_pool2d`.
 
     Args:
-        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
+        kernel_size: Size of the window; an integer or a pair (rows, columns), as are the next two.
         stride: Step of the window; the kernel size unless given.
         padding: Zeros around the image, at most half of the kernel.
         ceil_mode: Round the output size up.
@@ -87,6 +96,10 @@ class AvgPool2d(_Pool2d):
         """Return dx (N, C, H, W)."""
         (input_size,) = self.recall(dy)
         return avg_pooling_grad(dy, self.geometry, input_size)
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: nothing is kept."""
+        return Cost()
 
 
 class GlobalAvgPool2d(Layer):
@@ -117,3 +130,11 @@ class GlobalAvgPool2d(Layer):
         """Return (C, 1, 1)."""
         check_image_shape(self, shape)
         return (shape[0], 1, 1)
+
+    def reach(self) -> Reach:
+        """Return "global"."""
+        return "global"
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: nothing is kept."""
+        return Cost()

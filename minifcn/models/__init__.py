@@ -2,14 +2,14 @@
 
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
+from minifcn.models.explaining import explain
 from minifcn.models.explanation import Explanation
 from minifcn.models.fcn import FCN
 from minifcn.models.googlenet import googlenet
 from minifcn.models.info import ModelInfo, Preprocessing
-from minifcn.models.registry import build
+from minifcn.models.registry import build, register
 from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
 from minifcn.models.upsampling import AlignedUpsample
-from minifcn.models.walk import explain
 
 __all__ = [
     "FCN",
@@ -24,6 +24,7 @@ __all__ = [
     "digit_classifier",
     "explain",
     "googlenet",
+    "register",
     "squeezenet1_0",
     "squeezenet1_1",
     "vgg16",

@@ -1,43 +1,56 @@
 """What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
 
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
+from minifcn.layers import Conv2d, Dropout, Flatten, Graph, Layer, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Init, Rng
 from minifcn.models.info import ModelInfo
 
 
 class Classifier(Sequential):
-    """A network that says *what*: `features`, and under the name `classifier` the layers that score them.
+    """A network that names what is in an image: `features`, and `classifier`, the layers that score them.
 
     Args:
-        features: Layers from the image to the last map.
-        classifier: Layers from there to the scores: dense ones on the flattened map, or convolutions and a
-            global average, which is flattened in the end, or layers with a `Flatten` of their own.
+        features: Layers from the image to the last map, as a `Sequential` or a `Graph`.
+        classifier: Layers from there to the scores, likewise: dense ones on the flattened map, or
+            convolutions and a global average, after which the map is flattened, or layers with a `Flatten` of
+            their own.
         input_shape: (C, H, W) of the images it is made for.
-        taps: Where an FCN may take finer scores from: the name of a layer in `features` for each stride.
-        architecture: Name and arguments with which `minifcn.models.build` makes it again.
+        taps: Where an FCN may take finer scores from: the name of a layer (or node) in `features` for each
+            stride, as a dictionary or as pairs. By default they are found by `find_taps`.
+        architecture: Name and arguments with which `minifcn.models.build` makes it, if it has a name.
 
     Attributes:
         info: Class names, colours and preprocessing, once known.
+        report: What `minifcn.weights.load_classifier` took from a file, if it came from there.
 
     Raises:
         ValueError: If the parts do not fit together.
+
+    Example:
+        >>> from minifcn.models import FCN
+        >>> features = Sequential(Conv2d(3, 6, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(6, 8, 1))
+        >>> model = Classifier(features, Sequential(Linear(8 * 4 * 4, 5)), input_shape=(3, 8, 8))
+        >>> model.taps, FCN(model, num_classes=2, stride=1).output_shape((3, 50, 70))
+        ({1: '1'}, (2, 50, 70))
     """
 
     info: ModelInfo | None = None
+    report: Any = None
 
     def __init__(
         self,
-        features: Sequential,
-        classifier: Sequential,
+        features: Sequential | Graph,
+        classifier: Sequential | Graph,
         *,
         input_shape: tuple[int, int, int],
-        taps: dict[int, str],
-        architecture: dict[str, Any],
+        taps: Mapping[int, str] | Iterable[tuple[int, str]] | None = None,
+        architecture: dict[str, Any] | None = None,
     ):
         if any(isinstance(layer, Flatten) for layer in classifier.layers()):
             super().__init__(features=features, classifier=classifier)
@@ -48,31 +61,62 @@ class Classifier(Sequential):
         if not any(classifier.parameters()):
             raise ValueError("classifier must hold a layer that scores classes")
         self.output_shape(input_shape)
-        for stride, name in taps.items():
-            if name not in features.parts:
+        self.taps = find_taps(features) if taps is None else dict(taps)
+        names = features.nodes if isinstance(features, Graph) else features.parts
+        for stride, name in self.taps.items():
+            if name not in names:
                 raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
         self.input_shape = input_shape
-        self.taps = taps
-        self.architecture = architecture
+        self.architecture = architecture or {}
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, taps: dict[str, Any] | None = None) -> Array:
         """Return scores (N, classes) for preprocessed images (N, C, H, W)."""
         check_images(self, x, self.input_shape[0])
-        return super().forward(x)
+        return super().forward(x, taps)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {
+            "features": self.features,
+            "classifier": self.parts["classifier"],
+            "input_shape": self.input_shape,
+            "taps": tuple(self.taps.items()),
+            "architecture": self.architecture,
+        }
 
     @property
-    def features(self) -> Sequential:
+    def features(self) -> Sequential | Graph:
         """The layers from the image to the last map."""
         features = self.parts["features"]
-        assert isinstance(features, Sequential)
+        assert isinstance(features, Sequential | Graph)
         return features
+
+
+def find_taps(features: Sequential | Graph) -> dict[int, str]:
+    """Return the last layer (or node) of features at each stride but the last one.
+
+    Maps whose stride is no integer, and those after a layer without a coordinate map, are left out.
+
+    Example:
+        >>> conv, pool = Conv2d(1, 1, 3, padding=1, rng=0), MaxPool2d(2)
+        >>> find_taps(Sequential(conv=conv, pool=pool, relu=ReLU(), pool2=MaxPool2d(2)))
+        {1: 'conv', 2: 'relu'}
+    """
+    taps: dict[Fraction, str] = {}
+    last = Fraction(1)
+    try:
+        for name, place in features.coordinate_maps():
+            taps[last := place.scale] = name
+    except ValueError:
+        pass
+    return {int(stride): name for stride, name in taps.items() if stride.denominator == 1 and stride < last}
 
 
 def check_images(model: Layer, x: Array, channels: int) -> None:
     """Demand preprocessed images (N, C, H, W).
 
     Raises:
-        TypeError: If they are whole numbers, as pictures are before preprocessing.
+        TypeError: If they are integers, as images are before preprocessing.
         ValueError: If they do not have 4 axes or the right channels, or are empty.
     """
     array_module(x=x)
@@ -81,8 +125,7 @@ def check_images(model: Layer, x: Array, channels: int) -> None:
         raise ValueError(f"{name} takes images (N, {channels}, H, W), got shape {x.shape}")
     if x.dtype.kind in "iu":
         raise TypeError(
-            f"{name} takes preprocessed images in float32, got {x.dtype}: pictures go through "
-            f"model.info.preprocessing first"
+            f"{name} takes preprocessed images in float32, got {x.dtype}: see model.info.preprocessing"
         )
 
 
@@ -102,10 +145,10 @@ def _blocks(
 
 
 def digit_classifier(num_classes: int = 10, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """A small VGG for grey images of 32 x 32: five convolutions, three pools, two dense layers.
+    """A small VGG for grey images of 32 x 32: five convolutions, three pools and two dense layers.
 
-    Its first scores are small, so training starts with every class about as likely. FCN taps the outputs of
-    the first and the second pool, at strides 2 and 4.
+    Its first scores are small, so training starts with all classes about equally likely. FCN taps the outputs
+    of the first and the second pool, at strides 2 and 4.
 
     Args:
         num_classes: Number of scores.

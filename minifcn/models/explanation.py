@@ -6,19 +6,21 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from minifcn.geometry import CoordinateMap, Transposed, Window
+from minifcn.geometry import CoordinateMap, Transposed
 from minifcn.layers.base import Shape
+from minifcn.layers.cost import Axis
 
 
 @dataclass(frozen=True)
 class View:
-    """What outputs see of the picture, along one axis.
+    """What outputs see of the image, along one axis.
 
     Attributes:
         field: Pixels that one output depends on, those of the padding included.
         grid: Where the outputs lie: output i at pixel `scale * i + offset`.
 
     Example:
+        >>> from minifcn.geometry import Window
         >>> pixels = View(1, CoordinateMap())
         >>> behind_pool = pixels.through(Window(3, padding=1)).through(Window(2, stride=2))
         >>> behind_pool.field, str(behind_pool.grid)
@@ -28,35 +30,38 @@ class View:
     field: int
     grid: CoordinateMap
 
-    def through(self, window: Window | Transposed) -> "View":
+    def through(self, window: Axis) -> "View":
         """Return what is seen behind one more layer."""
-        if isinstance(window, Window):
-            inputs = window.extent
-        else:  # of the taps, one in `stride` meets an input
+        if isinstance(window, Transposed):  # one in `stride` of the taps meets an input
             inputs = -(-window.window.extent // window.window.stride)
+        else:
+            first, last = window.input_range(0, 0)
+            inputs = last - first + 1
         seen = self.field + math.ceil((inputs - 1) * self.grid.scale)
         return View(seen, self.grid @ window.coordinate_map())
 
 
 Views: TypeAlias = tuple[View, View] | None
-"""Along rows and along columns; `None` behind a layer that does not say how it slides."""
+"""Along rows and along columns; `None` behind a layer that has no reach."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer. Bytes and multiplications are those of the whole batch.
+    """One layer, or a place where maps are added, multiplied, concatenated, padded or cropped.
+
+    Bytes and multiplications are those of the whole batch.
 
     Attributes:
         name: As in `named_parameters`.
-        kind: Name of its class.
+        kind: Name of its class, or "add", "multiply", "concat", "pad" or "crop".
         detail: How its windows slide.
         output_shape: Of one item, (C, H, W).
-        views: What one output sees of the picture, and where it lies.
-        parameters: Numbers that can be trained.
-        multiplications: Products summed in a forward pass; `None` for a layer of one's own with parameters.
+        views: What one output sees of the image, and where it lies.
+        parameters: Number of values that can be trained.
+        multiplications: Products summed in a forward pass; `None` if unknown.
         output_bytes: Size of its output.
-        activation_bytes: What training keeps of it for backward: its output, where this layer or one behind
-            it asks for that, and what it keeps besides.
+        activation_bytes: What training keeps of it for backward: its output, if this or a later layer needs
+            that, and what it keeps besides.
     """
 
     name: str
@@ -70,7 +75,7 @@ class Row:
     activation_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and texts, for JSON; pairs are (rows, columns)."""
+        """Return numbers and strings, for JSON; pairs are (rows, columns)."""
         seen = self.views or ()
         return {
             **{name: value for name, value in vars(self).items() if name != "views"},
@@ -82,15 +87,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a network needs in all.
+    """What a network needs in total.
 
-    Peaks are those of the arrays of this library; the interpreter with its libraries takes about 100 MB more,
-    and each thread some MB of work space.
+    Peaks are those of this library's arrays; the interpreter with its libraries takes about 100 MB more, and
+    each thread has a workspace of some MB.
 
     Attributes:
-        parameters: Numbers that can be trained.
+        parameters: Number of values that can be trained.
         multiplications: Products summed in a forward pass.
-        output_bytes: Outputs of all layers; they are not all alive at once.
+        output_bytes: Outputs of all layers; not all of them exist at once.
         activation_bytes: What training keeps for backward.
         weight_bytes: Parameters and buffers.
         gradient_bytes: Gradients of all parameters that are trained.
@@ -112,12 +117,18 @@ class Totals:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A network at a size of images, layer by layer, and what it needs in all; `print` shows it as a table.
+    """A network for one size of images, layer by layer, and what it needs in total; `print` shows a table.
 
     Attributes:
         title: Which network, and which images.
         rows: The layers, in the order of the forward pass.
         total: Sums and predicted peaks.
+
+    Example:
+        >>> from minifcn.models import digit_classifier, explain
+        >>> explanation = explain(digit_classifier(rng=0), (32, 32))
+        >>> explanation.rows[0].name
+        'features.0'
     """
 
     title: str
@@ -125,7 +136,7 @@ class Explanation:
     total: Totals
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain numbers and texts, for JSON."""
+        """Return numbers and strings, for JSON."""
         return {
             "title": self.title,
             "layers": [row.as_dict() for row in self.rows],
@@ -137,7 +148,7 @@ class Explanation:
         head += ["parameters", "products", "output", "kept"]
         legend = (
             "sees: pixels (rows x columns, where they differ) that one output depends on",
-            "every, from: output number i lies at pixel  every * i + from",
+            "every, from: output i lies at pixel  every * i + from",
             "products: multiplications of a forward pass; kept: bytes that training holds for backward",
         )
         return "\n".join(
@@ -181,7 +192,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """Return aligned lines: the first two columns to the left, numbers to the right."""
+    """Return aligned lines: the first two columns to the left, the others to the right."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [

@@ -2,21 +2,22 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
+from minifcn.geometry import whole_number
 from minifcn.palette import palette
 
 CHANNELS = {"L": 1, "RGB": 3, "BGR": 3}
 
 
-def _plain(values: Any, name: str, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
-    """Return numbers of any kind and container as a tuple of Python's own, which a file can hold."""
+def _as_tuple(values: Any, name: str, convert: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Return numbers of any type and container as a tuple of Python's own, which a file can hold."""
     try:
         if isinstance(values, str) or any(isinstance(value, str) for value in values):
             raise TypeError
@@ -29,14 +30,21 @@ def _plain(values: Any, name: str, convert: Callable[[Any], Any]) -> tuple[Any, 
 class Preprocessing:
     """How uint8 images (N, H, W, C) become network input (N, C, H, W): (image - mean) / std.
 
+    Bit depth and bands say how the uint8 image is made from the pixels of a file; `minifcn.data` applies
+    them when it reads the file, and calling a `Preprocessing` does not.
+
     Attributes:
         channels: Order of the channels that the network takes: "RGB", "BGR" or "L" (grey). Images are RGB or
             grey.
-        mean: Subtracted, one number a channel in that order, in units of 0 to 255.
+        mean: Subtracted, one value per channel in that order, in units of 0 to 255.
         std: Divided by, likewise.
+        bit_depth: Bits of the pixels in the files, 8 to 16; 0 to 2 ** bit_depth - 1 becomes 0 to 255. One
+            for all images of a network, even if some of them are dark.
+        bands: Which bands of a file become the channels of the image (R, G, B or grey), counted from 0, for
+            example (3, 2, 1). `None` for files that have just these channels.
 
     Raises:
-        ValueError: If the channels are unknown, the numbers do not match them, or a std is not positive.
+        ValueError: If the channels are unknown, the numbers do not match them, or a value is out of range.
 
     Example:
         >>> import numpy as np
@@ -49,6 +57,8 @@ class Preprocessing:
     channels: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bit_depth: int = 8
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         count = CHANNELS.get(self.channels)
@@ -57,15 +67,26 @@ class Preprocessing:
                 f"channels must be one of {', '.join(CHANNELS)}, got {str(self.channels)[:50]!r}"
             )
         for name in ("mean", "std"):
-            numbers = _plain(getattr(self, name), name, float)
-            if len(numbers) != count or not all(map(math.isfinite, numbers)):
+            values = _as_tuple(getattr(self, name), name, float)
+            if len(values) != count or not all(map(math.isfinite, values)):
                 raise ValueError(
                     f"{name} must be {count} finite number(s) for channels {self.channels}, "
-                    f"got {str(numbers)[:50]}"
+                    f"got {str(values)[:50]}"
                 )
-            object.__setattr__(self, name, numbers)  # the way to set a field of a frozen dataclass
+            object.__setattr__(self, name, values)  # the way to set a field of a frozen dataclass
         if min(self.std) <= 0:
             raise ValueError(f"every std must be positive, got {self.std}")
+        object.__setattr__(self, "bit_depth", whole_number(self.bit_depth, "bit_depth", 8))
+        if self.bit_depth > 16:
+            raise ValueError(f"bit_depth must be at most 16, got {self.bit_depth}")
+        if self.bands is not None:
+            bands = _as_tuple(self.bands, "bands", operator.index)
+            if len(bands) != count or min(bands) < 0:
+                raise ValueError(
+                    f"bands must be {count} integer(s) >= 0 for channels {self.channels}, "
+                    f"got {str(bands)[:50]}"
+                )
+            object.__setattr__(self, "bands", bands)
 
     def __call__(self, images: Array) -> Array:
         """Return float32 (N, C, H, W) for uint8 (N, H, W, C).
@@ -99,7 +120,13 @@ class ModelInfo:
         colors: (R, G, B) for each class; chosen by `minifcn.palette` unless given.
 
     Raises:
-        ValueError: If names are no texts, or colours are not three numbers from 0 to 255 for each of them.
+        ValueError: If names are not texts, or colours are not three integers from 0 to 255 for each of them.
+
+    Example:
+        >>> info = ModelInfo(("cat", "dog"), Preprocessing("L", (128.0,), (64.0,)))
+        >>> from dataclasses import asdict
+        >>> ModelInfo.from_dict(asdict(info)) == info
+        True
     """
 
     class_names: tuple[str, ...]
@@ -110,17 +137,30 @@ class ModelInfo:
         names = self.class_names
         if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"class_names must be texts, one for each class, got {str(names)[:50]!r}")
-        colors = tuple(_plain(color, "each colour", operator.index) for color in self.colors)
+        colors = tuple(_as_tuple(color, "each colour", operator.index) for color in self.colors)
         if len(colors) == 0:
             different = [tuple(map(int, color)) for color in palette(min(len(names), 255))]
             colors = tuple(islice(cycle(different), len(names)))  # ImageNet has more classes than labels have
         if len(colors) != len(names):
             raise ValueError(f"{len(names)} class names but {len(colors)} colours")
         for color in colors:
-            if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-                raise ValueError(f"each colour must be three numbers from 0 to 255, got {str(color)[:50]}")
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise ValueError(f"each colour must be three integers from 0 to 255, got {str(color)[:50]}")
         object.__setattr__(self, "class_names", tuple(names))
         object.__setattr__(self, "colors", colors)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the info from nested dictionaries, as `dataclasses.asdict` makes them and files hold them.
+
+        Raises:
+            ValueError: If entries are missing, unknown or malformed.
+        """
+        try:
+            preprocessing = Preprocessing(**values["preprocessing"])
+            return cls(**{**values, "preprocessing": preprocessing})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the info does not fit: {str(error)[:200]}") from error
 
     @property
     def palette(self) -> Array:

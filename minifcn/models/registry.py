@@ -1,17 +1,28 @@
-"""Networks by name, so that a weight file can say which one it belongs to."""
+"""Classifiers by name, for the command line and for files of weights."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias, overload
 
 from minifcn.geometry import whole_number
+from minifcn.layers import Layer
+from minifcn.layers import register as register_class
 from minifcn.layers.base import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.googlenet import googlenet
-from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
+from minifcn.models.scoring import ScoreLayer
+from minifcn.models.squeezenet import Fire, squeezenet1_0, squeezenet1_1
+from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+
+Builder: TypeAlias = Callable[..., Classifier]
+"""A function `builder(num_classes=..., *, init="he", rng=None)` that returns a classifier."""
+
+ENTRY_POINTS = "minifcn.models"
+"""Group of the entry points in which installed packages offer builders under names."""
 
 MAX_CLASSES = 100_000
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, Builder] = {
     "alexnet": alexnet,
     "caffenet": caffenet,
     "digit_classifier": digit_classifier,
@@ -20,14 +31,108 @@ CLASSIFIERS = {
     "squeezenet1_1": squeezenet1_1,
     "vgg16": vgg16,
 }
+"""The builders that are known already; `builder` also finds those of entry points."""
+
+_LAYERS: tuple[type[Layer], ...] = (AlignedUpsample, Classifier, FCN, Fire, PaperUpsample, ScoreLayer)
+for _layer in _LAYERS:
+    register_class(_layer)
 
 
-def build(architecture: dict[str, Any], *, init: Init = "he", rng: Rng = None) -> Classifier | FCN:
-    """Make a network from the name and the arguments in its `architecture`.
+@overload
+def register(name: str) -> Callable[[Builder], Builder]: ...
+@overload
+def register(name: str, builder: Builder) -> Builder: ...
+def register(name: str, builder: Builder | None = None) -> Builder | Callable[[Builder], Builder]:
+    """Give a classifier of one's own a name, for `build`, `minifcn train --model` and files of weights.
+
+    A package that is installed need not be imported for that: it declares an entry point of this name in the
+    group "minifcn.models", which refers to the builder.
 
     Args:
-        architecture: `{"name": ..., "arguments": {...}}`, as the attribute of a network says it. It may come
-            from a file, so it is checked.
+        name: The name.
+        builder: A function `builder(num_classes=..., *, init="he", rng=None)` that returns a `Classifier`;
+            without it, the result is a decorator.
+
+    Raises:
+        TypeError: If the builder cannot be called, or the name is not a text.
+        ValueError: If the name is empty or taken.
+
+    Example:
+        >>> from minifcn.layers import Conv2d, GlobalAvgPool2d, Sequential
+        >>> @register("tiny")
+        ... def tiny(num_classes=2, *, init="he", rng=None):
+        ...     features = Sequential(Conv2d(1, 4, 3, init=init, rng=rng))
+        ...     scores = Sequential(Conv2d(4, num_classes, 1, init=init, rng=rng), GlobalAvgPool2d())
+        ...     return Classifier(features, scores, input_shape=(1, 8, 8), taps={})
+        >>> build("tiny", 5, rng=0).output_shape((1, 8, 8))
+        (5,)
+        >>> del CLASSIFIERS["tiny"]
+    """
+    if builder is None:
+        return lambda function: register(name, function)
+    if not isinstance(name, str) or not callable(builder):
+        raise TypeError(f"register takes a text and a function, got {name!r} and {builder!r}")
+    if not name or name == "fcn" or CLASSIFIERS.get(name, builder) is not builder:
+        raise ValueError(f"name must be one that is not taken, got {name!r}")
+    CLASSIFIERS[name] = builder
+    return builder
+
+
+def names() -> list[str]:
+    """Return the names that `build` knows, those of entry points included; no package is imported for it.
+
+    Example:
+        >>> "vgg16" in names()
+        True
+    """
+    from importlib.metadata import entry_points
+
+    return sorted({*CLASSIFIERS, *entry_points(group=ENTRY_POINTS).names})
+
+
+def builder(name: str) -> Builder:
+    """Return the function that builds the classifier of a name.
+
+    Raises:
+        ValueError: If the name is unknown, or its entry point leads to no function.
+
+    Example:
+        >>> builder("vgg16") is vgg16
+        True
+    """
+    if name in CLASSIFIERS:
+        return CLASSIFIERS[name]
+    from importlib.metadata import entry_points
+
+    found = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
+    if not found:
+        raise ValueError(f"unknown architecture {name[:50]!r}: known are {', '.join(names())}")
+    if len(found) > 1:
+        raise ValueError(f"{name!r} is offered by several packages: {', '.join(sorted(found))}")
+    [(value, point)] = found.items()
+    try:
+        function = point.load()
+    except Exception as error:  # whatever the package raises when it is imported
+        raise ValueError(f"the entry point {name} = {value} cannot be loaded: {error!r}") from error
+    if not callable(function):
+        raise ValueError(f"the entry point {name} = {value} is not a function but {function!r}")
+    loaded: Builder = function
+    return register(name, loaded)
+
+
+def build(
+    architecture: str | dict[str, Any],
+    num_classes: int | None = None,
+    *,
+    init: Init = "he",
+    rng: Rng = None,
+) -> Classifier | FCN:
+    """Make a network from a name, or from the name and arguments in the `architecture` of a network.
+
+    Args:
+        architecture: A name, such as "vgg16", or `{"name": ..., "arguments": {...}}`. It may come from a
+            file, so it is checked.
+        num_classes: Number of scores, together with a name; the builder's default unless given.
         init: Initial weights, `"he"` or `"zeros"`.
         rng: Generator or seed for random weights; `None` means fresh entropy.
 
@@ -36,47 +141,46 @@ def build(architecture: dict[str, Any], *, init: Init = "he", rng: Rng = None) -
 
     Raises:
         ValueError: If the name is unknown or the arguments do not fit.
+        TypeError: If a registered builder returns something else than a classifier.
 
     Example:
-        >>> build({"name": "digit_classifier", "arguments": {"num_classes": 7}}).output_shape((1, 32, 32))
-        (7,)
+        >>> build("digit_classifier", 7, rng=0).architecture
+        {'name': 'digit_classifier', 'arguments': {'num_classes': 7}}
     """
-    name, arguments, inner = known_parts(architecture)
-    try:
-        if inner is None:
-            return _classifier(name, arguments, init, rng)
-        others = {key: value for key, value in arguments.items() if key != "classifier"}
-        return FCN(_classifier(*inner, init, rng), **others)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the arguments of architecture {name!r} do not fit: {str(error)[:200]}") from error
-
-
-def known_parts(
-    architecture: object,
-) -> tuple[str, dict[str, Any], tuple[str, dict[str, Any]] | None]:
-    """Return name, arguments, and for an FCN name and arguments of its classifier.
-
-    Raises:
-        ValueError: If it is no architecture, or `build` does not know its name.
-    """
+    if isinstance(architecture, str):
+        return _classifier(
+            architecture, {} if num_classes is None else {"num_classes": num_classes}, init, rng
+        )
+    if num_classes is not None:
+        raise ValueError(f"num_classes goes with a name, got {num_classes!r} with {str(architecture)[:50]}")
     name, arguments = _parts(architecture)
-    if name == "fcn":
-        inner = _parts(arguments.get("classifier"))
-        if inner[0] not in CLASSIFIERS:
-            raise ValueError(f"an FCN is made from a classifier, not from {inner[0][:50]!r}")
-        return name, arguments, inner
-    if name not in CLASSIFIERS:
-        known = ", ".join((*CLASSIFIERS, "fcn"))
-        raise ValueError(f"unknown architecture {name[:50]!r}: known are {known}")
-    return name, arguments, None
+    if name != "fcn" and arguments.keys() != {"num_classes"}:
+        builder(name)  # refuses an unknown name first
+        raise ValueError(f"arguments of {name!r} must be num_classes alone, got {str([*arguments])[:100]}")
+    try:
+        if name != "fcn":
+            return _classifier(name, arguments, init, rng)
+        inner, inner_arguments = _parts(arguments.get("classifier"))
+        others = {key: value for key, value in arguments.items() if key != "classifier"}
+        return FCN(_classifier(inner, inner_arguments, init, rng), **others)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the arguments of architecture {name!r} do not fit: {str(error)[:300]}") from error
 
 
 def _classifier(name: str, arguments: dict[str, Any], init: Init, rng: Rng) -> Classifier:
-    if arguments.keys() != {"num_classes"}:
-        raise ValueError(f"a classifier takes num_classes alone, got {', '.join(map(str, arguments))}")
-    if whole_number(arguments["num_classes"], "num_classes", 1) > MAX_CLASSES:
-        raise ValueError(f"num_classes must be at most {MAX_CLASSES}, got {arguments['num_classes']}")
-    return CLASSIFIERS[name](arguments["num_classes"], init=init, rng=rng)
+    make = builder(name)
+    if not arguments.keys() <= {"num_classes"}:
+        raise ValueError(f"a classifier takes num_classes alone, got {str([*arguments])[:100]}")
+    for classes in arguments.values():
+        if whole_number(classes, "num_classes", 1) > MAX_CLASSES:
+            raise ValueError(f"num_classes must be at most {MAX_CLASSES}, got {classes}")
+    model = make(**arguments, init=init, rng=rng)
+    if not isinstance(model, Classifier):
+        raise TypeError(f"the builder of {name!r} must return a Classifier, got {type(model).__name__}")
+    if not model.architecture:
+        (classes,) = model.output_shape(model.input_shape)
+        model.architecture = {"name": name, "arguments": {"num_classes": classes}}
+    return model
 
 
 def _parts(architecture: object) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,12 @@
 """The layers that score classes at every position of a map."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
 from minifcn.backend import Array
-from minifcn.layers import Conv2d
+from minifcn.layers import Conv2d, Cost
+from minifcn.layers.base import Shape
 
 
 class ScoreLayer(Conv2d):
@@ -10,9 +15,9 @@ class ScoreLayer(Conv2d):
     Args:
         in_channels: Channels of the map that is scored.
         num_classes: Number of scores at each position.
-        scale: The map is multiplied by this first. Skips that train at once with all the rest take their maps
-            at a hundredth and a ten-thousandth: finer maps have larger numbers, and with them larger
-            gradients (the at-once training of Shelhamer et al. 2017).
+        scale: Factor of the map before it is scored. Skips that are trained at once with the rest have the
+            factors 1/100 and 1/10,000: finer maps have larger values, and so larger gradients (the at-once
+            training of Shelhamer et al. 2017).
 
     Example:
         >>> import numpy as np
@@ -32,6 +37,15 @@ class ScoreLayer(Conv2d):
         """Return dx (N, C, H, W)."""
         dx = super().backward(dy)
         return dx if self.scale == 1 else dx * self.scale
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: a scaled copy of the input is kept."""
+        cost, inputs = super().cost(shape), math.prod(shape)
+        return cost if self.scale == 1 else replace(cost, keeps_input=False, extra=inputs, backward=inputs)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
 
     def __repr__(self) -> str:
         scaled = "" if self.scale == 1 else f", scale={self.scale:g}"

@@ -10,10 +10,11 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.convolution import check_convolution
 from minifcn.geometry import CoordinateMap
-from minifcn.kernels.choosing import compute
+from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Init, Rng, Shape
+from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier
 
 
@@ -71,6 +72,12 @@ class Fire(Layer):
         )
         return self.squeeze_activation.backward(dsqueezed)
 
+    def walk(self, visitor: Visitor, x: Value) -> Value:
+        """Visit the squeezing and the two expanding layers, and join."""
+        squeezed = visitor.visit(self.squeeze_activation, visitor.visit(self.squeeze, x))
+        branches = [visitor.visit(conv, squeezed) for conv in (self.expand1x1, self.expand3x3)]
+        return visitor.visit(self.activation, visitor.concat(*branches))
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return (2 * expanded, H, W) for (C, H, W)."""
         return (2 * self.expand1x1.out_channels, *self.squeeze.output_shape(shape)[1:])
@@ -79,16 +86,24 @@ class Fire(Layer):
         """Return the identity: both branches are centred on their pixel."""
         return CoordinateMap()
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        squeeze = self.squeeze
+        return {
+            "in_channels": squeeze.in_channels,
+            "squeezed": squeeze.out_channels,
+            "expanded": self.expand1x1.out_channels,
+        }
+
     def __repr__(self) -> str:
-        widths = self.squeeze.in_channels, self.squeeze.out_channels, self.expand1x1.out_channels
-        return f"Fire{widths}"
+        return f"Fire{tuple(self.config().values())}"
 
 
 def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
     """Write max(conv(x), 0) to y in one pass, while the outputs are in the cache."""
     w, b = conv.weight.data, conv.bias.data if conv.bias else None
     check_convolution(x, w, b, conv.geometry)
-    compute("conv2d", "auto", w.shape, x, w, conv.geometry, b, y, True)
+    convolve(x, w, b, conv.geometry, y, relu=True)
     conv.keep(x, output=y)
 
 

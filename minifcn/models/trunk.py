@@ -1,12 +1,15 @@
-"""A classifier without its last layer, as convolutions: what an FCN stands on, and where its maps lie."""
+"""A classifier without its last layer, as convolutions: what an FCN is built on, and where its maps lie."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from minifcn.convolutionalize import convolutionalize
+from minifcn.dense import convert
 from minifcn.geometry import CoordinateMap
-from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Shape
+from minifcn.layers import Conv2d, Graph, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.models.classifiers import Classifier
+
+Stack: TypeAlias = Sequential | Graph
 
 PAPER_PADDING = 100
 """Zeros around the image in the reference code: the first convolution pads by this."""
@@ -14,7 +17,7 @@ PAPER_PADDING = 100
 
 @dataclass(frozen=True)
 class ScoredMap:
-    """A map that an FCN can score: where it lies in the picture, and its channels."""
+    """A map that an FCN can score: where it lies in the image, and its channels."""
 
     grid: CoordinateMap
     channels: int
@@ -26,15 +29,15 @@ class Trunk:
 
     Attributes:
         features: From the image to the last map.
-        head: From there to what the coarsest scores are made of: the dense layers as convolutions.
-        channels: Of the image.
-        taps: Names of the layers in `features` whose outputs can be scored, by stride.
-        smallest: The smallest square image that features and head take.
+        head: From there to the map that the coarsest scores are made of: the dense layers as convolutions.
+        channels: Channels of the image.
+        taps: Names of the layers (or nodes) in `features` whose outputs can be scored, by stride.
+        smallest: Side of the smallest square image that features and head take.
         maps: What can be scored, by stride: the taps, and the output of the head.
     """
 
-    features: Sequential
-    head: Sequential
+    features: Stack
+    head: Stack
     channels: int
     taps: dict[int, str]
     smallest: int
@@ -44,62 +47,96 @@ class Trunk:
 def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
     """Take features and head from a classifier, with copies of its weights.
 
-    Max pools round their size up, so no row of a picture is left out. A global average goes: it would forget
-    where things are. In exact alignment the dense kernel is padded by half its size, so that even a small map
-    has scores. In the paper's it is not, and the first convolution is padded by 100 instead of what it had.
+    Max pools round their size up, so that no row of an image is left out. A global average is left out: it
+    would forget where things are. In exact alignment the dense kernel is padded by half its size, so that
+    even a small map has scores. In the paper's it is not, and the first convolution is padded by 100 instead
+    of what it had.
 
     Raises:
-        ValueError: If the parts do not fit together, or the taps lie elsewhere than their strides say.
+        ValueError: If the parts do not fit together, or the taps are not at their strides.
     """
     paper = alignment == "paper"
-    converted = convolutionalize(_without_scores(classifier), classifier.input_shape, same_size=not paper)
-    features, dense = converted["features"], converted["classifier"]
-    assert isinstance(features, Sequential)
-    assert isinstance(dense, Sequential)
-    averages = [
-        name for name, layer in classifier["classifier"].children() if isinstance(layer, GlobalAvgPool2d)
-    ]
-    head = Sequential(**{name: layer for name, layer in dense.children() if name not in averages})
+    options = {"same_size": not paper, "keep_average": False}
+    features, shape = convert(classifier.features, classifier.input_shape, **options)
+    dense = _without_scores(classifier["classifier"])
+    head = convert(dense, shape, **options)[0] if dense else Sequential()
+    head = head or Sequential()
+    assert isinstance(features, Stack)
+    assert isinstance(head, Stack)
+    for part in (features, head):
+        part.train(classifier.training)
     for layer in features.layers():
         if isinstance(layer, MaxPool2d):
             layer.geometry = layer.geometry.replace(ceil_mode=True)
-    _spare_taps(features, head, classifier.taps)
+    taps = classifier.taps
+    _spare_taps(features, head, set(taps.values()))
     if paper:
         _pad_first_convolution(features)
     channels, *trained = classifier.input_shape
     smallest = _smallest_input(features, head, channels, max(trained))
-    maps = _maps_to_score(features, head, classifier.taps, (channels, smallest, smallest))
-    return Trunk(features, head, channels, classifier.taps, smallest, maps)
+    return trunk_from_parts(features, head, channels, taps, smallest)
 
 
-def _without_scores(classifier: Classifier) -> Sequential:
-    """Return a classifier's parts up to the layer that scores its own classes."""
-    head = classifier["classifier"]
-    assert isinstance(head, Sequential)
-    scoring = max(i for i, layer in enumerate(head) if any(layer.parameters()))
-    kept = Sequential(**dict(list(head.children())[:scoring]))
-    parts = Sequential(**{**classifier.parts, "classifier": kept})
-    parts.training = classifier.training
-    return parts
+def trunk_from_parts(
+    features: Stack, head: Stack, channels: int, taps: Mapping[int, str], smallest: int
+) -> Trunk:
+    """Return the trunk with these parts; see `Trunk`.
+
+    Raises:
+        ValueError: If the parts do not fit together, or the taps are not at their strides.
+    """
+    places = dict(features.coordinate_maps())
+    shapes = dict(features.output_shapes((channels, smallest, smallest)))
+    maps = {}
+    for stride, name in taps.items():
+        if places[name].scale != stride:
+            raise ValueError(f"the tap {name!r} is at stride {places[name].scale}, not {stride}")
+        maps[stride] = ScoredMap(places[name], shapes[name][0])
+    grid = features.coordinate_map() @ head.coordinate_map()
+    shape = head.output_shape(features.output_shape((channels, smallest, smallest)))
+    if grid.scale.denominator != 1:
+        raise ValueError(f"the scores would lie {grid.scale} pixels apart, which is not an integer")
+    maps[int(grid.scale)] = ScoredMap(grid, shape[0])
+    return Trunk(features, head, channels, dict(taps), smallest, maps)
 
 
-def _spare_taps(features: Sequential, head: Sequential, taps: dict[int, str]) -> None:
-    """Let no layer write over a map that is scored later: the one behind a tap works on a copy."""
-    for name, behind in zip(features.parts, [*features, *head][1:], strict=False):
-        if name in taps.values():
-            for layer in behind.layers():
-                if isinstance(layer, ReLU):
-                    layer.inplace = False
+def _without_scores(head: Layer) -> Stack | None:
+    """Return the layers of a classifier up to the one that scores its classes; `None` if there are none."""
+    assert isinstance(head, Stack)
+    scoring = [name for name, layer in head.children() if any(layer.parameters())][-1]
+    if isinstance(head, Graph):
+        return head.replaced({}, output=head.nodes[scoring][1])
+    names = list(head.parts)
+    return Sequential(**{name: head[name] for name in names[: names.index(scoring)]})
 
 
-def _pad_first_convolution(features: Sequential) -> None:
+def _spare_taps(features: Stack, head: Stack, taps: set[str]) -> None:
+    """Let no layer write over a map that is scored later: a ReLU that would do so works on a copy instead."""
+    if isinstance(features, Graph):
+        reads = [(features.nodes[name][1], name, layer) for name, layer in features.children()]
+        reads.append((features.output, "", head))
+    else:
+        names = [*features.parts, ""]
+        reads = list(zip(names, names[1:], [*list(features)[1:], head], strict=False))
+    for read, name, layer in reads:
+        if read not in taps:
+            continue
+        if layer.overwrites_input():
+            for part in layer.layers():
+                if isinstance(part, ReLU):
+                    part.inplace = False
+        elif layer.returns_input:
+            taps.add(name)  # the same array, or a view of it
+
+
+def _pad_first_convolution(features: Stack) -> None:
     conv = next((layer for layer in features.layers() if isinstance(layer, Conv2d)), None)
     if conv is None:
         raise ValueError("alignment 'paper' pads the first convolution, and these features have none")
     conv.geometry = conv.geometry.replace(padding=PAPER_PADDING)
 
 
-def _smallest_input(features: Sequential, head: Sequential, channels: int, trained: int) -> int:
+def _smallest_input(features: Stack, head: Stack, channels: int, trained: int) -> int:
     """Return the side of the smallest square image that the trunk takes; smaller ones are padded."""
     for size in range(1, trained + 1):
         try:
@@ -108,21 +145,3 @@ def _smallest_input(features: Sequential, head: Sequential, channels: int, train
             continue
         return size
     raise ValueError(f"the classifier takes no square image of up to {trained} pixels")
-
-
-def _maps_to_score(
-    features: Sequential, head: Sequential, taps: dict[int, str], shape: Shape
-) -> dict[int, ScoredMap]:
-    maps = {}
-    grid = CoordinateMap()
-    strides = {name: stride for stride, name in taps.items()}
-    for name, layer in features.children():
-        grid, shape = grid @ layer.coordinate_map(), layer.output_shape(shape)
-        if name in strides:
-            if grid.scale != strides[name]:
-                raise ValueError(f"the tap {name!r} is at stride {grid.scale}, not {strides[name]}")
-            maps[strides[name]] = ScoredMap(grid, shape[0])
-    grid, shape = grid @ head.coordinate_map(), head.output_shape(shape)
-    if grid.scale.denominator != 1:
-        raise ValueError(f"the scores would lie {grid.scale} pixels apart, which is no whole number")
-    return maps | {int(grid.scale): ScoredMap(grid, shape[0])}

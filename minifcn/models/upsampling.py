@@ -1,12 +1,14 @@
 """Upsampling that puts every score where it belongs, by coordinate maps instead of literal offsets.
 
-There are two ways. `AlignedUpsample` reaches every place of the finer grid, for it continues the coarse map
-beyond its border. `PaperUpsample` does what the reference code of FCN does: nothing is continued, and of the
-two maps that meet, the larger one is cropped.
+There are two ways. `AlignedUpsample` covers the whole finer grid, because it extends the coarse map beyond
+its border. `PaperUpsample` does what the reference code of FCN does: nothing is extended, and of the two maps
+that meet, the larger one is cropped.
 """
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any, Self
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import bilinear_kernel
@@ -14,27 +16,28 @@ from minifcn.geometry import CoordinateMap, Transposed, Window, crop_offset, pai
 from minifcn.kernels.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
 from minifcn.layers import ConvTranspose2d, Layer
 from minifcn.layers.base import Shape, check_image_shape
+from minifcn.layers.visitor import Size, Value, Visitor
 
 
 class AlignedUpsample(Layer):
-    """Bilinear upsampling from a coarse grid to a finer one, given where both lie in the picture.
+    """Bilinear upsampling from a coarse grid to a finer one, given where both lie in the image.
 
     Index i of the coarse grid lies at position f i + delta of the fine grid. The transposed convolution has
-    the factor f as its stride; its kernel is 2 f wide where delta is half of a whole number, and 2 f - 1 wide
-    where it is whole: that parity makes the crop offset a whole number. Beyond its border the coarse map goes
-    on with its border values, so every output is an average of inputs with weights that sum to 1.
+    the factor f as its stride; its kernel is 2 f wide where delta is half an odd integer, and 2 f - 1 wide
+    where it is an integer: with that parity the crop offset is an integer. The coarse map is extended by its
+    border values, so every output is an average of inputs with weights that sum to 1.
 
     Args:
         channels: Number of channels; each is upsampled by itself.
-        coarse: Where the input lies in the picture.
-        fine: Where the output lies in the picture.
+        coarse: Where the input lies in the image.
+        fine: Where the output lies in the image.
         learned: Whether training changes the kernels; they begin as bilinear in any case.
 
     Attributes:
-        grid: Where the output lies in the picture.
+        grid: Where the output lies in the image.
 
     Raises:
-        ValueError: If the factor is not whole, or the grids are out of step by less than half a step.
+        ValueError: If the factor is not an integer, or the offset no multiple of one half.
 
     Example:
         >>> import numpy as np
@@ -50,7 +53,7 @@ class AlignedUpsample(Layer):
         if factor.denominator != 1 or delta.denominator > 2:
             raise ValueError(
                 f"a grid at {coarse} cannot be upsampled to one at {fine}: index i of the first is index "
-                f"{self.between} of the second, which takes a whole factor and a whole or half offset"
+                f"{self.between} of the second, which must have an integer factor and a multiple of 1/2 as offset"
             )
         self.factor = int(factor)
         kernel_size = 2 * self.factor - (delta.denominator == 1)
@@ -60,22 +63,44 @@ class AlignedUpsample(Layer):
         self.deconv.weight.data = bilinear_kernel(channels, self.factor, kernel_size)
         self.deconv.weight.trainable = learned
         self.grid = fine
+        self._fine = fine
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`: each map as ((numerator, denominator), ...)."""
+        coarse, fine = (
+            tuple(number.as_integer_ratio() for number in (grid.scale, grid.offset))
+            for grid in (self._fine @ self.between, self._fine)
+        )
+        weight = self.deconv.weight
+        return {"channels": len(weight.data), "coarse": coarse, "fine": fine, "learned": weight.trainable}
+
+    @classmethod
+    def from_config(cls, channels: int, coarse: Any, fine: Any, learned: bool) -> Self:
+        """Return the layer with this `config`."""
+        maps = (CoordinateMap(Fraction(*scale), Fraction(*offset)) for scale, offset in (coarse, fine))
+        return cls(channels, *maps, learned=learned)
 
     @property
     def skip_offset(self) -> int:
-        """How many entries of the finer map lie before the first entry of the output, along either axis."""
+        """Number of elements of the finer map before the first element of the output, on either axis."""
         return 0
 
     def output_size(self, size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
         """Return the size of the output for a coarse map of this size, where another size is wanted."""
         return wanted
 
-    def plan(self, size: int, output_size: int) -> tuple[int, int, int]:
-        """Return, for one axis, how many border values to add before and after, and the crop offset."""
-        delta = self.between.offset
-        before = max(math.ceil(delta / self.factor), 0)
-        after = max(math.ceil((output_size - 1 - delta) / self.factor) - (size - 1), 0)
-        window = Transposed(Window(self.deconv.geometry.rows.kernel, stride=self.factor))
+    def plan(
+        self, size: Size, output_size: Size, maximum: Callable[[Size, Size], Size] = max
+    ) -> tuple[int, Size, int]:
+        """Return, for one axis, how many border values to add before and after, and the crop offset.
+
+        Sizes may be symbolic; `maximum` is then the one of the visitor.
+        """
+        delta, factor = self.between.offset, self.factor
+        before = max(math.ceil(delta / factor), 0)
+        # ceil((output_size - 1 - delta) / factor) - (size - 1), in integers
+        after = maximum((2 * output_size - int(2 * delta) + 2 * factor - 3) // (2 * factor) - size + 1, 0)
+        window = Transposed(Window(self.deconv.geometry.rows.kernel, stride=factor))
         padded_to_coarse = CoordinateMap(offset=Fraction(-before))
         upsampled = self.between @ padded_to_coarse @ window.coordinate_map()
         return before, after, crop_offset(upsampled, CoordinateMap())
@@ -91,16 +116,28 @@ class AlignedUpsample(Layer):
         top, bottom, row = self.plan(x.shape[2], output_size[0])
         left, right, col = self.plan(x.shape[3], output_size[1])
         sides = top, bottom, left, right
-        large = self.deconv(replicate_pad2d(x, sides))
-        crops = row, large.shape[2] - row - output_size[0], col, large.shape[3] - col - output_size[1]
-        y = pad_or_crop(large, *(-crop for crop in crops))
+        y = self.deconv(replicate_pad2d(x, sides) if any(sides) else x)
+        crops = row, y.shape[2] - row - output_size[0], col, y.shape[3] - col - output_size[1]
+        y = pad_or_crop(y, *(-crop for crop in crops))
         self.keep(sides, crops, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, h, w)."""
         sides, crops = self.recall(dy)
-        return replicate_pad2d_grad(self.deconv.backward(pad_or_crop(dy, *crops)), sides)
+        dx = self.deconv.backward(pad_or_crop(dy, *crops))
+        return replicate_pad2d_grad(dx, sides) if any(sides) else dx
+
+    def walk(self, visitor: Visitor, x: Value, output_size: tuple[Size, Size] | None = None) -> Value:
+        """Pad, upsample and crop."""
+        rows, cols = visitor.size(x)
+        if output_size is None:
+            output_size = rows * self.factor, cols * self.factor
+        top, bottom, row = self.plan(rows, output_size[0], visitor.maximum)
+        left, right, col = self.plan(cols, output_size[1], visitor.maximum)
+        y = visitor.visit(self.deconv, visitor.pad(x, (top, bottom, left, right), "edge"))
+        rows, cols = visitor.size(y)
+        return visitor.crop(y, (row, rows - row - output_size[0], col, cols - col - output_size[1]))
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (C, f h, f w) for (C, h, w), as without an `output_size`."""
@@ -120,24 +157,23 @@ class PaperUpsample(AlignedUpsample):
     """Bilinear upsampling as the reference code does it, with a transposed convolution and crops.
 
     Nothing is padded: beyond its border the coarse map is zero. Where the finer map begins further out than
-    the upsampled one (a skip), the output is all that was upsampled, and the finer map is to be cropped by
-    `skip_offset`: 5 and 9 in FCN-16s and FCN-8s of VGG16. Otherwise (the picture) the upsampled map is
-    cropped, by `offset`: 19, 27 and 31.
+    the upsampled one (a skip), the output is the whole upsampled map, and the caller crops the finer map by
+    `skip_offset`: 5 and 9 in FCN-16s and FCN-8s of VGG16. Otherwise (the image) the upsampled map is
+    cropped by `offset`: 19, 27 and 31.
 
     Args:
         channels: Number of channels; each is upsampled by itself.
-        coarse: Where the input lies in the picture.
-        fine: Where the finer map, or the picture, lies in the picture.
+        coarse: Where the input lies in the image.
+        fine: Where the finer map lies in the image, or the identity for the image itself.
         learned: Whether training changes the kernels; they begin as bilinear in any case.
 
     Attributes:
-        offset: How many entries of the upsampled map lie before the first one of the finer map; negative
-            where that one begins further out.
-        grid: Where the output lies in the picture.
+        offset: Number of elements of the upsampled map before the first one of the finer map; negative where
+            that one begins further out.
+        grid: Where the output lies in the image.
 
     Raises:
-        ValueError: If the factor is not whole, or the grids are out of step by less than half a step: then no
-            whole offset lays them over one another.
+        ValueError: If the factor is not an integer, or no integer offset aligns the two grids.
 
     Example:
         >>> pool4 = CoordinateMap(Fraction(16), Fraction(15, 2) - 99)  # in VGG16 with 100 pixels of padding
@@ -157,11 +193,11 @@ class PaperUpsample(AlignedUpsample):
 
     @property
     def skip_offset(self) -> int:
-        """How many entries of the finer map lie before the first entry of the output, along either axis."""
+        """Number of elements of the finer map before the first element of the output, on either axis."""
         return max(-self.offset, 0)
 
     def output_size(self, size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
-        """Return the wanted size where the upsampled map is cropped, or all there is where the finer map is.
+        """Return the wanted size if the upsampled map is cropped, or the upsampled size if the finer map is.
 
         Raises:
             ValueError: If the map that is to be cropped does not reach far enough.
@@ -176,6 +212,12 @@ class PaperUpsample(AlignedUpsample):
             )
         return (smaller[0], smaller[1])
 
-    def plan(self, size: int, output_size: int) -> tuple[int, int, int]:
+    def plan(
+        self, size: Size, output_size: Size, maximum: Callable[[Size, Size], Size] = max
+    ) -> tuple[int, Size, int]:
         """Return no border values before and after, and the crop offset."""
         return 0, 0, max(self.offset, 0)
+
+    def walk(self, visitor: Visitor, x: Value, output_size: tuple[Size, Size] | None = None) -> Value:
+        """Upsample, and crop unless the finer map is the one to be cropped."""
+        return visitor.visit(self.deconv, x) if self.skip_offset else super().walk(visitor, x, output_size)

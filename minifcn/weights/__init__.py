@@ -1,12 +1,11 @@
-"""Weights in files: minifcn's own, and those that others wrote."""
+"""Weights in files: minifcn's own model files, and weights that others published."""
 
-from minifcn.weights.downloading import PUBLISHED, download
+from minifcn.weights.downloads import PUBLISHED, download
+from minifcn.weights.formats import Tensors, read_tensors, write_safetensors
 from minifcn.weights.loading import load_classifier, load_fcn, read_class_names
+from minifcn.weights.matching import Report, Transfer
 from minifcn.weights.model_file import load, save
-from minifcn.weights.published import PREPROCESSING, parse_preprocessing
-from minifcn.weights.reading import read_tensors
-from minifcn.weights.report import Report, Transfer
-from minifcn.weights.tensors import Tensors
+from minifcn.weights.names import PREPROCESSING, parse_preprocessing
 
 __all__ = [
     "PREPROCESSING",
@@ -22,4 +21,5 @@ __all__ = [
     "read_class_names",
     "read_tensors",
     "save",
+    "write_safetensors",
 ]

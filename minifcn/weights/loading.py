@@ -1,24 +1,25 @@
-"""Networks from files that somebody else wrote."""
+"""Networks from files that others wrote: which network a file holds, and its weights."""
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from minifcn import layers
 from minifcn.backend import Array
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
+from minifcn.layers.base import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
-from minifcn.weights.matching import Match, transfer
-from minifcn.weights.model_file import is_checkpoint, is_model_file, stored_info
-from minifcn.weights.published import parse_preprocessing
-from minifcn.weights.reading import read_tensors
-from minifcn.weights.recognition import recognise_classifier, recognise_fcn
-from minifcn.weights.report import Report
-from minifcn.weights.tensors import Numbers, Tensors, shown
+from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
+from minifcn.weights.formats import Tensors, read_tensors, shown
+from minifcn.weights.matching import Match, match, transfer
+from minifcn.weights.model_file import from_metadata, is_checkpoint, is_model_file, stored_info
+from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
 
+_DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
 _MAX_NAMES = 10_000_000  # characters
 
 
@@ -30,52 +31,58 @@ def load_classifier(
     partial: bool = False,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-) -> tuple[Classifier, Report]:
+    freeze_batch_norm: bool = True,
+    rng: Rng = None,
+) -> Classifier:
     """Read a classifier from a file with the names of torchvision, timm, Caffe, TensorFlow, Keras or minifcn.
 
     Args:
         path: A safetensors, npz or PyTorch file; see `read_tensors`.
-        architecture: Name of the network, such as "vgg16"; recognised from names and shapes unless given.
+        architecture: Name of the network, such as "vgg16"; recognised from names and shapes by default.
         order: How the last map was flattened for the first dense layer: "CHW", or "HWC". Files whose filters
             are (KH, KW, C, O) are always read as "HWC".
-        partial: Take what there is, and leave the rest of the network random, where more is missing than the
-            layer that scores the classes.
-        class_names: For each score; from the file unless given, and numbers if it has none.
-        preprocessing: From the file unless given, and if it has none, the one published with such weights.
+        partial: Accept a file that lacks more than the layer that scores the classes; what is missing stays
+            random.
+        class_names: For each score; from the file by default, or numbers if it has none.
+        preprocessing: From the file by default, or if it has none, as published with such weights.
+        freeze_batch_norm: Whether batch normalisation keeps its running averages, weight and bias in training
+            (`minifcn.layers.freeze_batch_norm`), which suits the small batches of large images.
+        rng: Generator or seed for what stays random in a partial load; `None` means fresh entropy.
 
     Returns:
-        The network in evaluation mode, in float32, with its `info`; and what was loaded.
+        The network in evaluation mode, in float32, with its `info`; `report` tells what was loaded.
 
     Raises:
         OSError: If the file cannot be read.
-        FileError: If it is damaged, no network is recognised, more than the score layer is missing, or
-            nothing says how images are preprocessed.
+        FileError: If it is damaged, no network is recognised, more than the score layer is missing, or the
+            preprocessing is unknown.
         ValueError: If an argument is wrong.
 
     Example:
         >>> import tempfile
         >>> from minifcn.models import squeezenet1_1
         >>> path = Path(tempfile.mkdtemp()) / "squeezenet.npz"
-        >>> np.savez(path, **squeezenet1_1(5).state_dict())
-        >>> classifier, report = load_classifier(path)
-        >>> classifier.architecture["name"], len(report.copied), classifier.info.preprocessing.channels
-        ('squeezenet1_1', 52, 'RGB')
+        >>> np.savez(path, **squeezenet1_1(5, rng=0).state_dict())
+        >>> classifier = load_classifier(path)
+        >>> classifier.architecture["name"], classifier.info.preprocessing.channels
+        ('squeezenet1_1', 'RGB')
+        >>> print(classifier.report.summary())
+        squeezenet1_1 in the names of torchvision: 52 copied, 0 reshaped, 0 missing, 0 left over
     """
     if order not in ("CHW", "HWC"):
         raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
     file, tensors = Path(path), read_tensors(path)
     if "score_fr.weight" in tensors.arrays:
         raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
-    if is_model_file(tensors.metadata) and "score.weight" in tensors.arrays:
-        raise FileError(
-            f"{file} is a model file of minifcn that holds an FCN: load reads it, and minifcn train --from"
-        )
     if is_checkpoint(tensors.metadata):
         raise FileError(
-            f"{file} is the checkpoint of a training, which minifcn train --resume goes on from; it holds no "
+            f"{file} is the checkpoint of a training, which minifcn train --resume continues; it holds no "
             f"classifier"
         )
-    found = recognise_classifier(tensors.arrays, architecture)
+    if is_model_file(tensors.metadata):
+        found: Match | None = _own_classifier(file, tensors, architecture)
+    else:
+        found = recognise_classifier(tensors.arrays, architecture)
     if found is None or (architecture is None and found.share <= 0.5):
         what = f"{architecture or 'known classifier'}{_nearest(found)}"
         raise FileError(
@@ -83,13 +90,15 @@ def load_classifier(
         )
     *_, last = found.naming.names
     scores = last.rpartition(".")[0] + "."
-    found = _complete_enough(file, found, lambda name: name.startswith(scores), partial)
+    found = _complete_enough(file, found, lambda name: name.startswith(scores), partial, rng)
     classifier = found.model
     assert isinstance(classifier, Classifier)
     info = _info(file, tensors, found, class_names, preprocessing)
-    report = transfer(file, found, tensors.arrays, order)
+    classifier.report = transfer(file, found, tensors.arrays, order)
     classifier.info = info
-    return classifier.eval(), report
+    if freeze_batch_norm:
+        layers.freeze_batch_norm(classifier)
+    return classifier.eval()
 
 
 def load_fcn(
@@ -99,7 +108,8 @@ def load_fcn(
     partial: bool = False,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-) -> tuple[FCN, Report]:
+    rng: Rng = None,
+) -> FCN:
     """Read an FCN from a file with the layer names of the reference code, as PyTorch's ports write them.
 
     The network is `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of
@@ -108,50 +118,180 @@ def load_fcn(
 
     Args:
         path: A safetensors, npz or PyTorch file; see `read_tensors`.
-        at_once: Whether it is the FCN-8s that was trained at once, with scaled skips: its names do not tell.
+        at_once: Whether it is the FCN-8s that was trained at once, with scaled skips: the names are the same.
         partial: As in `load_classifier`.
         class_names: As in `load_classifier`.
-        preprocessing: From the file unless given, and if it has none, the reference code's.
+        preprocessing: From the file by default, or if it has none, the reference code's.
+        rng: As in `load_classifier`.
 
     Returns:
-        The network in evaluation mode, in float32, with its `info`; and what was loaded.
+        The network in evaluation mode, in float32, with its `info`; `report` tells what was loaded.
 
     Raises:
         OSError: If the file cannot be read.
         FileError: If it is damaged, is no such network, lacks layers other than upsampling, or its upsampling
             mixes classes.
+
+    Example:
+        >>> fcn = load_fcn("fcn8s-atonce.pth", at_once=True)  # doctest: +SKIP
+        >>> print(fcn.report)  # doctest: +SKIP
     """
     file, tensors = Path(path), read_tensors(path)
     found = recognise_fcn(tensors.arrays, at_once=at_once)
     if found is None:
         raise FileError(f"{file} holds no FCN in the names of the reference code: {_some(tensors.arrays)}")
-    found = _complete_enough(file, found, lambda name: name.startswith("upsamples."), partial)
+    found = _complete_enough(file, found, lambda name: name.startswith("upsamples."), partial, rng)
     fcn = found.model
     assert isinstance(fcn, FCN)
     info = _info(file, tensors, found, class_names, preprocessing)
-    report = transfer(file, found, tensors.arrays, "CHW")
+    fcn.report = transfer(file, found, tensors.arrays, "CHW")
     fcn.info = info
     kernels = [(layer.deconv.weight, layer.factor) for layer in fcn.upsamples]
     if not all(_is_bilinear(weight.data, factor) for weight, factor in kernels):
         fcn.upsampling = "learned"
         for weight, _ in kernels:
             weight.trainable = True
-    return fcn.eval(), report
+    return fcn.eval()
 
 
-def _is_bilinear(kernels: Array, factor: int) -> bool:
-    classes, _, size, _ = kernels.shape
-    return np.allclose(kernels, bilinear_kernel(classes, factor, size), atol=1e-4)
-
-
-def _complete_enough(file: Path, found: Match, may_miss: Callable[[str], bool], partial: bool) -> Match:
-    """Refuse a match that would leave layers random; if that is wanted, make them random instead of zero.
+def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
+    """Return the registered classifier that the most tensors fit, with weights of zero, or `None`.
 
     Args:
-        file: Where the tensors are from, for the message.
+        arrays: Tensors by name.
+        architecture: The only one to try.
+
+    Raises:
+        ValueError: If the architecture is unknown.
+
+    Example:
+        >>> from minifcn.models import alexnet
+        >>> found = recognise_classifier(alexnet(7, init="zeros").state_dict())
+        >>> found.model.architecture, found.share
+        ({'name': 'alexnet', 'arguments': {'num_classes': 7}}, 1.0)
+    """
+    best = None
+    for name in CLASSIFIERS if architecture is None else [architecture]:
+        usual = _classifier(name)
+        *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
+        for naming in classifier_namings(usual):
+            if arrays.keys().isdisjoint(naming.names.values()):
+                continue
+            classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
+            found = match(_classifier(name, classes), naming, arrays)
+            if found.found and (best is None or found.share > best.share):
+                best = found
+    return best
+
+
+def recognise_fcn(arrays: Mapping[str, Array], *, at_once: bool = False) -> Match | None:
+    """Return the FCN of the reference code that the tensors belong to, with weights of zero, or `None`.
+
+    Args:
+        arrays: Tensors by name.
+        at_once: Whether its skips are scaled.
+
+    Raises:
+        ValueError: If `at_once` is given and the file has no skips.
+    """
+    scores = arrays.get("score_fr.weight")
+    if scores is None or scores.ndim == 0 or not 2 <= len(scores) <= 255:
+        return None
+    trunk = _classifier("caffenet" if "conv1.weight" in arrays else "vgg16")
+    stride = 8 if "score_pool3.weight" in arrays else 16 if "score_pool4.weight" in arrays else 32
+    if stride not in (32, *trunk.taps):
+        return None
+    if at_once and stride == 32:
+        raise ValueError("at_once is about skips, and the file has none")
+    fcn = FCN(trunk, len(scores), stride, alignment="paper", at_once=at_once)
+    return match(fcn, fcn_naming(fcn, trunk), arrays)
+
+
+def known_preprocessing(file: Path, tensors: Tensors, found: Match) -> Preprocessing | None:
+    """Return the preprocessing that a file describes, or that was published with weights of its kind.
+
+    Raises:
+        FileError: If the description is malformed.
+    """
+    metadata = tensors.metadata
+    try:
+        if is_model_file(metadata):
+            return stored_info(metadata).preprocessing
+        if "preprocessing" in metadata:
+            return parse_preprocessing(metadata["preprocessing"])
+    except ValueError as error:
+        raise FileError(f"{file}: {error}") from error
+    return found.naming.preprocessing
+
+
+def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read the names of classes from a text file with one name on each line.
+
+    Raises:
+        OSError: If it cannot be read.
+        FileError: If it is not text in UTF-8, or has an empty line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "names.txt")
+        ...     _ = path.write_text("cat")
+        ...     read_class_names(path)
+        ('cat',)
+    """
+    file = existing_file(path)
+    try:
+        with file.open(encoding="utf-8") as text:
+            names = tuple(line.strip() for line in text.read(_MAX_NAMES).splitlines())
+    except UnicodeDecodeError as error:
+        raise FileError(f"{file} is not text in UTF-8") from error
+    for number, name in enumerate(names or [""], 1):
+        if not name:
+            raise FileError(f"{file} must have the name of a class on each line, and line {number} is empty")
+    return names
+
+
+def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> Match:
+    """Return the classifier that a model file of minifcn describes."""
+    try:
+        model = from_metadata(tensors.metadata, {name: a.shape for name, a in tensors.arrays.items()})
+    except (ValueError, MemoryError) as error:
+        raise FileError(f"{file}: {str(error)[:2_000]}") from error
+    if not isinstance(model, Classifier):
+        what = "an FCN" if isinstance(model, FCN) else f"a {type(model).__name__}"
+        raise FileError(f"{file} is a model file of minifcn that holds {what}: load reads it")
+    found = match(model, own_names(model), tensors.arrays)
+    if architecture not in (None, found.architecture):
+        raise FileError(f"{file} holds no {architecture} but {found.architecture}")
+    return found
+
+
+def _classifier(name: str, num_classes: int = _DEFAULT_CLASSES) -> Classifier:
+    model = build(name, num_classes, init="zeros")
+    assert isinstance(model, Classifier)
+    return model
+
+
+def _num_classes(weight: Array | None, channels_last: bool) -> int:
+    """Return the number of classes that the weight of the score layer in a file has."""
+    if weight is None or weight.ndim < 2:
+        return _DEFAULT_CLASSES
+    classes: int = weight.shape[-1 if channels_last else 0]
+    return classes if 1 <= classes <= MAX_CLASSES else _DEFAULT_CLASSES
+
+
+def _complete_enough(
+    file: Path, found: Match, may_miss: Callable[[str], bool], partial: bool, rng: Rng
+) -> Match:
+    """Refuse a match that would leave layers at zero, or make them random if that is allowed.
+
+    Args:
+        file: Where the tensors come from, for the message.
         found: The match.
         may_miss: Whether the tensor of this name may be missing.
         partial: Whether all others may be missing, too.
+        rng: Source of the random weights.
 
     Raises:
         FileError: If tensors are missing that may not.
@@ -164,10 +304,10 @@ def _complete_enough(file: Path, found: Match, may_miss: Callable[[str], bool], 
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileError(
             f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for "
-            f"{found.model.architecture['name']} in the names of {found.naming.source}, and would stay "
-            f"random (partial takes what there is): {', '.join(named)}{more}"
+            f"{found.architecture} in the names of {found.naming.source}, and would stay random "
+            f"(partial=True accepts that): {', '.join(named)}{more}"
         )
-    return dataclasses.replace(found, model=build(found.model.architecture, rng=0))
+    return dataclasses.replace(found, model=build(found.model.architecture, rng=rng))
 
 
 def _info(
@@ -177,73 +317,41 @@ def _info(
     class_names: Sequence[str] | None,
     preprocessing: Preprocessing | None,
 ) -> ModelInfo:
-    """Return class names and preprocessing: those that are given, or the file's, or what is usual."""
-    classes = found.model.architecture["arguments"]["num_classes"]
+    """Return class names and preprocessing: as given, as in the file, or as usual, in this order."""
+    model = found.model
+    classes = model.num_classes if isinstance(model, FCN) else model.output_shape(model.input_shape)[0]
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
         raise FileError(
-            f"{file} does not say how images are preprocessed, and no weights of "
-            f"{found.model.architecture['name']} are published: preprocessing must be given"
+            f"{file} does not say how images are preprocessed, and no weights of {found.architecture} are "
+            f"published: preprocessing must be given"
         )
     colors: tuple[tuple[int, int, int], ...] = ()
     if is_model_file(tensors.metadata):
-        stored = stored_info(file, tensors.metadata)
-        if len(stored.class_names) == classes:
-            class_names = stored.class_names if class_names is None else class_names
-            colors = stored.colors
+        stored = stored_info(tensors.metadata)
+        colors = stored.colors
+        class_names = stored.class_names if class_names is None else class_names
     names = tuple(map(str, range(classes))) if class_names is None else tuple(class_names)
     if len(names) != classes:
         raise ValueError(f"{file} has {classes} classes, and {len(names)} class names were given")
     return ModelInfo(names, preprocessing, colors)
 
 
-def known_preprocessing(file: Path, tensors: Tensors, found: Match) -> Preprocessing | None:
-    """Return how a file says that images become input, or how they do with published weights of its kind.
-
-    Raises:
-        FileError: If what the file says is not understood.
-    """
-    metadata = tensors.metadata
-    if is_model_file(metadata):
-        return stored_info(file, metadata).preprocessing
-    if "preprocessing" not in metadata:
-        return found.naming.preprocessing
-    try:
-        return parse_preprocessing(metadata["preprocessing"])
-    except ValueError as error:
-        raise FileError(f"{file}: {error}") from error
-
-
-def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read the names of classes from a text file with one on each line.
-
-    Raises:
-        OSError: If it cannot be read.
-        FileError: If it is no text in UTF-8, or has an empty line.
-    """
-    file = existing_file(path)
-    try:
-        with file.open(encoding="utf-8") as text:
-            names = tuple(line.strip() for line in text.read(_MAX_NAMES).splitlines())
-    except UnicodeDecodeError as error:
-        raise FileError(f"{file} is no text in UTF-8") from error
-    for number, name in enumerate(names or [""], 1):
-        if not name:
-            raise FileError(f"{file} must have the name of a class on each line, and line {number} is empty")
-    return names
+def _is_bilinear(kernels: Array, factor: int) -> bool:
+    classes, _, size, _ = kernels.shape
+    return np.allclose(kernels, bilinear_kernel(classes, factor, size), atol=1e-4)
 
 
 def _nearest(found: Match | None) -> str:
     if found is None:
         return ""
-    count = len(found.naming.names)
     return (
-        f" (of {found.model.architecture['name']} in the names of {found.naming.source} it has "
-        f"{len(found.found)} of {count} tensors)"
+        f" (of {found.architecture} in the names of {found.naming.source} it has {len(found.found)} of "
+        f"{len(found.naming.names)} tensors)"
     )
 
 
-def _some(arrays: dict[str, Numbers]) -> str:
+def _some(arrays: Mapping[str, Array]) -> str:
     """Return the first names of a file, for a message."""
     if not arrays:
         return "it is empty"

@@ -1,86 +1,76 @@
-"""Model files: safetensors that carry everything needed to use them again.
+"""Model files: safetensors that hold everything needed to use a network again.
 
-The weights lie in the file under the names of `state_dict`. Its metadata hold, as JSON, the architecture, the
-class names, the colours and the preprocessing. Nothing in it is ever executed.
+The tensors have the names of `state_dict`. The metadata hold, as JSON, the layers (see
+`minifcn.layers.to_config`), and the class names, colours and preprocessing. Nothing in a file is executed.
+The first edition stored a registered name in place of the layers; such files are still read.
 """
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from minifcn.backend import to_numpy
-from minifcn.files import FileError, atomic_write, existing_file
-from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
-from minifcn.models.registry import known_parts
+from minifcn.files import FileError, existing_file
+from minifcn.layers import Layer, from_config, to_config
+from minifcn.models import FCN, Classifier, ModelInfo, build
+from minifcn.weights.formats import shown, write_safetensors
 
-_FORMAT = "minifcn 1"
-_DTYPES = ("F16", "F32", "F64")
-_CONVERT = (
-    "weights of a classifier are for minifcn train --weights, or minifcn weights convert makes one of them"
-)
+_FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
+_MAX_JSON = {"layers": 1_000_000, "info": 10_000_000, "architecture": 10_000}  # characters
+_SLACK = 100_000  # elements that a description may have beyond the file's, so that tensors can be compared
+_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
+_CONVERT = "weights of a classifier are for load_classifier, or minifcn weights convert turns them into one"
 _OTHER_FORMATS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
 
 
-def save(model: Classifier | FCN, path: str | os.PathLike[str]) -> None:
-    """Write a network to a safetensors file, whole or not at all.
+def save(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Write a network to a safetensors file, as a whole or not at all.
+
+    Any layer can be saved whose class, and the classes of the layers in it, are minifcn's own or were
+    registered by `minifcn.layers.register`. Dropout probabilities and the like are kept; what belongs to
+    training (gradients, frozen parameters, rates of single parameters) is not.
 
     Args:
-        model: A network of `minifcn.models`; its `info` must be set, so that the file can be used.
-        path: The file to write or replace; by custom it ends in ".safetensors".
+        model: A network; a `Classifier` or an `FCN` must have its `info`, so that the file can be used.
+        path: The file to write or replace, by custom with the suffix ".safetensors".
 
     Raises:
-        TypeError: If the model is neither a `Classifier` nor an `FCN`.
-        ValueError: If `model.info` is missing or names another number of classes, if `load` would not know
-            the architecture, or if the path ends as files of another format do.
+        TypeError: If the model is not a layer.
+        ValueError: If `model.info` is missing or names another number of classes, if a class is not
+            registered, if the file could not be loaded again, or if the path has another format's suffix.
         OSError: If the file cannot be written.
 
     Example:
         >>> import tempfile
-        >>> from minifcn.models import digit_classifier
-        >>> model = digit_classifier()
+        >>> from minifcn.models import Preprocessing, digit_classifier
+        >>> model = digit_classifier(rng=0)
         >>> model.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (128.0,), (64.0,)))
         >>> path = Path(tempfile.mkdtemp()) / "digits.safetensors"
         >>> save(model, path)
         >>> load(path).info.class_names[3]
         '3'
     """
-    if not isinstance(model, Classifier | FCN):
-        raise TypeError(f"model must be a Classifier or an FCN, got {type(model).__name__}")
+    if not isinstance(model, Layer):
+        raise TypeError(f"model must be a layer, got {type(model).__name__}")
     check_name(path)
-    known_parts(model.architecture)  # a file that could not be read again is refused now
-    if model.info is None:
-        raise ValueError("model.info is not set: a model file needs class names and preprocessing")
-    architecture = model.architecture
-    classes = architecture["arguments"]["num_classes"]
-    if len(model.info.class_names) != classes:
-        raise ValueError(f"the model has {classes} classes, its info names {len(model.info.class_names)}")
-    metadata = {
-        "format": _FORMAT,
-        "architecture": json.dumps(architecture),
-        "info": json.dumps(asdict(model.info)),
-    }
-    # The file gets the bytes as they lie in memory, so they must lie in order.
-    state = {name: np.ascontiguousarray(to_numpy(array)) for name, array in model.state_dict().items()}
+    metadata = to_metadata(model)
     try:
-        with atomic_write(path) as temporary:
-            save_file(state, temporary, metadata)
-            _sort_metadata(temporary)
-    except (SafetensorError, OSError) as error:
-        why = getattr(error, "strerror", None) or error
+        write_safetensors(path, model.state_dict(), metadata)
+    except OSError as error:
+        why = error.strerror or error
         raise OSError(f"cannot write the model file {os.fspath(path)}: {why}") from error
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
-    """Refuse a name for a model file that ends as those of another format do.
+    """Refuse a name for a model file that has the suffix of another format.
 
     Raises:
-        ValueError: It says which ending is right.
+        ValueError: With the right name.
 
     Example:
         >>> check_name("model.pt")
@@ -94,109 +84,177 @@ def check_name(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{file} ends in {file.suffix}, and model files are safetensors: call it {better}")
 
 
-def _sort_metadata(path: Path) -> None:
-    """Bring the metadata of a safetensors file into order: the library writes them in a random one.
+def to_metadata(model: Layer) -> dict[str, str]:
+    """Return the metadata with which a file describes a network: its format, layers and info.
 
-    So the same network always gives the same bytes. The file begins with the length of its header (8 bytes,
-    little-endian) and the header itself, JSON that may end in spaces.
+    Raises:
+        ValueError: If the description does not lead back to such a network, or if the info is missing or
+            does not fit.
     """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(ordered) <= length:  # else it would run into the tensors
-            file.seek(8)
-            file.write(ordered.ljust(length))
+    config, state = to_config(model), model.state_dict()
+    metadata = {"format": _FORMAT, "layers": json.dumps(config)}
+    elements = sum(array.size for array in state.values())
+    again = from_config(_json(metadata, "layers"), max_elements=elements)
+    if to_config(again) != config or _shapes(again) != _shapes(model):
+        raise ValueError(f"{type(model).__name__}: config() does not lead back to the same layers and shapes")
+    for name, array in state.items():
+        if array.dtype.name not in _DTYPES.values():
+            raise ValueError(f"{name} must be floating-point, got {array.dtype}")
+    info = getattr(model, "info", None)
+    if info is None and isinstance(model, Classifier | FCN):
+        raise ValueError("model.info is not set: a model file needs class names and preprocessing")
+    if info is not None:
+        _check_classes(model, info)
+        metadata["info"] = json.dumps(asdict(info))
+    return metadata
 
 
-def load(path: str | os.PathLike[str]) -> Classifier | FCN:
+def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+    """Return the network that the metadata of a file describe, in training mode and with weights of zero.
+
+    Args:
+        metadata: As `to_metadata` returns them, or those of the first edition.
+        shapes: Of the file's tensors, which must be those of the network.
+
+    Raises:
+        ValueError: If something does not fit. Hardly more memory is allocated than the tensors take.
+    """
+    if metadata["format"] == _FIRST_FORMAT:
+        model: Layer = build(_json(metadata, "architecture"), init="zeros")
+    else:
+        elements = sum(map(math.prod, shapes.values())) + _SLACK
+        model = from_config(_json(metadata, "layers"), max_elements=elements)
+    if "info" in metadata or isinstance(model, Classifier | FCN):
+        info = stored_info(metadata)
+        _check_classes(model, info)
+        model.info = info  # type: ignore[attr-defined]  # any layer may have one
+    own = _shapes(model)
+    problems = [f"{name} is missing" for name in own if name not in shapes]
+    problems += [f"{shown(name)} is not known here" for name in shapes if name not in own]
+    problems += [
+        f"{name} has shape {shapes[name]}, expected {own[name]}"
+        for name in own
+        if shapes.get(name, own[name]) != own[name]
+    ]
+    if problems:
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        named = "; ".join(problems[:10])
+        raise ValueError(f"its tensors do not fit its {type(model).__name__}: {named}{more}")
+    return model
+
+
+def load(path: str | os.PathLike[str]) -> Any:
     """Read a network from a file that `save` wrote; nothing else is needed.
+
+    Classes of one's own must have been registered by `minifcn.layers.register` before.
 
     Args:
         path: A safetensors file.
 
     Returns:
-        The network in evaluation mode, on the CPU, in float32, with its `info`.
+        The network in evaluation mode, on the CPU, in float32, with its `info` if it has one: a `Classifier`,
+        an `FCN`, or whatever was saved.
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        FileError: If it is cut off, is something else, or its contents do not fit together.
+        FileError: If it is cut off, has another format, or its contents do not fit together.
+
+    Example:
+        >>> import tempfile
+        >>> from minifcn.models import ModelInfo, Preprocessing, digit_classifier
+        >>> model = digit_classifier(2, rng=0)
+        >>> model.info = ModelInfo(("cat", "dog"), Preprocessing("L", (0.0,), (255.0,)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, f"{folder}/model.safetensors")
+        ...     load(f"{folder}/model.safetensors").info.class_names
+        ('cat', 'dog')
     """
     file = existing_file(path)
-    with file.open("rb") as opened:  # an unreadable file says so by its own error
+    with file.open("rb") as opened:  # an unreadable file raises its own error
         start = opened.read(4)
     try:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
-                raise FileError(f"{file} is no model file of minifcn: {_instead(file, metadata)}")
-            model = build(_json(file, metadata, "architecture"), init="zeros")
-            model.info = stored_info(file, metadata)
-            _check_tensors(file, model, tensors)
-            model.load_state_dict({name: tensors.get_tensor(name) for name in tensors.offset_keys()})
+                raise FileError(f"{file} is not a model file of minifcn: {_instead(file, metadata)}")
+            slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
+            for name, stored in slices.items():
+                if stored.get_dtype() not in _DTYPES:
+                    raise ValueError(
+                        f"{shown(name)} is {stored.get_dtype()}, expected one of {', '.join(_DTYPES)}"
+                    )
+            model = from_metadata(
+                metadata, {name: tuple(stored.get_shape()) for name, stored in slices.items()}
+            )
+            for name in slices:
+                model.load_state_dict({name: tensors.get_tensor(name)}, strict=False)
     except FileError:
         raise
     except SafetensorError as error:
         if start == b"PK\x03\x04" or start[:2] == b"\x80\x02":
             raise FileError(
-                f"{file} is a PyTorch or npz file, no model file of minifcn; {_CONVERT}"
+                f"{file} is a PyTorch or npz file, not a model file of minifcn; {_CONVERT}"
             ) from error
         raise FileError(f"{file} is cut off or is not a safetensors file: {error}") from error
-    except (
-        ValueError,
-        MemoryError,
-    ) as error:  # an architecture that is unknown or too large, or other tensors
+    except (ValueError, MemoryError) as error:
         raise FileError(f"{file}: {str(error)[:2_000]}") from error
     return model.eval()
 
 
-def is_model_file(metadata: dict[str, str]) -> bool:
-    """Return whether the metadata of a safetensors file are those that `save` writes."""
-    return metadata.get("format") == _FORMAT
+def is_model_file(metadata: Mapping[str, str]) -> bool:
+    """Return whether the metadata of a safetensors file are those of a model file."""
+    return metadata.get("format") in (_FORMAT, _FIRST_FORMAT)
 
 
-def is_checkpoint(metadata: dict[str, str]) -> bool:
+def is_checkpoint(metadata: Mapping[str, str]) -> bool:
     """Return whether the metadata of a safetensors file are those of a training's checkpoint."""
     return '"minifcn checkpoint' in metadata.get("training", "")[:100]
 
 
-def _instead(file: Path, metadata: dict[str, str]) -> str:
-    """Say what a safetensors file that is no model file is, and what to do."""
+def stored_info(metadata: Mapping[str, str]) -> ModelInfo:
+    """Return the `ModelInfo` in the metadata of a model file.
+
+    Raises:
+        ValueError: If there is none, or it is malformed.
+    """
+    try:
+        return ModelInfo.from_dict(_json(metadata, "info"))
+    except ValueError as error:
+        raise ValueError(f"its info does not fit: {str(error)[:300]}") from error
+
+
+def _instead(file: Path, metadata: Mapping[str, str]) -> str:
+    """Return what a safetensors file is that is not a model file, and what to do."""
     if is_checkpoint(metadata):
         model = file.with_name("model.safetensors")
         beside = f"; its best network is {model}" if model.exists() else ""
-        return f"it is the checkpoint of a training, which minifcn train --resume goes on from{beside}"
-    return f"it lacks the mark {_FORMAT!r}; {_CONVERT}"
+        return f"it is the checkpoint of a training, which minifcn train --resume continues{beside}"
+    if metadata.get("format", "").startswith("minifcn "):
+        return f"its format is {shown(metadata['format'], 30)!r}, which a newer version may read"
+    return f"its metadata lack the format {_FORMAT!r}; {_CONVERT}"
 
 
-def _json(file: Path, metadata: dict[str, str], key: str) -> Any:
+def _json(metadata: Mapping[str, str], key: str) -> Any:
+    text = metadata.get(key, "")
+    if len(text) > _MAX_JSON[key]:
+        raise ValueError(f"its {key} has {len(text):,} characters, expected at most {_MAX_JSON[key]:,}")
     try:
-        return json.loads(metadata.get(key, ""))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{file}: its {key} is not JSON") from error
+        raise ValueError(f"its {key} is not JSON") from error
 
 
-def stored_info(file: Path, metadata: dict[str, str]) -> ModelInfo:
-    """Return the `ModelInfo` in the metadata of a model file; it checks what it is given.
-
-    Raises:
-        FileError: If there is none.
-    """
-    info = _json(file, metadata, "info")
-    try:
-        preprocessing = Preprocessing(**info["preprocessing"])
-        return ModelInfo(**{**info, "preprocessing": preprocessing})
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{file}: its info does not fit: {str(error)[:200]}") from error
+def _check_classes(model: Layer, info: ModelInfo) -> None:
+    """Compare the number of scores of a network, where it is known, with the class names."""
+    if isinstance(model, FCN):
+        classes = model.num_classes
+    elif isinstance(model, Classifier):
+        (classes,) = model.output_shape(model.input_shape)
+    else:
+        return
+    if len(info.class_names) != classes:
+        raise ValueError(f"the model has {classes} classes, its info names {len(info.class_names)}")
 
 
-def _check_tensors(file: Path, model: Classifier | FCN, tensors: Any) -> None:
-    """Compare dtypes before anything is read; `load_state_dict` then compares names and shapes."""
-    classes = model.architecture["arguments"]["num_classes"]
-    if model.info is None or len(model.info.class_names) != classes:
-        raise FileError(f"{file}: its architecture has {classes} classes, its info another number")
-    for name in tensors.offset_keys():
-        dtype = tensors.get_slice(name).get_dtype()
-        if dtype not in _DTYPES:
-            raise FileError(f"{file}: {name} is {dtype}, expected one of {', '.join(_DTYPES)}")
+def _shapes(model: Layer) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in model.state_dict().items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import functional as F
-from minifcn.checks import CheckFailed, check_adjoint
+from minifcn.checks import CheckFailedError, check_adjoint
 
 W = np.random.default_rng(1).standard_normal((3, 2, 3, 2))
 
@@ -36,7 +36,7 @@ def test_an_adjoint_passes():
 )
 def test_what_is_not_the_adjoint_is_refused(wrong):
     with pytest.raises(
-        CheckFailed, match=r"not the adjoint: <forward\(x\), g> is .*, but <x, adjoint\(g\)> is"
+        CheckFailedError, match=r"not the adjoint: <forward\(x\), g> is .*, but <x, adjoint\(g\)> is"
     ):
         check_adjoint(forward, wrong, (2, 2, 7, 6))
 
@@ -47,16 +47,16 @@ def test_the_numbers_are_those_of_the_dot_products():
     g = rng.standard_normal((2, 3, 4, 4))
     there = f"<forward(x), g> is {np.vdot(forward(x), g):.6g}, "
     back = f"<x, adjoint(g)> is {np.vdot(x, -adjoint(g)):.6g}"
-    with pytest.raises(CheckFailed) as caught:
+    with pytest.raises(CheckFailedError) as caught:
         check_adjoint(forward, lambda g: -adjoint(g), (2, 2, 7, 6), rng=9)
     assert there in str(caught.value)
     assert back in str(caught.value)
 
 
 def test_a_wrong_shape_and_a_bias_are_named():
-    with pytest.raises(CheckFailed, match=r"shape of x \(2, 2, 7, 6\), got \(2, 2, 8, 6\)"):
+    with pytest.raises(CheckFailedError, match=r"shape of x \(2, 2, 7, 6\), got \(2, 2, 8, 6\)"):
         check_adjoint(forward, lambda g: adjoint(g, input_size=(8, 6)), (2, 2, 7, 6))
     with pytest.raises(
-        CheckFailed, match=r"forward is not linear: zeros give numbers up to 2; leave out the bias"
+        CheckFailedError, match=r"forward is not linear: zeros give values up to 2; leave out the bias"
     ):
         check_adjoint(lambda x: forward(x) + 2, adjoint, (2, 2, 7, 6))

@@ -12,7 +12,7 @@ from minifcn.cli import demo, main
 
 LOGS = {
     f"{name}.jsonl"
-    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-workspace")
+    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-scratch")
 }
 
 
@@ -26,12 +26,12 @@ def short(monkeypatch):
     monkeypatch.setattr(demo, "FEW_EPOCHS", 8)
 
 
-def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys):
+def test_demo_writes_figures_logs_and_a_model_that_loads(short, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert "stride 2, 126 canvases" in said
-    assert "from workspace" in said
+    assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
     assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}
@@ -55,12 +55,12 @@ def test_ctrl_c_stops_in_one_line(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == "\nstopped\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise elsewhere")
+@pytest.mark.skipif(os.name != "posix", reason="broken pipes are different on other systems")
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["info"], ["explain", "squeezenet1_0"], ["weights", "inspect", "nowhere"]]
 )
-def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
-    """Whether it breaks while something is printed, at the last flush, or where an error is told."""
+def test_a_closed_pipe_ends_it_silently(arguments):
+    """Whether it is closed while something is printed, at the last flush, or when an error is reported."""
     reader, writer = os.pipe()
     os.close(reader)
     errors = writer if "nowhere" in arguments else subprocess.PIPE
@@ -73,18 +73,18 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "expected"),
     [
         (["--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'cuda' or 'cuda:N'"),
         (["--device", "cuda:x"], "unknown device 'cuda:x'"),
         (["--seed", "-1"], "--seed must be an integer >= 0, got -1"),
     ],
 )
-def test_wrong_input_gets_one_sentence_before_anything_is_written(arguments, sentence, tmp_path, capsys):
+def test_wrong_input_is_refused_in_one_line_before_anything_is_written(arguments, expected, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["demo", "--out", str(out), *arguments]) == 2
     error = capsys.readouterr().err
-    assert sentence in error
+    assert expected in error
     assert error.count("\n") == 1
     assert not out.exists()
 
@@ -93,10 +93,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, ca
     file = tmp_path / "file"
     file.touch()
     assert main(["demo", "--out", str(file)]) == 2
-    assert f"--out {file} cannot be written to" in capsys.readouterr().err
+    assert f"--out: {file} cannot be written to" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user may write everywhere")
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user can write everywhere")
 def test_no_write_permission(tmp_path, capsys):
     tmp_path.chmod(stat.S_IREAD | stat.S_IEXEC)
     assert main(["demo", "--out", str(tmp_path)]) == 2

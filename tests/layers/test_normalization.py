@@ -104,6 +104,6 @@ def test_local_response_norm_is_the_map():
 
 
 @pytest.mark.parametrize("size", [0, 2, 4, -1, 2.5])
-def test_only_odd_sums_have_a_middle(size):
-    with pytest.raises(ValueError, match=f"size must be .* number .*, got {size}"):
+def test_the_number_of_channels_in_a_sum_is_odd(size):
+    with pytest.raises(ValueError, match=f"size must be .*, got {size}"):
         LocalResponseNorm(size)

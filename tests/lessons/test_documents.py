@@ -51,4 +51,3 @@ def test_the_readme_lists_every_lesson_in_order():
     readme = (LESSONS.parent / "README.md").read_text(encoding="utf-8")
     notebooks = [build.notebook_of(source).name for source in build.sources()]
     assert re.findall(r"\]\(lessons/(\d\w+\.ipynb)\)", readme) == notebooks
-    assert re.findall(rf"{build.REPOSITORY}/blob/main/lessons/(\w+\.ipynb)", readme) == notebooks

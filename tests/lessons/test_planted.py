@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from minifcn.checks import CheckFailed
+from minifcn.checks import CheckFailedError
 from tests.lessons.cells import SOURCES, Exercise, exercises
 
 EXERCISES = [
@@ -33,7 +33,7 @@ def test_the_solution_is_ok(number, exercise: Exercise):
 def test_the_blank_is_todo(number, exercise: Exercise, monkeypatch):
     assert exercise.says(exercise.blank).startswith(f"todo  {exercise.function}")
     monkeypatch.setenv("MINIFCN_STRICT", "1")
-    with pytest.raises(CheckFailed, match=r"^todo"):
+    with pytest.raises(CheckFailedError, match=r"^todo"):
         exercise.says(exercise.blank)
 
 

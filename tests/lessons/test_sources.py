@@ -30,7 +30,7 @@ ROOMS = {"minifcn"} | {
         "weights",
     )
 }
-OTHERS = {"hypothesis", "matplotlib", "numpy", "sklearn"} | sys.stdlib_module_names
+OTHERS = {"hypothesis", "matplotlib", "numpy"} | sys.stdlib_module_names
 
 pytestmark = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 

@@ -153,7 +153,7 @@ WRONG = {
         weighted_by_predictions: "Likely mistake: The weights of the frequency-weighted IoU are counts",
         precision_for_accuracy: "Likely mistake: The mean accuracy must divide by t",
         one_iou_for_all: "Likely mistake: The mean IoU is the mean of each class's IoU",
-        weights_not_divided: "of the results, number 4: ",
+        weights_not_divided: "value 4 of 4: ",
         three_numbers: "the result must be 4 values, yours are 3",
     },
     "my_mean_iou": {

@@ -1,0 +1,333 @@
+"""`explain`: what a network does to images of a given size, layer by layer, without computing anything."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, pair, whole_number
+from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
+from minifcn.layers.base import Shape
+from minifcn.layers.cost import Reach
+from minifcn.models.classifiers import Classifier
+from minifcn.models.explanation import Explanation, Row, Totals, View, Views
+from minifcn.models.fcn import FCN
+from minifcn.models.memory import IMAGES, Step, Timeline
+from minifcn.models.scoring import ScoreLayer
+
+_OPTIMIZERS = {"SGD": 1, "Adam": 2}
+"""Arrays that an optimiser keeps for each parameter; SGD with momentum."""
+
+
+def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
+    """Describe each layer of a network for images of a given size: shape, receptive field, cost and memory.
+
+    Nothing is computed: any network at any size takes milliseconds.
+
+    Args:
+        model: A `Classifier`, an `FCN`, or another network that begins with images.
+        size: Height and width of the images, or one integer for both.
+        batch: Number of images.
+
+    Returns:
+        The layers in the order of the forward pass, sums, and predicted peaks of memory.
+
+    Raises:
+        ValueError: If the network does not take images of this size, or a layer does not say its output
+            shape; the message names the layer.
+
+    Example:
+        >>> from minifcn.models import FCN, digit_classifier
+        >>> explanation = explain(FCN(digit_classifier(init="zeros"), 11, stride=2), (120, 160))
+        >>> first = explanation.rows[0]
+        >>> first.name, first.output_shape, first.multiplications, explanation.total.parameters
+        ('features.0', (16, 120, 160), 2764800, 203169)
+    """
+    height, width = pair(size, "size", 1)
+    whole_number(batch, "batch", 1)
+    shape = _channels(model), height, width
+    if isinstance(model, Classifier) and shape != model.input_shape:
+        _check_size(model, shape)
+    reader = _Reader(model, batch)
+    pixels = View(1, CoordinateMap())
+    reader.sizes.append(reader.bytes_of(shape))
+    reader.visit(model, _Map(shape, (pixels, pixels), IMAGES))
+    images = "1 image" if batch == 1 else f"{batch} images"
+    return reader.explanation(f"{_title(model)}: {images} of {width} x {height} (width x height)")
+
+
+def _channels(model: Layer) -> int:
+    if isinstance(model, FCN):
+        return model.channels
+    if isinstance(model, Classifier):
+        return model.input_shape[0]
+    first = next((layer for layer in model.layers() if isinstance(layer, Conv2d)), None)
+    if first is None:
+        raise ValueError(
+            f"{type(model).__name__} holds no convolution that says how many channels images have"
+        )
+    return first.in_channels
+
+
+def _check_size(model: Classifier, shape: Shape) -> None:
+    try:
+        model.output_shape(shape)
+    except ValueError as error:
+        _, height, width = model.input_shape
+        raise ValueError(
+            f"a dense classifier takes images of its own size, {width} x {height} (width x height), and not "
+            f"{shape[2]} x {shape[1]}: convolutionalize it, or make an FCN of it"
+        ) from error
+
+
+def _title(model: Layer) -> str:
+    if isinstance(model, FCN):
+        arguments = model.architecture.get("arguments", {"classifier": {}})
+        classifier = arguments["classifier"].get("name", "a classifier")
+        at_once = ", at once" if model.at_once else ""
+        return f"FCN of {classifier}, stride {model.stride}, alignment {model.alignment}{at_once}"
+    if isinstance(model, Classifier):
+        return str(model.architecture.get("name", "classifier"))
+    return type(model).__name__
+
+
+@dataclass(frozen=True)
+class _Map:
+    """What flows between layers: its shape, what it sees, and the number of its array."""
+
+    shape: Shape
+    views: Views
+    array: int
+
+
+class _Reader(Visitor):
+    """Follows a map through a network, and records a row and a step for each leaf and each joint."""
+
+    def __init__(self, model: Layer, batch: int):
+        arrays = model.state_dict().values()
+        self.weight_bytes = sum(array.nbytes for array in arrays)
+        self.itemsize = max((array.itemsize for array in arrays), default=4)
+        self.batch = batch
+        self.names = dict(_names(model))
+        self.frozen = {
+            id(layer)
+            for fcn in model.layers()
+            if isinstance(fcn, FCN) and fcn.trunk_frozen
+            for part in (fcn.features, fcn.head)
+            for layer in part.layers()
+        }
+        self.rows: list[Row] = []
+        self.steps: list[Step] = []
+        self.sizes: list[int] = []
+        self.parts: list[tuple[Layer, int]] = []  # those that the data is in, with their input arrays
+        self.failed = False
+
+    def bytes_of(self, shape: Shape) -> int:
+        return math.prod(shape) * self.itemsize * self.batch
+
+    # What the network calls
+
+    def visit(self, layer: Layer, x: _Map, *arguments: Any) -> _Map:
+        first = len(self.steps)
+        self.parts.append((layer, x.array))
+        try:
+            y: _Map = layer.walk(self, x, *arguments)
+        except ValueError as error:
+            if self.failed:
+                raise
+            self.failed = True  # the innermost part is named
+            raise ValueError(f"{self.names[id(layer)]}: {error}") from error
+        self.parts.pop()
+        for step in self.steps[first:]:
+            step.gradients_held.add(y.array)
+        return y
+
+    def leaf(self, layer: Layer, x: _Map) -> _Map:
+        shape = layer.output_shape(x.shape)
+        parameters = list(layer.parameters())
+        cost = layer.cost(x.shape)
+        row = self._row(self.names[id(layer)], type(layer).__name__, shape, _seen(layer, x))
+        row = replace(
+            row,
+            detail=detail(layer),
+            parameters=sum(parameter.data.size for parameter in parameters),
+            multiplications=None if cost.multiplications is None else cost.multiplications * self.batch,
+        )
+        gradients = sum(parameter.data.nbytes for parameter in parameters if parameter.trainable)
+        return self._step(row, [x], cost, gradients)
+
+    def add(self, *xs: _Map) -> _Map:
+        return self._join("add", xs[0].shape, xs)
+
+    def multiply(self, *xs: _Map) -> _Map:
+        return self._join("multiply", xs[0].shape, xs, Cost(keeps_input=True))
+
+    def concat(self, *xs: _Map) -> _Map:
+        return self._join("concat", (sum(x.shape[0] for x in xs), *xs[0].shape[1:]), xs)
+
+    def pad(self, x: _Map, sides: tuple[int, int, int, int], mode: str = "zeros") -> _Map:
+        if not any(sides):
+            return x
+        channels, rows, cols = x.shape
+        top, bottom, left, right = sides
+        shape = channels, rows + top + bottom, cols + left + right
+        row = self._row(self._joint_name("pad"), "pad", shape, _shifted(x.views, -top, -left))
+        return self._step(row, [x], Cost(backward=math.prod(shape) if mode == "edge" else 0))
+
+    def crop(self, x: _Map, sides: tuple[int, int, int, int]) -> _Map:
+        if not any(sides):
+            return x
+        channels, rows, cols = x.shape
+        top, bottom, left, right = sides
+        shape = channels, rows - top - bottom, cols - left - right
+        if min(*sides, *shape[1:]) < 0:
+            raise ValueError(
+                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right): if this is "
+                f"alignment 'paper', an image of this size takes alignment 'exact'"
+            )
+        row = self._row(self._joint_name("crop"), "crop", shape, _shifted(x.views, top, left))
+        return self._step(row, [x], Cost())
+
+    def size(self, x: _Map) -> tuple[int, int]:
+        return x.shape[1], x.shape[2]
+
+    # How it is recorded
+
+    def _joint_name(self, kind: str, *, of_part: bool = False) -> str:
+        """Return a name that no row has: the part's own, where it ends in this joint, or one inside it."""
+        part = self.names[id(self.parts[-1][0])] if len(self.parts) > 1 else ""
+        taken = {row.name for row in self.rows}
+        if of_part and part and part not in taken:
+            return part
+        name = f"{part}.{kind}" if part else kind
+        names = (name, *(f"{name}{number}" for number in range(2, len(taken) + 3)))
+        return next(name for name in names if name not in taken)
+
+    def _row(self, name: str, kind: str, shape: Shape, views: Views) -> Row:
+        return Row(name, kind, "", shape, views, 0, 0, self.bytes_of(shape), 0)
+
+    def _join(self, kind: str, shape: Shape, xs: tuple[_Map, ...], cost: Cost | None = None) -> _Map:
+        name = self._joint_name(kind, of_part=True)
+        return self._step(self._row(name, kind, shape, _shared(xs)), xs, cost or Cost())
+
+    def _step(self, row: Row, xs: Any, cost: Cost, gradient_bytes: int = 0) -> _Map:
+        """Record a row and its step, and return its output."""
+        learns = not any(id(part) in self.frozen for part, _ in self.parts)
+        inputs = tuple(x.array for x in xs)
+        if cost.reuses_input:
+            output = inputs[0]
+        else:
+            output = len(self.sizes)
+            self.sizes.append(row.output_bytes)
+        keeps = {*inputs} if cost.keeps_input else set()
+        keeps |= {output} if cost.keeps_output else set()
+        per_batch = self.itemsize * self.batch
+        self.rows.append(row)
+        self.steps.append(
+            Step(
+                inputs,
+                output,
+                keeps=frozenset(keeps) if learns else frozenset(),
+                extra_bytes=cost.extra * per_batch + cost.extra_bytes * self.batch if learns else 0,
+                forward_bytes=(cost.forward + (0 if learns else cost.extra)) * per_batch,
+                backward_bytes=cost.backward * per_batch + cost.backward_weights * self.itemsize,
+                gradient_bytes=gradient_bytes,
+                learns=learns,
+                held=frozenset(array for _, array in self.parts),
+            )
+        )
+        return _Map(row.output_shape, row.views, output)
+
+    def explanation(self, title: str) -> Explanation:
+        """Add everything up."""
+        timeline = Timeline(self.steps, self.sizes)
+        rows = tuple(
+            replace(row, activation_bytes=timeline.activation_bytes(number))
+            for number, row in enumerate(self.rows)
+        )
+        gradients = sum(step.gradient_bytes for step in self.steps)
+        optimizers = {name: arrays * gradients for name, arrays in _OPTIMIZERS.items()}
+        training = self.weight_bytes + timeline.training_bytes()
+        total = Totals(
+            parameters=sum(row.parameters for row in rows),
+            multiplications=sum(row.multiplications or 0 for row in rows),
+            output_bytes=sum(row.output_bytes for row in rows),
+            activation_bytes=sum(row.activation_bytes for row in rows),
+            weight_bytes=self.weight_bytes,
+            gradient_bytes=gradients,
+            optimizer_bytes=optimizers,
+            inference_bytes=self.weight_bytes + timeline.inference_bytes(),
+            training_bytes={name: training + state for name, state in optimizers.items()},
+        )
+        return Explanation(title, rows, total)
+
+
+def _names(layer: Layer, name: str = "") -> Iterator[tuple[int, str]]:
+    """Yield each layer's identity and its name, as parameters spell it."""
+    yield id(layer), name or type(layer).__name__
+    for part, child in layer.children():
+        yield from _names(child, f"{name}.{part}" if name else part)
+
+
+def _seen(layer: Layer, x: _Map) -> Views:
+    """Return what the outputs of a layer see; `None` if it does not say."""
+    if x.views is None:
+        return None
+    try:
+        reach: Reach = layer.reach()
+    except ValueError:
+        return None
+    if reach == "global":  # a window over all there is; what has been flattened sees all already
+        reach = (Window(x.shape[1]), Window(x.shape[2])) if len(x.shape) == 3 else (Window(1), Window(1))
+    rows, cols = x.views
+    return rows.through(reach[0]), cols.through(reach[1])
+
+
+def _shifted(views: Views, rows: int, cols: int) -> Views:
+    return views and (views[0].through(Shift(rows)), views[1].through(Shift(cols)))
+
+
+def _shared(xs: tuple[_Map, ...]) -> Views:
+    """Return what maps that meet see: the largest field, or `None` if they do not lie over one another."""
+    joined = xs[0].views
+    for x in xs[1:]:
+        if joined is None or x.views is None:
+            return None
+        if [view.grid for view in joined] != [view.grid for view in x.views]:
+            return None
+        rows, cols = (max(both, key=_field) for both in zip(joined, x.views, strict=True))
+        joined = rows, cols
+    return joined
+
+
+def _field(view: View) -> int:
+    return view.field
+
+
+def detail(layer: Layer) -> str:
+    """Return how the windows of a layer slide, in a few words.
+
+    Example:
+        >>> from minifcn.layers import MaxPool2d, ReLU
+        >>> detail(Conv2d(96, 256, 5, padding=2, groups=2)), detail(MaxPool2d(3, 2)), detail(ReLU())
+        ('5x5, padding 2, 2 groups', '3x3, stride 2', '')
+    """
+    if isinstance(layer, Dropout):
+        return f"{layer.p:g}"
+    geometry = getattr(layer, "geometry", None)
+    if not isinstance(geometry, ConvGeometry):
+        return ""
+    rows, cols = geometry.kernel_size
+    words = [f"{rows}x{cols}"]
+    for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        rows, cols = getattr(geometry, name)
+        if (rows, cols) != (usual, usual):
+            words.append(f"{name} {rows}" if rows == cols else f"{name} {rows}x{cols}")
+    if geometry.groups > 1:
+        depthwise = geometry.groups == getattr(layer, "in_channels", 0)
+        words.append("depthwise" if depthwise else f"{geometry.groups} groups")
+    if isinstance(layer, ScoreLayer) and layer.scale != 1:
+        words.append(f"scale {layer.scale:g}")
+    if not any(parameter.trainable for parameter in layer.parameters()) and any(layer.parameters()):
+        words.append("fixed")
+    return ", ".join(words)

@@ -1,0 +1,219 @@
+"""Names that others give to the tensors of a network, and the preprocessing published with such weights.
+
+| names | example | layout |
+|---|---|---|
+| torchvision | `features.0.weight`, `classifier.0.weight` (4096, 25088) | ours |
+| timm | `features.0.weight`, `pre_logits.fc1.weight` (4096, 512, 7, 7), `head.fc.weight` | ours |
+| Caffe | `conv1_1.weight` or `conv1_1_W`, `fc6.weight` | ours |
+| TensorFlow | `conv1_1_W` (3, 3, 3, 64), `fc6_W` (25088, 4096) | channels last |
+| Keras | `block1_conv1/kernel:0` or `block1_conv1_W_1:0`, `fc1/kernel:0` | channels last |
+| reference FCN | `conv1_1.weight`, `fc6.weight` (4096, 512, 7, 7), `score_fr.weight` | ours |
+
+Sources of the preprocessing: the documentation of torchvision's and timm's weights; the reference code of FCN
+(`voc_layers.py`); the description of VGG16's conversion to TensorFlow by D. Frossard (2016); Keras'
+`preprocess_input` in its mode "caffe".
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from minifcn.layers import Conv2d, Linear, MaxPool2d
+from minifcn.models import FCN, Classifier, Preprocessing
+
+_ONES = (1.0, 1.0, 1.0)
+PREPROCESSING = {
+    # torchvision and timm; published for values from 0 to 1
+    "torchvision": Preprocessing(
+        "RGB",
+        tuple(255 * mean for mean in (0.485, 0.456, 0.406)),
+        tuple(255 * std for std in (0.229, 0.224, 0.225)),
+    ),
+    # -1 to 1, which torchvision's GoogLeNet takes
+    "half": Preprocessing("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    # the reference code of FCN, and the classifiers that it starts from
+    "caffe": Preprocessing("BGR", (104.00699, 116.66877, 122.67892), _ONES),
+    # VGG16 in `vgg16_weights.npz`
+    "tensorflow": Preprocessing("RGB", (123.68, 116.779, 103.939), _ONES),
+    "keras": Preprocessing("BGR", (103.939, 116.779, 123.68), _ONES),
+}
+"""Preprocessing of published weights, by name."""
+
+_PUBLISHED = {
+    "alexnet": "torchvision",
+    "caffenet": "caffe",
+    "googlenet": "half",
+    "squeezenet1_0": "torchvision",
+    "squeezenet1_1": "torchvision",
+    "vgg16": "torchvision",
+}
+_PREFIXED = ("caffenet", "googlenet")  # only here their names begin with "features." or "classifier."
+_CAFFE_ENDS = ((".weight", ".bias"), ("_W", "_b"))
+_KERAS_ENDS = (("/kernel:0", "/bias:0"), ("/kernel", "/bias"), ("_W_1:0", "_b_1:0"))
+_FCN_LAYERS = {
+    "score": "score_fr",
+    "skips.16": "score_pool4",
+    "skips.8": "score_pool3",
+    "upsamples.32to1.deconv": "upscore",
+    "upsamples.32to16.deconv": "upscore2",
+    "upsamples.16to1.deconv": "upscore16",
+    "upsamples.16to8.deconv": "upscore_pool4",
+    "upsamples.8to1.deconv": "upscore8",
+}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The names of a network's tensors in files of one origin.
+
+    Attributes:
+        source: The origin, such as "timm".
+        names: Names in the file, by the network's own names.
+        preprocessing: What was published with such weights, if any were.
+        channels_last: Whether filters are (KH, KW, C, O) and dense weights (inputs, O), of maps that were
+            flattened as H, W, C.
+    """
+
+    source: str
+    names: dict[str, str]
+    preprocessing: Preprocessing | None = None
+    channels_last: bool = False
+
+
+def own_names(classifier: Classifier | FCN, source: str = "minifcn") -> Naming:
+    """Return the names that a network has here."""
+    published = _PUBLISHED.get(str(classifier.architecture.get("name")))
+    names = {name: name for name in classifier.state_dict()}
+    return Naming(source, names, PREPROCESSING[published] if published else None)
+
+
+def classifier_namings(classifier: Classifier) -> Iterator[Naming]:
+    """Yield all known namings of a classifier.
+
+    Example:
+        >>> from minifcn.models import vgg16
+        >>> for naming in classifier_namings(vgg16(init="zeros")):
+        ...     print(naming.source, naming.names["features.2.weight"], naming.names["classifier.0.weight"])
+        torchvision features.2.weight classifier.0.weight
+        Caffe conv1_2.weight fc6.weight
+        Caffe conv1_2_W fc6_W
+        timm features.2.weight pre_logits.fc1.weight
+        TensorFlow conv1_2_W fc6_W
+        Keras block1_conv2/kernel:0 fc1/kernel:0
+        Keras block1_conv2/kernel fc1/kernel
+        Keras block1_conv2_W_1:0 fc1_W_1:0
+    """
+    architecture = classifier.architecture.get("name")
+    torchvision = architecture in _PUBLISHED and architecture not in _PREFIXED
+    own = own_names(classifier, "torchvision" if torchvision else "minifcn")
+    yield own
+    if architecture == "googlenet":
+        yield Naming("torchvision", {name: name.partition(".")[2] for name in own.names}, own.preprocessing)
+    layers = caffe_layers(classifier)
+    for ends in _CAFFE_ENDS if layers else ():
+        yield Naming("Caffe", _with_ends(layers, ends), PREPROCESSING["caffe"])
+    if architecture == "vgg16":
+        dense = [name for name in layers if name.startswith("classifier.")]
+        timm = layers | {ours: ours for ours in layers if ours.startswith("features.")}
+        timm |= zip(dense, ("pre_logits.fc1", "pre_logits.fc2", "head.fc"), strict=True)
+        yield Naming("timm", _with_ends(timm, _CAFFE_ENDS[0]), own.preprocessing)
+        names = _with_ends(layers, _CAFFE_ENDS[1])
+        yield Naming("TensorFlow", names, PREPROCESSING["tensorflow"], channels_last=True)
+        keras = {ours: name.replace("conv", "block").replace("_", "_conv") for ours, name in layers.items()}
+        keras |= zip(dense, ("fc1", "fc2", "predictions"), strict=True)
+        for ends in _KERAS_ENDS:
+            yield Naming("Keras", _with_ends(keras, ends), PREPROCESSING["keras"], channels_last=True)
+
+
+def caffe_layers(classifier: Classifier) -> dict[str, str]:
+    """Return Caffe's names of the layers of VGG16 and CaffeNet; nothing for other networks.
+
+    Example:
+        >>> from minifcn.models import vgg16
+        >>> layers = caffe_layers(vgg16(init="zeros"))
+        >>> layers["features.28"], layers["classifier.6"]
+        ('conv5_3', 'fc8')
+    """
+    architecture = classifier.architecture.get("name")
+    if architecture not in ("caffenet", "vgg16"):
+        return {}
+    names, block, conv = {}, 1, 0
+    for name, layer in classifier.features.children():
+        if isinstance(layer, Conv2d):
+            conv += 1
+            names[f"features.{name}"] = f"conv{block}_{conv}" if architecture == "vgg16" else name
+        elif isinstance(layer, MaxPool2d):
+            block, conv = block + 1, 0
+    dense = [name for name, layer in classifier["classifier"].children() if isinstance(layer, Linear)]
+    return names | {f"classifier.{name}": f"fc{number}" for number, name in enumerate(dense, 6)}
+
+
+def fcn_naming(fcn: FCN, classifier: Classifier) -> Naming:
+    """Return the names of the reference code of FCN.
+
+    Args:
+        fcn: Made from the classifier.
+        classifier: `vgg16` or `caffenet`.
+
+    Example:
+        >>> from minifcn.models import caffenet
+        >>> classifier = caffenet(init="zeros")
+        >>> naming = fcn_naming(FCN(classifier, 21, alignment="paper"), classifier)
+        >>> naming.names["head.fc6.weight"], naming.names["upsamples.32to1.deconv.weight"]
+        ('fc6.weight', 'upscore.weight')
+    """
+    trunk = {name.replace("classifier.", "head."): caffe for name, caffe in caffe_layers(classifier).items()}
+    layers = trunk | _FCN_LAYERS
+    names = {}
+    for ours in fcn.state_dict():
+        layer, _, kind = ours.rpartition(".")
+        names[ours] = f"{layers[layer]}.{kind}"
+    return Naming("reference FCN", names, PREPROCESSING["caffe"])
+
+
+def parse_preprocessing(text: str) -> Preprocessing:
+    """Return the preprocessing that a text describes: a name from `PREPROCESSING`, or JSON.
+
+    Args:
+        text: JSON has "channels" or "channel_order", "mean", and optionally "std", "scale" (both 1 by
+            default), "bit_depth" and "bands": images from 0 to 255 are multiplied by the scale before the
+            mean is subtracted.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+        >>> parse_preprocessing("keras").channels
+        'BGR'
+        >>> parse_preprocessing('{"channel_order": "RGB", "scale": 0.5, "mean": [50, 50, 50]}').mean
+        (100.0, 100.0, 100.0)
+    """
+    if text in PREPROCESSING:
+        return PREPROCESSING[text]
+    try:
+        values = json.loads(text)
+        channels = values["channels"] if "channels" in values else values["channel_order"]
+        scale, mean = float(values.get("scale", 1)), values["mean"]
+        std = values.get("std", [1] * len(mean))
+        return Preprocessing(
+            channels,
+            tuple(value / scale for value in mean),
+            tuple(value / scale for value in std),
+            **{name: values[name] for name in ("bit_depth", "bands") if name in values},
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)[:200]
+        raise ValueError(
+            f"unknown preprocessing {text[:100]!r}: expected one of {', '.join(PREPROCESSING)}, or JSON with "
+            f"channels, mean, std and scale ({why})"
+        ) from error
+
+
+def _with_ends(layers: dict[str, str], ends: tuple[str, str]) -> dict[str, str]:
+    """Return the names of weights and biases; the layers have nothing else."""
+    kinds = (".weight", ".bias")
+    return {
+        ours + kind: theirs + end
+        for ours, theirs in layers.items()
+        for kind, end in zip(kinds, ends, strict=True)
+    }

@@ -1,0 +1,71 @@
+"""Networks are recognised by names and shapes alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minifcn.models.registry import CLASSIFIERS
+from minifcn.weights.loading import recognise_classifier, recognise_fcn
+from minifcn.weights.matching import filter_shapes
+from minifcn.weights.names import classifier_namings
+
+ZERO = np.zeros((), "f4")
+
+
+def files():
+    """Every network in all names it is known by, as arrays that take no memory."""
+    for name, make in CLASSIFIERS.items():
+        for classes in (7, 1000):
+            model = make(classes, init="zeros")
+            for number, naming in enumerate(classifier_namings(model)):
+                shapes = {n: array.shape for n, array in model.state_dict().items()}
+                if naming.source == "timm":
+                    convolutions = filter_shapes(model)
+                    shapes |= {n: convolutions[n] for n in ("classifier.0.weight", "classifier.3.weight")}
+                if naming.channels_last:
+                    shapes = {n: (*s[2:], *reversed(s[:2])) if len(s) > 1 else s for n, s in shapes.items()}
+                arrays = {naming.names[n]: np.broadcast_to(ZERO, shape) for n, shape in shapes.items()}
+                yield pytest.param(name, classes, naming, arrays, id=f"{name}-{number}-{classes}")
+
+
+FILES = list(files())
+
+
+@pytest.mark.parametrize(("name", "classes", "naming", "arrays"), FILES)
+def test_every_network_is_recognised_in_all_names(name, classes, naming, arrays):
+    extra = {"epoch": np.zeros((), "i8"), "aux.weight": np.broadcast_to(ZERO, (3, 3))}
+    for given_name in (None, name):
+        found = recognise_classifier(arrays | extra, given_name)
+        assert found.model.architecture == {"name": name, "arguments": {"num_classes": classes}}
+        assert found.share == 1.0
+        assert found.found == naming.names
+        assert found.naming.channels_last == naming.channels_last
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 999), which=st.sampled_from(FILES))
+def test_three_quarters_of_a_network_are_enough(seed, which):
+    name, _, naming, arrays = which.values
+    kept = np.random.default_rng(seed).permutation(list(arrays))[: -(-3 * len(arrays) // 4)]
+    found = recognise_classifier({key: arrays[key] for key in kept})
+    assert found.model.architecture["name"] == name
+    assert set(found.found.values()) <= set(kept)
+    assert 0.6 < found.share < 0.8
+    assert found.naming.channels_last == naming.channels_last
+
+
+def test_unknown_tensors_are_not_recognised():
+    assert recognise_classifier({}) is None
+    assert recognise_classifier({"layer1.0.conv1.weight": ZERO}) is None
+    assert recognise_fcn({}) is None
+    assert recognise_fcn({"score_fr.weight": np.zeros((1, 4096, 1, 1), "f4")}) is None
+    assert recognise_fcn({"score_fr.weight": np.zeros((300, 4096, 1, 1), "f4")}) is None
+    with pytest.raises(ValueError, match="unknown architecture 'fcn': known are alexnet"):
+        recognise_classifier({}, "fcn")
+
+
+def test_caffenet_has_no_skips():
+    scores = np.broadcast_to(ZERO, (21, 4096, 1, 1))
+    arrays = {"score_fr.weight": scores, "conv1.weight": ZERO, "score_pool4.weight": scores}
+    assert recognise_fcn(arrays) is None
