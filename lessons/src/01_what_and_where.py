@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import check_exercise
-from minifcn.data import DigitCanvases, DigitCrops, Loader, photograph
+from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.viz import heat_maps, overlay, panels, prediction_strips, show
 
 # %% [markdown]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
-from minifcn.data import photograph
 from minifcn.viz import convolution_film, panels, show
 
 # %% [markdown]

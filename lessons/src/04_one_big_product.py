@@ -18,7 +18,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import minifcn as mf
 from minifcn.checks import check_adjoint, check_exercise, whole_numbers
-from minifcn.data import photograph
 from minifcn.functional import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minifcn.viz import panels, show
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
-from minifcn.data import photograph
 from minifcn.layers import ConvTranspose2d
 from minifcn.viz import (
     convolution_matrix,

@@ -124,7 +124,7 @@ def run(function, case):
     )
     y = function(d, g)
     if len(products) != 4:
-        raise CheckFailed(
+        raise CheckFailedError(
             f"{len(products)} products of data and filter were computed; expected 4"
         )
     return None if y is None else [float(value) for value in y]
@@ -625,11 +625,13 @@ def run(function, case):
     if y is None or on_device is None:
         return None
     if not isinstance(on_device, GPU):
-        raise CheckFailed("x is on the GPU, but the result is not")
+        raise CheckFailedError("x is on the GPU, but the result is not")
     if GPU.waits:
-        raise CheckFailed(f"float(...) waits for the GPU {GPU.waits} times; expected 0")
+        raise CheckFailedError(
+            f"float(...) waits for the GPU {GPU.waits} times; expected 0"
+        )
     if on_device.values.shape != y.shape or not np.allclose(on_device.values, y):
-        raise CheckFailed("the result on the GPU differs from that of NumPy")
+        raise CheckFailedError("the result on the GPU differs from that of NumPy")
     return y
 
 
