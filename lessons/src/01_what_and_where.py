@@ -121,18 +121,18 @@ def of_all_pixels(labels, classes):
     return counts_only(labels, classes) / labels.size
 
 
-def void_as_ground(labels, classes):
+def void_as_background(labels, classes):
     """Void pixels are counted as background."""
     return right_frequencies(np.where(labels == 255, 0, labels).astype(np.uint8), classes)
 
 
 def absent_left_out(labels, classes):
     """Classes that do not occur are left out; their fraction is 0."""
-    shares = right_frequencies(labels, classes)
-    return shares[shares > 0]
+    fractions = right_frequencies(labels, classes)
+    return fractions[fractions > 0]
 
 
-def without_ground(labels, classes):
+def without_background(labels, classes):
     """Background is left out; it is a class like any other."""
     counts = counts_only(labels, classes)
     counts[0] = 0
@@ -143,14 +143,20 @@ check_exercise(
     my_frequencies,
     right_frequencies,
     labellings(),
-    mistakes=[counts_only, of_all_pixels, void_as_ground, absent_left_out, without_ground],
+    mistakes=[
+        counts_only,
+        of_all_pixels,
+        void_as_background,
+        absent_left_out,
+        without_background,
+    ],
 )
 
 # %%
 counts = sum(np.bincount(truth[truth != 255], minlength=11) for _, truth in canvases)
 print(f"fraction of each class in {len(canvases)} canvases:")
-for name, share in zip(canvases.class_names, counts / counts.sum(), strict=True):
-    print(f"{name:11} {share:.3f} {'#' * round(50 * share)}")
+for name, fraction in zip(canvases.class_names, counts / counts.sum(), strict=True):
+    print(f"{name:11} {fraction:.3f} {'#' * round(50 * fraction)}")
 
 # %% [markdown]
 # Almost nine of ten pixels are background. A network that calls everything background is right on all of

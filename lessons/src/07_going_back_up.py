@@ -114,136 +114,122 @@ print("3. x:", *x, "convolved back:", *mf.functional.conv2d(y, filters, stride=2
 # *deconvolution*, which Long et al. (2015) use, too. The last name is misleading: line 3 shows that
 # nothing is inverted.
 #
-# ## Exercise 7.1: paint
+# ## Exercise 7.1: the matrix
 #
-# *10 minutes.* Write painting for one input ($H$, $W$) and one filter ($K_H$, $K_W$). *Padding* $p$
-# is that of the convolution in the other direction, which adds $p$ rows and columns of zeros around the
-# large map. Here they are removed again, on all four sides.
+# *10 minutes.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$ of a
+# convolution from a map (height, width) with one filter, without padding. Windows and the values of the
+# map are both numbered row by row.
 #
 # <details><summary>Hint 1</summary>
 #
-# Before anything is removed, there are $(H - 1) s + K_H$ rows.
+# Start with zeros of shape (OH * OW, height, width): one map for each window. Window (i, j) is number
+# `i * OW + j`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `y[i * s : i * s + KH, j * s : j * s + KW] += ...`, in two loops. Crop with
-# `y[p : rows - p, p : cols - p]`; an end of `-p` fails for `p = 0`.
+# Copy w into each map, at row `i * stride` and column `j * stride`. `reshape` comes last.
 #
 # </details>
 
 
 # %%
-def my_painting(x, w, stride, padding):
-    """Return y, ((H - 1) s + KH - 2 p, (W - 1) s + KW - 2 p), for x (H, W) and w (KH, KW)."""
+def my_matrix(w, height, width, stride):
+    """Return W (OH * OW, height * width) for w (KH, KW)."""
     ### BEGIN SOLUTION
-    height, width = x.shape
     rows, cols = w.shape
-    y = np.zeros(((height - 1) * stride + rows, (width - 1) * stride + cols))
-    for i in range(height):
-        for j in range(width):
+    out_rows, out_cols = (height - rows) // stride + 1, (width - cols) // stride + 1
+    maps = np.zeros((out_rows * out_cols, height, width))
+    for i in range(out_rows):
+        for j in range(out_cols):
             top, left = i * stride, j * stride
-            y[top : top + rows, left : left + cols] += x[i, j] * w
-    return y[padding : y.shape[0] - padding, padding : y.shape[1] - padding]
+            maps[i * out_cols + j, top : top + rows, left : left + cols] = w
+    return maps.reshape(len(maps), -1)
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 7.1: run this cell.
-def right_up(x, w, stride, padding):
-    up = mf.functional.conv_transpose2d
-    return up(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+def right_matrix(w, height, width, stride):
+    return convolution_matrix(w, (height, width), stride=stride)
 
 
 @st.composite
-def inputs_and_filters(draw):
-    height, width, rows, cols, stride = (draw(st.integers(1, 3)) for _ in range(5))
-    smaller = min((height - 1) * stride + rows, (width - 1) * stride + cols)
+def filters_and_sizes(draw):
+    rows, cols, stride = (draw(st.integers(1, 3)) for _ in range(3))
     return {
-        "x": draw(whole_numbers(height, width)),
         "w": draw(whole_numbers(rows, cols)),
+        "height": rows + draw(st.integers(0, 3)),
+        "width": cols + draw(st.integers(0, 3)),
         "stride": stride,
-        "padding": draw(st.integers(0, min(2, (smaller - 1) // 2))),
     }
 
 
-def rotated(x, w, stride, padding):
-    """The filter is rotated; painting uses it unchanged."""
-    return right_up(x, w[::-1, ::-1], stride, padding)
+def rotated(w, height, width, stride):
+    """The filter is rotated; W contains it unchanged."""
+    return right_matrix(w[::-1, ::-1], height, width, stride)
 
 
-def swapped(x, w, stride, padding):
-    """Rows and columns of the filter are swapped."""
-    return right_up(x, w.T, stride, padding)
+def transposed(w, height, width, stride):
+    """This is W transposed; each row of W must be one window."""
+    return right_matrix(w, height, width, stride).T
 
 
-def painted_over(x, w, stride, padding):
-    """A patch replaces the values below it; add it to them, with += in place of =."""
-    y = np.zeros_like(right_up(x, w, stride, 0))
-    for position in np.ndindex(x.shape):
-        only = np.zeros_like(x)
-        only[position] = 1
-        patch = right_up(only, np.ones_like(w), stride, 0) > 0
-        y = np.where(patch, right_up(only * x, w, stride, 0), y)
-    return y[padding : len(y) - padding, padding : y.shape[1] - padding]
+def filter_by_column(w, height, width, stride):
+    """The filter is read column by column; read it row by row."""
+    other = np.ascontiguousarray(w.T).reshape(w.shape)
+    return right_matrix(other, height, width, stride)
 
 
-def steps_of_one(x, w, stride, padding):
-    """The patches are one cell apart for every stride; they must start at row i * stride."""
-    y, close = np.zeros_like(right_up(x, w, stride, 0)), right_up(x, w, 1, 0)
-    y[: len(close), : close.shape[1]] = close
-    return y[padding : len(y) - padding, padding : y.shape[1] - padding]
+def windows_by_column(w, height, width, stride):
+    """The windows are numbered column by column; number them row by row."""
+    matrix = right_matrix(w, height, width, stride)
+    out_rows = (height - len(w)) // stride + 1
+    maps = matrix.reshape(out_rows, -1, height * width)
+    return maps.swapaxes(0, 1).reshape(matrix.shape)
 
 
-def not_cropped(x, w, stride, padding):
-    """The padding is not removed."""
-    return right_up(x, w, stride, 0)
+def map_by_column(w, height, width, stride):
+    """The map is flattened column by column; flatten it row by row."""
+    matrix = right_matrix(w, height, width, stride)
+    return matrix.reshape(-1, height, width).swapaxes(1, 2).reshape(matrix.shape)
 
 
-def cropped_once(x, w, stride, padding):
-    """Padding is removed above and on the left only; remove it on all four sides."""
-    return right_up(x, w, stride, 0)[padding:, padding:]
-
-
-def one_sided(x, w, stride, padding):
-    """All padding is removed below and on the right; half of it is above and on the left."""
-    y = right_up(x, w, stride, 0)
-    return y[: len(y) - 2 * padding, : y.shape[1] - 2 * padding]
-
-
-def added_around(x, w, stride, padding):
-    """Padding is added around y; it must be removed."""
-    return np.pad(right_up(x, w, stride, 0), padding)
+def no_stride(w, height, width, stride):
+    """The stride is ignored: window (i, j) starts at row i * stride."""
+    out_rows, out_cols = (height - len(w)) // stride + 1, (width - w.shape[1]) // stride + 1
+    close = right_matrix(w, height, width, 1)
+    close = close.reshape(height - len(w) + 1, -1, height * width)
+    return close[:out_rows, :out_cols].reshape(-1, height * width)
 
 
 check_exercise(
-    my_painting,
-    right_up,
-    inputs_and_filters(),
+    my_matrix,
+    right_matrix,
+    filters_and_sizes(),
     mistakes=[
         rotated,
-        swapped,
-        painted_over,
-        steps_of_one,
-        not_cropped,
-        cropped_once,
-        one_sided,
-        added_around,
+        transposed,
+        filter_by_column,
+        windows_by_column,
+        map_by_column,
+        no_stride,
     ],
     example={
-        "x": np.array([[1.0, 2], [3, 1]]),
-        "w": np.array([[1.0, 2, 3], [0, -1, 2], [4, 0, 1]]),
+        "w": np.array([[1.0, 2, 3], [0, -1, 2]]),
+        "height": 2,
+        "width": 5,
         "stride": 2,
-        "padding": 0,
     },
 )
 
 # %% [markdown]
 # ## Exercise 7.2: insert zeros
 #
-# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. Padding $p$ removes $p$ of
-# the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both numbers are
-# sometimes called padding; libraries mean $p$.
+# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of the
+# convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here it
+# removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
+# numbers are sometimes called padding; libraries mean $p$.
 #
 # <details><summary>Hint 1</summary>
 #

@@ -146,20 +146,20 @@ def scored_images(draw):
     return draw(whole_numbers(classes, height, width)) / 4, labels
 
 
-def share(labels):
+def labelled(labels):
     return (labels != 255).sum() / labels.size
 
 
 def all_pixels(scores, labels):
     """The sums are divided by the number of all pixels; void pixels do not count, so divide by M."""
     loss, gradient = right_loss(scores, labels)
-    return loss * share(labels), gradient * share(labels)
+    return loss * labelled(labels), gradient * labelled(labels)
 
 
 def loss_of_all_pixels(scores, labels):
     """The loss is divided by the number of all pixels; void pixels do not count, so divide by M."""
     loss, gradient = right_loss(scores, labels)
-    return loss * share(labels), gradient
+    return loss * labelled(labels), gradient
 
 
 def void_is_background(scores, labels):
@@ -171,7 +171,7 @@ def void_gradient_of_class_0(scores, labels):
     """At void pixels the gradient must be 0; yours is that of class 0."""
     loss, gradient = right_loss(scores, labels)
     filled = np.where(labels == 255, 0, labels).astype(np.uint8)
-    of_class_0 = right_loss(scores, filled)[1] / share(labels)
+    of_class_0 = right_loss(scores, filled)[1] / labelled(labels)
     return loss, np.where(labels == 255, of_class_0, gradient)
 
 

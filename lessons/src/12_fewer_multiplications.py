@@ -546,8 +546,8 @@ class GPU:
     __array_ufunc__ = None  # NumPy's functions are refused
     waits = 0  # how often the CPU waited for a value
 
-    def __init__(self, numbers):
-        self.numbers = numbers
+    def __init__(self, values):
+        self.values = values
 
     def __array__(self, *args, **kwargs):
         raise TypeError(
@@ -557,23 +557,23 @@ class GPU:
     def __getattr__(self, name):
         if name.startswith("__"):  # so that __array__ cannot be bypassed
             raise AttributeError(name)
-        return on_gpu(getattr(self.numbers, name))
+        return on_gpu(getattr(self.values, name))
 
     def __getitem__(self, key):
-        return wrapped(self.numbers[key])
+        return wrapped(self.values[key])
 
     def __setitem__(self, key, value):
-        self.numbers[key] = unwrapped(value)
+        self.values[key] = unwrapped(value)
 
     def __neg__(self):
-        return GPU(-self.numbers)
+        return GPU(-self.values)
 
     def __len__(self):
-        return len(self.numbers)
+        return len(self.values)
 
     def __float__(self):
         GPU.waits += 1
-        return float(self.numbers)
+        return float(self.values)
 
 
 def unwrapped(value):
@@ -583,7 +583,7 @@ def unwrapped(value):
         )
     if isinstance(value, tuple | list):
         return type(value)(map(unwrapped, value))
-    return value.numbers if isinstance(value, GPU) else value
+    return value.values if isinstance(value, GPU) else value
 
 
 def wrapped(value):
@@ -602,7 +602,7 @@ def on_gpu(found):
 
 
 def operator(name):
-    return lambda self, other: on_gpu(getattr(self.numbers, name))(other)
+    return lambda self, other: on_gpu(getattr(self.values, name))(other)
 
 
 for word in ("add", "sub", "mul", "truediv", "pow", "matmul"):
@@ -630,7 +630,7 @@ def run(function, case):
         raise CheckFailedError(
             f"float(...) waits for the GPU {GPU.waits} times; expected 0"
         )
-    if on_device.numbers.shape != y.shape or not np.allclose(on_device.numbers, y):
+    if on_device.values.shape != y.shape or not np.allclose(on_device.values, y):
         raise CheckFailedError("the result on the GPU differs from that of NumPy")
     return y
 

@@ -5,57 +5,45 @@ import numpy as np
 import minifcn as mf
 
 
-def paint(x, w, stride, cut=(0, 0, 0, 0), step=None, add=True):
-    """Painting by loops, with slots for mistakes; `cut` is what is taken off at each side."""
-    rows, cols = w.shape
+def matrix(w, height, width, stride, *, step=None, turned=False):
+    """A matrix of a convolution with slots for mistakes."""
     step = step or stride
-    y = np.zeros(((x.shape[0] - 1) * stride + rows, (x.shape[1] - 1) * stride + cols))
-    for i, j in np.ndindex(x.shape):
-        place = np.s_[i * step : i * step + rows, j * step : j * step + cols]
-        y[place] = x[i, j] * w + (y[place] if add else 0)
-    top, bottom, left, right = cut
-    return y[top : y.shape[0] - bottom, left : y.shape[1] - right]
+    rows, cols = w.shape
+    out_rows, out_cols = (height - rows) // stride + 1, (width - cols) // stride + 1
+    maps = np.zeros((out_rows * out_cols, height, width))
+    for i in range(out_rows):
+        for j in range(out_cols):
+            number = j * out_rows + i if turned else i * out_cols + j
+            maps[number, i * step : i * step + rows, j * step : j * step + cols] = w
+    return maps
 
 
-def painted_turned(x, w, stride, padding):
-    return paint(x, w[::-1, ::-1], stride, [padding] * 4)
+def rotated_filter(w, height, width, stride):
+    return matrix(w[::-1, ::-1], height, width, stride).reshape(-1, height * width)
 
 
-def painted_over(x, w, stride, padding):
-    return paint(x, w, stride, [padding] * 4, add=False)
+def one_column_each(w, height, width, stride):
+    return matrix(w, height, width, stride).reshape(-1, height * width).T
 
 
-def painted_close(x, w, stride, padding):
-    return paint(x, w, stride, [padding] * 4, step=1)
+def windows_down_first(w, height, width, stride):
+    return matrix(w, height, width, stride, turned=True).reshape(-1, height * width)
 
 
-def painted_uncut(x, w, stride, padding):
-    return paint(x, w, stride)
+def map_down_first(w, height, width, stride):
+    return matrix(w, height, width, stride).transpose(0, 2, 1).reshape(-1, height * width)
 
 
-def cut_above_and_left(x, w, stride, padding):
-    return paint(x, w, stride, (padding, 0, padding, 0))
+def close_windows(w, height, width, stride):
+    return matrix(w, height, width, stride, step=1).reshape(-1, height * width)
 
 
-def cut_below_and_right(x, w, stride, padding):
-    return paint(x, w, stride, (0, 2 * padding, 0, 2 * padding))
+def not_flattened(w, height, width, stride):
+    return matrix(w, height, width, stride)
 
 
-def cut_with_minus(x, w, stride, padding):
-    return paint(x, w, stride)[padding:-padding, padding:-padding]
-
-
-def as_large_as_h_times_s(x, w, stride, padding):
-    y = np.zeros((x.shape[0] * stride, x.shape[1] * stride))
-    full = paint(x, w, stride, [padding] * 4)
-    rows, cols = (min(a, b) for a, b in zip(y.shape, full.shape, strict=True))
-    y[:rows, :cols] = full[:rows, :cols]
-    return y
-
-
-def gathered(x, w, stride, padding):
-    """A convolution, which goes down."""
-    return mf.functional.conv2d(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+def ones_for_weights(w, height, width, stride):
+    return matrix(np.ones_like(w), height, width, stride).reshape(-1, height * width)
 
 
 def slide(x, w, stride, above, left, between=None, behind=0):
@@ -172,16 +160,14 @@ def distance_from_the_middle(stride, size):
 
 
 WRONG = {
-    "my_painting": {
-        painted_turned: "Likely mistake: The filter is rotated",
-        painted_over: "Likely mistake: A patch replaces the values below it",
-        painted_close: "Likely mistake: The patches are one cell apart for every stride",
-        painted_uncut: "Likely mistake: The padding is not removed",
-        cut_above_and_left: "Likely mistake: Padding is removed above and on the left only",
-        cut_below_and_right: "Likely mistake: All padding is removed below and on the right",
-        cut_with_minus: "the result must have shape (1, 1), yours has (0, 0)",
-        as_large_as_h_times_s: "the result must have shape",
-        gathered: "Smallest failing case: x (",
+    "my_matrix": {
+        rotated_filter: "Likely mistake: The filter is rotated",
+        one_column_each: "Likely mistake: This is W transposed",
+        windows_down_first: "Likely mistake: The windows are numbered column by column",
+        map_down_first: "Likely mistake: The map is flattened column by column",
+        close_windows: "Likely mistake: The stride is ignored",
+        not_flattened: "the result must have shape",
+        ones_for_weights: "Smallest failing case: w (1, 1)",
     },
     "my_zeros_inserted": {
         unturned: "Likely mistake: The filter is not rotated",
