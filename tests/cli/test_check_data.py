@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.pictures import write
 
 from minifcn.cli import main
 from tests.data.folders import folder
+from tests.data.pictures import write
 from tests.real_data import CAMVID, needs_camvid
 
 
