@@ -25,18 +25,21 @@ if TYPE_CHECKING:
         metrics,
         models,
         optim,
+        palette,
         training,
         viz,
         weights,
     )
     from minifcn.backend import array_module, to_device, to_numpy
     from minifcn.dense import conv_to_dense, convolutionalize, dense_to_conv
+    from minifcn.files import FileError
     from minifcn.kernels.threads import num_threads, set_num_threads
     from minifcn.weights import load, save
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FileError",
     "array_module",
     "checks",
     "conv_to_dense",
@@ -52,6 +55,7 @@ __all__ = [
     "models",
     "num_threads",
     "optim",
+    "palette",
     "save",
     "set_num_threads",
     "to_device",
@@ -62,6 +66,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FileError": "files",
     "array_module": "backend",
     "conv_to_dense": "dense",
     "convolutionalize": "dense",

@@ -1,7 +1,7 @@
-"""Where arrays live.
+"""NumPy or CuPy: the library and the device of an array.
 
-Every function of minifcn asks `array_module` which library its arrays belong to and then calls that
-library's functions by the names that NumPy and CuPy share, so the same lines run on the CPU and on the GPU.
+Every function of minifcn gets the library of its arrays from `array_module`, and then calls functions that
+have the same names in NumPy and CuPy. So the same code runs on the CPU and on the GPU.
 """
 
 import sys
@@ -11,21 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
-"""An array of NumPy or of CuPy; CuPy's arrays take the same annotations."""
+"""A NumPy or CuPy array; both have the same annotations."""
 
 
 def array_module(*arrays: Array | None, **named: Array | None) -> Any:
-    """Return the module, `numpy` or `cupy`, that all the given arrays belong to.
+    """Return the library of the given arrays, `numpy` or `cupy`.
 
     Args:
-        *arrays: Arrays; `None` is passed over.
-        **named: The same, with the names that an error message should use.
+        *arrays: Arrays; `None` is ignored.
+        **named: Arrays by the names that an error message should use.
 
     Returns:
         The module `numpy` or `cupy`.
 
     Raises:
-        TypeError: If something is not an array, or if arrays of both modules are mixed.
+        TypeError: If something is not an array, if an array is masked, or if the arrays belong to both
+            libraries.
 
     Example:
         >>> import numpy as np
@@ -39,6 +40,11 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
     for name, array in arguments.items():
         if array is None:
             continue
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} must be a NumPy or CuPy array, got a masked array, whose mask would be ignored; "
+                f"call .filled(value) first"
+            )
         if isinstance(array, np.ndarray):
             homes[name] = "numpy"
         elif type(array).__module__.partition(".")[0] == "cupy":
@@ -51,7 +57,7 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
             for name, home in homes.items()
         )
         raise TypeError(
-            f"arrays of NumPy and CuPy are mixed: {where}; move them to one place with "
+            f"NumPy and CuPy arrays are mixed: {where}; move them to one device with "
             f"minifcn.to_device(array, 'cpu') or minifcn.to_device(array, 'cuda')"
         )
     return sys.modules["cupy"] if "cupy" in homes.values() else np
@@ -64,7 +70,7 @@ def cuda_device(device: str) -> Any | None:
         device: `"cpu"`, `"cuda"` (the first GPU) or `"cuda:N"`.
 
     Raises:
-        ValueError: If the name is unknown, or if CuPy or the GPU it names is not there.
+        ValueError: If the name is unknown, or if CuPy or this GPU is not available.
 
     Example:
         >>> cuda_device("cpu") is None
@@ -91,18 +97,18 @@ def cuda_device(device: str) -> Any | None:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """Return the array on a device; one that is there already is returned as it is.
+    """Return the array on a device, without a copy if it is already there.
 
-    A GPU becomes the current one of the calling thread (CuPy's `Device.use`): what is computed from the array
-    is computed there.
+    A GPU becomes the current device of the calling thread (CuPy's `Device.use`), so that functions of the
+    array compute on it.
 
     Args:
-        array: Array of NumPy or CuPy.
+        array: NumPy or CuPy array.
         device: `"cpu"`, `"cuda"` or `"cuda:N"`.
 
     Raises:
         TypeError: If `array` is not an array.
-        ValueError: If the device is unknown or not there.
+        ValueError: If the device is unknown or not available.
 
     Example:
         >>> import numpy as np
@@ -120,7 +126,7 @@ def to_device(array: Array, device: str) -> Array:
 
 
 def device_of(array: Array) -> str:
-    """Return the name of the device an array is on: "cpu" or "cuda:N".
+    """Return the name of the device of an array: "cpu" or "cuda:N".
 
     Example:
         >>> import numpy as np
@@ -134,7 +140,7 @@ def device_of(array: Array) -> str:
 
 
 def to_numpy(array: Array) -> Array:
-    """Return the array as a NumPy array, copied from the GPU where it lives there.
+    """Return the array as a NumPy array, copied from the GPU if it is there.
 
     Example:
         >>> import numpy as np

@@ -165,6 +165,12 @@ def convert(
         shape: (C, H, W) of its input at the trained size.
         same_size: As in `convolutionalize`.
         keep_average: Whether a global average becomes a window; if not, it is left out.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> layer, shape = convert(Linear(12, 5, rng=0), (3, 2, 2), same_size=False)
+        >>> layer.kernel_size, shape
+        ((2, 2), (5, 1, 1))
     """
     options: dict[str, bool] = {"same_size": same_size, "keep_average": keep_average}
     if isinstance(layer, Flatten):

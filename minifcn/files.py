@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and one kind of error for those that are not what they should be."""
+"""Files: written atomically, and one kind of error for damaged or unexpected ones."""
 
 import os
 import tempfile
@@ -8,29 +8,34 @@ from pathlib import Path
 
 
 class FileError(ValueError):
-    """A file from outside is damaged, hostile, or something else than it should be; the message names it."""
+    """A file is damaged, hostile, or of another kind than expected; the message names the file.
+
+    Example:
+        >>> issubclass(FileError, ValueError)
+        True
+    """
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there takes its place when the block ends well.
+    """Yield a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    If the block fails, or the machine stops, a file that was at `path` before is still there, whole.
+    If the block fails, or the machine stops, a file that was at `path` before is still there, unchanged.
 
     Args:
         path: The file to write or to replace.
 
     Raises:
-        OSError: If the folder is not there or may not be written to, or the disk is full. It names `path`,
-            which its reader knows, and not the temporary one.
+        OSError: If the folder does not exist or may not be written to, or the disk is full. It names `path`
+            instead of the temporary file.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with atomic_write(folder / "a.txt") as temporary:
-        ...     _ = temporary.write_text("whole")
+        ...     _ = temporary.write_text("complete")
         >>> [(file.name, file.read_text()) for file in folder.iterdir()]
-        [('a.txt', 'whole')]
+        [('a.txt', 'complete')]
     """
     target = Path(path)
     prefix = f".{target.stem}-"
@@ -47,8 +52,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp lets only the owner read
         temporary.replace(target)
     except OSError as error:
-        of_another = error.filename is not None and not Path(str(error.filename)).name.startswith(prefix)
-        if error.errno is None or of_another:
+        other_file = error.filename is not None and not Path(str(error.filename)).name.startswith(prefix)
+        if error.errno is None or other_file:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
@@ -57,29 +62,29 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_ending(path: str | os.PathLike[str], ending: str) -> None:
-    """Refuse a name for a file that does not end as files of its format do.
+    """Refuse a name for a file that does not have the suffix of its format.
 
     Raises:
-        ValueError: It says which ending is right.
+        ValueError: With the right name.
 
     Example:
         >>> check_ending("matrix.jpg", ".png")
         Traceback (most recent call last):
             ...
-        ValueError: matrix.jpg does not end in .png, and that is what is written: call it matrix.png
+        ValueError: matrix.jpg does not end in .png, the format that is written: call it matrix.png
     """
     file = Path(path)
     if file.suffix.lower() != ending:
         better = file.with_suffix(ending)
-        raise ValueError(f"{file} does not end in {ending}, and that is what is written: call it {better}")
+        raise ValueError(f"{file} does not end in {ending}, the format that is written: call it {better}")
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """Return a path, if there is a file at it.
+    """Return a path if it is that of a file.
 
     Raises:
-        FileNotFoundError: If there is nothing.
-        IsADirectoryError: If it is a folder; it names a file in it that may be meant.
+        FileNotFoundError: If nothing is there.
+        IsADirectoryError: If it is a folder; the message suggests a file in it.
 
     Example:
         >>> existing_file("nowhere.safetensors")

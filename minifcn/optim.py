@@ -35,6 +35,12 @@ class Optimizer(ABC):
     Raises:
         TypeError: If `params` is none of these.
         ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> optimizer = SGD(Linear(3, 2, rng=0), lr=0.1)
+        >>> isinstance(optimizer, Optimizer), list(optimizer.parameters)
+        (True, ['weight', 'bias'])
     """
 
     _kinds: tuple[str, ...] = ()

@@ -25,9 +25,19 @@ def test_mixed_arrays_are_refused_by_name(strict):
 
 
 @pytest.mark.parametrize("value", [[1.0], 3.0, np.float64(3), "text"])
-def test_what_is_no_array_is_refused(value):
+def test_other_types_are_refused(value):
     with pytest.raises(TypeError, match=f"x must be a NumPy or CuPy array, got {type(value).__name__}"):
         array_module(x=value)
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.masked_less(np.arange(4.0).reshape(1, 1, 2, 2), 2)
+    with pytest.raises(TypeError, match=r"x .* masked .*\.filled\(value\)"):
+        array_module(x=x)
+    with pytest.raises(TypeError, match=r"masked"):
+        conv2d(x, np.ones((1, 1, 1, 1)))
+    with pytest.raises(TypeError, match=r"masked"):
+        to_device(x, "cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:a", "cuda:1.0", "", "CUDA", 0])
@@ -43,7 +53,7 @@ def test_a_device_without_cupy_is_refused(monkeypatch):
     assert cuda_device("cpu") is None
 
 
-def test_a_gpu_that_is_not_there_is_refused(strict, monkeypatch):
+def test_a_missing_gpu_is_refused(strict, monkeypatch):
     with pytest.raises(ValueError, match=r"'cuda:2' does not exist: this machine has 2 GPU"):
         cuda_device("cuda:2")
     assert cuda_device("cuda:0").id == cuda_device("cuda").id == 0
@@ -56,14 +66,14 @@ def test_a_gpu_that_is_not_there_is_refused(strict, monkeypatch):
         cuda_device("cuda")
 
 
-def test_what_comes_from_an_array_is_where_the_array_is(strict):
+def test_results_are_on_the_device_of_the_arguments(strict):
     x = to_device(np.ones((1, 1, 3, 3)), "cuda:1")
     assert device_of(x) == device_of(conv2d(x, x, padding=1)) == "cuda:1"
     moved = to_device(x, "cuda:0")
     assert device_of(moved) == device_of(conv2d(moved, moved, padding=1)) == "cuda:0"
 
 
-def test_there_and_back(strict):
+def test_to_the_gpu_and_back(strict):
     x = np.arange(6.0).reshape(2, 3)
     there = to_device(x, "cuda")
     assert isinstance(there, strict.module.ndarray)

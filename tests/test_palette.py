@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minifcn
 from minifcn.palette import VOID, VOID_COLOR, palette
 
 # How linear RGB looks to readers without one kind of cones: Machado, Oliveira & Fernandes (2009), severity 1.
@@ -42,7 +43,7 @@ def smallest_distance(colors, vision):
     return distances[~np.eye(len(points), dtype=bool)].min()
 
 
-def test_the_yardstick_itself():
+def test_the_distances_used_here():
     # Published CIELAB values of sRGB red, and of white; red and dark green, which deuteranopes confuse.
     np.testing.assert_allclose(
         lab([[255, 0, 0], [255, 255, 255]], "normal"), [[53.24, 80.09, 67.2], [100, 0, 0]], atol=0.05
@@ -53,17 +54,17 @@ def test_the_yardstick_itself():
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize(("classes", "distance"), [(12, 15), (21, 11)])
-def test_classes_and_void_are_far_apart_for_every_reader(vision, classes, distance):
+def test_classes_and_void_are_distinct_for_every_kind_of_vision(vision, classes, distance):
     assert smallest_distance([*palette(classes), VOID_COLOR], vision) > distance
 
 
-def test_colors_differ_in_lightness_not_in_hue_alone():
+def test_colors_differ_in_lightness_too():
     lightness = lab(palette(12), "normal")[:, 0]
     assert np.ptp(lightness) > 60
     assert np.std(lightness) > 15
 
 
-def test_class_0_is_a_dark_neutral():
+def test_class_0_is_dark_grey():
     lightness, a, b = lab(palette(1), "normal")[0]
     assert lightness < 30
     assert np.hypot(a, b) < 2
@@ -77,18 +78,23 @@ def test_generated_colors_are_distinct():
 
 
 @given(st.integers(1, VOID))
-def test_a_smaller_palette_is_the_beginning_of_a_larger_one(classes):
+def test_a_smaller_palette_is_the_start_of_a_larger_one(classes):
     colors = palette(classes)
     assert (colors.shape, colors.dtype) == ((classes, 3), np.uint8)
     np.testing.assert_array_equal(colors, palette(VOID)[:classes])
 
 
-def test_a_palette_belongs_to_its_caller():
+def test_a_changed_palette_does_not_change_the_next_one():
     palette(3)[:] = 0
     assert palette(3).any()
 
 
 @pytest.mark.parametrize("classes", [0, -1, 256, 2.0, "3", None])
-def test_impossible_numbers_of_classes_are_refused(classes):
-    with pytest.raises(ValueError, match="num_classes must be a whole number from 1 to 255, got"):
+def test_numbers_of_classes_out_of_range_are_refused(classes):
+    with pytest.raises(ValueError, match=r"num_classes .* 1 to 255, got"):
         palette(classes)
+
+
+def test_the_palette_is_public():
+    assert minifcn.palette.palette is palette
+    assert "palette" in minifcn.__all__

@@ -31,7 +31,9 @@ NEW_STYLE = {"default_rng", "Generator", "SeedSequence", "PCG64", "BitGenerator"
 def unseeded(source: str) -> list[str]:
     """Return the calls in a file that would give other numbers in each run."""
     found, tree = [], ast.parse(source)
-    random = RANDOM - {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    random = RANDOM - {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -41,7 +43,10 @@ def unseeded(source: str) -> list[str]:
         legacy = path[:-1] in (["np", "random"], ["numpy", "random"]) and path[-1] not in NEW_STYLE
         standard = path[0] == "random" and len(path) == 2 and not (path[1] == "Random" and node.args)
         layer = path[-1] in random and path[0] not in OTHERS and not arguments & {"rng", "init", None}
-        if without_seed or legacy or standard or layer:
+        loader = (
+            path[-1] == "Loader" and arguments & {"shuffle", "augment"} and not arguments & {"seed", None}
+        )
+        if without_seed or legacy or standard or layer or loader:
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
 
@@ -67,6 +72,8 @@ def test_randomness_is_seeded(path):
         ("layers.Linear(1, 2, init='zeros')", 0),
         ("mf.models.vgg16()", 1),
         ("nn.Conv2d(1, 2, 3)", 0),
+        ("Loader(dataset, 2, preprocess=grey)", 0),
+        ("Loader(dataset, 2, shuffle=True)", 1),
     ],
 )
 def test_the_rule_finds_what_it_should(call, count):

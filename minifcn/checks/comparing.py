@@ -11,7 +11,21 @@ _MAX_WRITTEN = 12  # elements up to which an array is written out
 
 
 class CheckFailedError(AssertionError):
-    """A check has found a mistake; the message says which one, and where."""
+    """A check has found a mistake; the message says which one, and where.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.checks import CheckFailedError, check_gradient
+        >>> from minifcn.layers import ReLU
+        >>> class Wrong(ReLU):
+        ...     def backward(self, dy):
+        ...         return dy
+        >>> try:
+        ...     check_gradient(Wrong(), np.random.default_rng(0).normal(size=(3, 4)))
+        ... except CheckFailedError as error:
+        ...     print("the gradient to x is wrong" in str(error))
+        True
+    """
 
 
 def number(value: float) -> str:
@@ -65,7 +79,8 @@ def constant_ratio(expected: Array, got: Array) -> str:
     if not got.any():
         return "; every element is 0"
     ratio = float(np.vdot(expected, got) / np.vdot(expected, expected))
-    if not np.allclose(got, ratio * expected, rtol=0, atol=1e-6 * float(np.abs(got).max())):
+    same = np.allclose(got, ratio * expected, rtol=0, atol=1e-6 * float(np.abs(got).max()))
+    if not same or abs(ratio - 1) < 1e-5:
         return ""
     too_large = "too large" if ratio > 1 else "the expected value"
     return f"; every element is {number(ratio)} times {too_large}" + ", the sign is wrong" * (ratio < 0)

@@ -132,8 +132,8 @@ class _Conventions:
         yield from self.state()
         if self.dtype == "float64" and len(self.item) == 3 and self.y.ndim == 4:
             yield from self.place()
-        if hasattr(self.layer, "walk"):
-            y = self.copy(training=False).walk(_Computing(), self.x.copy())
+        if walk := getattr(self.copy(training=False), "walk", None):
+            y = walk(_Computing(), self.x.copy())
             yield from self.compare("walk", "the output of walk", self.y, y)
 
     def compare(self, convention: str, name: str, expected: Array, got: Any) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ import numpy as np
 from minifcn import viz
 from minifcn.backend import cuda_device, to_device, to_numpy
 from minifcn.cli.shared import add_device, save_figure
-from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader, digit_images
+from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.dense import convolutionalize
 from minifcn.functional import softmax
 from minifcn.geometry import whole_number
@@ -97,7 +97,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
     whole_number(arguments.seed, "seed", 0)
     cuda_device(arguments.device)
-    digit_images("train")  # a missing package is reported before anything is written
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)
     for log in demo.out.glob("*.jsonl"):

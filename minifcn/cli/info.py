@@ -11,7 +11,7 @@ from minifcn import __version__
 from minifcn.backend import cuda_device
 from minifcn.kernels.threads import num_threads
 
-_PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
+_PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -77,11 +77,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     model: Classifier | FCN
     if "score_fr.weight" in read_tensors(source).arrays:
         if arguments.architecture is not None or arguments.order != "CHW":
-            raise ValueError(f"--architecture and --order are for classifiers, and {source} holds an FCN")
+            raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
         model = load_fcn(source, at_once=arguments.at_once, **options)
     else:
         if arguments.at_once:
-            raise ValueError(f"--at-once is for FCNs of the reference code, and {source} holds none")
+            raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
     report = model.report

@@ -78,6 +78,12 @@ class DatasetReport:
         findings: What is wrong, the worst first.
         void: What is void in masks: values, or colours as #rrggbb.
         unknown: Colours that are no class but would be if `classes.txt` listed them, with their pixels.
+
+    Example:
+        >>> from minifcn.data import DigitCrops
+        >>> report = check_dataset({"train": DigitCrops("train")})
+        >>> report.class_names[:3], report.findings
+        (('0', '1', '2'), ())
     """
 
     class_names: tuple[str, ...]
@@ -283,9 +289,8 @@ def _absent_classes(names: tuple[str, ...], reports: Mapping[str, SplitReport]) 
         return
     anywhere = np.any(list(occurs.values()), axis=0)
     rows = [(next(iter(occurs)), ~anywhere, " in any split" if len(occurs) > 1 else "")]
-    for split, effect in (("train", "cannot be learned"), ("validation", "has no score")):
-        if split in occurs:
-            rows.append((split, anywhere & ~occurs[split], f", but other splits have some: it {effect}"))
+    for split in sorted(occurs.keys() & {"train", "validation"}):
+        rows.append((split, anywhere & ~occurs[split], ", but other splits have some"))
     for split, missing, why in rows:
         absent = [names[k] for k in np.flatnonzero(missing)]
         if absent:

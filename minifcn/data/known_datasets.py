@@ -8,19 +8,9 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_lines, read_names, stem
-from minifcn.data.dataset import (
-    SPLITS,
-    Dataset,
-    FileDataset,
-    Listing,
-    check_split,
-    existing_pairs,
-    folder_of,
-    image_files,
-    match_names,
-)
+from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, check_split, folder_of, image_files
 from minifcn.data.digits import DigitCanvases
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 from minifcn.data.folder import Folder
 from minifcn.data.masks import Mask
 from minifcn.data.matlab import read_segmentation
@@ -67,16 +57,19 @@ class CamVid(FileDataset):
     Raises:
         ValueError: If there is no such split.
         FileError: If the folder, a list or a file is missing, or a list is malformed.
+
+    Example:
+        >>> image, labels = CamVid("CamVid", "train")[0]  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str], split: str, *, strict: bool = True) -> None:
+    def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
         check_split(split)
         root = folder_of(path)
         name = _NAMES[split]
         if (root / f"{name}.txt").exists():
             listing = _camvid_listing(root, root / f"{name}.txt")
         elif (root / name).is_dir() and (root / f"{name}annot").is_dir():
-            listing = match_names(root / name, root / f"{name}annot")
+            listing = Listing.by_name(root / name, root / f"{name}annot")
         else:
             reason = f"has no {split} split: expected {name}.txt, or folders {name} and {name}annot"
             raise DataError("missing", root, reason)
@@ -86,7 +79,7 @@ class CamVid(FileDataset):
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def splits(path: StrPath) -> tuple[str, ...]:
         """Return the splits that the folder has.
 
         Raises:
@@ -109,7 +102,7 @@ def _camvid_listing(root: Path, file: Path) -> Listing:
             raise DataError("unreadable", file, reason)
         image, mask = (root.joinpath(*parts) for parts in paths)
         items.append((stem(image.name), image, mask))
-    return existing_pairs(items, file.name)
+    return Listing.of(items)
 
 
 def voc_colors(count: int) -> Array:
@@ -149,16 +142,12 @@ class VOC(FileDataset):
     Raises:
         ValueError: If there is no such split.
         FileError: If a folder, a list or a file is missing, or a list is malformed.
+
+    Example:
+        >>> dataset = VOC("VOCdevkit", "train", sbd="benchmark_RELEASE")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        split: str,
-        sbd: str | os.PathLike[str] | None = None,
-        *,
-        strict: bool = True,
-    ) -> None:
+    def __init__(self, path: StrPath, split: str, sbd: StrPath | None = None, *, strict: bool = True) -> None:
         check_split(split)
         root = _voc_root(path)
         lists = root / "ImageSets" / "Segmentation"
@@ -172,12 +161,11 @@ class VOC(FileDataset):
         colors = voc_colors(len(_VOC_CLASSES))
         color_map = {(int(r), int(g), int(b)): label for label, (r, g, b) in enumerate(colors)}
         classes = Classes.of(_VOC_CLASSES, colors, color_map={**color_map, _VOC_VOID_COLOR: VOID})
-        items = (_voc_item(name, folder, image_folders) for name, folder in masks.items())
-        listing = existing_pairs(items, f"{_NAMES[split]}.txt")
+        listing = Listing.of(_voc_item(name, folder, image_folders) for name, folder in masks.items())
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def splits(path: StrPath) -> tuple[str, ...]:
         """Return the splits: training, validation and, if the first image of its list has a mask, test."""
         root = _voc_root(path)
         test = root / "ImageSets" / "Segmentation" / "test.txt"
@@ -190,7 +178,7 @@ class VOC(FileDataset):
         return Mask(read_segmentation(path)) if path.endswith(".mat") else super().mask(index)
 
 
-def _voc_root(path: str | os.PathLike[str]) -> Path:
+def _voc_root(path: StrPath) -> Path:
     """Return the folder that holds `JPEGImages`, at `path` or where VOC's archive puts it below."""
     folder = folder_of(path)
     for root in (folder, folder / "VOC2012", folder / "VOCdevkit" / "VOC2012"):
@@ -220,7 +208,7 @@ def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> tuple[
     return name, image, mask_folder / f"{name}{'.mat' if mask_folder.name == 'cls' else '.png'}"
 
 
-def _sbd_folder(path: str | os.PathLike[str]) -> Path:
+def _sbd_folder(path: StrPath) -> Path:
     """Return the folder of SBD's labels: masks beside VOC's own, or SBD as it was released.
 
     Raises:

@@ -1,6 +1,6 @@
 """Convolution, its two gradients, and the transposed convolution, which is one of them.
 
-Convolution is one bilinear map y = conv2d(x, w). All of minifcn follows from its two adjoints:
+Convolution is a bilinear map y = conv2d(x, w). Both its gradients are adjoints of it:
 
     <conv2d(x, w), g>  =  <x, conv2d_input_grad(g, w)>  =  <w, conv2d_weight_grad(x, g)>     for all x, w, g.
 
@@ -9,7 +9,8 @@ gradients are `conv2d` and, with the operands exchanged, `conv2d_weight_grad`.
 
 Notation: N images, C input channels, O output channels (filters), H x W input, KH x KW kernel. Convolution
 means cross-correlation, as everywhere in deep learning: the kernel is not flipped. Padding is always the
-padding of the forward convolution.
+padding of the forward convolution: an integer for all sides, a pair (rows, columns), or ((top, bottom),
+(left, right)).
 """
 
 import numpy as np
@@ -53,11 +54,12 @@ def conv2d(
         x: Images (N, C, H, W), float32 or float64.
         w: Filters (O, C / groups, KH, KW), of the same dtype.
         b: Bias (O,), added to every position, or `None`.
-        stride: Step of the window; a number or a pair (rows, columns), as are the next two.
-        padding: Zeros around the image.
-        dilation: Distance between the taps of the kernel.
-        groups: Channels and filters are cut into so many groups that do not see one another; with
-            `groups == C` the convolution is depthwise.
+        stride: Step of the window, an integer or a pair (rows, columns).
+        padding: Zeros around the image: an integer, a pair (rows, columns), or ((top, bottom), (left,
+            right)).
+        dilation: Distance between the taps of the kernel, an integer or a pair.
+        groups: Channels and filters are divided into this many independent groups; with `groups == C` the
+            convolution is depthwise.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
@@ -66,7 +68,7 @@ def conv2d(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -107,7 +109,7 @@ def check_convolution(
 
 
 def conv2d_bias_grad(dy: Array) -> Array:
-    """Return the gradient of `conv2d` to its bias: every output's gradient, summed for each filter.
+    """Return the gradient of `conv2d` to its bias: the gradients of all outputs, summed for each filter.
 
     Args:
         dy: Gradient to the output, (N, O, OH, OW).
@@ -152,7 +154,8 @@ def conv2d_input_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Return the gradient of `conv2d` to its input: every output's gradient spread back over its window.
+    """Return the gradient of `conv2d` to its input: the gradient of each output, times its filter, added to
+    its window.
 
     Args:
         dy: Gradient to the output, (N, O, OH, OW).
@@ -169,7 +172,7 @@ def conv2d_input_grad(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -216,12 +219,12 @@ def conv2d_weight_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Return the gradient of `conv2d` to its filters: every output's gradient times its window, summed.
+    """Return the gradient of `conv2d` to its filters: the gradient of each output, times its window, summed.
 
     Args:
         x: Input of the convolution, (N, C, H, W).
         dy: Gradient to the output, (N, O, OH, OW).
-        kernel_size: KH, KW; with a stride above 1 the shapes of x and dy do not tell.
+        kernel_size: KH, KW; with a stride above 1 they do not follow from the shapes of x and dy.
         stride: As in `conv2d`; so are `padding`, `dilation` and `groups`.
         padding: See `conv2d`.
         dilation: See `conv2d`.
@@ -233,7 +236,7 @@ def conv2d_weight_grad(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -288,11 +291,11 @@ def conv_transpose2d(
         w: (C, O / groups, KH, KW): the filters of the convolution from O to C channels that this one is the
             adjoint of, neither flipped nor exchanged.
         b: Bias (O,) or `None`.
-        stride: Step of the window over the *output*; a number or a pair (rows, columns).
-        padding: Padding of the forward convolution, which here takes rows and columns away.
+        stride: Step of the window over the *output*, an integer or a pair (rows, columns).
+        padding: Padding of the forward convolution, which here removes rows and columns; as in `conv2d`.
         output_padding: With a stride of s, s output sizes belong to one input size; this many rows and
             columns are added (0 to s - 1), and they are real values, not zeros.
-        groups: Groups of channels that do not see one another.
+        groups: Number of independent groups of channels.
         dilation: Distance between the taps of the kernel.
         output_size: The output size itself, in place of `output_padding`.
         algorithm: `"auto"` or one of `algorithms_for("conv2d_input_grad")`.
@@ -303,7 +306,7 @@ def conv_transpose2d(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit; for `output_size` the valid range is named.
+        ValueError: If shapes or options do not fit together; for `output_size` with the valid range.
 
     Example:
         >>> import numpy as np

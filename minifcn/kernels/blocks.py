@@ -22,7 +22,7 @@ from minifcn.kernels.im2col import multiply_long
 from minifcn.kernels.padding import pad_or_crop
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import Chunk, Windows, run_length
+from minifcn.kernels.windows import CALLS, Chunk, Windows, run_length
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 
@@ -76,7 +76,7 @@ class _Blocks:
         product = matmul(self.filters, self.block, blocks // chunks, p.groups) * chunks
         copies = copy(p.groups * self.block * blocks, run_length(self.unit, self.across))
         shift = copy(2 * p.groups * self.filters * blocks, self.width) + Work(
-            calls=(6 + prod(self.taps)) * chunks
+            calls=(6 + CALLS + 3 * prod(self.taps)) * chunks
         )
         space = p.groups * (self.block + self.filters) * blocks // chunks * p.dtype.itemsize
         return (product + copies + shift) * elapsed(sums) + Work(maps=1), space

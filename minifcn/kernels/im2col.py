@@ -16,7 +16,7 @@ from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import Chunk, Windows, cut_positions, matrix, part_of, run_length
+from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_positions, matrix, part_of, run_length
 from minifcn.kernels.workspace import cut, parts, workspace
 
 MANY_WEIGHTS = 1 << 20
@@ -86,7 +86,9 @@ def work_of_product(
     count = max(len(chunks), 1)
     filters = chunks[0][1].stop if chunks else 1  # of a chunk and a group
     times = -(-per_group // filters)  # that each column is copied
-    product = matmul(filters, column, positions * times // count, p.groups) * count + Work(calls=5 * count)
+    product = matmul(filters, column, positions * times // count, p.groups) * count + Work(
+        calls=(5 + CALLS) * count
+    )
     copies = Work() if pixels else copy(times * p.groups * column * positions, run_length(unit, shape[3]))
     return (product + copies) * elapsed(len(chunks)) + Work(maps=1), space
 
@@ -166,7 +168,9 @@ def plan_weight_grad(p: Problem) -> Plan:
     product = matmul(p.group_filters, positions, width, p.groups) * chunks
     add = copy(p.filters * width, width) * (chunks - len(plan))
     work = copy(p.groups * p.column * p.positions, run_length(p.geometry, p.output_size[1])) + product + add
-    work = (work + Work(calls=6 * chunks)) * elapsed(len(plan)) + copy(p.filters * width, width) * sums
+    work = (work + Work(calls=(6 + CALLS) * chunks)) * elapsed(len(plan)) + copy(
+        p.filters * width, width
+    ) * sums
     space = (p.groups * width * positions + p.filters * (positions + width)) * p.dtype.itemsize
     return Plan("im2col", p.dtype, work + Work(maps=1), space, partial(_weight_grad, p.geometry, plan))
 

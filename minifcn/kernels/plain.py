@@ -10,12 +10,15 @@ the last of which is added back, tap by tap, to the windows that the columns wer
 KH KW times as large as the images: `im2col` does the same in chunks that fit the cache.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels.costs import CORES, Work, copy, matmul
+from minifcn.kernels.costs import Work, copy, matmul
 from minifcn.kernels.plans import Plan, Problem
+from minifcn.kernels.threads import parallel_map
 
 
 def _padding(geometry: ConvGeometry) -> tuple[tuple[int, int], ...]:
@@ -80,28 +83,31 @@ def _input_grad(geometry: ConvGeometry, dy: Array, w: Array, dx: Array) -> None:
     dx[...] = padded[:, :, top : top + dx.shape[2], left : left + dx.shape[3]]
 
 
-def _plan(p: Problem, run: partial[None], product: Work, calls: int) -> Plan:
-    """Return a plan: copies run on one core, and the product on those that BLAS takes."""
-    values = p.groups * p.column * p.positions
-    copies = copy(values, p.output_size[1] if p.geometry.cols.stride == 1 else 1)
-    copies += copy(p.positions * p.filters + p.images * p.channels * p.input_size[0] * p.input_size[1], 64)
-    work = product * (1 / CORES) + copies + Work(calls=calls)
-    return Plan("plain", p.dtype, work, (values + p.positions * p.filters) * p.dtype.itemsize, run)
+def _run(function: Callable[..., None], p: Problem, *arrays: Any) -> None:
+    """Run a map as a single chunk, which limits BLAS to one thread."""
+    parallel_map(lambda _: function(p.geometry, *arrays), [None], p.xp)
+
+
+def _plan(p: Problem, function: Callable[..., None], product: Work, calls: int) -> Plan:
+    elements = p.groups * p.column * p.positions  # of the columns
+    images = p.images * p.channels * p.input_size[0] * p.input_size[1]
+    work = product + copy(elements, p.output_size[1] if p.geometry.cols.stride == 1 else 1)
+    work += copy(p.positions * p.filters + images, p.output_size[1]) + Work(calls=calls, maps=1)
+    space = (elements + p.positions * p.filters + images) * p.dtype.itemsize
+    return Plan("plain", p.dtype, work, space, partial(_run, function, p))
 
 
 def plan_conv2d(p: Problem) -> Plan:
     """Filters times columns."""
-    product = matmul(p.group_filters, p.column, p.positions, p.groups)
-    return _plan(p, partial(_conv2d, p.geometry), product, 20)
+    return _plan(p, _conv2d, matmul(p.group_filters, p.column, p.positions, p.groups), 20)
 
 
 def plan_weight_grad(p: Problem) -> Plan:
     """Gradients times transposed columns."""
-    product = matmul(p.group_filters, p.positions, p.column, p.groups)
-    return _plan(p, partial(_weight_grad, p.geometry), product, 20)
+    return _plan(p, _weight_grad, matmul(p.group_filters, p.positions, p.column, p.groups), 20)
 
 
 def plan_input_grad(p: Problem) -> Plan:
     """Transposed filters times gradients, added back to the windows."""
     product = matmul(p.column, p.group_filters, p.positions, p.groups)
-    return _plan(p, partial(_input_grad, p.geometry), product, 20 + 4 * p.geometry.taps)
+    return _plan(p, _input_grad, product, 20 + 4 * p.geometry.taps)

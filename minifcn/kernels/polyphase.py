@@ -28,7 +28,7 @@ from minifcn.kernels.im2col import multiply, work_of_product
 from minifcn.kernels.padding import pad_or_crop
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import LONG_RUN, Chunk, Windows
+from minifcn.kernels.windows import CALLS, LONG_RUN, Chunk, Windows
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 FEW_PRODUCTS = 16
@@ -259,11 +259,11 @@ def plan_input_grad(p: Problem) -> Plan:
         (part,) = plan.parts
         shape = p.images, p.channels, *p.input_size
         work, space = work_of_product(p, shape, p.group_channels, part.products, part.unit)
-        turn = copy(p.filters * p.column, 1)
+        turn = copy(2 * p.filters * p.column, 1) + Work(calls=20)
         return Plan("polyphase", p.dtype, work + turn, space, partial(_input_grad, plan))
     blocks = p.images * plan.blocks[0] * plan.blocks[1]
     work = copy(2 * p.channels * stride[0] * stride[1] * blocks, plan.blocks[1] * stride[1])
-    work += Work(calls=2 * stride[0] * count)
+    work += Work(calls=(4 * stride[0] + (8 + CALLS) * len(plan.parts)) * count)
     for part in plan.parts:
         rows, cols = p.group_channels * part.rows.count, part.cols.count
         if part.interleaved:
@@ -277,7 +277,7 @@ def plan_input_grad(p: Problem) -> Plan:
             work += copy(p.groups * part.products * blocks, plan.blocks[1])
     values = p.channels * stride[0] * stride[1] + p.groups * max(part.products for part in plan.parts)
     space = 2 * values * blocks // count * p.dtype.itemsize
-    turn = copy(p.filters * p.column, 1)
+    turn = copy(2 * p.filters * p.column, 1) + Work(calls=20 * len(plan.parts))
     return Plan(
         "polyphase", p.dtype, work * elapsed(count) + turn + Work(maps=1), space, partial(_input_grad, plan)
     )

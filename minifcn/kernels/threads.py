@@ -69,6 +69,10 @@ def num_threads() -> int:
 
     Raises:
         ValueError: If `MINIFCN_NUM_THREADS` is not an integer >= 1.
+
+    Example:
+        >>> num_threads() >= 1
+        True
     """
     if _state["threads"] is None:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,9 @@ limits. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51
 MIN_CHUNKS = 16
 """Chunks, at least, where there is much to do."""
 
+CALLS = 12
+"""Calls of NumPy, about, that `Windows.columns` takes."""
+
 LONG_RUN = 16
 """Elements side by side that are worth copying as one run."""
 

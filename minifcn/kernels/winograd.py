@@ -359,7 +359,7 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
         return Plan("winograd", p.dtype, Work(calls=float("inf")), 0, run)
     if tiling.few:
         chunks = len(_cut_few(p.channels if sums else p.filters))
-        work = tiling.work(1, 1, 1) + once + Work(calls=20 * chunks, maps=2 * CORES)
+        work = tiling.work(1, 1, 1) + once * (2 if sums else 1) + Work(calls=20 * chunks, maps=2 * CORES)
         space = n * (tiles + weights // chunks) * p.dtype.itemsize
         return Plan("winograd", p.dtype, work * elapsed(chunks), space, run)
     chunks = len(tiling.chunks)

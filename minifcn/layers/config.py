@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from minifcn.layers.base import Layer, element_limit
 from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
+from minifcn.layers.graph import Graph
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
 from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -44,7 +45,7 @@ _classes: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
         *(Add, AvgPool2d, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Crop, Dropout, Flatten),
-        *(GlobalAvgPool2d, LayerDict, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential),
+        *(GlobalAvgPool2d, Graph, LayerDict, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential),
     )
 }
 
@@ -142,11 +143,10 @@ def _encode(value: Any, where: str, depth: int) -> Any:
                 f"{where or 'the model'} is a {name}, and model files do not know that class: put "
                 f"@minifcn.layers.register before its definition, here and wherever the file is loaded"
             )
-        config = value.config()
-        if "class" in config:
-            raise ValueError(f"{where or name}: 'class' cannot be the name of a layer or an argument")
-        return {"class": name} | _encode(config, where or name, depth)
+        return {"class": name} | _encode(value.config(), where or name, depth)
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        if "class" in value:
+            raise ValueError(f"{where}: nothing in a network can have the name 'class'")
         return {key: _encode(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
@@ -196,8 +196,8 @@ def _decode(value: Any) -> Any:
     name = value["class"]
     if not isinstance(name, str) or name not in _classes:
         raise ValueError(
-            f"unknown class {str(name)[:50]!r}: classes of one's own are made known by "
-            f"@minifcn.layers.register, before the file is loaded"
+            f"unknown class {str(name)[:50]!r}: import the module that defines it first, with "
+            f"@minifcn.layers.register before the definition"
         )
     make: Callable[..., Layer] = getattr(_classes[name], "from_config", _classes[name])
     for argument, annotation in _annotations(make).items():

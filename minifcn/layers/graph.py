@@ -82,35 +82,38 @@ class Graph(Layer):
 
     def _sorted(self) -> list[str]:
         """Return the nodes in an order of computation."""
-        order: list[str] = []
-        open_nodes: list[str] = []
+        order: dict[str, None] = {}  # as ordered sets, because a file may describe thousands of nodes
+        open_nodes: dict[str, None] = {}
         todo = [(self.output, False)]
         while todo:  # depth first, without recursion: networks may be deep
             name, done = todo.pop()
             if done:
-                open_nodes.remove(name)
-                order.append(name)
+                del open_nodes[name]
+                order[name] = None
             elif name in open_nodes:
-                cycle = [*open_nodes[open_nodes.index(name) :], name]
+                nodes = list(open_nodes)
+                cycle = [*nodes[nodes.index(name) :], name]
                 raise ValueError(f"nodes form a cycle: {' reads '.join(map(repr, cycle))}")
             elif name not in order and name != INPUT:
-                open_nodes.append(name)
+                open_nodes[name] = None
                 todo.append((name, True))
                 todo += [(read, False) for read in reversed(self.nodes[name][1:])]
         unused = [name for name in self.nodes if name not in order]
         if unused:
             raise ValueError(f"output {self.output!r} does not need the nodes {', '.join(map(repr, unused))}")
-        return order
+        return list(order)
 
     def _check_overwriting(self) -> None:
         """Refuse a layer that writes over an array that another node reads."""
+        checked: set[str] = set()
         for name, layer in self.children():
             if not layer.overwrites_input():
                 continue
             value = self.nodes[name][1]
-            while True:  # up to where the array comes from, which may be several views away
-                others = [other for other in self._order if value in self.nodes[other][1:]]
+            while value not in checked:  # up to where the array comes from, maybe several views away
+                checked.add(value)
                 if self._readers[value] > 1:
+                    others = [other for other in self._order if value in self.nodes[other][1:]]
                     raise ValueError(
                         f"node {name!r} ({layer!r}) writes over {value!r}, and these nodes read it: "
                         f"{', '.join(map(repr, others))}"

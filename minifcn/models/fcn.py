@@ -21,14 +21,14 @@ from typing import Any, Literal, Self, get_args
 from minifcn.backend import Array, device_of
 from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.kernels.padding import Sides, pad_or_crop
-from minifcn.layers import BatchNorm2d, Graph, Layer, LayerDict, Parameter, Sequential
+from minifcn.layers import BatchNorm2d, Layer, LayerDict, Parameter
 from minifcn.layers.base import Shape, indented
 from minifcn.layers.containers import AnyLayer
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.trunk import Trunk, trunk_from_parts, trunk_of
+from minifcn.models.trunk import Stack, Trunk, trunk_from_parts, trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
 
 Alignment = Literal["exact", "paper"]
@@ -159,8 +159,8 @@ class FCN(Layer):
     @classmethod
     def from_config(
         cls,
-        features: Sequential | Graph,
-        head: Sequential | Graph,
+        features: Stack,
+        head: Stack,
         channels: int,
         taps: Iterable[tuple[int, str]],
         smallest: int,

@@ -15,6 +15,10 @@ class DivergedError(ValueError):
     """Scores, the loss or the weights became NaN or infinite.
 
     The message names the step and the learning rate, and suggests a smaller one.
+
+    Example:
+        >>> issubclass(DivergedError, ValueError)
+        True
     """
 
 
@@ -38,6 +42,15 @@ class Training:
         weight: Labelled pixels of this epoch so far, times their weights.
         images: Images of this epoch so far.
         seconds: Time that they took.
+
+    Example:
+        A callback that stops after ten updates:
+
+        >>> from minifcn.training import Callback
+        >>> class TenSteps(Callback):
+        ...     def step(self, training: Training) -> None:
+        ...         if training.step == 10:
+        ...             training.epochs = training.epoch + 1
     """
 
     model: Layer

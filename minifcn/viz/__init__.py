@@ -1,8 +1,7 @@
-"""Pictures: labels over photographs, heat maps, training curves, confusion matrices, predictions and errors.
+"""Figures: labels over images, heat maps, training curves, confusion matrices, predictions and errors.
 
-Every function but `label_map` and `convolution_matrix` returns a `matplotlib.figure.Figure` of its own,
-without global state, or a `Film`. A figure is written with `figure.savefig("picture.png")`; in a notebook,
-`show` shows both.
+All functions but `label_map` and `convolution_matrix` return a new `matplotlib.figure.Figure`, without global
+state, or a `Film`. Save a figure with `figure.savefig("figure.png")`; in a notebook, `show` displays both.
 """
 
 from minifcn.viz.arithmetic import convolution_film, painting_film, zeros_film

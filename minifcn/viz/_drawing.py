@@ -1,4 +1,4 @@
-"""What several figures draw alike: picture panels, and legends with class names."""
+"""Parts that several figures share: image panels, and legends with class names."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from minifcn.backend import Array
 from minifcn.palette import VOID
 
 Swatch: TypeAlias = tuple[str, Any]
-"""What a legend says, and the colour (0-1) beside it; `None` leaves the box empty."""
+"""An entry of a legend: its text and its colour (0 to 1), or `None` for an empty box."""
 
 FONT_SIZE = 8
 POINTS_PER_INCH = 72
@@ -20,32 +20,32 @@ LETTER = 0.65  # width of an average letter, in font sizes
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure (inches) that arranges its own parts when it is drawn or saved."""
-    # Pictures may be a few pixels wide or high; names and scales need room all the same.
+    """Return an empty figure (inches) that arranges its parts when it is drawn or saved."""
+    # An image may be a few pixels wide or high, but names and scales need space.
     return Figure(figsize=(max(width, 2.5), max(height, 1.5)), dpi=150, layout="constrained")
 
 
-def picture_size(picture: Array, width: float, height: float) -> tuple[float, float]:
-    """Return the largest width and height within these in which a picture keeps its shape."""
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    return picture.shape[1] * scale, picture.shape[0] * scale
+def image_size(image: Array, width: float, height: float) -> tuple[float, float]:
+    """Return the largest width and height within these limits that keep the aspect ratio of an image."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    return image.shape[1] * scale, image.shape[0] * scale
 
 
-def show_picture(axes: Axes, picture: Array) -> None:
-    """Show an RGB picture with a thin frame and without ticks."""
-    axes.imshow(picture, interpolation="nearest")
+def show_image(axes: Axes, image: Array, **options: Any) -> None:
+    """Show an image with a thin frame and without ticks; options are those of `Axes.imshow`."""
+    axes.imshow(image, **{"interpolation": "nearest"} | options)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.5, color="0.5")
 
 
 def class_swatches(label_images: Sequence[Array], class_names: Sequence[str], palette: Array) -> list[Swatch]:
-    """Return name and colour of each class that occurs in any of the label images."""
+    """Return the name and colour of each class in any of the label images."""
     occurring = sorted({int(label) for labels in label_images for label in np.unique(labels)} - {VOID})
     return [(class_names[index], palette[index] / 255) for index in occurring]
 
 
 def legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
-    """Return how many columns a legend has in a figure of this width, and how high it is, both in inches."""
+    """Return the number of columns of a legend in a figure of this width, and its height; in inches."""
     room = width * POINTS_PER_INCH / FONT_SIZE
     needs = np.array([len(name) * LETTER + 4 for name, _ in swatches])  # letters, box and gaps, in font sizes
     for rows in range(1, len(swatches) + 1):
@@ -56,7 +56,7 @@ def legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
 
 
 def add_legend(figure: Figure, swatches: Sequence[Swatch]) -> None:
-    """Write a legend below everything else."""
+    """Draw a legend below the rest of the figure."""
     handles = [
         Patch(facecolor="none" if color is None else color, edgecolor="0.4", linewidth=0.5)
         for _, color in swatches
@@ -72,6 +72,6 @@ def add_legend(figure: Figure, swatches: Sequence[Swatch]) -> None:
         handlelength=1.4,
         columnspacing=1.2,
     )
-    # Set afterwards: as labels, "_background_" would be dropped and "$" read as mathematics.
+    # Set afterwards: as a label, "_background_" would be left out, and "$" would start a formula.
     for text, (name, _) in zip(legend.get_texts(), swatches, strict=True):
         text.set(text=name, parse_math=False)

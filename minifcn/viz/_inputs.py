@@ -1,4 +1,4 @@
-"""What the figures accept: each check says in one sentence what was expected and what came."""
+"""Checks of the arguments of figures."""
 
 from collections.abc import Sequence
 
@@ -10,29 +10,24 @@ from minifcn.palette import VOID
 
 
 def rgb_image(image: Array, name: str = "image") -> Array:
-    """Return a picture (H, W), (H, W, 1) or (H, W, 3) of uint8 as (H, W, 3).
+    """Return a uint8 image (H, W), (H, W, 1) or (H, W, 3) as (H, W, 3).
 
     Raises:
         ValueError: If it is none of these.
     """
     image = to_numpy(image)
-    if (
-        image.dtype != np.uint8
-        or image.size == 0
-        or (image.ndim != 2 and image.shape[2:] not in ((1,), (3,)))
-    ):
+    channels = image.shape[2:] if image.ndim != 2 else (1,)
+    if image.dtype != np.uint8 or image.size == 0 or channels not in ((1,), (3,)):
         raise ValueError(
-            f"{name} must be a uint8 picture of shape (H, W), (H, W, 1) or (H, W, 3), "
+            f"{name} must be a uint8 image of shape (H, W), (H, W, 1) or (H, W, 3), "
             f"got {image.dtype} of shape {image.shape}"
         )
     height, width = image.shape[:2]
-    return np.broadcast_to(
-        image.reshape(height, width, -1), (height, width, 3)
-    )  # (H, W) gets its channel axis
+    return np.broadcast_to(image.reshape(height, width, -1), (height, width, 3))  # grey: (H, W, 1) -> 3
 
 
 def class_palette(palette: Array, class_names: Sequence[str] | None = None) -> Array:
-    """Return the palette if it is uint8 (K, 3), with one name for each of its colours.
+    """Return the palette if it is uint8 (K, 3) and there is one name for each colour.
 
     Raises:
         ValueError: Otherwise.
@@ -55,13 +50,13 @@ def label_image(
     size: tuple[int, int] | None = None,
     void: bool = True,
 ) -> Array:
-    """Return labels (H, W) as uint8 if every one is a class, or void where that is allowed.
+    """Return labels (H, W) as uint8 if all of them are classes, or void if that is allowed.
 
     Args:
         labels: Integers.
         num_classes: Classes are 0 to `num_classes` - 1.
-        name: What a message calls the labels.
-        size: (H, W) that the labels must have, that of the picture they belong to.
+        name: Name of the labels in messages.
+        size: Expected (H, W), the size of the image.
         void: Whether `VOID` may occur.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures as small PNG files, the same bytes every time."""
+"""Figures as small PNG files, with the same bytes each time."""
 
 import io
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 DPI = 96
 _COLORS = 128
 _DRAWING = 4096
-"""A picture of more colours is a photograph."""
+"""An image with more colours than this is treated as a photograph."""
 
 
 def png_of(figure: Figure, dpi: int = DPI) -> bytes:
@@ -26,7 +26,7 @@ def small_png(picture: Any) -> bytes:
     from PIL import Image
 
     small = io.BytesIO()
-    # Median cut is right for photographs, but a colour on a few pixels, as in a legend, may become grey.
+    # Median cut is better for photographs, but a colour of few pixels, as in a legend, may become grey.
     drawing = picture.getcolors(_DRAWING) is not None
     method = Image.Quantize.MAXCOVERAGE if drawing else Image.Quantize.MEDIANCUT
     indexed = picture.quantize(_COLORS, method=method, dither=Image.Dither.NONE)

@@ -1,4 +1,4 @@
-"""Regions of a label image: their borders, and their names where there is room."""
+"""Regions of a label image: their borders, and their names where there is space."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,27 +14,25 @@ from minifcn.viz._drawing import FONT_SIZE, LETTER, POINTS_PER_INCH
 
 
 def draw_borders(axes: Axes, labels: Array) -> None:
-    """Draw a line along every pixel edge between two classes (H, W); void is a border by itself."""
-    between = (labels[1:] != labels[:-1]) & (labels[1:] != VOID) & (labels[:-1] != VOID)
-    rows, cols = np.nonzero(between)
-    below = np.stack([cols - 0.5, rows + 0.5, cols + 0.5, rows + 0.5], axis=1)
-    between = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != VOID) & (labels[:, :-1] != VOID)
-    rows, cols = np.nonzero(between)
-    beside = np.stack([cols + 0.5, rows - 0.5, cols + 0.5, rows + 0.5], axis=1)
-    segments = np.concatenate([below, beside]).reshape(-1, 2, 2)  # (edges, 4) -> (edges, ends, xy)
-    axes.add_collection(LineCollection(list(segments), colors="white", linewidths=0.7, capstyle="projecting"))
+    """Draw a line along every pixel edge between two classes of (H, W), but none at void."""
+    segments: list[Array] = []
+    for image, order in ((labels, 1), (labels.T, -1)):  # edges below pixels, then those beside them
+        rows, cols = np.nonzero((image[1:] != image[:-1]) & (image[1:] != VOID) & (image[:-1] != VOID))
+        ends = np.stack([[cols - 0.5, rows + 0.5], [cols + 0.5, rows + 0.5]])  # (ends, xy, edges)
+        segments += list(ends[:, ::order].transpose(2, 0, 1))
+    axes.add_collection(LineCollection(segments, colors="white", linewidths=0.7, capstyle="projecting"))
 
 
 def write_names(axes: Axes, labels: Array, class_names: Sequence[str], width: float) -> None:
-    """Write its class name into each region that has room for it.
+    """Write the class name into each region that is large enough.
 
-    The name of a narrow region may stick out if its class has not been named before.
+    The name may be wider than a narrow region if the class has no name elsewhere.
 
     Args:
-        axes: Where the picture is shown.
+        axes: Axes that show the image.
         labels: (H, W).
         class_names: One for each class.
-        width: Of the picture, in inches, by which the room is measured.
+        width: Width of the image in inches.
     """
     last = labels.shape[1] - 1
     letter = FONT_SIZE * labels.shape[1] / (width * POINTS_PER_INCH)  # a font size, in pixels
@@ -42,7 +40,7 @@ def write_names(axes: Axes, labels: Array, class_names: Sequence[str], width: fl
     named: set[int] = set()
     for row, col, depth in innermost_pixels(labels):
         if depth < 0.75 * letter:
-            break  # the regions come largest first
+            break  # the largest distances come first
         label = int(labels[row, col])
         half = 0.5 * LETTER * letter * len(class_names[label])
         x = float(np.clip(col, min(half, last / 2), max(last - half, last / 2)))
@@ -69,22 +67,22 @@ def write_names(axes: Axes, labels: Array, class_names: Sequence[str], width: fl
 def innermost_pixels(labels: Array) -> Iterator[tuple[int, int, int]]:
     """Yield (row, col, distance to the border) of the innermost pixel of each region, largest distance first.
 
-    A region is 4-connected; distances are city-block ones, 1 for a pixel at the border of its region or of
-    the image. Void is no region. Images of more than 160 pixels are thinned out first: a name need not stand
-    on the very pixel.
+    A region is 4-connected. Distances are city-block distances, 1 for a pixel at the border of its region or
+    of the image. Void is no region. Of images with more than 160 rows or columns, only some are used, because
+    the position of a name need not be exact.
     """
     step = -(-max(labels.shape) // 160)
     coarse = np.ascontiguousarray(labels[::step, ::step])
     padded = np.pad(coarse, 1, constant_values=VOID)
     depth = np.zeros(coarse.shape, np.int64)
     alive = padded != VOID
-    while alive.any():  # each turn peels one layer off every region
+    while alive.any():  # each iteration removes the border of every region
         depth += alive[1:-1, 1:-1]
         inner = alive.copy()
         for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
             inner &= (np.roll(padded, shift, axis) == padded) & np.roll(alive, shift, axis)
         alive = inner
-    rest = Image.fromarray(coarse).copy()  # its own memory: the regions are erased one after the other
+    rest = Image.fromarray(coarse).copy()  # a copy, from which region by region is erased
     while depth.any():
         row, col = (int(i) for i in np.unravel_index(int(depth.argmax()), depth.shape))
         deepest = int(depth[row, col])

@@ -1,10 +1,9 @@
-"""Films of convolution arithmetic, with the numbers in the cells.
+"""Films of convolution arithmetic, with a number in each cell.
 
-Every number is computed by the maps of `minifcn.functional`, and every place comes from `minifcn.geometry`;
-the films only show them one after the other.
+The numbers are computed by `minifcn.functional`, and the positions of windows by `minifcn.geometry`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +22,7 @@ _CELL = 0.27
 
 
 def convolution_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film:
-    """Show a convolution, one output number a frame: its window, the filter, and the sum.
+    """Show a convolution with one output per frame: its window, the filter, and the sum.
 
     Args:
         x: Numbers (H, W).
@@ -42,38 +41,22 @@ def convolution_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -
     """
     x, w = _grid("x", x), _grid("w", w)
     y = conv2d(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
-    windows = [_window(w, stride, padding, index) for index in np.ndindex(y.shape)]
-    padded = np.pad(x, padding)
-    captions = [
-        f"y[{i}, {j}] = {_sum(padded[rows, cols], w)} = {short(float(y[i, j]))}"
-        for (i, j), (rows, cols) in zip(np.ndindex(y.shape), windows, strict=True)
-    ]
-
-    def draw(figure: Figure, k: int) -> None:
-        left, middle, right = _axes(figure, padded, w, y)
-        draw_numbers(left, padded, (padded.min(), padded.max()))
-        _grey_border(left, padded.shape, padding)
-        _box(left, windows[k])
-        draw_numbers(middle, w)
-        draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
-        i, j = divmod(k, y.shape[1])
-        draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x" + ", padding grey" * bool(padding), middle: "w", right: "y"})
-
-    return Film(draw, captions, _size(padded, w, y))
+    grey = np.pad(np.zeros(x.shape, bool), padding, constant_values=True)
+    titles = "x" + ", padding grey" * bool(padding), "w", "y"
+    return _sliding_film(np.pad(x, padding), grey, w, y, stride, titles)
 
 
 def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film:
-    """Show a transposed convolution as painting: each input number adds its multiple of the filter.
+    """Show a transposed convolution as painting: each element of x adds its multiple of the filter.
 
     Args:
         x: Numbers (H, W).
         w: Filter (KH, KW).
-        stride: Step between the patches that neighbouring inputs paint.
-        padding: Rows and columns that are cut off at each side of the canvas; they are grey.
+        stride: Distance between the patches of neighbouring elements.
+        padding: Number of rows and columns cut off at each side of the canvas; they are grey.
 
     Raises:
-        ValueError: If an array is not 2-D, nothing is left of the canvas, or x has more than 50 numbers.
+        ValueError: If an array is not 2-D, nothing is left of the canvas, or x has more than 50 elements.
 
     Example:
         >>> import numpy as np
@@ -82,12 +65,12 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
         'x[0, 1] = 3: add 3 times the filter; 1 of its cells were painted before'
     """
     x, w = _grid("x", x), _grid("w", w)
-    canvases = []  # what has been painted after each frame, before anything is cut off
+    canvases = []  # the painted canvas after each frame, before anything is cut off
     for k in range(x.size):
         so_far = np.where(np.arange(x.size).reshape(x.shape) <= k, x, 0.0)
         canvases.append(conv_transpose2d(so_far[None, None], w[None, None], stride=stride)[0, 0])
-    conv_transpose2d(x[None, None], w[None, None], stride=stride, padding=padding)  # refuses what cannot be
-    windows = [_window(w, stride, 0, index) for index in np.ndindex(x.shape)]
+    conv_transpose2d(x[None, None], w[None, None], stride=stride, padding=padding)  # checks the arguments
+    windows = [_window(w, stride, index) for index in np.ndindex(x.shape)]
     painted = np.zeros(canvases[0].shape, bool)
     captions, reached = [], []
     for (i, j), window in zip(np.ndindex(x.shape), windows, strict=True):
@@ -101,25 +84,27 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
     def draw(figure: Figure, k: int) -> None:
         i, j = divmod(k, x.shape[1])
         patch = x[i, j] * w
-        left, middle, right = _axes(figure, x, patch, canvases[k])
+        titles = "x", f"{short(float(x[i, j]))} w", "y so far" + ", cut grey" * bool(padding)
+        left, middle, right = _axes(figure, titles, x, patch, canvases[k])
         draw_numbers(left, x)
         draw_box(left, (i, j, 1, 1))
         draw_numbers(middle, patch, (min(patch.min(), 0), max(patch.max(), 0)))
         canvas = np.where(reached[k], canvases[k], np.nan)
         draw_numbers(right, canvas, (canvases[-1].min(), canvases[-1].max()))
-        _grey_border(right, canvas.shape, padding)
+        kept = tuple(slice(padding, size - padding) for size in canvas.shape)
+        cut = np.ones(canvas.shape, bool)
+        cut[kept] = False
+        _mark(right, cut)
         _box(right, windows[k])
-        cut = ", cut grey" if padding else ""
-        _titles(figure, {left: "x", middle: f"{short(float(x[i, j]))} w", right: f"y so far{cut}"})
 
     return Film(draw, captions, _size(x, w, canvases[0]))
 
 
 def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film:
-    """Show the same transposed convolution as a convolution: zeros between the inputs, the filter turned.
+    """Show the same transposed convolution as a convolution with zeros between the elements of x.
 
-    Between neighbouring inputs stand `stride` - 1 zeros, around them K - 1 - `padding`; then the filter,
-    turned by 180 degrees, slides in steps of 1.
+    There are `stride` - 1 zeros between neighbouring elements and K - 1 - `padding` around them. The filter,
+    turned by 180 degrees, slides over them in steps of 1.
 
     Args:
         x: Numbers (H, W).
@@ -145,26 +130,29 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
     real = np.zeros(spread.shape, bool)
     places = tuple(slice(b, n - b, stride) for n, b in zip(spread.shape, borders, strict=True))
     spread[places], real[places] = x, True
-    turned = w[::-1, ::-1]
-    windows = [_window(w, 1, 0, index) for index in np.ndindex(y.shape)]
-    captions = [
-        f"y[{i}, {j}] = {_sum(spread[rows, cols], turned)} = {short(float(y[i, j]))}"
-        for (i, j), (rows, cols) in zip(np.ndindex(y.shape), windows, strict=True)
-    ]
+    titles = "x, new zeros grey", "w turned", "y"
+    return _sliding_film(spread, ~real, w[::-1, ::-1], y, 1, titles)
+
+
+def _sliding_film(x: Array, grey: Array, w: Array, y: Array, stride: int, titles: Sequence[str]) -> Film:
+    """Show how the filter w slides over x, where `grey` marks the zeros that were added, and gives y."""
+    windows = [_window(w, stride, index) for index in np.ndindex(y.shape)]
+    captions = []
+    for (i, j), window in zip(np.ndindex(y.shape), windows, strict=True):
+        terms = " + ".join(f"{short(a)}*{short(b)}" for a, b in zip(x[window].flat, w.flat, strict=True))
+        captions.append(f"y[{i}, {j}] = {terms} = {short(float(y[i, j]))}")
 
     def draw(figure: Figure, k: int) -> None:
-        left, middle, right = _axes(figure, spread, turned, y)
-        draw_numbers(left, spread, (spread.min(), spread.max()))
-        for row, col in np.argwhere(~real):
-            _grey(left, row, col)
+        left, middle, right = _axes(figure, titles, x, w, y)
+        draw_numbers(left, x, (x.min(), x.max()))
+        _mark(left, grey)
         _box(left, windows[k])
-        draw_numbers(middle, turned)
-        draw_numbers(right, _first(y, k + 1), (y.min(), y.max()))
-        i, j = divmod(k, y.shape[1])
-        draw_box(right, (i, j, 1, 1))
-        _titles(figure, {left: "x, new zeros grey", middle: "w turned", right: "y"})
+        draw_numbers(middle, w)
+        computed = np.where(np.arange(y.size).reshape(y.shape) <= k, y, np.nan)
+        draw_numbers(right, computed, (y.min(), y.max()))
+        draw_box(right, (*divmod(k, y.shape[1]), 1, 1))
 
-    return Film(draw, captions, _size(spread, w, y))
+    return Film(draw, captions, _size(x, w, y))
 
 
 def _grid(name: str, array: Array) -> Array:
@@ -174,26 +162,13 @@ def _grid(name: str, array: Array) -> Array:
     return array
 
 
-def _window(w: Array, stride: int, padding: int, index: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return the cells of the padded input that one output looks at."""
-    geometry = ConvGeometry.of(w.shape, stride, padding)
+def _window(w: Array, stride: int, index: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of the (padded) input that an output depends on."""
+    geometry = ConvGeometry.of(w.shape, stride)
     (top, bottom), (left, right) = (
         axis.input_range(i, i) for axis, i in zip((geometry.rows, geometry.cols), index, strict=True)
     )
-    return (
-        slice(top + padding, bottom + padding + 1),
-        slice(left + padding, right + padding + 1),
-    )
-
-
-def _sum(window: Array, w: Array) -> str:
-    terms = [f"{short(a)}*{short(b)}" for a, b in zip(window.flat, w.flat, strict=True)]
-    return " + ".join(terms)
-
-
-def _first(y: Array, count: int) -> Array:
-    """Return y with NaN in all but the first numbers."""
-    return np.where(np.arange(y.size).reshape(y.shape) < count, y, np.nan)
+    return slice(top, bottom + 1), slice(left, right + 1)
 
 
 def _size(*grids: Array) -> tuple[float, float]:
@@ -201,14 +176,16 @@ def _size(*grids: Array) -> tuple[float, float]:
     return width, max(grid.shape[0] for grid in grids) * _CELL + 0.45
 
 
-def _axes(figure: Figure, *grids: Array) -> Iterator[Axes]:
-    """Place grids from left to right, all with cells of one size, at the same places in every frame."""
+def _axes(figure: Figure, titles: Sequence[str], *grids: Array) -> Iterator[Axes]:
+    """Place grids from left to right, with cells of one size, at the same positions in every frame."""
     width, height = figure.get_size_inches()
     left = 0.3
-    for grid in grids:
+    for title, grid in zip(titles, grids, strict=True):
         rows, cols = grid.shape
         bottom = (height - 0.45 - rows * _CELL) / 2 + 0.1
-        yield figure.add_axes((left / width, bottom / height, cols * _CELL / width, rows * _CELL / height))
+        axes = figure.add_axes((left / width, bottom / height, cols * _CELL / width, rows * _CELL / height))
+        axes.set_title(title, fontsize=FONT_SIZE + 1, pad=3, loc="left")
+        yield axes
         left += cols * _CELL + 0.3
 
 
@@ -217,19 +194,7 @@ def _box(axes: Axes, window: tuple[slice, slice]) -> None:
     draw_box(axes, (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start))
 
 
-def _grey(axes: Axes, row: int, col: int) -> None:
-    """Mark a cell that holds no number of x: a zero that was put in, or one that is cut off."""
-    axes.add_patch(Rectangle((col - 0.5, row - 0.5), 1, 1, facecolor="0.82", zorder=1.5))
-
-
-def _grey_border(axes: Axes, shape: tuple[int, ...], width: int) -> None:
-    """Mark the outer cells."""
-    rows, cols = shape
-    for row, col in np.ndindex(rows, cols):
-        if not (width <= row < rows - width and width <= col < cols - width):
-            _grey(axes, row, col)
-
-
-def _titles(figure: Figure, names: dict[Axes, str]) -> None:
-    for axes, name in names.items():
-        axes.set_title(name, fontsize=FONT_SIZE + 1, pad=3, loc="left")
+def _mark(axes: Axes, grey: Array) -> None:
+    """Fill cells that hold no element of x: zeros that were added, or elements that are cut off."""
+    for row, col in np.argwhere(grey):
+        axes.add_patch(Rectangle((col - 0.5, row - 0.5), 1, 1, facecolor="0.82", zorder=1.5))

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""The confusion matrix as a figure."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from minifcn.viz._drawing import FONT_SIZE, new_figure
 
 
 def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: of the pixels of each true class, how many percent were predicted as what.
+    """Draw a confusion matrix: for each true class, the percentage of its pixels predicted as each class.
 
     Args:
-        matrix: Numbers of pixels, integers (K, K): rows truth, columns prediction.
+        matrix: Numbers of pixels, integers (K, K); rows are true classes, columns predicted ones.
         class_names: One name for each class.
 
     Returns:
-        The figure. A row without pixels is left empty.
+        The figure. A row without pixels is empty.
 
     Raises:
-        ValueError: If the matrix is not square, not of counts, or does not fit the names.
+        ValueError: If the matrix does not hold counts, or its shape does not fit `class_names`.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""The course of a training."""
+"""Training curves."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -16,24 +16,24 @@ _METRICS = {
     "mean_iou": ("mean IoU", 6, "D"),
     "frequency_weighted_iou": ("frequency-weighted IoU", 3, "^"),
 }
-"""What each metric is called, its colour in the palette, and its marker."""
+"""Name, colour in the palette, and marker of each metric."""
 _MOST_MARKERS = 40
 
 
 def training_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the loss, and the metrics beside it, over a training.
+    """Draw the loss and the metrics of a training.
 
     Args:
-        records: What a training log in JSON lines holds, one mapping a line: "loss", and any of
+        records: The lines of a training log in JSON lines: mappings with "loss", and any of
             "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou" (0 to 1), in some records
-            or in all. They are drawn over "epoch" if each record has an epoch of its own, otherwise over
-            "step". Other entries are passed over.
+            or in all. The x axis is "epoch" if the epochs of all records differ, otherwise "step". Other
+            entries are ignored.
 
     Returns:
-        The figure: the loss on the left and, if there are any, the metrics on the right.
+        The figure: the loss on the left, and the metrics, if there are any, on the right.
 
     Raises:
-        ValueError: If no record has a loss, a value is not a number, or neither "epoch" nor "step" will do.
+        ValueError: If no record has a loss, or a value is not a number.
 
     Example:
         >>> log = [{"epoch": 1, "loss": 1.9, "mean_iou": 0.3}, {"epoch": 2, "loss": 0.7, "mean_iou": 0.6}]
@@ -72,7 +72,7 @@ def training_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _points(records: Sequence[Mapping[str, Any]], key: str, over: str) -> tuple[list[float], list[float]]:
-    """Return positions and values of the records that have the value (JSON's null counts as absent)."""
+    """Return the positions and values of the records that have the value; `None` counts as absent."""
     xs, ys = [], []
     for record in records:
         if record.get(key) is None:

@@ -1,7 +1,8 @@
-"""Films of a few frames for notebooks: paused at first, stepped by hand or played, with a strip beside them.
+"""Short films for notebooks, with buttons to step through the frames or to play them.
 
-Matplotlib's own player fetches the pictures on its buttons from the network, starts by itself and gets a new
-random name each time. This one needs nothing, waits, and is the same bytes every time.
+Matplotlib's own player loads its icons from the network, starts without a click and has a new random name
+each time. This one needs no network, starts paused, and consists of the same bytes each time, so that
+notebooks do not change when they are run again.
 """
 
 import base64
@@ -11,6 +12,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from string import Template
 
 from matplotlib.figure import Figure
@@ -19,57 +21,9 @@ from minifcn.viz._png import png_of, small_png
 
 MOST_FRAMES = 50
 _DPI = 100
+_GAP = 6  # pixels between the frames of a strip
 
-_PLAYER = Template("""<div data-film="$name">
-<div style="max-width:100%"><img data-part="picture" src="data:image/png;base64,$first" alt="$alt"></div>
-<p data-part="caption" style="font-family:monospace;margin:2px 0">$alt</p>
-<div data-part="controls"><em>Run this cell to get the buttons that play the film.</em></div>
-</div>
-<script>
-document.querySelectorAll('[data-film="$name"]').forEach(function (film) {
-  if (film.dataset.ready) return;
-  film.dataset.ready = "yes";
-  var frames = $frames, captions = $captions, now = 0, timer = null;
-  function part(name) { return film.querySelector('[data-part="' + name + '"]'); }
-  function make(tag, label, act) {
-    var it = document.createElement(tag);
-    it.textContent = tag === "button" ? label : "";
-    it.setAttribute("aria-label", label);
-    it.addEventListener(tag === "button" ? "click" : "input", act);
-    it.style.marginRight = "4px";
-    part("controls").appendChild(it);
-    return it;
-  }
-  function go(to) {
-    now = Math.max(0, Math.min(frames.length - 1, to));
-    part("picture").src = "data:image/png;base64," + frames[now];
-    part("picture").alt = part("caption").textContent = captions[now];
-    slider.value = now;
-    count.textContent = "frame " + (now + 1) + " of " + frames.length;
-  }
-  function stop() { clearInterval(timer); timer = null; play.textContent = "play"; }
-  function step(by) { return function () { stop(); go(now + by); }; }
-  part("controls").textContent = "";
-  make("button", "first", step(-frames.length));
-  make("button", "back", step(-1));
-  var play = make("button", "play", function () {
-    if (timer) { stop(); return; }
-    if (now === frames.length - 1) go(0);
-    play.textContent = "pause";
-    timer = setInterval(function () {
-      if (now === frames.length - 1 || !film.isConnected) stop(); else go(now + 1);
-    }, 900);
-  });
-  make("button", "next", step(1));
-  var slider = make("input", "frame", function () { stop(); go(Number(slider.value)); });
-  slider.type = "range"; slider.min = 0; slider.max = frames.length - 1;
-  slider.style.verticalAlign = "middle";
-  slider.dataset.lmSuppressShortcuts = "true";  // JupyterLab leaves its arrow keys alone
-  var count = document.createElement("span");
-  part("controls").appendChild(count);
-  go(0);
-});
-</script>""")
+_PLAYER = Template(Path(__file__).with_name("player.html").read_text(encoding="utf-8").rstrip())
 
 
 class Film:
@@ -77,7 +31,7 @@ class Film:
 
     Args:
         draw: `draw(figure, k)` draws frame k into an empty figure.
-        captions: One for each frame; they say in words, or as a formula, what the frame shows.
+        captions: One for each frame, a sentence or a formula that describes the frame.
         size: Width and height of a frame in inches.
 
     Raises:
@@ -114,7 +68,7 @@ class Film:
         return figure
 
     def html(self) -> str:
-        """Return the player as a piece of HTML; without JavaScript it is the first frame."""
+        """Return the player as HTML; without JavaScript it shows the first frame."""
         encoded = [base64.b64encode(frame).decode("ascii") for frame in self.frames]
         name = hashlib.sha256("".join(encoded).encode()).hexdigest()[:12]
         return _PLAYER.substitute(
@@ -126,19 +80,16 @@ class Film:
         )
 
     def strip(self, most: int = 4) -> bytes:
-        """Return up to so many frames, from the first to the last, two in a row, as one PNG file."""
+        """Return up to `most` frames, from the first to the last, two in a row, as one PNG file."""
         from PIL import Image
 
         count = min(most, len(self.frames))
         last = len(self.frames) - 1
         chosen = [self.frames[round(k * last / max(count - 1, 1))] for k in range(count)]
         pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in chosen]
-        width, height = pictures[0].size
-        columns = min(2, count)
-        gap = 6
-        strip = Image.new(
-            "RGB", (columns * (width + gap) - gap, -(-count // columns) * (height + gap) - gap), "white"
-        )
+        width, height = (side + _GAP for side in pictures[0].size)
+        columns, rows = min(2, count), -(-count // 2)
+        strip = Image.new("RGB", (columns * width - _GAP, rows * height - _GAP), "white")
         for k, picture in enumerate(pictures):
-            strip.paste(picture, ((k % columns) * (width + gap), (k // columns) * (height + gap)))
+            strip.paste(picture, (k % columns * width, k // columns * height))
         return small_png(strip)

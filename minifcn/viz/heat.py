@@ -1,4 +1,4 @@
-"""Heat maps: what becomes where."""
+"""Heat maps: the scores of classes over an image."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, new_figure, picture_size, show_picture
+from minifcn.viz._drawing import FONT_SIZE, image_size, new_figure, show_image
 from minifcn.viz._inputs import rgb_image
 
 _PANEL = (2.2, 3.3)
@@ -24,20 +24,19 @@ def heat_maps(
     extent: tuple[float, float, float, float] | None = None,
     label: str = "score",
 ) -> Figure:
-    """Draw the score map of each class over the picture, all in one scale.
+    """Draw the score map of each class over the image, all with one colour scale.
 
-    The cells of the map are left visible: a coarse map answers "where" only coarsely.
+    The cells of the map are not interpolated, so that its resolution is visible.
 
     Args:
-        image: Picture (H, W, 3), (H, W, 1) or (H, W) of uint8; it is shown as a grey shadow.
+        image: Image (H, W, 3), (H, W, 1) or (H, W) of uint8; it is drawn as a grey shadow.
         scores: Scores or probabilities (K, h, w); h and w are usually smaller than H and W.
         class_names: One name for each of the K classes.
-        classes: Which classes to draw, in this order; all of them if not given.
-        extent: Where the map lies, (left, right, bottom, top): the outer edges of its cells in pixel
-            coordinates of the picture, in which pixel 0 reaches from -0.5 to 0.5. If a
-            `geometry.CoordinateMap` m places cell i at pixel m(i), n cells reach from m(-1/2) to m(n - 1/2).
-            If not given, the map covers the whole picture.
-        label: What the numbers are, written beside the colour bar.
+        classes: Classes to draw, in this order; all of them by default.
+        extent: (left, right, bottom, top), the outer edges of the cells in pixel coordinates of the image, in
+            which pixel 0 reaches from -0.5 to 0.5. If a `geometry.CoordinateMap` m places cell i at pixel
+            m(i), n cells reach from m(-1/2) to m(n - 1/2). By default, the map covers the whole image.
+        label: Label of the colour bar.
 
     Returns:
         The figure, with one panel for each class and a colour bar.
@@ -76,10 +75,10 @@ def heat_maps(
 
     columns = min(len(chosen), min((5, 4), key=lambda n: -len(chosen) % n))
     rows = -(-len(chosen) // columns)
-    panel_width, panel_height = picture_size(picture, *_PANEL)
+    panel_width, panel_height = image_size(picture, *_PANEL)
     figure = new_figure(columns * panel_width + 0.7, rows * (panel_height + 0.25))
     panels = figure.subplots(rows, columns, squeeze=False)
-    # The picture is laid over the heat as a shadow, so that its dark parts only darken the colours.
+    # The image is drawn over the map as a shadow, so that its dark parts only darken the colours.
     shadow = np.zeros((height, width, 4), np.uint8)
     shadow[..., 3] = 0.45 * (255 - picture.mean(axis=2))
     lowest, highest = float(scores[chosen].min()), float(scores[chosen].max())
@@ -89,7 +88,7 @@ def heat_maps(
             scores[index], cmap=_HEAT, vmin=lowest, vmax=highest, extent=extent, interpolation="nearest"
         )
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=0.5))
-        show_picture(axes, shadow)  # last: the panel shows the picture's part of a map that reaches further
+        show_image(axes, shadow)  # last, so that the axes are cut to the image
         axes.set_title(class_names[index], fontsize=FONT_SIZE + 1, parse_math=False)
     for axes in panels.flat[len(chosen) :]:
         axes.set_axis_off()

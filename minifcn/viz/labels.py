@@ -1,4 +1,4 @@
-"""Labels as colours: a plain label map, and labels laid over their photograph."""
+"""Labels as colours: a label map, and labels drawn over their image."""
 
 from collections.abc import Sequence
 
@@ -11,27 +11,27 @@ from minifcn.viz._drawing import (
     Swatch,
     add_legend,
     class_swatches,
+    image_size,
     legend_shape,
     new_figure,
-    picture_size,
-    show_picture,
+    show_image,
 )
 from minifcn.viz._inputs import class_palette, label_image, rgb_image
 from minifcn.viz._regions import draw_borders, write_names
 
 
 def label_map(labels: Array, palette: Array) -> Array:
-    """Return a picture of labels: each pixel in the colour of its class, void in `VOID_COLOR`.
+    """Return labels as an image: each pixel in the colour of its class, void in `VOID_COLOR`.
 
     Args:
         labels: Integers (H, W): classes, or `VOID` (255).
         palette: One colour for each class, uint8 (K, 3).
 
     Returns:
-        RGB picture, uint8 (H, W, 3).
+        RGB image, uint8 (H, W, 3).
 
     Raises:
-        ValueError: If the labels are not (H, W), or hold a class without a colour.
+        ValueError: If the labels are not (H, W), or contain a class without a colour.
 
     Example:
         >>> import numpy as np
@@ -48,20 +48,20 @@ def label_map(labels: Array, palette: Array) -> Array:
 def overlay(
     image: Array, labels: Array, class_names: Sequence[str], palette: Array, *, opacity: float = 0.6
 ) -> Figure:
-    """Draw labels over the picture they belong to.
+    """Draw labels over their image.
 
-    Regions are tinted, outlined and, where there is room, named; a legend names the classes that occur. Void
-    pixels show the picture as it is.
+    Regions are tinted and outlined, and have names where there is space. A legend shows the classes in the
+    image. Void pixels are not tinted.
 
     Args:
-        image: Picture (H, W, 3), (H, W, 1) or (H, W) of uint8.
+        image: Image (H, W, 3), (H, W, 1) or (H, W) of uint8.
         labels: Integers (H, W): classes, or `VOID` (255).
         class_names: One name for each class.
         palette: One colour for each class, uint8 (K, 3).
-        opacity: Share of the colour in a tinted pixel, 0 (only the picture) to 1 (only the colour).
+        opacity: Weight of the colour in a tinted pixel, from 0 (image only) to 1 (colour only).
 
     Returns:
-        The figure; `figure.savefig(path)` writes it.
+        The figure; save it with `figure.savefig(path)`.
 
     Raises:
         ValueError: If sizes disagree, a class has no colour or name, or `opacity` is not from 0 to 1.
@@ -87,10 +87,10 @@ def overlay(
     swatches: list[Swatch] = class_swatches([labels], class_names, palette)
     if (labels == VOID).any():
         swatches.append(("void: not tinted", None))
-    width, height = picture_size(picture, 7.0, 7.0)
+    width, height = image_size(picture, 7.0, 7.0)
     figure = new_figure(width, height + legend_shape(swatches, width)[1])
     axes = figure.subplots()
-    show_picture(axes, blended)
+    show_image(axes, blended)
     draw_borders(axes, labels)
     write_names(axes, labels, class_names, width)
     add_legend(figure, swatches)

@@ -1,7 +1,7 @@
-"""Arrays side by side: small ones with their numbers in the cells, large ones as pictures."""
+"""Arrays side by side: small ones with a number in each cell, large ones as images."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, new_figure, picture_size
+from minifcn.viz._drawing import FONT_SIZE, image_size, new_figure, show_image
 
 Box: TypeAlias = tuple[float, float, float, float]
 """(top, left, height, width) in cells; row 0 and column 0 begin at 0."""
 
 MOST_NUMBERS = 16
-"""Cells along an axis up to which numbers are written into them."""
+"""Largest size along an axis for which numbers are written into the cells."""
 CELL = 0.32
 """Width of a cell with a number, in inches."""
 LINES = (
@@ -26,7 +26,7 @@ LINES = (
     ("black", "dashdot"),
     ("#2E7D32", (0, (6, 1, 1, 1, 1, 1))),
 )
-"""Colours and dashes of boxes, in turn: they can be told apart without colours, too."""
+"""Colours and dashes of boxes, in this order; they differ without colours, too."""
 
 _TINT = LinearSegmentedColormap.from_list("tint", ["white", "#9CC7E8"])
 _EMPTY = "0.93"
@@ -42,24 +42,24 @@ def panels(
 ) -> Figure:
     """Draw arrays side by side, each under its name.
 
-    Up to 16 x 16 cells the numbers stand in the cells, which are the darker the larger the number is; a NaN
-    is an empty cell. Larger arrays are grey pictures, dark for the smallest and bright for the largest
-    number; both are written below. If there are negative numbers, 0 is the grey in the middle. Colour
-    pictures are shown as they are.
+    Arrays of up to 16 x 16 elements are drawn as cells with numbers; a larger number makes a cell darker, and
+    a NaN leaves it empty. Larger arrays are drawn in grey, from black for the smallest to white for the
+    largest element; both values are written below. If there are negative elements, 0 is medium grey. Colour
+    images are shown unchanged.
 
     Args:
-        arrays: By name: numbers (H, W) or (W,), or pictures uint8 (H, W, 1) or (H, W, 3).
-        boxes: For a name, boxes to outline: (top, left, height, width) in cells. They differ in colour and
-            dashes, and are numbered where there is more than one.
-        shared: One scale for all arrays, so that equal greys are equal numbers.
-        columns: Panels in a row; all of them by default.
-        width: Of the figure at most, in inches.
+        arrays: Arrays by name: numbers (H, W) or (W,), or images, uint8 (H, W, 1) or (H, W, 3).
+        boxes: Boxes to outline by name of the array: (top, left, height, width) in cells. They differ in
+            colour and dashes, and have numbers if there are several.
+        shared: Use one scale for all arrays, so that equal colours mean equal numbers.
+        columns: Number of panels in a row; all of them by default.
+        width: Maximum width of the figure in inches.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If there is no array, one has another shape, or boxes name an array that is not there.
+        ValueError: If there is no array, an array has another shape, or `boxes` has an unknown name.
 
     Example:
         >>> import numpy as np
@@ -76,7 +76,6 @@ def panels(
     columns = min(columns or len(shown), len(shown))
     rows = -(-len(shown) // columns)
     sizes = [_panel_size(array, (width - 0.2) / columns - 0.1) for array in shown.values()]
-    # Panels of a column are as wide as its widest, and those of a row as high as its highest.
     widths = [max(size[0] for size in sizes[column::columns]) for column in range(columns)]
     heights = [max(size[1] for size in sizes[row * columns : (row + 1) * columns]) for row in range(rows)]
     figure = new_figure(min(sum(widths) + 0.25 * columns, width), sum(heights) + 0.45 * rows)
@@ -88,7 +87,7 @@ def panels(
     for axes, (name, array) in zip(grid.flat, shown.items(), strict=False):
         axes.set_title(name, fontsize=FONT_SIZE + 1, parse_math=False)
         if array.ndim == 3:
-            show_photo(axes, array)
+            show_image(axes, array, interpolation="antialiased")
         elif max(array.shape) <= MOST_NUMBERS:
             draw_numbers(axes, array, limits)
         else:
@@ -99,12 +98,12 @@ def panels(
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     if engine := figure.get_layout_engine():
-        engine.execute(figure)  # once more than when it is drawn: a tall panel's name was cut at the top
+        engine.execute(figure)  # in addition to the one when it is drawn, which may cut a name off
     return figure
 
 
 def draw_numbers(axes: Axes, array: Array, limits: tuple[float, float] | None = None) -> None:
-    """Draw a grid (H, W) with a number in each cell; NaN leaves a cell empty."""
+    """Draw an array (H, W) with a number in each cell; NaN leaves a cell empty."""
     low, high = limits or _limits(array)
     axes.set_facecolor(_EMPTY)
     axes.imshow(np.ma.masked_invalid(array), cmap=_TINT, vmin=min(low, 0), vmax=high or 1)
@@ -121,21 +120,11 @@ def draw_numbers(axes: Axes, array: Array, limits: tuple[float, float] | None = 
 
 
 def draw_box(axes: Axes, box: Box, index: int = 0, label: str = "") -> None:
-    """Outline cells; the label stands in a corner, the next one for each next index."""
+    """Outline cells; the index selects the style of the line and the corner of the label."""
     top, left, height, width = box
     color, dashes = LINES[index % len(LINES)]
-    axes.add_patch(
-        Rectangle(
-            (left - 0.5, top - 0.5),
-            width,
-            height,
-            fill=False,
-            edgecolor=color,
-            linewidth=2,
-            linestyle=dashes,
-            zorder=3,
-        )
-    )
+    style: dict[str, Any] = {"edgecolor": color, "linestyle": dashes, "linewidth": 2, "zorder": 3}
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, **style))
     if label:
         down, right = ((0, 0), (0, 1), (1, 1), (1, 0))[index % 4]
         axes.annotate(
@@ -149,15 +138,8 @@ def draw_box(axes: Axes, box: Box, index: int = 0, label: str = "") -> None:
         )
 
 
-def show_photo(axes: Axes, picture: Array) -> None:
-    """Show a picture (H, W, 3) with a thin frame and without ticks."""
-    axes.imshow(picture, interpolation="antialiased")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(linewidth=0.5, color="0.5")
-
-
 def short(number: float) -> str:
-    """Return a number as it fits into a cell: whole numbers whole, others with two digits.
+    """Return a number as text that fits into a cell: integers as such, others with two digits.
 
     Example:
         >>> short(-3.0), short(0.0625), short(1234.5), short(2.0000000001)
@@ -169,13 +151,13 @@ def short(number: float) -> str:
 
 
 def _drawable(name: str, array: Array) -> Array:
-    """Return numbers as float64 (H, W) and colours as uint8 (H, W, 3)."""
+    """Return numbers as float64 (H, W), and images as uint8 (H, W, 3)."""
     array = to_numpy(array)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] in (1, 3) and array.size:
         return np.broadcast_to(array, (*array.shape[:2], 3))
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name!r} must be numbers (H, W) or a uint8 picture (H, W, 1) or (H, W, 3), "
+            f"{name!r} must be numbers (H, W) or a uint8 image (H, W, 1) or (H, W, 3), "
             f"got {array.dtype} of shape {array.shape}"
         )
     return np.atleast_2d(array).astype(np.float64)
@@ -187,11 +169,11 @@ def _panel_size(array: Array, width: float) -> tuple[float, float]:
     if array.ndim == 2 and max(height, cells) <= MOST_NUMBERS:
         side = min(CELL, width / cells)
         return cells * side, height * side
-    return picture_size(array, width, 4.5)
+    return image_size(array, width, 4.5)
 
 
 def _limits(array: Array) -> tuple[float, float]:
-    """Return the smallest and the largest number, equally far from 0 if there are negative ones."""
+    """Return the smallest and largest element, or limits symmetric about 0 if there are negative ones."""
     finite = array[np.isfinite(array)]
     if not finite.size:
         return 0.0, 1.0
@@ -201,7 +183,5 @@ def _limits(array: Array) -> tuple[float, float]:
 
 def _draw_grey(axes: Axes, array: Array, limits: tuple[float, float] | None) -> None:
     low, high = limits or _limits(array)
-    axes.imshow(array, cmap="gray", vmin=low, vmax=high, interpolation="antialiased")
-    axes.set(xticks=[], yticks=[])
+    show_image(axes, array, cmap="gray", vmin=low, vmax=high, interpolation="antialiased")
     axes.set_xlabel(f"{short(np.nanmin(array))} to {short(np.nanmax(array))}", fontsize=FONT_SIZE)
-    axes.spines[:].set(linewidth=0.5, color="0.5")

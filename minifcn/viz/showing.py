@@ -1,4 +1,4 @@
-"""Pictures in a notebook, each with one sentence that says what to see."""
+"""Figures in a notebook, each with a sentence that describes it."""
 
 import base64
 import sys
@@ -11,10 +11,9 @@ from minifcn.viz.film import Film
 
 
 def show(picture: Figure | Film, says: str) -> None:
-    """Show a picture in a notebook, and print one sentence that says what there is to see.
+    """Display a figure in a notebook, and print a sentence that describes it.
 
-    The sentence is the picture's text for those who cannot see it, too. Outside a notebook only the sentence
-    is printed.
+    The sentence is also the alternative text of the figure. Outside a notebook, only the sentence is printed.
 
     Args:
         picture: A figure, or a film, which is followed by a strip of some of its frames.
@@ -30,7 +29,7 @@ def show(picture: Figure | Film, says: str) -> None:
         Ones stand on the diagonal, zeros everywhere else.
     """
     if not says.strip():
-        raise ValueError("says must be a sentence that tells what to see in the picture")
+        raise ValueError(f"says must be a sentence that describes the figure, got {says!r}")
     if isinstance(picture, Figure):
         _display_png(png_of(picture), says)
     else:

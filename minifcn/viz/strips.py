@@ -1,4 +1,4 @@
-"""Picture, truth, prediction and error side by side."""
+"""Image, truth, prediction and error side by side."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from minifcn.viz._drawing import (
     FONT_SIZE,
     add_legend,
     class_swatches,
+    image_size,
     legend_shape,
     new_figure,
-    picture_size,
-    show_picture,
+    show_image,
 )
 from minifcn.viz._inputs import class_palette, label_image, rgb_image
 from minifcn.viz._regions import write_names
@@ -34,24 +34,24 @@ def prediction_strips(
     *,
     row_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw one row for each picture: image, truth, prediction, and where the prediction is wrong.
+    """Draw one row per image: image, truth, prediction, and error.
 
-    In the error panel right pixels are light grey, wrong ones red and void ones, which do not count, white;
-    below it stands the share of wrong pixels among those that count.
+    In the error panel, right pixels are light grey, wrong ones red, and void ones, which are ignored, white.
+    The percentage of wrong pixels among the others is written below.
 
     Args:
-        images: Pictures (H, W, 3), (H, W, 1) or (H, W) of uint8; sizes may differ.
-        labels: For each picture its true labels, integers (H, W): classes, or `VOID` (255).
-        predictions: For each picture the predicted classes, integers (H, W).
+        images: Images (H, W, 3), (H, W, 1) or (H, W) of uint8; sizes may differ.
+        labels: True labels of each image, integers (H, W): classes, or `VOID` (255).
+        predictions: Predicted classes of each image, integers (H, W).
         class_names: One name for each class.
         palette: One colour for each class, uint8 (K, 3).
-        row_names: What stands at the left of each row, for example which network predicted it.
+        row_names: Text at the left of each row, for example the name of a network.
 
     Returns:
         The figure, with four panels a row.
 
     Raises:
-        ValueError: If there is no picture, or numbers or sizes disagree, or a class has no colour or name.
+        ValueError: If there is no image, numbers or sizes differ, or a class has no colour or name.
 
     Example:
         >>> import numpy as np
@@ -64,7 +64,7 @@ def prediction_strips(
     palette = class_palette(palette, class_names)
     if not len(images) == len(labels) == len(predictions) or len(images) == 0:
         raise ValueError(
-            "images, labels and predictions must be equally many, at least one, "
+            "images, labels and predictions must have the same length, at least 1, "
             f"got {len(images)}, {len(labels)} and {len(predictions)}"
         )
     if row_names is not None and len(row_names) != len(images):
@@ -82,7 +82,7 @@ def prediction_strips(
     swatches += [("right", np.divide(RIGHT_COLOR, 255)), ("wrong", np.divide(WRONG_COLOR, 255))]
     if any((truth == VOID).any() for truth in truths):
         swatches.append(("void", np.divide(VOID_COLOR, 255)))
-    widths, heights = zip(*(picture_size(picture, *_PANEL) for picture in pictures), strict=True)
+    widths, heights = zip(*(image_size(picture, *_PANEL) for picture in pictures), strict=True)
     width = 4 * (max(widths) + 0.07)
     height = sum(heights) + 0.25 * len(heights) + 0.3 + legend_shape(swatches, width)[1]
     figure = new_figure(width, height)
@@ -98,7 +98,7 @@ def prediction_strips(
         for axes, panel in zip(
             row, (picture, label_map(truth, palette), label_map(guess, palette), error), strict=True
         ):
-            show_picture(axes, panel)
+            show_image(axes, panel)
         write_names(row[1], truth, class_names, inches)
         write_names(row[2], guess, class_names, inches)
         share = f"{100 * wrong.sum() / counts.sum():.1f} % wrong" if counts.any() else "only void"

@@ -1,4 +1,4 @@
-"""What a network looks at: receptive fields, how often outputs are painted, and layers as matrices."""
+"""Receptive fields, the coverage of transposed convolutions, and convolutions as matrices."""
 
 from collections.abc import Sequence
 
@@ -16,20 +16,20 @@ from minifcn.viz.panels import Box, panels
 
 
 def receptive_fields(image: Array, model: Layer, layers: Sequence[str], place: tuple[int, int]) -> Figure:
-    """Outline which pixels of a picture one number behind each of several layers depends on.
+    """Outline the pixels of an image on which one output of each of several layers depends.
 
     Args:
-        image: Picture (H, W, 3), (H, W, 1) or (H, W) of uint8.
-        model: A network, as `minifcn.models.explain` takes it.
-        layers: Names of layers, as `explain` lists them.
-        place: Pixel (row, column); of each layer, the number that lies nearest to it is taken.
+        image: Image (H, W, 3), (H, W, 1) or (H, W) of uint8.
+        model: A network, as for `minifcn.models.explain`.
+        layers: Names of layers, as listed by `explain`.
+        place: Pixel (row, column); the output of each layer that is nearest to it is taken.
 
     Returns:
         The figure. Its x label names the layers of the boxes, and their sizes.
 
     Raises:
-        ValueError: If the network does not take such pictures, a layer is not there, or the place lies
-            outside.
+        ValueError: If the network does not take images of this size, a layer does not exist, or the place is
+            outside the image.
 
     Example:
         >>> import numpy as np
@@ -43,7 +43,7 @@ def receptive_fields(image: Array, model: Layer, layers: Sequence[str], place: t
     picture = rgb_image(image)
     height, width = picture.shape[:2]
     if not (0 <= place[0] < height and 0 <= place[1] < width):
-        raise ValueError(f"place {place} lies outside the picture of {height} x {width}")
+        raise ValueError(f"place must lie in the image of {height} x {width}, got {place}")
     rows = {row.name: row for row in explain(model, (height, width)).rows}
     boxes: list[Box] = []
     words = []
@@ -59,7 +59,7 @@ def receptive_fields(image: Array, model: Layer, layers: Sequence[str], place: t
         (top, tall), (left, wide) = edges
         boxes.append((top, left, tall, wide))
         words.append(f"{index + 1}: layer {name} ({rows[name].kind}), {tall} x {wide} pixels")
-    title = "the picture"
+    title = "the image"
     figure = panels({title: picture}, boxes={title: boxes}, width=5.0)
     axes = figure.axes[0]
     axes.set_xlabel("\n".join(words), fontsize=FONT_SIZE, loc="left")
@@ -68,14 +68,14 @@ def receptive_fields(image: Array, model: Layer, layers: Sequence[str], place: t
 
 
 def coverage(kernels: Sequence[tuple[int, int]], size: int = 4) -> Figure:
-    """Draw how many inputs paint each output of a transposed convolution.
+    """Draw how many inputs contribute to each output of a transposed convolution.
 
     Args:
-        kernels: Pairs (kernel size, stride), one for each panel.
-        size: Rows and columns of the input.
+        kernels: Pairs (kernel size, stride), one per panel.
+        size: Number of rows and columns of the input.
 
     Returns:
-        The figure; panels are named "k 3, s 2" and so on.
+        The figure; the titles of the panels are "k 3, s 2" and so on.
 
     Example:
         >>> figure = coverage([(3, 2)], size=2)
@@ -92,10 +92,10 @@ def coverage(kernels: Sequence[tuple[int, int]], size: int = 4) -> Figure:
 def convolution_matrix(
     w: Array, input_size: tuple[int, int], *, stride: Pair = 1, padding: Pair = 0
 ) -> Array:
-    """Return the matrix of a convolution of one channel: flattened y = matrix @ flattened x.
+    """Return the matrix of a one-channel convolution: flattened y = matrix @ flattened x.
 
-    Column k is what `conv2d` makes of an input that is 1 at position k and 0 elsewhere. Draw it, and its
-    transpose, with `panels`.
+    Column k is the output of `conv2d` for an input that is 1 at position k and 0 elsewhere. `panels` draws
+    the matrix and its transpose.
 
     Args:
         w: Filter (KH, KW).

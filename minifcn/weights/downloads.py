@@ -52,6 +52,9 @@ def download(
         ValueError: If the name is unknown.
         FileError: If the existing or the downloaded file is not the published one.
         OSError: If the server cannot be reached or stops, or the disk is too full.
+
+    Example:
+        >>> path = download("squeezenet1_0", "weights")  # doctest: +SKIP
     """
     if name not in PUBLISHED:
         raise ValueError(f"unknown file of weights {name!r}: known are {', '.join(PUBLISHED)}")

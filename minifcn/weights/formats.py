@@ -25,20 +25,11 @@ MAX_BYTES = 10**9
 """Limit for all tensors of a file: 1 GB, about twice the size of VGG16."""
 
 _MAX_HEADER = 100_000_000  # bytes that the safetensors library takes
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+_DTYPES = {"BF16": "bfloat16", "BOOL": "bool"} | {
+    f"{letter}{bits}": f"{kind}{bits}"
+    for letter, kind in (("F", "float"), ("I", "int"), ("U", "uint"))
+    for bits in (64, 32, 16, 8)
+    if f"{kind}{bits}" != "float8"
 }
 _NESTED = ("state_dict", "model_state_dict", "model")  # where PyTorch files hold their state dict
 _PREFIX = "module."  # of networks that PyTorch has spread over several GPUs
@@ -100,10 +91,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
         raise FileError(f"{file} is not a safetensors, npz or PyTorch file, judging by its first bytes")
     if not tensors.arrays or not all(name.startswith(_PREFIX) for name in tensors.arrays):
         return tensors
-    arrays, dtypes = (
-        {name.removeprefix(_PREFIX): value for name, value in values.items()}
-        for values in (tensors.arrays, tensors.dtypes)
-    )
+    arrays = {name.removeprefix(_PREFIX): array for name, array in tensors.arrays.items()}
+    dtypes = {name.removeprefix(_PREFIX): dtype for name, dtype in tensors.dtypes.items()}
     return Tensors(arrays, tensors.metadata, tensors.format, dtypes)
 
 
@@ -152,8 +141,8 @@ def shown(text: object, limit: int = 100) -> str:
     """Return a text from a file for a message: shortened, and without control characters.
 
     Example:
-        >>> shown("a\\x1b[31m"), shown("abcdef", 4)
-        ("'a\\\\x1b[31m'", 'abc…')
+        >>> shown("abcdef", 4)
+        'abc…'
     """
     text = str(text)
     text = text if text.isprintable() else repr(text)

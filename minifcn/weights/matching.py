@@ -5,9 +5,9 @@ A match looks at names, shapes and dtypes only, so it is quick for any file, and
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,11 @@ class Transfer:
         shape: In the network.
         source: Its name in the file.
         source_shape: Its shape in the file.
+
+    Example:
+        >>> transfer = Transfer("head.0.weight", (128, 64, 4, 4), "classifier.0.weight", (128, 1024))
+        >>> transfer.shape == transfer.source_shape  # a dense weight became that of a convolution
+        False
     """
 
     name: str
@@ -65,10 +70,6 @@ class Report:
     reshaped: tuple[Transfer, ...]
     missing: dict[str, Shape]
     left_over: dict[str, Shape]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as dictionaries, lists and texts, for JSON."""
-        return asdict(self)
 
     def summary(self) -> str:
         """Return how many tensors were copied, reshaped, missing and left over, in one line."""

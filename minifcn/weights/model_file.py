@@ -21,7 +21,8 @@ from minifcn.models import FCN, Classifier, ModelInfo, build
 from minifcn.weights.formats import shown, write_safetensors
 
 _FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
-_MAX_JSON = 10_000_000  # characters
+_MAX_JSON = {"layers": 1_000_000, "info": 10_000_000, "architecture": 10_000}  # characters
+_SLACK = 100_000  # elements that a description may have beyond the file's, so that tensors can be compared
 _DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 _CONVERT = "weights of a classifier are for load_classifier, or minifcn weights convert turns them into one"
 _OTHER_FORMATS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
@@ -41,7 +42,7 @@ def save(model: Layer, path: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: If the model is not a layer.
         ValueError: If `model.info` is missing or names another number of classes, if a class is not
-            registered, if the file could not be loaded again, or if the path has the suffix of another format.
+            registered, if the file could not be loaded again, or if the path has another format's suffix.
         OSError: If the file cannot be written.
 
     Example:
@@ -91,14 +92,14 @@ def to_metadata(model: Layer) -> dict[str, str]:
             does not fit.
     """
     config, state = to_config(model), model.state_dict()
-    text = json.dumps(config)
-    again = from_config(json.loads(text), max_elements=sum(array.size for array in state.values()))
+    metadata = {"format": _FORMAT, "layers": json.dumps(config)}
+    elements = sum(array.size for array in state.values())
+    again = from_config(_json(metadata, "layers"), max_elements=elements)
     if to_config(again) != config or _shapes(again) != _shapes(model):
         raise ValueError(f"{type(model).__name__}: config() does not lead back to the same layers and shapes")
     for name, array in state.items():
         if array.dtype.name not in _DTYPES.values():
             raise ValueError(f"{name} must be floating-point, got {array.dtype}")
-    metadata = {"format": _FORMAT, "layers": text}
     info = getattr(model, "info", None)
     if info is None and isinstance(model, Classifier | FCN):
         raise ValueError("model.info is not set: a model file needs class names and preprocessing")
@@ -116,12 +117,12 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         shapes: Of the file's tensors, which must be those of the network.
 
     Raises:
-        ValueError: If something does not fit; it takes no more memory than the file's tensors.
+        ValueError: If something does not fit. Hardly more memory is allocated than the tensors take.
     """
     if metadata["format"] == _FIRST_FORMAT:
         model: Layer = build(_json(metadata, "architecture"), init="zeros")
     else:
-        elements = sum(map(math.prod, shapes.values()))
+        elements = sum(map(math.prod, shapes.values())) + _SLACK
         model = from_config(_json(metadata, "layers"), max_elements=elements)
     if "info" in metadata or isinstance(model, Classifier | FCN):
         info = stored_info(metadata)
@@ -136,7 +137,9 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         if shapes.get(name, own[name]) != own[name]
     ]
     if problems:
-        raise ValueError(f"its tensors do not fit its {type(model).__name__}: {'; '.join(problems)}")
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        named = "; ".join(problems[:10])
+        raise ValueError(f"its tensors do not fit its {type(model).__name__}: {named}{more}")
     return model
 
 
@@ -155,6 +158,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         OSError: If there is no such file or it cannot be read.
         FileError: If it is cut off, has another format, or its contents do not fit together.
+
+    Example:
+        >>> import tempfile
+        >>> from minifcn.models import ModelInfo, Preprocessing, digit_classifier
+        >>> model = digit_classifier(2, rng=0)
+        >>> model.info = ModelInfo(("cat", "dog"), Preprocessing("L", (0.0,), (255.0,)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(model, f"{folder}/model.safetensors")
+        ...     load(f"{folder}/model.safetensors").info.class_names
+        ('cat', 'dog')
     """
     file = existing_file(path)
     with file.open("rb") as opened:  # an unreadable file raises its own error
@@ -223,8 +236,8 @@ def _instead(file: Path, metadata: Mapping[str, str]) -> str:
 
 def _json(metadata: Mapping[str, str], key: str) -> Any:
     text = metadata.get(key, "")
-    if len(text) > _MAX_JSON:
-        raise ValueError(f"its {key} has {len(text):,} characters, expected at most {_MAX_JSON:,}")
+    if len(text) > _MAX_JSON[key]:
+        raise ValueError(f"its {key} has {len(text):,} characters, expected at most {_MAX_JSON[key]:,}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

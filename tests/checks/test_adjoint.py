@@ -57,6 +57,6 @@ def test_a_wrong_shape_and_a_bias_are_named():
     with pytest.raises(CheckFailedError, match=r"shape of x \(2, 2, 7, 6\), got \(2, 2, 8, 6\)"):
         check_adjoint(forward, lambda g: adjoint(g, input_size=(8, 6)), (2, 2, 7, 6))
     with pytest.raises(
-        CheckFailedError, match=r"forward is not linear: zeros give numbers up to 2; leave out the bias"
+        CheckFailedError, match=r"forward is not linear: zeros give values up to 2; leave out the bias"
     ):
         check_adjoint(lambda x: forward(x) + 2, adjoint, (2, 2, 7, 6))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from minifcn import viz
 from minifcn.checks import CheckFailedError, check_exercise, check_gradient, strategies, whole_numbers
+from minifcn.checks.exercise import show_comparison
 from minifcn.layers import Layer, MaxPool2d
 
 
@@ -69,7 +71,7 @@ def test_a_blank_is_todo(capsys):
 
 
 def test_what_is_right_is_ok(capsys):
-    assert says(capsys, lambda x: x.swapaxes(0, 1)) == "ok    <lambda>: right in all cases that were tried.\n"
+    assert says(capsys, lambda x: x.swapaxes(0, 1)) == "ok    <lambda>: right in all cases tried.\n"
 
 
 def test_the_mistake_and_the_smallest_case_are_named(capsys):
@@ -80,7 +82,7 @@ def test_the_mistake_and_the_smallest_case_are_named(capsys):
         "no    mine is not right yet.\n"
         "      Likely mistake: Columns are mirrored.\n"
         "      Smallest failing case: x (1, 2) = [[8, -6]].\n"
-        "      There the result is wrong: at [0, 0] expected 8, yours -6 (largest difference).\n"
+        "      In this case the result is wrong: at [0, 0] expected 8, yours -6 (largest difference).\n"
     )
 
 
@@ -141,11 +143,11 @@ def test_an_argument_that_is_changed_is_told(capsys):
         return y
 
     said = says(capsys, mine, mistakes=MISTAKES)
-    assert "changes its argument number 1 in place; work on a copy" in said
+    assert "changes x in place; work on a copy" in said
     assert "Likely" not in said, "identity gives the same for (1, 1), but is right there"
     named = matrices().map(lambda case: {"x": case[0]})
     check_exercise(mine, transpose, named)
-    assert "changes its argument x in place" in capsys.readouterr().out
+    assert "changes x in place" in capsys.readouterr().out
 
 
 def test_several_results_are_compared_one_by_one(capsys):
@@ -156,7 +158,7 @@ def test_several_results_are_compared_one_by_one(capsys):
     assert capsys.readouterr().out.startswith("ok")
     check_exercise(lambda x: (x.sum(), (x.mean(), 0)), right, matrices())
     said = capsys.readouterr().out
-    assert "of the results, number 2: of the results, number 2: the result must be 1" in said
+    assert "value 2 of 2: value 2 of 2: the result must be 1" in said
     check_exercise(lambda x: x.sum(), right, matrices())
     assert "the result must be 2 values, yours is of type float64" in capsys.readouterr().out
 
@@ -185,15 +187,15 @@ def test_pictures_show_yours_expected_and_difference(pictures, capsys):
     check_exercise(blank, transpose, matrices())
     check_exercise(transpose, transpose, matrices())
     assert len(pictures) == 1
-    assert "another shape" in pictures[0] or "From left to right: yours" in pictures[0]
+    assert "Your result has shape" in pictures[0] or "From left to right" in pictures[0]
     example = (np.arange(6.0).reshape(3, 2),)
     check_exercise(lambda x: x.T + 1, transpose, matrices(), example=example)
     check_exercise(blank, transpose, matrices(), example=example)
     check_exercise(identity, transpose, matrices(), example=example)
     assert [words.split(" The case drawn is ")[0] for words in pictures[1:]] == [
-        "From left to right: yours, what is expected, and the difference, to be 0 everywhere.",
-        "The picture shows what is expected.",
-        "The picture shows what is expected; yours has another shape.",
+        "From left to right: your result, the expected one, and their difference, which must be 0.",
+        "The figure shows the expected result.",
+        "Your result has shape (3, 2), the expected one (2, 3).",
     ]
     said = capsys.readouterr().out
     assert all(said.count(words) == pictures.count(words) for words in pictures[:3])
@@ -208,6 +210,32 @@ def test_the_words_under_a_picture_tell_its_case_where_that_is_another_one(pictu
     assert re.search(r" The case drawn is x \([234], [234]\)( = .*)?\.$", pictures[1])
     check_exercise(lambda x: x.T + 1, transpose, st.just(example))
     assert "The case drawn is" not in pictures[2], "the smallest failing case is told above"
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures of the comparisons that are shown."""
+    shown = []
+    monkeypatch.setattr(viz.showing, "in_notebook", lambda: True)
+    monkeypatch.setattr(viz, "show", lambda figure, says: shown.append(figure))
+    return shown
+
+
+@pytest.mark.parametrize("error", [-18.0, 18.0, np.nan])
+@pytest.mark.parametrize("shape", [(3, 4), (20, 30)])
+def test_the_colour_of_the_difference_shows_its_size(figures, shape, error):
+    expected = np.arange(float(np.prod(shape))).reshape(shape)
+    mine = expected.copy()
+    mine[1, 2] += error
+    show_comparison(mine, expected)
+    one, other, difference = (axes.images[0] for axes in figures[0].axes)
+    assert one.get_clim() == other.get_clim() == (0, expected.max())
+    drawn = difference.norm(difference.get_array()).filled(np.nan)
+    assert drawn[1, 2] == (1 if np.isfinite(error) else pytest.approx(np.nan, nan_ok=True))
+    drawn[1, 2] = 0
+    assert not drawn.any()
+    numbers = [text.get_text() for text in figures[0].axes[2].texts]
+    assert numbers.count("0") == (11 if shape == (3, 4) else 0)
 
 
 class Doubled(MaxPool2d):

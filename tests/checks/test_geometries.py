@@ -192,7 +192,7 @@ def test_what_fails_now_and_then_is_called_so():
             raise CheckFailedError("not today")
 
     message = loud(check_everywhere, moody, strategies.conv_geometries())
-    assert message.startswith("not today\non some runs, not on others, this case fails: 1 image")
+    assert message.startswith("not today\nthis case fails in some runs, not in all: 1 image")
 
 
 def test_nothing_is_printed(capsys):

@@ -1,4 +1,4 @@
-"""A folder of photographs and painted masks, as small as a training can be."""
+"""A folder of images and masks for the smallest training."""
 
 import numpy as np
 from PIL import Image

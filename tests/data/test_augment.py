@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.data import Augment, CamVid
-from tests.data.image_files import noise
+from tests.data.pictures import noise
 from tests.real_data import CAMVID, needs_camvid
 
 

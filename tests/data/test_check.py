@@ -9,7 +9,7 @@ from PIL import Image
 from minifcn.data import Folder, check_dataset
 from minifcn.data.check import KINDS
 from tests.data.folders import folder
-from tests.data.image_files import noise, write, write_palette
+from tests.data.pictures import noise, write, write_palette
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def in_validation_only(root):
     [
         (damage_image, ("unreadable", "train", "images/train/a.png"), "truncated"),
         (damage_mask, ("unreadable", "train", "masks/train/a.png"), "is not an image"),
-        (take_mask, ("missing", "train", "images/train/a.png"), "no mask of the same name"),
+        (take_mask, ("missing", "train", "images/train/a.png"), "has no mask"),
         (take_image, ("missing", "validation", "masks/val/k.png"), "no image of the same name"),
         (
             other_size,
@@ -240,11 +240,11 @@ def test_palettes_may_differ_if_colours_are_listed(root):
 
 
 def test_unknown_colours_are_counted_over_all_masks(root):
-    picture = np.zeros((6, 8, 3), np.uint8)
-    picture[0] = RED
-    write(root / "masks/train/a.png", picture)
-    picture[1] = GREEN
-    write(root / "masks/val/i.png", picture)
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[0] = RED
+    write(root / "masks/train/a.png", image)
+    image[1] = GREEN
+    write(root / "masks/val/i.png", image)
     report = check(root)
     assert [finding.kind for finding in report.findings] == ["labels"] * 2
     assert "\n" not in report.findings[0].message

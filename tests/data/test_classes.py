@@ -136,14 +136,14 @@ def test_void_needs_no_colour(path, name):
 )
 def test_malformed_colours_are_rejected_with_their_line(path, line):
     path.write_text(f"sky 7 7 7\n\n{line}\nroad 8 8 8")
-    with pytest.raises(FileError, match=r"classes\.txt: line 3 ") as refusal:
+    with pytest.raises(FileError, match=r"classes\.txt: line 3 ") as caught:
         read_classes(path)
-    assert repr(line) in str(refusal.value)
+    assert repr(line) in str(caught.value)
 
 
 def test_a_very_long_line_is_rejected_quickly(path):
     path.write_text("a" + " " * 1_000_000 + "b")
-    with pytest.raises(FileError, match="line 1 .*1000002 characters.* 200"):
+    with pytest.raises(FileError, match=r"line 1 .*1000002 characters.* 200"):
         read_classes(path)
 
 
@@ -190,9 +190,9 @@ def test_wrong_lists_are_rejected(path, text, message):
 def test_wrong_json_is_rejected(path, text):
     path = path.with_suffix(".json")
     path.write_text(text)
-    with pytest.raises(FileError, match=r"classes\.json: ") as refusal:
+    with pytest.raises(FileError, match=r"classes\.json: ") as caught:
         read_classes(path)
-    assert len(str(refusal.value)) < len(str(path)) + 250
+    assert len(str(caught.value)) < len(str(path)) + 250
 
 
 def test_files_that_are_not_text_or_do_not_exist_are_rejected(path):

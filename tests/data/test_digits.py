@@ -116,8 +116,8 @@ def test_labels_lie_on_visible_ink():
         assert not nothing.any()
         difference = np.abs(image[..., 0].astype(int) - bare[..., 0].astype(int))
         ink = (labels > 0) & (labels < 255)
-        # Where half of a pixel is ink, at least half of the minimum contrast of 60 is left, minus rounding. The
-        # noise is the same in both images and cancels, unless it was clipped at black or white.
+        # Where half of a pixel is ink, at least half of the minimum contrast of 60 is left, minus rounding.
+        # The noise is the same in both images and cancels, unless it was clipped at black or white.
         unclipped = (image[..., 0] > 0) & (image[..., 0] < 255) & (bare[..., 0] > 0) & (bare[..., 0] < 255)
         assert difference[ink & unclipped].min() >= 29
         inner = ndimage.binary_erosion(ink, iterations=2)

@@ -20,10 +20,9 @@ from minifcn.data import (
 from minifcn.data.known_datasets import voc_colors
 from minifcn.files import FileError
 from tests.data.folders import camvid, folder, voc
-from tests.data.image_files import noise, write
 from tests.data.mutations import mutations, survivors
+from tests.data.pictures import noise, write
 from tests.real_data import CAMVID, needs_camvid
-
 
 # CamVid
 
@@ -33,7 +32,7 @@ def listed(root, lines):
     return CamVid(root, "train")
 
 
-def test_without_lists_pictures_go_with_the_masks_of_their_name(tmp_path):
+def test_without_lists_images_and_masks_are_matched_by_name(tmp_path):
     camvid(tmp_path, "abc"), camvid(tmp_path, "de", "val")
     train, validation = CamVid(tmp_path, "train"), CamVid(tmp_path, "validation")
     assert [train.item_name(i) for i in range(len(train))] == ["a", "b", "c"]
@@ -45,9 +44,7 @@ def test_without_lists_pictures_go_with_the_masks_of_their_name(tmp_path):
     assert np.array_equal(labels, train.labels(1))
     assert len(train.class_names) == len(train.palette) == 11
     assert CamVid.splits(tmp_path) == ("train", "validation")
-    with pytest.raises(
-        FileError, match=r"has no test part: expected test\.txt, or folders test and testannot"
-    ):
+    with pytest.raises(FileError, match=r"test\.txt.* test and testannot"):
         CamVid(tmp_path, "test")
 
 
@@ -55,7 +52,7 @@ def test_without_lists_pictures_go_with_the_masks_of_their_name(tmp_path):
     "line",
     ["/SegNet/CamVid/train/b.png /SegNet/CamVid/trainannot/b.png", r"C:\x\train\b.png D:\trainannot\b.png"],
 )
-def test_of_listed_paths_only_folder_and_name_count(tmp_path, line):
+def test_only_folder_and_name_of_listed_paths_are_used(tmp_path, line):
     dataset = listed(camvid(tmp_path), [line, "", "train/a.png trainannot/a.png"])
     assert [dataset.item_name(i) for i in range(len(dataset))] == ["b", "a"]
     assert np.array_equal(dataset[0][0], noise(6, 8, seed=1))
@@ -64,26 +61,26 @@ def test_of_listed_paths_only_folder_and_name_count(tmp_path, line):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train/a.png", "line 1 must be two paths"),
-        ("a.png a.png", "line 1 must be two paths"),
-        ("train/../../a.png trainannot/../a.png", "line 1 must be two paths"),
-        ("train/a.png trainannot/a.png more", "line 1 must be two paths"),
-        ("train/z.png trainannot/a.png", r"train.z\.png: is not there, but line 1 of train\.txt names it"),
-        ("nowhere/a.png trainannot/a.png", r"nowhere.a\.png: is not there"),
-        ("x" * 300 + "/a.png trainannot/a.png", "is not there"),
-        ("", "has no images in its train part"),
+        ("train/a.png", "line 1 "),
+        ("a.png a.png", "line 1 "),
+        ("train/../../a.png trainannot/../a.png", "line 1 "),
+        ("train/a.png trainannot/a.png more", "line 1 "),
+        ("train/z.png trainannot/a.png", r"train.z\.png: is listed"),
+        ("nowhere/a.png trainannot/a.png", r"nowhere.a\.png: is listed"),
+        ("x" * 300 + "/a.png trainannot/a.png", "does not exist"),
+        ("", "no images in its train split"),
     ],
 )
-def test_wrong_lists_are_refused(tmp_path, line, message):
+def test_wrong_lists_are_rejected(tmp_path, line, message):
     camvid(tmp_path)
     with pytest.raises(FileError, match=message):
         listed(tmp_path, [line])
 
 
-def test_what_is_missing_can_be_left_out(tmp_path):
+def test_missing_files_can_be_left_out(tmp_path):
     camvid(tmp_path)
     (tmp_path / "trainannot" / "b.png").unlink()
-    with pytest.raises(FileError, match=r"b\.png: has no mask of the same name"):
+    with pytest.raises(FileError, match=r"b\.png: .*mask"):
         CamVid(tmp_path, "train")
     dataset = CamVid(tmp_path, "train", strict=False)
     assert len(dataset) == 2
@@ -91,39 +88,37 @@ def test_what_is_missing_can_be_left_out(tmp_path):
     assert problem.kind == "missing"
 
 
-def test_files_are_read_when_they_are_asked_for(tmp_path):
+def test_files_are_read_on_request(tmp_path):
     camvid(tmp_path)
     dataset = CamVid(tmp_path, "train")
     (tmp_path / "train" / "a.png").write_bytes(b"broken")
     dataset[1]
-    with pytest.raises(FileError, match=r"a\.png: is no image"):
+    with pytest.raises(FileError, match=r"a\.png: is not an image"):
         dataset[0]
-    with pytest.raises(IndexError, match="index must be from 0 to 2, got 3"):
+    with pytest.raises(IndexError, match=r"index .*0 to 2, got 3"):
         dataset[3]
     with pytest.raises(IndexError):
         dataset[-1]
 
 
-def test_labels_that_are_no_class_are_named(tmp_path):
+def test_values_that_are_no_class_are_listed(tmp_path):
     camvid(tmp_path, "a", numbers=14)
-    with pytest.raises(
-        DataError, match=r"a\.png: has labels that are no class: 1[23] on \d+ pixels, 1[23] on"
-    ) as refusal:
+    with pytest.raises(DataError, match=r"a\.png: .*: 1[23] on \d+ pixels, 1[23] on") as caught:
         CamVid(tmp_path, "train")[0]
-    assert "expected 0 to 11 or 255 for void" in str(refusal.value)
+    assert "expected 0 to 11 or 255 for void" in str(caught.value)
 
 
-@pytest.mark.parametrize(("path", "reason"), [("nowhere", "is not there"), ("file", "is no folder")])
-def test_a_folder_that_is_none(tmp_path, path, reason):
+@pytest.mark.parametrize(("path", "reason"), [("nowhere", "does not exist"), ("file", "is not a folder")])
+def test_wrong_folders_are_rejected(tmp_path, path, reason):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match=f"{path}: {reason}"):
         CamVid(tmp_path / path, "train")
-    with pytest.raises(ValueError, match="split must be one of 'train', 'validation', 'test', got 'val'"):
+    with pytest.raises(ValueError, match=r"split .*'train', 'validation', 'test', got 'val'"):
         CamVid(tmp_path, "val")
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(1_000, marks=pytest.mark.slow)])
-def test_damaged_lists_are_read_or_refused(tmp_path, count):
+def test_damaged_lists_are_read_or_rejected(tmp_path, count):
     camvid(tmp_path, "abcdefgh")
     lines = [f"/SegNet/CamVid/train/{name}.png /SegNet/CamVid/trainannot/{name}.png" for name in "abcdefgh"]
 
@@ -131,9 +126,9 @@ def test_damaged_lists_are_read_or_refused(tmp_path, count):
         (tmp_path / "train.txt").write_bytes(data)
         assert 0 < len(CamVid(tmp_path, "train")) <= 10
 
-    accepted, refused = survivors(read, mutations("\n".join(lines).encode(), count), FileError)
-    assert accepted + refused == count
-    assert min(accepted, refused) > 3
+    accepted, rejected = survivors(read, mutations("\n".join(lines).encode(), count), FileError)
+    assert accepted + rejected == count
+    assert min(accepted, rejected) > 3
 
 
 @needs_camvid
@@ -189,7 +184,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("up", [0, 1, 2])
-def test_lists_name_pictures_and_masks(root, up):
+def test_lists_name_images_and_masks(root, up):
     path = [root, *root.parents][up]
     dataset = VOC(path, "train")
     assert names(dataset) == ["2007_01", "2007_02"]
@@ -203,7 +198,7 @@ def test_lists_name_pictures_and_masks(root, up):
     assert VOC.splits(path) == ("train", "validation")
 
 
-def test_the_colour_map_is_vocs():
+def test_colours_are_those_published_with_voc():
     """As published; 255 is the colour of outlines."""
     published = {1: (128, 0, 0), 6: (0, 128, 128), 8: (64, 0, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
     colors = voc_colors(256)
@@ -211,7 +206,7 @@ def test_the_colour_map_is_vocs():
     assert len(np.unique(colors, axis=0)) == 256
 
 
-def test_masks_saved_as_colours_mean_the_same(root):
+def test_masks_saved_as_rgb_give_the_same_labels(root):
     file = root / "SegmentationClass" / "2007_01.png"
     before = VOC(root, "train")[0][1]
     with Image.open(file) as mask:
@@ -219,20 +214,20 @@ def test_masks_saved_as_colours_mean_the_same(root):
     assert np.array_equal(VOC(root, "train")[0][1], before)
 
 
-def test_what_is_missing_is_named(root):
+def test_missing_files_are_named(root):
     (root / "SegmentationClass" / "2007_02.png").unlink()
-    with pytest.raises(FileError, match=r"2007_02\.jpg: has no mask .*2007_02\.png"):
+    with pytest.raises(FileError, match=r"2007_02\.jpg: .*2007_02\.png does not exist"):
         VOC(root, "train")
     (root / "JPEGImages" / "2008_01.jpg").unlink()
-    with pytest.raises(FileError, match=r"2008_01\.jpg: is listed, but there is no such image"):
+    with pytest.raises(FileError, match=r"2008_01\.jpg: is listed"):
         VOC(root, "validation")
-    with pytest.raises(FileError, match=r"test\.txt: is not there"):
+    with pytest.raises(FileError, match=r"test\.txt: does not exist"):
         VOC(root, "test")
-    with pytest.raises(FileError, match="has no folder JPEGImages"):
+    with pytest.raises(FileError, match="JPEGImages"):
         VOC(root / "JPEGImages", "train")
 
 
-def test_sbd_as_released_adds_all_but_the_validation_pictures(root):
+def test_sbd_as_released_adds_all_but_the_validation_images(root):
     savemat = pytest.importorskip("scipy.io").savemat
     sbd = root / "benchmark_RELEASE"
     (sbd / "dataset" / "cls").mkdir(parents=True)
@@ -247,7 +242,7 @@ def test_sbd_as_released_adds_all_but_the_validation_pictures(root):
                 do_compression=True,
             )
     write(root / "JPEGImages" / "2009_01.jpg", noise(6, 8))
-    write(sbd / "dataset" / "img" / "2009_02.jpg", noise(6, 8))  # SBD brings its own pictures
+    write(sbd / "dataset" / "img" / "2009_02.jpg", noise(6, 8))  # SBD has its own copies
     for dataset in (
         VOC(root, "train", sbd),
         VOC(root, "train", sbd / "dataset"),
@@ -263,7 +258,7 @@ def test_sbd_as_released_adds_all_but_the_validation_pictures(root):
     assert len(open_dataset(f"voc:{root}", "train")) == 2
 
 
-def test_the_augmented_folder_of_png_masks(root):
+def test_sbd_as_png_masks(root):
     for entry in ("2007_01", "2008_02", "2009_07"):
         write(root / "SegmentationClassAug" / f"{entry}.png", np.full((6, 8), 9, np.uint8))
     write(root / "JPEGImages" / "2009_07.jpg", noise(6, 8))
@@ -272,40 +267,40 @@ def test_the_augmented_folder_of_png_masks(root):
     assert (dataset[2][1] == 9).all()
 
 
-def test_sbd_that_is_not_there(root):
-    with pytest.raises(
-        FileError, match="has neither SegmentationClassAug nor, beside VOC, benchmark_RELEASE"
-    ):
+def test_missing_sbd_is_reported(root):
+    with pytest.raises(FileError, match="SegmentationClassAug nor benchmark_RELEASE"):
         open_dataset(f"voc+sbd:{root}", "train")
     (root / "empty").mkdir()
-    with pytest.raises(FileError, match=r"has neither a folder cls of \.mat files nor masks"):
+    with pytest.raises(FileError, match="cls "):
         VOC(root, "train", root / "empty")
     (root / "empty" / "cls").mkdir()
-    with pytest.raises(FileError, match=r"has neither train\.txt nor val\.txt"):
+    with pytest.raises(FileError, match=r"train\.txt nor val\.txt"):
         VOC(root, "train", root / "empty")
 
 
 # Any dataset by one line of text
 
 
-def test_each_kind(tmp_path):
+def test_open_dataset_opens_each_kind(tmp_path):
     camvid(tmp_path / "camvid")
     voc(tmp_path / "voc", train=["a"], val=["b"], test=["c"])
-    folder(tmp_path / "own: photographs")
+    folder(tmp_path / "own: images")
     assert isinstance(open_dataset("digits", "validation"), DigitCanvases)
     assert isinstance(open_dataset(f"camvid:{tmp_path / 'camvid'}", "train"), CamVid)
     assert isinstance(open_dataset(f"voc:{tmp_path / 'voc'}", "test"), VOC)
-    assert isinstance(open_dataset(f"folder:{tmp_path / 'own: photographs'}", "train"), Folder)
+    assert isinstance(open_dataset(f"folder:{tmp_path / 'own: images'}", "train"), Folder)
     assert dataset_splits(f"camvid:{tmp_path / 'camvid'}") == ("train",)
     assert dataset_splits(f"voc:{tmp_path / 'voc'}") == ("train", "validation", "test")
-    assert dataset_splits(f"folder:{tmp_path / 'own: photographs'}") == ("train", "validation")
+    assert dataset_splits(f"folder:{tmp_path / 'own: images'}") == ("train", "validation")
 
 
-def test_drive_letters_and_home(monkeypatch):
-    assert _kind_and_path(r"folder:C:\Users\me\photos") == ("folder", r"C:\Users\me\photos")
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv("USERPROFILE", "/home/me")
-    assert _kind_and_path("folder:~/photos")[1] in ("/home/me/photos", r"/home/me\photos")
+def test_drive_letters_and_home(tmp_path, monkeypatch):
+    with pytest.raises(FileError, match=r"C:\\Users\\me\\nowhere: does not exist"):
+        open_dataset(r"folder:C:\Users\me\nowhere", "train")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder(tmp_path / "own")
+    assert len(open_dataset("folder:~/own", "train")) == 8
 
 
 @pytest.mark.parametrize(
@@ -313,41 +308,41 @@ def test_drive_letters_and_home(monkeypatch):
     [
         (
             "cityscapes:x",
-            "unknown dataset 'cityscapes:x': expected digits, camvid:PATH, voc:PATH, voc.sbd:PATH or folder:",
+            "'cityscapes:x': expected digits, camvid:PATH, voc:PATH, voc.sbd:PATH or folder:",
         ),
         (r"C:\photos", "unknown dataset"),
         ("camvid", "unknown dataset 'camvid'"),
         ("digits:x", "unknown dataset 'digits:x'"),
         ("", "unknown dataset ''"),
-        ("folder:", "dataset 'folder:' names no folder: expected folder:PATH"),
+        ("folder:", "'folder:' .*folder:PATH"),
     ],
 )
-def test_unknown_kinds_are_refused(spec, message):
+def test_unknown_kinds_are_rejected(spec, message):
     for call in (dataset_splits, lambda spec: open_dataset(spec, "train")):
         with pytest.raises(ValueError, match=message):
             call(spec)
 
 
-def test_a_bare_folder_gets_a_hint(tmp_path):
-    with pytest.raises(ValueError, match="for a folder of images and masks write folder:"):
+def test_a_path_without_kind_gets_a_hint(tmp_path):
+    with pytest.raises(ValueError, match="folder:/"):
         open_dataset(str(tmp_path), "train")
 
 
 @pytest.mark.parametrize("kind", ["camvid", "voc", "voc+sbd", "folder"])
 def test_a_missing_path(tmp_path, kind):
-    with pytest.raises(FileError, match="nowhere: is not there"):
+    with pytest.raises(FileError, match="nowhere: does not exist"):
         open_dataset(f"{kind}:{tmp_path / 'nowhere'}", "train")
-    with pytest.raises(ValueError, match="split must be one of"):
+    with pytest.raises(ValueError, match=r"split .*'val'"):
         open_dataset(f"{kind}:{tmp_path}", "val")
 
 
 @pytest.mark.parametrize("kind", ["camvid", "voc", "voc+sbd", "folder"])
-def test_a_relative_path_is_told_in_full_with_the_dataset(tmp_path, monkeypatch, kind):
+def test_missing_relative_paths_are_reported_as_absolute(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for call in (dataset_splits, lambda spec: open_dataset(spec, "train")):
-        for name, wrong in (("nowhere", "is not there"), ("file", "is no folder")):
+        for name, wrong in (("nowhere", "does not exist"), ("file", "is not a folder")):
             spec = f"{kind}:{name}"
-            with pytest.raises(FileError) as refusal:
+            with pytest.raises(FileError) as caught:
                 call(spec)
-            assert str(refusal.value) == f"{Path.cwd() / name}: {wrong}, though the dataset {spec!r} names it"
+            assert str(caught.value) == f"{Path.cwd() / name}: {wrong} (dataset {spec!r})"

@@ -144,7 +144,7 @@ def test_cells_that_hold_no_input_are_grey():
         (lambda: convolution_film(np.ones((9, 9)), np.ones((1, 1))), "a film has 1 to 50 frames, got 81"),
         (lambda: convolution_film(np.ones((2, 2)), np.ones((3, 1))), "does not fit"),
         (lambda: zeros_film(np.ones((2, 2)), np.ones((3, 3)), padding=3), "padding must be at most 2"),
-        (lambda: painting_film(np.ones((1, 1)), np.ones((2, 2)), padding=1), "takes away"),
+        (lambda: painting_film(np.ones((1, 1)), np.ones((2, 2)), padding=1), "removes"),
     ],
 )
 def test_what_cannot_be_filmed_is_refused(make, message):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minifcn.files import FileError
 from minifcn.models import FCN, digit_classifier, googlenet, squeezenet1_1, vgg16
 from minifcn.weights.matching import filter_shapes, left_over, match, transfer
-from minifcn.weights.naming import Naming, classifier_namings
+from minifcn.weights.names import Naming, classifier_namings
 
 FILE = Path("file.npz")
 
@@ -34,7 +34,7 @@ def flattened_hwc(weights, channels, height, width):
 
 
 def keras(state, maps):
-    """The same weights with channels last: every number looked up by its indices."""
+    """The same weights with channels last: every value looked up by its indices."""
     changed = {}
     for name, array in state.items():
         if array.ndim == 4:
@@ -92,7 +92,7 @@ def test_all_layouts_give_the_same_scores(make, layout):
 UNCHANGED = {(digit_classifier, "dense"), (squeezenet1_1, "HWC"), (squeezenet1_1, "convolutions")}
 
 
-def test_the_first_dense_layer_knows_its_map():
+def test_filter_shape_of_the_first_dense_layer():
     shapes = filter_shapes(vgg16(init="zeros"))
     assert shapes["classifier.0.weight"] == (4096, 512, 7, 7)
     assert shapes["classifier.3.weight"] == (4096, 4096, 1, 1)
@@ -144,7 +144,7 @@ def random_small(model):
 
 
 @given(classes=st.integers(2, 5), data=st.data())
-def test_kernels_become_depthwise_if_they_mix_nothing(classes, data):
+def test_kernels_become_depthwise_if_they_mix_no_classes(classes, data):
     fcn = FCN(digit_classifier(init="zeros"), classes, 4)
     name = "upsamples.8to4.deconv.weight"
     own = fcn.state_dict()[name]
@@ -164,7 +164,7 @@ def test_kernels_become_depthwise_if_they_mix_nothing(classes, data):
         transfer(FILE, match(fcn, identity(fcn), {name: full}), {name: full}, "CHW")
 
 
-def test_what_does_not_fit_is_said():
+def test_missing_tensors_are_explained():
     model = digit_classifier(rng=0)
     arrays = {
         "features.0.weight": np.zeros((16, 1, 5, 5), "f4"),

@@ -23,6 +23,9 @@ class Log(Callback):
 
     Raises:
         OSError: When training starts, if the file cannot be written; after an epoch that is only reported.
+
+    Example:
+        >>> log = Log("run/log.jsonl")  # for `fit(..., callbacks=[log])`
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -50,6 +53,10 @@ class EpochLine(Callback):
 
     Args:
         tell: Called with the line.
+
+    Example:
+        >>> lines = []
+        >>> line = EpochLine(lines.append)  # for `fit(..., callbacks=[line])`
     """
 
     def __init__(self, tell: Callable[[str], None] = show):
@@ -76,6 +83,9 @@ class Curve(Callback):
 
     Args:
         path: The file.
+
+    Example:
+        >>> curve = Curve("run/curve.png")  # for `fit(..., callbacks=[curve])`
     """
 
     def __init__(self, path: str | os.PathLike[str]):

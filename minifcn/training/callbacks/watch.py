@@ -40,6 +40,11 @@ class Watch(Callback):
 
     Attributes:
         told: The warnings so far, by subject.
+
+    Example:
+        >>> watch = Watch()  # for `fit(..., callbacks=[watch])`
+        >>> watch.told
+        {}
     """
 
     def __init__(self, tell: Callable[[str], None] = say):

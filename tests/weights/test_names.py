@@ -1,9 +1,9 @@
-"""The names of the published files, written down here as they are there."""
+"""The names in the published files, as literals."""
 
 import pytest
 
 from minifcn.models import FCN, alexnet, caffenet, digit_classifier, googlenet, squeezenet1_0, vgg16
-from minifcn.weights.naming import classifier_namings, fcn_naming
+from minifcn.weights.names import classifier_namings, fcn_naming
 
 VGG = (
     *("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"),
@@ -29,7 +29,7 @@ def namings(classifier, source):
     return [naming for naming in classifier_namings(classifier) if naming.source == source]
 
 
-def test_vgg16_has_torchvisions_names(vgg):
+def test_vgg16_in_torchvision(vgg):
     [naming] = namings(vgg, "torchvision")
     assert list(naming.names) == list(naming.names.values()) == with_ends(TORCHVISION_VGG, ".weight", ".bias")
 
@@ -97,7 +97,7 @@ def test_googlenet_in_torchvision():
 
 
 @pytest.mark.parametrize("make", [alexnet, caffenet, digit_classifier, googlenet, squeezenet1_0, vgg16])
-def test_every_naming_names_every_tensor_differently(make):
+def test_every_naming_has_a_different_name_for_every_tensor(make):
     model = make(init="zeros")
     first, *_ = classifier_namings(model)
     assert list(first.names.values()) == list(model.state_dict())  # files that others made from ours

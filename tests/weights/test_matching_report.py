@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 from minifcn.weights import Report, Transfer
 
@@ -12,7 +13,7 @@ REPORT = Report(
 )
 
 
-def test_the_table_says_what_became_of_every_tensor():
+def test_the_table_lists_every_tensor():
     assert str(REPORT).splitlines() == [
         "vgg16 in the names of timm: 1 copied, 1 reshaped, 1 missing, 1 left over",
         "copied     features.0.bias       (64)           from features.0.bias",
@@ -22,12 +23,12 @@ def test_the_table_says_what_became_of_every_tensor():
     ]
 
 
-def test_the_summary_is_its_first_line():
+def test_the_summary_is_the_first_line():
     assert REPORT.summary() == str(REPORT).splitlines()[0]
 
 
-def test_it_is_data_too():
-    data = json.loads(json.dumps(REPORT.as_dict()))
+def test_a_report_can_be_stored_as_json():
+    data = json.loads(json.dumps(asdict(REPORT)))
     assert data["architecture"] == "vgg16"
     assert data["reshaped"] == [
         {
@@ -41,7 +42,7 @@ def test_it_is_data_too():
     assert len(data["copied"]) == len(data["left_over"]) == 1
 
 
-def test_nothing_at_all():
+def test_an_empty_report():
     assert (
         str(Report("x", "y", (), (), {}, {}))
         == "x in the names of y: 0 copied, 0 reshaped, 0 missing, 0 left over"

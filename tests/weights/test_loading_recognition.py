@@ -1,4 +1,4 @@
-"""Each network among all others, by names and shapes alone."""
+"""Networks are recognised by names and shapes alone."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.models.registry import CLASSIFIERS
+from minifcn.weights.loading import recognise_classifier, recognise_fcn
 from minifcn.weights.matching import filter_shapes
-from minifcn.weights.naming import classifier_namings
-from minifcn.weights.recognition import recognise_classifier, recognise_fcn
+from minifcn.weights.names import classifier_namings
 
 ZERO = np.zeros((), "f4")
 
@@ -45,7 +45,7 @@ def test_every_network_is_recognised_in_all_names(name, classes, naming, arrays)
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 999), which=st.sampled_from(FILES))
-def test_three_quarters_of_a_network_are_recognised_too(seed, which):
+def test_three_quarters_of_a_network_are_enough(seed, which):
     name, _, naming, arrays = which.values
     kept = np.random.default_rng(seed).permutation(list(arrays))[: -(-3 * len(arrays) // 4)]
     found = recognise_classifier({key: arrays[key] for key in kept})
@@ -55,7 +55,7 @@ def test_three_quarters_of_a_network_are_recognised_too(seed, which):
     assert found.naming.channels_last == naming.channels_last
 
 
-def test_nothing_is_recognised_in_nothing():
+def test_unknown_tensors_are_not_recognised():
     assert recognise_classifier({}) is None
     assert recognise_classifier({"layer1.0.conv1.weight": ZERO}) is None
     assert recognise_fcn({}) is None

@@ -1,4 +1,4 @@
-"""PyTorch files: what PyTorch writes comes back, and nothing is ever executed."""
+"""PyTorch files: what PyTorch writes is read, and nothing is executed."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def same(tensors, expected):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_state_dict_comes_back(file, zipped):
+def test_a_state_dict_is_read(file, zipped):
     torch.save(state(), file, _use_new_zipfile_serialization=zipped)
     tensors = read_tensors(file)
     assert same(tensors, state())
@@ -54,7 +54,7 @@ def test_nested_state_dicts_are_found(file, key):
     assert tensors.metadata == {"arch": "vgg16"}
 
 
-def test_the_prefix_of_spread_networks_is_taken_off(file):
+def test_the_prefix_module_is_removed(file):
     torch.save({f"module.{name}": tensor for name, tensor in state().items()}, file)
     assert same(read_tensors(file), state())
 
@@ -73,13 +73,13 @@ def test_dtypes(file, dtype):
 
 
 @pytest.mark.parametrize("ending", ["", ".pt", ".bin", ".npz", ".safetensors"])
-def test_the_ending_of_a_name_does_not_matter(file, ending):
+def test_the_suffix_does_not_matter(file, ending):
     file = file.with_suffix(ending)
     torch.save(state(), file)
     assert same(read_tensors(file), state())
 
 
-def test_views_and_parameters_come_back(file):
+def test_views_and_parameters_are_read(file):
     base = torch.arange(24.0).reshape(4, 6)
     torch.save({"view": base.T[1:, ::2], "parameter": torch.nn.Parameter(base)}, file)
     arrays = read_tensors(file).arrays
@@ -93,7 +93,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_is_never_run(file, tmp_path, monkeypatch, zipped):
+def test_no_code_is_executed(file, tmp_path, monkeypatch, zipped):
     mark = tmp_path / "mark"
     monkeypatch.setenv("MINIFCN_TEST_MARK", str(mark))
     torch.save({"a": torch.ones(1), "b": Runs()}, file, _use_new_zipfile_serialization=zipped)
@@ -106,20 +106,20 @@ def test_code_is_never_run(file, tmp_path, monkeypatch, zipped):
     assert not mark.exists()
 
 
-def test_whole_networks_are_refused_in_one_sentence(file):
+def test_pickled_networks_are_refused(file):
     torch.save(torch.nn.Linear(2, 3), file)
     with pytest.raises(FileError, match=r"asks for torch.nn.*Linear, .* save model.state_dict\(\)"):
         read_tensors(file)
 
 
 @pytest.mark.parametrize("content", [3, None, [1, 2], {}, {"a": 3}, torch.ones(3), {"state_dict": {}}])
-def test_what_holds_no_tensors_by_name_is_refused(file, content):
+def test_files_without_named_tensors_are_refused(file, content):
     torch.save(content, file)
-    with pytest.raises(FileError, match="holds no tensors by name, neither by itself nor under 'state_dict'"):
+    with pytest.raises(FileError, match="holds no tensors by name, neither directly nor under 'state_dict'"):
         read_tensors(file)
 
 
-def test_names_must_be_texts(file):
+def test_names_must_be_strings(file):
     torch.save({1: torch.ones(3)}, file)
     with pytest.raises(FileError, match="its tensors have no names"):
         read_tensors(file)
@@ -141,7 +141,7 @@ def test_other_tensors_are_refused(file, make):
         read_tensors(file)
 
 
-def test_few_numbers_stretched_over_many_places_are_refused(file):
+def test_expanded_tensors_are_refused(file):
     torch.save({"a": torch.ones(1).expand(20_000, 20_000)}, file)
     assert file.stat().st_size < 10_000
     with pytest.raises(FileError, match="declares tensors of 1,600,000,000 bytes"):
@@ -164,7 +164,7 @@ def test_compressed_members_are_refused(file):
 
 
 @pytest.mark.parametrize("change", ["shorter storage", "no storage", "no pickle"])
-def test_storages_that_do_not_fit_are_refused(file, change):
+def test_malformed_storages_are_refused(file, change):
     torch.save(state(), file)
     contents = members(file)
     with zipfile.ZipFile(file, "w") as archive:

@@ -46,7 +46,7 @@ def check(tensors, arrays):
 @given(
     arrays=st.dictionaries(NAMES, ARRAYS, max_size=5), metadata=st.dictionaries(NAMES, st.text(max_size=9))
 )
-def test_safetensors_come_back(file, arrays, metadata):
+def test_safetensors_are_read(file, arrays, metadata):
     save_file(arrays, file, metadata or None)
     tensors = read_tensors(file)
     check(tensors, arrays)
@@ -59,7 +59,7 @@ def test_safetensors_come_back(file, arrays, metadata):
     layout=st.sampled_from(["C", "F"]),
     order=st.sampled_from("<>"),
 )
-def test_npz_come_back(file, arrays, save, layout, order):
+def test_npz_files_are_read(file, arrays, save, layout, order):
     written = {
         name: np.array(array, array.dtype.newbyteorder(order), order=layout) for name, array in arrays.items()
     }
@@ -70,7 +70,7 @@ def test_npz_come_back(file, arrays, save, layout, order):
     assert (tensors.format, tensors.metadata) == ("npz", {})
 
 
-def test_large_arrays_are_unpacked_in_blocks(file):
+def test_large_arrays_are_read_from_npz_files(file):
     array = np.random.default_rng(0).normal(size=(3, 700_001)).astype(np.float32)
     with file.open("wb") as opened:
         np.savez_compressed(opened, a=array, b=array.T)
@@ -78,16 +78,16 @@ def test_large_arrays_are_unpacked_in_blocks(file):
 
 
 @pytest.mark.parametrize("prefixed", [True, False])
-def test_the_prefix_of_spread_networks_is_taken_off_if_all_have_it(file, prefixed):
+def test_the_prefix_module_is_removed_if_all_names_have_it(file, prefixed):
     arrays = {"module.a": np.ones(2, np.float32), "module.b" if prefixed else "b": np.zeros(1, np.float32)}
     save_file(arrays, file)
     assert list(read_tensors(file).arrays) == (["a", "b"] if prefixed else ["b", "module.a"])
 
 
-def test_other_files_are_refused_by_name(file, tmp_path):
+def test_other_files_are_refused(file, tmp_path):
     for content in (b"", b"\x89HDF\r\n\x1a\n" + bytes(99), b"GIF89a", bytes(4096)):
         file.write_bytes(content)
-        with pytest.raises(FileError, match="weights begins like no safetensors file, npz file or PyTorch"):
+        with pytest.raises(FileError, match="weights is not a safetensors, npz or PyTorch file"):
             read_tensors(file)
     with pytest.raises(FileNotFoundError):
         read_tensors(tmp_path / "missing")
@@ -95,12 +95,12 @@ def test_other_files_are_refused_by_name(file, tmp_path):
         read_tensors(tmp_path)
 
 
-def test_without_pytorch_its_files_say_what_to_install(file, monkeypatch):
+def test_without_pytorch_the_message_says_what_to_install(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     file.write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(FileError, match="is a PyTorch file, which PyTorch reads: pip install torch"):
+    with pytest.raises(FileError, match=r"is a PyTorch file, .* pip install torch"):
         read_tensors(file)
 
 
-def test_tensors_need_no_more_than_arrays():
+def test_tensors_have_defaults():
     assert Tensors({}) == Tensors({}, {}, "", {})

@@ -1,13 +1,15 @@
-"""What `test_reading` does not show: numbers that NumPy lacks, and headers that lie."""
+"""Safetensors files: bfloat16, malformed headers, and writing."""
 
 import json
 import resource
+import tracemalloc
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from minifcn.files import FileError
-from minifcn.weights import read_tensors
+from minifcn.weights import read_tensors, write_safetensors
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_all_bit_patterns_of_bfloat16(file):
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("F8_E4M3", 4), ("F8_E5M2", 4), ("F4", 2), ("E8M0", 4)])
-def test_other_numbers_are_refused(file, dtype, size):
+def test_other_dtypes_are_refused(file, dtype, size):
     write(file, described(dtype, [4], size), bytes(size))
     with pytest.raises(FileError, match=r"weights.safetensors"):
         read_tensors(file)
@@ -52,7 +54,7 @@ def test_other_numbers_are_refused(file, dtype, size):
     "shape",
     [[2**62], [2**32, 2**32], [0, 2**63], [0, 10**9, 10**9], [0] * 70, [1] * 70, [-1], [1.5], "2", [[2]]],
 )
-def test_absurd_shapes_are_refused(file, shape):
+def test_malformed_shapes_are_refused(file, shape):
     for dtype in ("F32", "F64", "U8"):
         for data in (b"", bytes(4), bytes(8)):
             write(file, described(dtype, shape, len(data)), data)
@@ -74,7 +76,7 @@ def test_absurd_shapes_are_refused(file, shape):
         b"{\xff}",
     ],
 )
-def test_headers_that_lie_are_refused(file, header):
+def test_malformed_headers_are_refused(file, header):
     write(file, header, bytes(4))
     with pytest.raises(FileError, match="is cut off or is not a safetensors file"):
         read_tensors(file)
@@ -91,3 +93,46 @@ def test_more_than_a_gigabyte_is_refused_without_reading_it(file):
     ):
         read_tensors(file)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_written_files_are_read_by_the_library_and_here(file):
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.integers(0, 2, (3, 5)).astype(name)
+        for name in ("float16", "bool", "float64", "int8", "float32", "uint64")
+    }
+    arrays |= {
+        "transposed": arrays["float32"].T,
+        "scalar": np.float32(3) + np.zeros(()),
+        "none": np.zeros((0, 2)),
+    }
+    write_safetensors(file, arrays, {"b": "naïve \x00", "a": "1"})
+    read, library = read_tensors(file), load_file(file)
+    assert list(read.metadata.items()) == [("a", "1"), ("b", "naïve \x00")]
+    for name, array in arrays.items():
+        assert np.array_equal(read.arrays[name], array)
+        assert np.array_equal(library[name], array)
+        assert library[name].dtype == array.dtype
+
+
+def test_equal_contents_give_equal_bytes(file):
+    arrays = {"b": np.ones(3), "a": np.zeros((2, 2), np.float32)}
+    write_safetensors(file, arrays, {"x": "1", "y": "2"})
+    before = file.read_bytes()
+    write_safetensors(file, arrays, {"y": "2", "x": "1"})
+    assert file.read_bytes() == before
+
+
+def test_dtypes_that_cannot_be_written(file):
+    with pytest.raises(TypeError, match="weight has dtype complex128"):
+        write_safetensors(file, {"weight": np.zeros(2, complex)}, {})
+    assert not file.exists()
+
+
+def test_writing_makes_no_copy_of_everything(file):
+    arrays = {str(i): np.ones(1_000_000, np.float32) for i in range(20)}
+    tracemalloc.start()
+    write_safetensors(file, arrays, {})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000

@@ -14,7 +14,7 @@ STDS = st.lists(st.floats(0.01, 300), min_size=3, max_size=3)
 PIXEL = np.array([[[[200, 100, 50]]]], np.uint8)  # red, green, blue
 
 
-def test_what_is_published():
+def test_published_values():
     """(x / 255 - mean) / std for torchvision; BGR minus the means for Caffe; -1 to 1 for GoogLeNet."""
     torchvision = (np.array([200, 100, 50]) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     expected = {
@@ -29,7 +29,7 @@ def test_what_is_published():
         assert np.allclose(parse_preprocessing(name)(PIXEL)[0, :, 0, 0], numbers, atol=1e-5)
 
 
-def test_googlenet_takes_what_its_own_transformation_makes():
+def test_googlenets_own_transformation_is_included():
     normalised = PREPROCESSING["torchvision"](PIXEL)[0, :, 0, 0]
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     assert np.allclose(
@@ -45,7 +45,7 @@ def test_googlenet_takes_what_its_own_transformation_makes():
     key=st.sampled_from(["channels", "channel_order"]),
     order=st.sampled_from(["RGB", "BGR"]),
 )
-def test_a_scale_belongs_to_the_images(pixel, mean, std, scale, key, order):
+def test_images_are_multiplied_by_the_scale_first(pixel, mean, std, scale, key, order):
     said = json.dumps({key: order, "mean": mean, "std": std, "scale": scale, "input_size": [227, 227]})
     x = parse_preprocessing(said)(np.array(pixel, np.uint8)[None, None, None])[0, :, 0, 0]
     channels = np.array(pixel if order == "RGB" else pixel[::-1], float)
@@ -54,15 +54,15 @@ def test_a_scale_belongs_to_the_images(pixel, mean, std, scale, key, order):
     assert (abs(x - expected) <= 1e-6 * size).all()
 
 
-def test_std_and_scale_need_not_be_said():
+def test_std_and_scale_have_defaults():
     assert parse_preprocessing('{"channels": "L", "mean": [3]}') == Preprocessing("L", (3,), (1,))
 
 
 @pytest.mark.parametrize(
     "text", ["", "Caffe", "{}", '{"mean": [1]}', '{"channels": "RGB", "mean": [1]}', "null"]
 )
-def test_what_says_no_preprocessing_is_refused(text):
+def test_malformed_descriptions_are_refused(text):
     with pytest.raises(
-        ValueError, match="it takes one of torchvision, half, caffe, tensorflow, keras, or JSON"
+        ValueError, match="expected one of torchvision, half, caffe, tensorflow, keras, or JSON"
     ):
         parse_preprocessing(text)

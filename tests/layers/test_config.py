@@ -1,0 +1,159 @@
+"""Layers as plain data, and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minifcn import layers
+from minifcn.geometry import CoordinateMap, Window
+from minifcn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Crop,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Graph,
+    Layer,
+    LayerDict,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    Parameter,
+    Pointwise,
+    ReLU,
+    Sequential,
+    from_config,
+    register,
+    to_config,
+)
+from minifcn.models import FCN, AlignedUpsample, digit_classifier
+from minifcn.models.scoring import ScoreLayer
+from minifcn.models.squeezenet import Fire
+from minifcn.models.upsampling import PaperUpsample
+
+POOL = Window(4, stride=4).coordinate_map()
+EXAMPLES = [
+    Add(ReLU(), Dropout(0.25, rng=0)),
+    AvgPool2d((2, 3), 1, ((0, 1), (1, 0)), ceil_mode=True),
+    BatchNorm2d(3, eps=0.01, momentum=0.5, frozen=True),
+    Concat(a=ReLU(inplace=True), b=Conv2d(2, 2, 1, rng=0)),
+    Conv2d(4, 6, (3, 2), (2, 1), ((0, 1), (2, 3)), (1, 2), 2, bias=False, rng=0),
+    ConvTranspose2d(4, 6, 4, 2, 1, (1, 0), 2, rng=0),
+    Crop(1, 2, 3, 4),
+    Dropout(0.1, rng=0),
+    Flatten(),
+    GlobalAvgPool2d(),
+    Graph({"a": (ReLU(), "input"), "b": ("concat", "a", "input")}, output="b"),
+    LayerDict(ReLU(), x=Flatten()),
+    Linear(3, 5, bias=False, rng=0),
+    LocalResponseNorm(3, 0.1, 0.2, 0.3),
+    MaxPool2d(3, 2, (1, 0)),
+    ReLU(inplace=True),
+    Sequential(Sequential(), last=ReLU()),
+    AlignedUpsample(2, POOL, CoordinateMap(), learned=True),
+    PaperUpsample(2, POOL, CoordinateMap()),
+    ScoreLayer(4, 3, scale=0.01),
+    Fire(4, 2, 3, rng=0),
+    digit_classifier(4, rng=0),
+    FCN(digit_classifier(rng=0), 5, 2, alignment="paper", at_once=True),
+]
+
+
+@pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
+def test_every_layer_is_made_again_from_its_config(layer):
+    config = to_config(layer)
+    size = sum(array.size for array in layer.state_dict().values())
+    again = from_config(json.loads(json.dumps(config)), max_elements=size)
+    assert type(again) is type(layer)
+    assert repr(again) == repr(layer)
+    assert to_config(again) == config
+    assert {n: a.shape for n, a in again.state_dict().items()} == {
+        n: a.shape for n, a in layer.state_dict().items()
+    }
+
+
+def test_there_is_an_example_of_every_class():
+    assert {type(layer).__name__ for layer in EXAMPLES} == {
+        name for name, cls in layers.config._classes.items() if cls.__module__.startswith("minifcn.")
+    }
+
+
+def test_weights_are_zero():
+    model = from_config(to_config(digit_classifier(rng=0)))
+    assert not any(parameter.data.any() for parameter in model.parameters())
+
+
+@pytest.fixture
+def own():
+    class Own(Pointwise):
+        def __init__(self, amount: float, name="x", *, init="he"):
+            self.amount, self.name, self.init = amount, name, init
+
+    yield Own
+    layers.config._classes.pop("Own", None)
+
+
+def test_a_registered_class(own):
+    with pytest.raises(ValueError, match=r"0 is a Own|Sequential.0 is a Own"):
+        to_config(Sequential(own(1.5)))
+    assert register(own) is own
+    again = from_config(to_config(Sequential(own(np.float32(1.5), "y"))))[0]
+    assert (type(again), again.amount, again.name, again.init) == (own, 1.5, "y", "zeros")
+    register(own)  # twice, as when a notebook's cell runs again
+    with pytest.raises(ValueError, match=r"Own: amount must be float, got 'big'"):
+        from_config({"class": "Own", "amount": "big"})
+
+
+def test_names_are_not_replaced(own):
+    register(own)
+    for name in ("Own", "Conv2d", "Classifier"):
+        with pytest.raises(ValueError, match=f"the name '{name}' is taken by"):
+            register(type(name, (Layer,), {"__module__": "elsewhere"}))
+    for wrong in (3, "Own", ReLU(), dict):
+        with pytest.raises(TypeError, match="cls must be a subclass of Layer"):
+            register(wrong)
+
+
+def test_a_class_that_reconstructs_itself(own):
+    own.config = lambda self: {"text": f"{self.amount}"}
+    own.from_config = classmethod(lambda cls, text: cls(float(text)))
+    register(own)
+    assert from_config(to_config(own(2.5))).amount == 2.5
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "amount is 'nan'"),
+        (1j, "amount is '1j'"),
+        ({1: 2}, "amount is"),
+        (np.ones(2), "amount is"),
+        (Parameter(np.ones(1)), "amount is"),
+        ({"class": "ReLU"}, "amount: nothing .* 'class'"),
+    ],
+)
+def test_values_that_a_file_cannot_hold(own, value, message):
+    register(own)
+    with pytest.raises(ValueError, match=rf"Sequential\.a\.{message}"):
+        to_config(Sequential(a=own(value)))
+
+
+def test_a_layer_that_contains_itself():
+    loop = Sequential(ReLU())
+    loop.parts["1"] = loop
+    with pytest.raises(ValueError, match="nested more than 64 deep"):
+        to_config(loop)
+
+
+def test_the_limit_counts_all_elements():
+    config = to_config(Sequential(Linear(3, 4, rng=0), BatchNorm2d(2)))
+    from_config(config, max_elements=24)
+    with pytest.raises(ValueError, match=r"\(2,\) are more than the 1 elements"):
+        from_config(config, max_elements=23)
+    Linear(100, 100, init="zeros")  # the limit ends with the call
