@@ -206,9 +206,8 @@ def parse_preprocessing(text: str) -> Preprocessing:
 
 def _with_ends(layers: dict[str, str], ends: tuple[str, str]) -> dict[str, str]:
     """Return the names of weights and biases; the layers have nothing else."""
-    kinds = (".weight", ".bias")
     return {
         ours + kind: theirs + end
         for ours, theirs in layers.items()
-        for kind, end in zip(kinds, ends, strict=True)
+        for kind, end in zip((".weight", ".bias"), ends, strict=True)
     }

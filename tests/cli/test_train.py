@@ -349,7 +349,7 @@ def test_each_file_of_a_run_says_what_it_is_for(data, out, capsys):
     capsys.readouterr()
     model, last = out / "model.safetensors", out / "last.safetensors"
     for arguments, sentence in (
-        (["--weights", model], "holds an FCN: load reads it, and minifcn train --from"),
+        (["--weights", model], "is a model file of class FCN, not Classifier"),
         (["--weights", last], "is the checkpoint of a training, which minifcn train --resume goes on from"),
         (["--from", last], f"which minifcn train --resume goes on from; its best network is {model}"),
         (["--from", out], f"{out} is a folder: give a file in it, such as {model}"),
