@@ -179,7 +179,7 @@ def test_only_the_shape_of_the_weights_changes():
     linear = dense_layer(24)
     conv = dense_to_conv(linear, (2, 3, 4), padding=(1, 2))
     assert np.array_equal(conv.weight.data.ravel(), linear.weight.data.ravel())
-    assert conv.options["padding"] == (1, 2)
+    assert conv.padding == (1, 2)
     assert conv_to_dense(conv).weight.data.shape == (4, 24)
 
 
@@ -271,14 +271,14 @@ def test_wrong_shapes_are_refused(shape):
 
 
 def test_models_that_do_not_fit_are_refused():
-    said = r"Linear\(1024, 128\) does not take a flattened map of 64 x 5 x 5 = 1600 numbers"
+    said = r"Linear\(1024, 128\) does not take a flattened map of 64 x 5 x 5 = 1600"
     with pytest.raises(ValueError, match=said):
         convolutionalize(digit_classifier(rng=0), (1, 40, 40))
     with pytest.raises(ValueError, match=r"takes \(N, 1, H, W\), got items of shape \(3, 32, 32\)"):
         convolutionalize(digit_classifier(rng=0), (3, 32, 32))
     with pytest.raises(ValueError, match="does not fit into height"):
         convolutionalize(Sequential(Conv2d(1, 1, 5, rng=0), Flatten(), Linear(1, 1, rng=0)), (1, 4, 9))
-    with pytest.raises(ValueError, match="does not take a flattened map of 2 x 3 x 5 = 30 numbers"):
+    with pytest.raises(ValueError, match="does not take a flattened map of 2 x 3 x 5 = 30"):
         dense_to_conv(Linear(24, 2, rng=0), (2, 3, 5))
 
 

@@ -76,7 +76,7 @@ def test_coordinates():
     )
     assert up.coordinate_map() @ down.coordinate_map() == CoordinateMap()
     for layer in (Conv2d(1, 1, (3, 1), rng=0), ConvTranspose2d(1, 1, 3, stride=(1, 2), rng=0)):
-        with pytest.raises(ValueError, match="rows and columns differently: it has no single coordinate map"):
+        with pytest.raises(ValueError, match="rows and columns differently: it has no single coordinate_map"):
             layer.coordinate_map()
 
 
@@ -110,7 +110,7 @@ def test_weights_are_reproducible_and_scaled(make):
         (
             (1, 1, (3, 3, 3)),
             {},
-            r"kernel_size must be a whole number or a pair \(rows, columns\), got \(3, 3, 3\)",
+            r"kernel_size must be an integer or a pair \(rows, columns\), got \(3, 3, 3\)",
         ),
         ((1, 1, 3), {"stride": 0}, "stride must be an integer >= 1, got 0"),
         ((1, 1, 3), {"stride": (1, -1)}, "stride must be an integer >= 1, got -1"),
