@@ -112,7 +112,7 @@ def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tupl
     """Return `max_pool2d` for the window of a geometry, with the winners if they are wanted.
 
     Returns:
-        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of the largest tap of each window or `None`.
+        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of each largest tap, or `None`.
     """
     _check(x)
     size = geometry.output_size((x.shape[2], x.shape[3]))
