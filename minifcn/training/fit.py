@@ -81,7 +81,7 @@ def fit(
         >>> from minifcn.models import Preprocessing, digit_classifier
         >>> from minifcn.optim import Adam
         >>> model, grey = digit_classifier(rng=0), Preprocessing("L", (128.0,), (64.0,))
-        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True)
+        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True, seed=0)
         >>> [record] = fit(model, loader, Adam(model, lr=1e-3), progress=None)
         >>> record["step"]
         4

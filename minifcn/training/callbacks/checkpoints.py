@@ -52,7 +52,7 @@ class Checkpoints(Callback):
         >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
         >>> def train(**options):
         ...     model, grey = digit_classifier(rng=0), Preprocessing("L", (128.0,), (64.0,))
-        ...     loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True)
+        ...     loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True, seed=0)
         ...     sgd = SGD(model, 1e-3, momentum=0.9)
         ...     return fit(model, loader, sgd, progress=None, callbacks=[Checkpoints(path, **options)])
         >>> train() == train(resume=True)  # all epochs are done already
