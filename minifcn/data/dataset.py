@@ -216,8 +216,7 @@ class FileDataset:
             more = f" and {counted(len(most) - 3, 'other value')}" if len(most) > 3 else ""
             reason = f"has values that are no class: {listed}{more}; expected {self._expected()}"
             raise DataError("labels", self.pair(index).mask, reason)
-        labels: Array = self.classes.table[values]
-        return labels
+        return np.asarray(self.classes.table[values])
 
     def _expected(self) -> str:
         values = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
@@ -265,11 +264,9 @@ def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
     problems = []
     for name in sorted(os.listdir(folder)):
         base = stem(name)
-        if base == name or name.startswith("."):
-            continue
-        if base in found:
+        if base in found:  # never for a name without suffix, which sorts first
             problems.append(DataError("missing", folder / name, f"and {found[base]} have the same name"))
-        else:
+        elif base != name and not name.startswith("."):
             found[base] = name
     return found, problems
 

@@ -113,8 +113,7 @@ def voc_colors(count: int) -> Array:
     """
     bits = np.arange(count)[:, None] >> np.arange(24) & 1  # (count, 24), the lowest bit first
     weights = 128 >> np.arange(8)
-    colors: Array = np.tensordot(bits.reshape(count, 8, 3), weights, (1, 0)).astype(np.uint8)
-    return colors
+    return np.asarray(np.tensordot(bits.reshape(count, 8, 3), weights, (1, 0)).astype(np.uint8))
 
 
 class VOC(FileDataset):
