@@ -307,7 +307,9 @@ def _loaded(
     classes = model.num_classes if isinstance(model, FCN) else model.output_shape(model.input_shape)[0]
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
-        raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
+        raise FileError(
+            f"{file} does not describe the preprocessing for {found.architecture}, which must be given"
+        )
     colors: tuple[tuple[int, int, int], ...] = ()
     if model.info is not None:
         colors = model.info.colors

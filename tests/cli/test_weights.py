@@ -92,7 +92,7 @@ def test_inspect_says_when_nothing_is_recognised(source, capsys):
 def test_convert_takes_what_it_is_told(source, target, capsys):
     save_file(small().state_dict(), source)
     assert weights("convert", source, target) == 2
-    assert "source.safetensors does not say how images are preprocessed" in capsys.readouterr().err
+    assert "source.safetensors does not describe the preprocessing" in capsys.readouterr().err
     assert not target.exists()
     names = source.with_name("names.txt")
     names.write_text("one\ntwo\nthree\n")
