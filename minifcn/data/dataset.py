@@ -40,16 +40,13 @@ class Dataset(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes; label k means `class_names[k]`."""
-        ...
 
     @property
     def palette(self) -> Array:
         """Colours of the classes, uint8 (K, 3), RGB."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of items."""
-        ...
 
     def __getitem__(self, index: int, /) -> tuple[Array, Array]:
         """Return item `index`, counted from 0.
@@ -61,7 +58,6 @@ class Dataset(Protocol):
         Raises:
             IndexError: If there is no such item.
         """
-        ...
 
 
 class Pair(NamedTuple):
@@ -86,19 +82,25 @@ class Listing(NamedTuple):
     chosen: str = ""
 
     @classmethod
-    def of(cls, items: Iterable[tuple[str, Path, Path]]) -> "Listing":
-        """Return those of the given items (name, image and mask) whose files exist."""
-        files: dict[Path, set[str]] = {}  # of each folder, which is read once
-        listing = cls([], [])
-        for name, image, mask in items:
-            for folder in {image.parent, mask.parent} - set(files):
+    def of(cls, items: Iterable[Pair]) -> "Listing":
+        """Return those of the given items whose files exist."""
+        files: dict[str, set[str]] = {}  # of each folder, which is read once
+
+        def exists(path: str) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in files:
                 files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            if image.name not in files[image.parent]:
-                listing.problems.append(DataError("missing", image, "is listed, but does not exist"))
-            elif mask.name not in files[mask.parent]:
-                listing.problems.append(DataError("missing", image, f"has no mask: {mask} does not exist"))
+            return name in files[folder]
+
+        listing = cls([], [])
+        for item in items:
+            if not exists(item.image):
+                listing.problems.append(DataError("missing", item.image, "is listed, but does not exist"))
+            elif not exists(item.mask):
+                reason = f"has no mask: {item.mask} does not exist"
+                listing.problems.append(DataError("missing", item.image, reason))
             else:
-                listing.pairs.append(Pair(name, os.fspath(image), os.fspath(mask)))
+                listing.pairs.append(item)
         return listing
 
     @classmethod
@@ -123,10 +125,9 @@ class Listing(NamedTuple):
             orphans = [name for name in mask_names if name not in image_names and name not in exclude]
             reason = f"has no image of the same name in {images}"
             problems += [DataError("missing", masks / mask_names[name], reason) for name in orphans]
-        listing = cls.of(
-            (name, images / image_names.get(name, name), masks / mask_names.get(name, f"{name}.*"))
-            for name in names
-        )
+        image_paths = [os.path.join(images, image_names.get(name, name)) for name in names]
+        mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in names]
+        listing = cls.of(map(Pair, names, image_paths, mask_paths))
         return cls(listing.pairs, [*problems, *listing.problems])
 
     def require_complete(self, root: Path, split: str) -> None:
@@ -233,8 +234,7 @@ class FileDataset:
             more = f" and {counted(len(most) - 3, 'other value')}" if len(most) > 3 else ""
             reason = f"has values that are no class: {listed}{more}; expected {self._expected()}"
             raise DataError("labels", self.pair(index).mask, reason)
-        labels: Array = self.classes.table[values]
-        return labels
+        return np.asarray(self.classes.table[values])
 
     def _expected(self) -> str:
         values = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
@@ -282,11 +282,9 @@ def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
     problems = []
     for name in sorted(os.listdir(folder)):
         base = stem(name)
-        if base == name or name.startswith("."):
-            continue
-        if base in found:
+        if base in found:  # never for a name without suffix, which sorts first
             problems.append(DataError("missing", folder / name, f"and {found[base]} have the same name"))
-        else:
+        elif base != name and not name.startswith("."):
             found[base] = name
     return found, problems
 

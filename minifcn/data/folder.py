@@ -177,9 +177,8 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
             reason = f"is painted in colours, but {valued} has values: list the classes in classes.txt"
             raise DataError("labels", painted, reason)
         if painted and len(colors) > _MAX_COLORS:
-            advice = "paint with a hard brush, and list each class and its colour in classes.txt"
-            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: {advice}"
-            raise DataError("labels", path, reason)
+            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: paint with a hard brush"
+            raise DataError("labels", path, f"{reason}, and list each class and its colour in classes.txt")
     if painted:
         ordered = sorted(colors)
         color_map = {color: label for label, color in enumerate(ordered)}

@@ -8,7 +8,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_lines, read_names, stem
-from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, check_split, folder_of, image_files
+from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, Pair, check_split, folder_of
 from minifcn.data.digits import DigitCanvases
 from minifcn.data.errors import DataError, StrPath
 from minifcn.data.folder import Folder
@@ -100,8 +100,8 @@ def _camvid_listing(root: Path, file: Path) -> Listing:
         if list(map(len, paths)) != [2, 2] or any({"..", "."} & set(parts) for parts in paths):
             reason = f"line {number} must be two paths, folder/image and folder/mask, got {line[:80]!r}"
             raise DataError("unreadable", file, reason)
-        image, mask = (root.joinpath(*parts) for parts in paths)
-        items.append((stem(image.name), image, mask))
+        image, mask = (os.path.join(root, *parts) for parts in paths)
+        items.append(Pair(stem(paths[0][-1]), image, mask))
     return Listing.of(items)
 
 
@@ -114,12 +114,9 @@ def voc_colors(count: int) -> Array:
         >>> voc_colors(4).tolist()
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
-    indices = np.arange(count)
-    colors = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colors[:, channel] |= ((indices >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return colors
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # (count, 24), the lowest bit first
+    weights = 128 >> np.arange(8)
+    return np.asarray(np.tensordot(bits.reshape(count, 8, 3), weights, (1, 0)).astype(np.uint8))
 
 
 class VOC(FileDataset):
@@ -195,17 +192,18 @@ def _sbd_masks(folder: Path) -> tuple[list[str], Path]:
         if not lists:
             raise DataError("missing", dataset, "has neither train.txt nor val.txt")
         return [name for file in lists for name in read_names(file)], dataset / "cls"
-    masks, _ = image_files(folder)
-    if not masks:
+    names = [stem(name) for name in sorted(os.listdir(folder)) if name.endswith(".png")]
+    if not names:
         raise DataError("missing", folder, "has neither a folder cls of .mat files nor PNG masks")
-    return list(masks), folder
+    return names, folder
 
 
-def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> tuple[str, Path, Path]:
-    """Return name, image and mask of an item; the image may be in any of the folders."""
-    images = [folder / f"{name}.jpg" for folder in image_folders]
-    image = next((path for path in images if path.exists()), images[0])
-    return name, image, mask_folder / f"{name}{'.mat' if mask_folder.name == 'cls' else '.png'}"
+def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> Pair:
+    """Return an item; its image may be in any of the folders."""
+    images = [os.path.join(folder, f"{name}.jpg") for folder in image_folders]
+    image = next(filter(os.path.exists, images), images[0])
+    suffix = ".mat" if mask_folder.name == "cls" else ".png"
+    return Pair(name, image, os.path.join(mask_folder, name + suffix))
 
 
 def _sbd_folder(path: StrPath) -> Path:

@@ -16,7 +16,7 @@ from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
 from minifcn.weights.formats import Tensors, read_tensors, shown
 from minifcn.weights.matching import Match, match, transfer
-from minifcn.weights.model_file import from_metadata, is_checkpoint, is_model_file, stored_info
+from minifcn.weights.model_file import is_checkpoint, is_model_file, load
 from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
@@ -202,15 +202,14 @@ def known_preprocessing(file: Path, tensors: Tensors, found: Match) -> Preproces
     Raises:
         FileError: If the description is malformed.
     """
-    metadata = tensors.metadata
+    if found.model.info is not None:
+        return found.model.info.preprocessing
+    if "preprocessing" not in tensors.metadata:
+        return found.naming.preprocessing
     try:
-        if is_model_file(metadata):
-            return stored_info(metadata).preprocessing
-        if "preprocessing" in metadata:
-            return parse_preprocessing(metadata["preprocessing"])
+        return parse_preprocessing(tensors.metadata["preprocessing"])
     except ValueError as error:
         raise FileError(f"{file}: {error}") from error
-    return found.naming.preprocessing
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -242,14 +241,11 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> Match:
-    """Return the classifier that a model file of minifcn describes."""
-    try:
-        model = from_metadata(tensors.metadata, {name: a.shape for name, a in tensors.arrays.items()})
-    except (ValueError, MemoryError) as error:
-        raise FileError(f"{file}: {str(error)[:2_000]}") from error
+    """Return the classifier that a model file of minifcn holds."""
+    model = load(file)
     if not isinstance(model, Classifier):
-        what = "an FCN" if isinstance(model, FCN) else f"a {type(model).__name__}"
-        raise FileError(f"{file} is a model file of minifcn that holds {what}: load reads it")
+        kind = type(model).__name__
+        raise FileError(f"{file} is a model file of class {kind}, not Classifier: load reads it")
     found = match(model, own_names(model), tensors.arrays)
     if architecture not in (None, found.architecture):
         raise FileError(f"{file} holds no {architecture} but {found.architecture}")
@@ -289,11 +285,9 @@ def _complete_enough(file: Path, found: Match, may_miss: str, partial: bool, rng
     if not partial:
         named = [f"{name} ({why})" if why else name for name, why in list(missing.items())[:3]]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise FileError(
-            f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for "
-            f"{found.architecture} in the names of {found.naming.source}, and would stay random "
-            f"(partial=True accepts that): {', '.join(named)}{more}"
-        )
+        count = f"{len(missing)} of {len(found.naming.names)} tensors are missing for {found.architecture}"
+        source = f"in the names of {found.naming.source} (partial=True accepts that)"
+        raise FileError(f"{file}: {count} {source}: {', '.join(named)}{more}")
     return dataclasses.replace(found, model=build(found.model.architecture, rng=rng))
 
 
@@ -315,10 +309,9 @@ def _loaded(
     if preprocessing is None:
         raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
     colors: tuple[tuple[int, int, int], ...] = ()
-    if is_model_file(tensors.metadata):
-        stored = stored_info(tensors.metadata)
-        colors = stored.colors
-        class_names = stored.class_names if class_names is None else class_names
+    if model.info is not None:
+        colors = model.info.colors
+        class_names = model.info.class_names if class_names is None else class_names
     names = tuple(map(str, range(classes))) if class_names is None else tuple(class_names)
     if len(names) != classes:
         raise ValueError(f"{file} has {classes} classes, and {len(names)} class names were given")

@@ -143,16 +143,16 @@ def interrupted(monkeypatch, step):
     """Send SIGINT, as Ctrl-C does, in a step."""
     if os.name == "nt":
         pytest.skip("os.kill ends the process on Windows")
-    real, count = train.Loader._load, [0]
+    real, count = train.Loader._item, [0]
 
-    def load(self, *arguments, **options):
+    def item(self, *arguments, **options):
         if self.batch_size == 2:  # the training's, not that of the evaluation
             count[0] += 1
-            if count[0] == step:
+            if count[0] == 2 * step - 1:
                 os.kill(os.getpid(), signal.SIGINT)
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(train.Loader, "_load", load)
+    monkeypatch.setattr(train.Loader, "_item", item)
 
 
 def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypatch, capsys):

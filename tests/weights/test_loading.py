@@ -115,7 +115,7 @@ def test_an_incomplete_trunk_needs_partial(file):
         load_classifier(file)
     for said in (
         str(file),
-        "2 of 52 tensors are missing for squeezenet1_1 in the names of torchvision, and would stay random",
+        "2 of 52 tensors are missing for squeezenet1_1 in the names of torchvision (partial=True",
         "features.0.bias, features.3.squeeze.weight "
         "(features.3.squeeze.weight is float32 (16, 7, 1, 1) instead of (16, 64, 1, 1))",
     ):
@@ -230,7 +230,7 @@ def test_model_files_of_minifcn(file):
     fcn = FCN(small(), 3, 4)
     fcn.info = model.info
     save(fcn, file)
-    with pytest.raises(FileError, match="is a model file of minifcn that holds an FCN: load reads it"):
+    with pytest.raises(FileError, match="is a model file of class FCN, not Classifier: load"):
         load_classifier(file)
 
 
