@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import check_exercise
+from minifcn.checks import check_exercise, checked
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.viz import heat_maps, overlay, panels, prediction_strips, show
 
@@ -269,6 +269,15 @@ check_exercise(
         background_left_grey,
         void_is_black,
     ],
+)
+
+# %%
+# Once its check prints ok, your function draws this figure; until then, the solution does.
+draw = checked(my_overlay, otherwise=right_overlay)
+grey_canvas, palette = canvas[:, :, 0].astype(float), canvases.palette.astype(float)
+show(
+    panels({"overlay": draw(grey_canvas, labels, palette, 0.5).round().astype(np.uint8)}),
+    "The canvas with its labels, drawn by your function.",
 )
 
 # %% [markdown]

@@ -72,16 +72,21 @@ def test_it_is_short_and_plain(source):
     assert max(map(ord, source.read_text(encoding="utf-8"))) < 0x2600, "no pictographs"
 
 
-def test_a_learners_function_is_used_by_its_check_only(source):
+def test_a_learners_function_is_used_only_after_its_check_prints_ok(source):
+    """Other cells than its own and its check use it as the first argument of `checked` only."""
     cells = code_cells(source, solved=True)
     for exercise in exercises(source):
-        names = {exercise.function}
-        users = [
-            code
-            for code in cells
-            if names & {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-        ]
-        assert [code for code in users if code != exercise.solved] == [exercise.check]
+        for code in cells:
+            nodes = list(ast.walk(ast.parse(code)))
+            used = sum(isinstance(node, ast.Name) and node.id == exercise.function for node in nodes)
+            guarded = sum(
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) == "checked"
+                and ast.unparse(node.args[0]) == exercise.function
+                for node in nodes
+            )
+            assert code in (exercise.solved, exercise.check) or used == guarded
+        assert exercise.function in exercise.check
 
 
 def test_it_uses_public_names_only(source):
