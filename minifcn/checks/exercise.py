@@ -156,7 +156,7 @@ def check_exercise(
         yours = None if failing is None else _outcome(mine, call, deepcopy(example)).value
         show_comparison(yours, right, "" if failing is None else _described(example, mine))
     elif failing is not None:
-        shown = max([failing, *(one for one in sample if one.problem)], key=lambda one: np.size(one.right))
+        shown = max([failing, *(one for one in sample if one.problem)], key=_size_of_result)
         case = "" if shown is failing else _described(shown.case, mine)
         show_comparison(shown.got.value, shown.right, case)
     if os.environ.get("MINIFCN_STRICT") == "1":
@@ -215,6 +215,10 @@ def show_comparison(yours: Any, expected: Any, case: str = "") -> None:
     else:
         figure, says = panels({"expected": right}), "The figure shows the expected result."
     show(figure, f"{says} The case drawn is {case}." if case else says)
+
+
+def _size_of_result(answer: _Answer) -> int:
+    return answer.right.size if isinstance(answer.right, np.ndarray) else 0
 
 
 def _plane(value: Any) -> Array | None:
