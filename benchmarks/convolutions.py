@@ -1,4 +1,4 @@
-"""Every convolution of VGG16, SqueezeNet and the heads of their FCNs, all three maps, beside PyTorch.
+"""Times of all convolutions of VGG16, SqueezeNet and the heads of their FCNs, all three maps, beside PyTorch.
 
 python benchmarks/convolutions.py --batch 1 --size 480x360
 """
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", default="480x360", help="WIDTHxHEIGHT")
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))

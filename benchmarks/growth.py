@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py --network fcn4s-squeezenet --what inference
 
-Each case is a process of its own, so its peak of memory is its own, too.
+Each case runs in a process of its own, so that its peak of memory is measured separately.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The same networks in minifcn and in PyTorch, behind one face: a step of training, or an inference.
+"""The same networks in minifcn and in PyTorch: functions that run a training step or an inference.
 
-The PyTorch ones are written as a PyTorch user would write them: modules in place where they can be, fixed
-bilinear kernels as buffers, border values padded before each upsampling.
+The PyTorch ones are written as a PyTorch user would write them: in-place modules where possible, fixed
+bilinear kernels, replicated borders before each upsampling.
 """
 
 import json
@@ -18,7 +18,7 @@ NETWORKS = {
     "fcn4s-squeezenet": ("squeezenet1_0", 11, 4),
     "fcn8s-vgg16": ("vgg16", 21, 8),
 }
-"""Name: the classifier, the number of classes, the stride."""
+"""For each name, the classifier, the number of classes, and the stride."""
 
 LR = {"fcn4s-squeezenet": 2e-4, "fcn8s-vgg16": 1e-6}
 
@@ -30,18 +30,21 @@ def inputs(name: str, batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np
     return x, rng.integers(0, NETWORKS[name][1], (batch, *size)).astype(np.uint8)
 
 
-def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
-    """Return what is to be timed, in minifcn."""
+def minifcn_job(
+    name: str, what: str, batch: int, size: tuple[int, int], device: str = "cpu"
+) -> Callable[[], Any]:
+    """Return a function that runs an inference or a training step in minifcn."""
     import minifcn as mf
 
     classifier, classes, stride = NETWORKS[name]
-    x, labels = inputs(name, batch, size)
-    fcn = mf.models.FCN(getattr(mf.models, classifier)(), classes, stride)
+    x, labels = (mf.to_device(array, device) for array in inputs(name, batch, size))
+    fcn = mf.models.FCN(getattr(mf.models, classifier)(rng=0), classes, stride)
+    fcn.to(device)
     if what == "inference":
         fcn.eval()
         return lambda: fcn(x)
     fcn.train()
-    optimizer = mf.optim.Adam(dict(fcn.named_parameters()), LR[name])
+    optimizer = mf.optim.Adam(fcn, LR[name])
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(fcn(x), labels)
@@ -53,8 +56,10 @@ def minifcn_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Call
     return step
 
 
-def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callable[[], Any]:
-    """Return what is to be timed, in PyTorch."""
+def torch_job(
+    name: str, what: str, batch: int, size: tuple[int, int], device: str = "cpu"
+) -> Callable[[], Any]:
+    """Return a function that runs the same in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -108,8 +113,10 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
             self.classes, self.odd = classes, odd
 
         def up(self, y: Any, factor: int, size: tuple[int, int]) -> Any:
-            k = 2 * factor - self.odd  # 2 x 2 pools have their centres between pixels, 3 x 3 ones on them
-            tent = 1 - (torch.arange(k) - (k - 1) / 2).abs() / factor
+            k = (
+                2 * factor - self.odd
+            )  # windows of 2 x 2 pools are centred between pixels, those of 3 x 3 pools on them
+            tent = 1 - (torch.arange(k, device=y.device) - (k - 1) / 2).abs() / factor
             kernel = torch.outer(tent, tent).expand(self.classes, 1, k, k)
             y = F.conv_transpose2d(
                 F.pad(y, (1, 1, 1, 1), mode="replicate"), kernel, stride=factor, groups=self.classes
@@ -130,8 +137,9 @@ def torch_job(name: str, what: str, batch: int, size: tuple[int, int]) -> Callab
 
     torch.set_num_threads(num_threads())
     x, labels = inputs(name, batch, size)
-    images, truth = torch.tensor(x), torch.tensor(labels.astype(np.int64))
-    network = Network(odd=name == "fcn4s-squeezenet")
+    images = torch.tensor(x, device=device)
+    truth = torch.tensor(labels.astype(np.int64), device=device)
+    network = Network(odd=name == "fcn4s-squeezenet").to(device)
     if what == "inference":
         network.eval()
 
@@ -156,10 +164,10 @@ JOBS = {"minifcn": minifcn_job, "torch": torch_job}
 
 
 class Comparison:
-    """Jobs of both libraries, each in a process of its own, timed in turns.
+    """Times jobs of both libraries, each in a process of its own, alternating between them.
 
     Attributes:
-        results: The seconds of all runs and the peaks of memory, case by case.
+        results: The seconds of all runs and the peaks of memory, for each case.
     """
 
     def __init__(self, runs: int) -> None:
@@ -167,7 +175,7 @@ class Comparison:
         self._runs = runs
 
     def time(self, name: str, what: str, batch: int, size: tuple[int, int], threads: int) -> str:
-        """Time one case, and return both medians, their ratio, microseconds a pixel, and both peaks."""
+        """Time one case; return a line: both medians, their ratio, microseconds per pixel, both peaks."""
         sides = {library: Side() for library in JOBS}
         for library, side in sides.items():
             side.make(_with_threads, threads, library, name, what, batch, size)
@@ -181,13 +189,13 @@ class Comparison:
         return line + "".join(f"{peak:9.0f}" for peak in peaks.values())
 
     def write(self, path: str | None) -> None:
-        """Write the raw results as JSON, if there is a path."""
+        """Write the raw results as JSON, if a path is given."""
         if path:
             with open(path, "w") as file:
                 json.dump(self.results, file, indent=1)
 
     def plot(self, path: str | None) -> None:
-        """Draw our times and peaks of memory as shares of PyTorch's, if there is a path."""
+        """Draw times and peaks of memory as fractions of PyTorch's, if a path is given."""
         if not path:
             return
         from matplotlib.figure import Figure
@@ -218,6 +226,6 @@ HEAD = f"{'minifcn':>10}{'PyTorch':>10}{'ratio':>7}{'us/pixel':>10}{'peak MB':>9
 
 
 def _with_threads(threads: int, library: str, *arguments: Any) -> Callable[[], Any]:
-    """Return a job of a library that works with so many threads."""
+    """Return a job of a library that uses the given number of threads."""
     set_num_threads(threads)
     return JOBS[library](*arguments)

@@ -1,12 +1,12 @@
-"""One training step of one small network, which all of them can build, in minifcn and in its peers.
+"""One training step of the same small network in minifcn and in other libraries.
 
     pip install torch && pip install --no-deps dezero numpy-ml
     python benchmarks/peers.py
 
-The network: 3 x 3 convolutions to 16 and 32 channels, each with ReLU and a 2 x 2 maximum pool, and a dense
-layer to 10 classes, on square colour images; cross-entropy, and a step of SGD. Peers that are not
-installed are left out. DeZero 0.0.13 and numpy-ml 0.1.2 date from before NumPy 1.20 and Python 3.10: names
-that have gone since are given back to them. Chainer 7.8 cannot be installed on Python 3.11.
+The network: 3 x 3 convolutions to 16 and 32 channels, each with ReLU and a 2 x 2 max pool, and a dense layer
+to 10 classes, on square colour images; cross-entropy, and a step of SGD. Libraries that are not installed are
+omitted. DeZero 0.0.13 and numpy-ml 0.1.2 are older than NumPy 1.20 and Python 3.10: names that were removed
+since then are defined for them. Chainer 7.8 cannot be installed on Python 3.11.
 """
 
 import argparse
@@ -37,13 +37,13 @@ def minifcn_job(batch: int, size: int) -> Job:
     from minifcn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 
     x, classes = data(batch, size)
-    labels = classes.astype(np.uint8)[:, None, None]  # (N, 1, 1): a picture of one pixel
+    labels = classes.astype(np.uint8)[:, None, None]  # (N, 1, 1): images of one pixel
     model = Sequential(
         Conv2d(3, 16, 3, padding=1, rng=0), ReLU(inplace=True), MaxPool2d(2),
         Conv2d(16, 32, 3, padding=1, rng=0), ReLU(inplace=True), MaxPool2d(2),
         Flatten(), Linear(32 * (size // 4) ** 2, 10, rng=0),
     ).train()  # fmt: skip
-    optimizer = mf.optim.SGD(dict(model.named_parameters()), 0.01)
+    optimizer = mf.optim.SGD(model, 0.01)
 
     def step() -> float:
         loss, dscores = mf.losses.softmax_cross_entropy(model(x)[:, :, None, None], labels)
@@ -112,13 +112,13 @@ def dezero_job(batch: int, size: int) -> Job:
 
 def numpy_ml_job(batch: int, size: int) -> Job:
     collections.Hashable = Hashable
-    warnings.simplefilter("ignore")  # it asks for a reinforcement-learning package
+    warnings.simplefilter("ignore")  # about an optional package that is missing
     from numpy_ml.neural_nets.layers import Conv2D, Flatten, FullyConnected, Pool2D
     from numpy_ml.neural_nets.losses import CrossEntropy
     from numpy_ml.neural_nets.optimizers import SGD
 
     x, classes = data(batch, size)
-    images, truth = x.transpose(0, 2, 3, 1), np.eye(10)[classes]  # its layout is N, H, W, C
+    images, truth = x.transpose(0, 2, 3, 1), np.eye(10)[classes]  # images are (N, H, W, C)
     layers = [
         Conv2D(16, (3, 3), pad=1, act_fn="ReLU", optimizer=SGD()), Pool2D((2, 2), stride=2),
         Conv2D(32, (3, 3), pad=1, act_fn="ReLU", optimizer=SGD()), Pool2D((2, 2), stride=2),
@@ -148,7 +148,7 @@ PEERS: dict[str, tuple[str, Callable[[int, int], Job]]] = {
     "DeZero": ("dezero", dezero_job),
     "numpy-ml": ("numpy_ml", numpy_ml_job),
 }
-"""Name: the package, and the maker of a step."""
+"""The import name of each library, and the function that returns a training step."""
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/recipes.py
 
-Each line is a process of its own, so its peak memory is its own, too.
+Each line is measured in a process of its own, so that its peak of memory is measured separately.
 """
 
 import argparse
@@ -17,7 +17,7 @@ ALIGNMENTS = ("exact", "paper")
 
 
 def step(pipe: Any, alignment: str, recipe: str, size: tuple[int, int]) -> None:
-    """Time forward, loss, backward and update of the second step; the first one takes the memory."""
+    """Time forward, loss, backward and update of the second step; the first one allocates memory."""
     import minifcn as mf
     from minifcn.training import RECIPES
 

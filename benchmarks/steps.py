@@ -1,6 +1,6 @@
-"""Training steps and inferences of whole networks, minifcn beside PyTorch.
+"""Training steps and inference of whole networks, minifcn beside PyTorch.
 
-python benchmarks/steps.py --plot speed.png              # the table, and a picture of it
+python benchmarks/steps.py --plot speed.png    # the table, and a figure of it
 python benchmarks/steps.py --network fcn8s-vgg16 --batch 1 --what training
 """
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--size", default="480x360", help="WIDTHxHEIGHT")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", help="file for the raw results")
-    parser.add_argument("--plot", help="file for a picture, such as speed.png")
+    parser.add_argument("--plot", help="file for a figure, such as speed.png")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     print(f"{num_threads()} threads, float32, {arguments.size}, medians of {arguments.runs}")

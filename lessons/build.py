@@ -1,13 +1,13 @@
-"""Make the notebooks from their sources.
+"""Build the notebooks from their sources.
 
-    python lessons/build.py              make anew the notebooks whose sources have changed
-    python lessons/build.py 02 06        make these anew, changed or not
-    python lessons/build.py --check      say which notebooks are not what their sources say; nothing is run
-    python lessons/build.py --solved DIR run the solved notebooks, strictly, and write them to a folder
+    python lessons/build.py              build the notebooks whose sources have changed
+    python lessons/build.py 02 06        build these, changed or not
+    python lessons/build.py --check      print which notebooks differ from their sources; run nothing
+    python lessons/build.py --solved DIR run the solved notebooks in strict mode, and write them to a folder
 
-A source, `src/NN_name.py`, is a Python file in jupytext's percent format, with its solutions in it. The
-notebook for learners has blanks in their place, and the output of all cells, from one run of the blank
-notebook. `lessons/README.md` says how to write one.
+A source, `src/NN_name.py`, is a Python file in jupytext's percent format that contains the solutions. The
+notebook for learners has blanks in their place, and the outputs of all cells from one run of the blank
+notebook. `lessons/README.md` describes how to write a lesson.
 """
 
 import argparse
@@ -24,8 +24,9 @@ from nbclient import NotebookClient
 
 LESSONS = Path(__file__).resolve().parent
 REPOSITORY = "minifcn/minifcn"  # owner and name, for the links to Colab
+PAPER = "https://arxiv.org/abs/1605.06211"
 BLANK = "# Your code here.\n{indent}raise NotImplementedError"
-VARIES = "varies"  # tag of a cell whose words differ from run to run
+VARIES = "varies"  # tag of a cell whose text differs from run to run
 
 _SOLUTION = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION\n(.*?)^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE
@@ -33,35 +34,46 @@ _SOLUTION = re.compile(
 _DECIMAL = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?|\d+e[+-]?\d+")
 
 _INSTALL = """\
-# On Google Colab this installs minifcn. Anywhere else it does nothing.
+# On Google Colab this installs minifcn. Elsewhere it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
-    %pip install -q "minifcn[digits]" hypothesis"""
+    %pip install -q minifcn hypothesis"""
 
 
 def sources() -> list[Path]:
-    """Return the sources of all lessons, in their order."""
+    """Return the sources of all lessons, in order."""
     return sorted((LESSONS / "src").glob("[0-9][0-9]_*.py"))
 
 
 def notebook_of(source: Path) -> Path:
-    """Return where the notebook of a source belongs."""
+    """Return the path of the notebook of a source."""
     return LESSONS / f"{source.stem}.ipynb"
 
 
 def generate(source: Path, *, solved: bool = False) -> Any:
-    """Return the notebook of a source, without outputs: blank, or solved."""
+    """Return the notebook of a source, without outputs: blank, or solved.
+
+    Outputs of a cell that follows a question to predict are collapsed until the learner runs the cell.
+    """
     number = source.stem[:2]
     cells = jupytext.reads(source.read_text(encoding="utf-8"), "py:percent").cells
-    link = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/lessons/{source.stem}.ipynb"
-    badge = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
-    cells[0].source = f"{badge}\n\n{cells[0].source}"
+    cells[0].source += f"\n\n{_links(source)}"
     cells.insert(1, nbformat.v4.new_code_cell(_INSTALL))
+    if following := next_lesson(source):
+        cells[
+            -1
+        ].source += f"\n\n**Next:** [{title(following)}]({notebook_of(following).name})"
     for index, cell in enumerate(cells):
         tags = list(cell.metadata.get("tags", []))
         metadata: dict[str, Any] = {}
         if cell.cell_type == "code":
+            if (
+                cells[index - 1].cell_type == "markdown"
+                and "Predict" in cells[index - 1].source
+            ):
+                tags.append("hide-output")  # for the web pages
+                metadata["jupyter"] = {"outputs_hidden": True}  # for JupyterLab
             if not solved:
                 cell.source = _SOLUTION.sub(
                     lambda found: found[1] + BLANK.format(indent=found[1]), cell.source
@@ -85,14 +97,31 @@ def generate(source: Path, *, solved: bool = False) -> Any:
     )
 
 
+def title(source: Path) -> str:
+    """Return the title of a lesson, with its number."""
+    return re.findall(r"^# # (.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)[0]
+
+
+def next_lesson(source: Path) -> Path | None:
+    """Return the source of the next lesson, or None after the last."""
+    later = [other for other in sources() if other.stem > source.stem]
+    return later[0] if later else None
+
+
+def _links(source: Path) -> str:
+    colab = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/lessons/{source.stem}.ipynb"
+    return f"[Open in Colab]({colab}) | [The paper]({PAPER})"
+
+
 def run(notebook: Any, *, strict: bool = False) -> Any:
-    """Run a notebook in an empty folder, and return it with its outputs, which hold no count and no time.
+    """Run a notebook in an empty folder, and return it with outputs, without execution counts and times.
 
     Raises:
-        CellExecutionError: If a cell fails; in strict mode, an exercise that is not solved does.
+        CellExecutionError: If a cell fails. In strict mode, an unsolved exercise fails.
+        RuntimeError: If the notebook leaves files in the folder.
     """
     environment = {**os.environ, "MINIFCN_STRICT": "1" if strict else ""}
-    # The kernel sees this checkout, whatever is installed.
+    # The kernel imports this checkout, even if minifcn is installed.
     paths = [str(LESSONS.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +146,7 @@ def run(notebook: Any, *, strict: bool = False) -> Any:
 
 
 def _tidy(outputs: list[Any]) -> list[Any]:
-    """Join what is printed piece by piece, and forget counts."""
+    """Join consecutive outputs of one stream, and remove execution counts."""
     tidy: list[Any] = []
     for output in outputs:
         if output.output_type == "stream" and tidy and tidy[-1].get("name") == output.name:
@@ -145,10 +174,10 @@ def without_outputs(notebook: Any) -> Any:
 
 
 def words_shown(notebook: Any) -> list[list[tuple[str, str]]]:
-    """Return for each cell what it shows: kinds of output, and text, in which decimal numbers are left open.
+    """Return the kind and the text of all outputs of each cell, with decimal numbers replaced by "#".
 
-    Pictures differ in their bytes, and numbers with a decimal point in their value, from machine to machine.
-    Words and whole numbers do not, unless the cell has the tag "varies".
+    The bytes of images and the values of numbers with a decimal point differ between machines.
+    Words and integers do not, unless the cell has the tag "varies".
     """
     shown = []
     for cell in notebook.cells:
@@ -164,13 +193,13 @@ def words_shown(notebook: Any) -> list[list[tuple[str, str]]]:
 
 
 def problem(source: Path) -> str:
-    """Return how a committed notebook differs from what its source says, or nothing. Nothing is run."""
+    """Return how a committed notebook differs from its source, or "". Nothing is run."""
     path = notebook_of(source)
     if not path.exists():
         return f"{path.name} is missing"
     committed, made = nbformat.read(path, as_version=4), generate(source)
     if without_outputs(committed) != without_outputs(made):
-        return f"{path.name} is not what {source.name} says"
+        return f"{path.name} differs from {source.name}"
     if not any(cell.get("outputs") for cell in committed.cells):
         return f"{path.name} has no outputs"
     return ""
@@ -182,10 +211,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "lessons", nargs="*", metavar="NN", help="numbers of lessons; by default all"
+        "lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)"
     )
     parser.add_argument(
-        "--check", action="store_true", help="only say what is not up to date"
+        "--check", action="store_true", help="only print what is not up to date"
     )
     parser.add_argument(
         "--solved",
@@ -201,7 +230,8 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(
-            f"no such lesson; there are {', '.join(source.stem for source in sources())}"
+            f"lesson must be one of {', '.join(source.stem[:2] for source in sources())}, "
+            f"got {' '.join(arguments.lessons)}"
         )
     if arguments.solved:
         arguments.solved.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """minifcn: fully convolutional networks from scratch, on NumPy and CuPy.
 
-Convolution, transposed convolution and the reading of dense layers as convolutions, every backward pass
+Convolution, transposed convolution and the conversion of dense layers to convolutions, every backward pass
 written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation"
 (CVPR 2015).
 
@@ -14,14 +14,26 @@ written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minifcn import functional, geometry, layers, losses, metrics, models, optim, palette
-from minifcn.backend import array_module, to_device, to_numpy
-from minifcn.convolutionalize import conv_to_dense, convolutionalize, dense_to_conv
-from minifcn.files import FileError
-from minifcn.kernels.threads import num_threads, set_num_threads
-
 if TYPE_CHECKING:
-    from minifcn import checks, data, training, viz, weights
+    from minifcn import (
+        checks,
+        data,
+        functional,
+        geometry,
+        layers,
+        losses,
+        metrics,
+        models,
+        optim,
+        palette,
+        training,
+        viz,
+        weights,
+    )
+    from minifcn.backend import array_module, to_device, to_numpy
+    from minifcn.dense import conv_to_dense, convolutionalize, dense_to_conv
+    from minifcn.files import FileError
+    from minifcn.kernels.threads import num_threads, set_num_threads
     from minifcn.weights import load, save
 
 __version__ = "0.1.0"
@@ -53,15 +65,28 @@ __all__ = [
     "weights",
 ]
 
-# Rooms that load more than NumPy open when they are entered.
-_ROOMS = ("checks", "data", "training", "viz", "weights")
+_MODULES = {
+    "FileError": "files",
+    "array_module": "backend",
+    "conv_to_dense": "dense",
+    "convolutionalize": "dense",
+    "dense_to_conv": "dense",
+    "load": "weights",
+    "num_threads": "kernels.threads",
+    "save": "weights",
+    "set_num_threads": "kernels.threads",
+    "to_device": "backend",
+    "to_numpy": "backend",
+}
+"""Where the functions are; all other public names are modules. Each is imported when it is first used, so
+that `minifcn --help` does not wait for NumPy, nor `import minifcn` for Matplotlib."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _MODULES:
+        return getattr(import_module(f"minifcn.{_MODULES[name]}"), name)
+    if name in __all__:
         return import_module(f"minifcn.{name}")
-    if name in ("load", "save"):
-        return getattr(import_module("minifcn.weights"), name)
     raise AttributeError(f"module 'minifcn' has no attribute {name!r}")
 
 

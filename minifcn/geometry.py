@@ -1,10 +1,10 @@
-"""Sizes, receptive fields and coordinates: where in the picture does output number i look?
+"""Sizes, receptive fields and coordinates: on which part of the image does output i depend?
 
-Everything here is whole numbers and fractions along one axis; no array is touched. A convolution, a pooling
+Everything here is integers and fractions along one axis; there are no arrays. A convolution, a pooling
 layer or a transposed convolution is described by a `Window` (or a `Transposed` one) for its rows and one for
-its columns. From a chain of them follow the size of every map, the pixels that one output number sees, and
-the *coordinate map* that places each output number in the picture. The crop offsets that reference
-implementations of FCN carry as literals (19, 5, 27, 9, 31) are sums of these maps.
+its columns. From a chain of them follow the size of every map, the pixels that one output depends on, and
+the *coordinate map* that places each output in the image. The crop offsets that reference
+implementations of FCN contain as literals (19, 5, 27, 9, 31) are sums of these maps.
 
 Notation: k kernel size, s stride, p padding, d dilation, as in Dumoulin & Visin, "A guide to convolution
 arithmetic for deep learning" (2016).
@@ -19,16 +19,25 @@ from typing import Any, TypeAlias
 
 Pair: TypeAlias = int | Sequence[int]
 """An integer for both axes, or a pair (rows, columns)."""
-
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
-"""An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left, right))."""
+"""An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left,
+right))."""
 
 Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
 
 
 def whole_number(value: object, name: str, minimum: int) -> int:
-    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`."""
+    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`.
+
+    Example:
+        >>> whole_number(3, "stride", 1)
+        3
+        >>> whole_number(0, "stride", 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: stride must be an integer >= 1, got 0
+    """
     if type(value) is int and value >= minimum:  # the usual case, hundreds of times in a training step
         return value
     try:
@@ -41,10 +50,10 @@ def whole_number(value: object, name: str, minimum: int) -> int:
 
 
 def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
-    """Return (rows, columns) from a whole number for both, or from a pair.
+    """Return (rows, columns) from an integer for both, or from a pair.
 
     Raises:
-        ValueError: If it is neither, or a number is below `minimum`.
+        ValueError: If it is neither, or a value is below `minimum`.
 
     Example:
         >>> pair(3, "stride"), pair((1, 2), "stride")
@@ -62,15 +71,19 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
     """Return ((top, bottom), (left, right)) from an integer, a pair, or a pair of pairs.
 
     Raises:
-        ValueError: If it is none of them, or a number is negative.
+        ValueError: If it is none of them, or a value is negative.
 
     Example:
         >>> sides(1), sides((0, 2)), sides(((0, 1), (2, 3)))
         (((1, 1), (1, 1)), ((0, 0), (2, 2)), ((0, 1), (2, 3)))
     """
-    if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == 2:
-        rows, cols = padding
-        return pair(rows, name), pair(cols, name)
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        if len(padding) != 2:
+            raise ValueError(
+                f"{name} must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), "
+                f"got {padding!r}"
+            )
+        return pair(padding[0], name), pair(padding[1], name)
     number = whole_number(padding, name, 0)
     return (number, number), (number, number)
 
@@ -99,7 +112,7 @@ class CoordinateMap:
         return CoordinateMap(self.scale * other.scale, self(other.offset))
 
     def inverse(self) -> "CoordinateMap":
-        """Return the map that leads back."""
+        """Return the inverse map."""
         return CoordinateMap(1 / self.scale, -self.offset / self.scale)
 
     def __str__(self) -> str:
@@ -115,11 +128,15 @@ class Window:
         stride: Step between neighbouring outputs.
         padding: Zeros (for max pooling: -inf) added before and after the input; one integer means both.
         dilation: Distance between neighbouring taps.
-        ceil_mode: Round the number of outputs up, so that the last window may hang over the end, as long as
+        ceil_mode: Round the number of outputs up, so that the last window may reach past the end, as long as
             it starts inside the input or its leading padding.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a value is out of its range.
+
+    Example:
+        >>> Window(3, stride=2, padding=1).output_size(10)
+        5
     """
 
     kernel: int
@@ -175,8 +192,7 @@ class Window:
     def input_size_range(self, outputs: int) -> tuple[int, int]:
         """Return the smallest and the largest input size that gives this many outputs (rounding down).
 
-        These are the sizes that a transposed convolution may have: (outputs - 1) s - p + d (k - 1) + 1 and
-        up to s - 1 more.
+        A transposed convolution may have these sizes: (outputs - 1) s - p + d (k - 1) + 1, up to s - 1 more.
 
         Example:
             >>> Window(3, stride=2, padding=1).input_size_range(4)
@@ -186,14 +202,14 @@ class Window:
         return max(smallest, 1), smallest + self.stride - 1
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and the last input index that the outputs `first` to `last` look at."""
+        """Return the first and the last input index that the outputs `first` to `last` depend on."""
         return (
             first * self.stride - self.padding[0],
             last * self.stride - self.padding[0] + self.extent - 1,
         )
 
     def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), with p the leading padding."""
+        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), p before the first row."""
         return CoordinateMap(Fraction(self.stride), Fraction(self.extent - 1, 2) - self.padding[0])
 
 
@@ -204,6 +220,10 @@ class Transposed:
     Attributes:
         window: The window of the forward convolution.
         output_padding: How much larger than the smallest possible output the output is, below the stride.
+
+    Example:
+        >>> Transposed(Window(4, stride=2, padding=1)).output_size(5)
+        10
     """
 
     window: Window
@@ -267,7 +287,7 @@ def coordinate_map(chain: Chain) -> CoordinateMap:
 def receptive_field(chain: Chain, index: int = 0) -> range:
     """Return the input indices that one output of a chain of layers depends on.
 
-    They may lie outside the input, where there is padding.
+    They may lie in the padding.
 
     Args:
         chain: Windows in the order in which data passes them.
@@ -286,14 +306,14 @@ def receptive_field(chain: Chain, index: int = 0) -> range:
 def crop_offset(larger: CoordinateMap, reference: CoordinateMap) -> int:
     """Return how many entries of `larger` lie before the first entry of `reference`.
 
-    Both maps lead to the same picture. Cropping the first map by this offset lays it over the second one.
+    Both maps lead to the same image. Cropping the first map by this offset aligns it with the second one.
 
     Args:
-        larger: Map of what is cropped.
-        reference: Map of what it is laid over.
+        larger: Map of the array that is cropped.
+        reference: Map of the array that it is aligned with.
 
     Raises:
-        ValueError: If the two grids have different spacing, or are out of step by a fraction of it.
+        ValueError: If the two grids have different spacing, or differ by a fraction of it.
 
     Example:
         FCN-32s after VGG16 with 100 pixels of padding (Long et al. 2015):
@@ -317,7 +337,7 @@ def crop_offset(larger: CoordinateMap, reference: CoordinateMap) -> int:
 class ConvGeometry:
     """The window of a 2-D convolution or pooling layer: its rows, its columns, and the groups of channels.
 
-    Layers keep one, and nothing that repeats it; kernels take one.
+    Layers store one, and nothing that repeats it; kernels take one.
 
     Example:
         >>> geometry = ConvGeometry.of(3, stride=2, padding=((0, 1), (0, 1)))
@@ -344,7 +364,7 @@ class ConvGeometry:
         """Build one from integers or pairs (rows, columns), as the layers take them.
 
         Raises:
-            ValueError: If a number is out of its range.
+            ValueError: If a value is out of its range.
         """
         numbers = zip(
             pair(kernel_size, "kernel_size", 1),

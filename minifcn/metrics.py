@@ -1,4 +1,4 @@
-"""How good a labelling is: one confusion matrix over the whole set, and the four numbers drawn from it."""
+"""Metrics: one confusion matrix for a whole dataset, and the four scores computed from it."""
 
 import math
 from collections.abc import Sequence
@@ -23,26 +23,26 @@ class ConfusionMatrix:
     - mean IoU: 1/K sum_i n_ii / u_i, where the union is u_i = t_i + sum_j n_ji - n_ii
     - frequency-weighted IoU: (sum_k t_k)^-1 sum_i t_i n_ii / u_i
 
-    A quotient with nothing below the line says nothing, and systems differ in what they make of it, by more
-    than their methods differ. Here `absent` chooses, for both means alike:
+    A quotient 0 / 0 is undefined, and the conventions for it change the means by more than methods differ.
+    `absent` chooses the convention for both means:
 
     - "exclude": such a class is left out. A class that is only predicted has a union but no true pixels, so
-      it counts as 0 in the mean IoU and not at all in the mean accuracy: the two may be over different
-      numbers of classes, which `classes_in_mean_iou` and `classes_in_mean_accuracy` tell.
+      it counts as 0 in the mean IoU and not at all in the mean accuracy. So the two may be over different
+      numbers of classes, `classes_in_mean_iou` and `classes_in_mean_accuracy`.
     - "zero", "one": it counts as 0, or as 1.
     - "truth": as "exclude", and classes that are only predicted are left out of the mean IoU too.
 
-    All images of a set go into one matrix. Means of scores per image are other numbers: they depend on how
-    the pixels are dealt to images. Where nothing was counted, every score is NaN.
+    All images of a dataset are counted in one matrix. Means of scores per image differ from that: they depend
+    on how the pixels are distributed over images. If nothing was counted, every score is NaN.
 
     Args:
         num_classes: Number of classes K, at most 256.
-        ignore_index: The label of void. Void pixels are not counted, whatever was predicted there.
-        class_names: A name for each class; their numbers if left out.
+        ignore_index: The label of void. Void pixels are not counted, whatever their prediction.
+        class_names: A name for each class; by default their numbers.
         absent: "exclude", "zero", "one" or "truth".
 
     Raises:
-        ValueError: If an argument is out of its range, or there is not one name for each class.
+        ValueError: If an argument is out of range, or there is not one name for each class.
 
     Example:
         >>> import numpy as np
@@ -65,7 +65,7 @@ class ConfusionMatrix:
     ):
         check_classes(num_classes, ignore_index)
         if num_classes > 256:
-            raise ValueError(f"num_classes must be at most 256, for labels are uint8, got {num_classes}")
+            raise ValueError(f"num_classes must be at most 256 because labels are uint8, got {num_classes}")
         if absent not in get_args(Absent):
             raise ValueError(f"absent must be 'exclude', 'zero', 'one' or 'truth', got {absent!r}")
         names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
@@ -84,11 +84,11 @@ class ConfusionMatrix:
 
         Args:
             labels: True classes and void, any shape, uint8.
-            predictions: Predicted classes, of the shape of `labels`, of any integer dtype. Not looked at
-                where `labels` are void.
+            predictions: Predicted classes, of the shape of `labels`, of any integer dtype. Ignored where
+                `labels` are void.
 
         Raises:
-            TypeError: If an argument is no array, arrays of NumPy and CuPy are mixed, or a dtype is wrong.
+            TypeError: If an argument is not an array, NumPy and CuPy arrays are mixed, or a dtype is wrong.
             ValueError: If the shapes differ, or a label or prediction is out of range; nothing is counted.
         """
         xp = array_module(labels=labels, predictions=predictions)
@@ -111,7 +111,7 @@ class ConfusionMatrix:
                 f"predictions must be from 0 to num_classes - 1 = {k - 1}, got {int(predictions[first])} "
                 f"at {first}; {count} of {labels.size} pixels are out of range"
             )
-        # One number for each (true, predicted), and one more for void, which is counted and dropped.
+        # One index for each (true, predicted), and one more for void, whose count is dropped.
         pairs = xp.where(valid, labels.astype(xp.int64) * k + predicted, k * k)
         counts = xp.bincount(pairs.reshape(-1), minlength=k * k + 1)[: k * k]  # (...) -> (pixels,)
         self._matrix += to_numpy(counts).reshape(k, k)  # (K * K,) -> (K, K)
@@ -120,7 +120,7 @@ class ConfusionMatrix:
         """Return the counts of both together, in a new matrix.
 
         Raises:
-            ValueError: If the two differ in classes, names, void label or the rule for absent classes.
+            ValueError: If they differ in classes, names, void label or the convention for absent classes.
         """
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
@@ -128,7 +128,7 @@ class ConfusionMatrix:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(
-                    f"confusion matrices cannot be added: their {name} are {mine!r} and {theirs!r}"
+                    f"{name} must be equal for confusion matrices to be added, got {mine!r} and {theirs!r}"
                 )
         both = type(self)(
             self.num_classes,
@@ -158,9 +158,9 @@ class ConfusionMatrix:
         return _mean(self.iou_per_class())
 
     def frequency_weighted_iou(self) -> float:
-        """Return the mean of the IoU over the true pixels, each taking that of its class.
+        """Return the mean of the IoU of classes, weighted by their true pixels.
 
-        Classes without true pixels have no weight, so `absent` does not matter.
+        Classes without true pixels have no weight, so `absent` has no effect.
         """
         truth, correct, union = self._tallies()
         there = truth > 0
@@ -169,12 +169,12 @@ class ConfusionMatrix:
         return float(np.average(correct[there] / union[there], weights=truth[there]))
 
     def accuracy_per_class(self) -> Array:
-        """Return n_ii / t_i for each class, (K,), float64; NaN for a class that its mean leaves out."""
+        """Return n_ii / t_i for each class, (K,), float64; NaN for a class that the mean leaves out."""
         truth, correct, _ = self._tallies()
         return self._quotients(correct, truth)
 
     def iou_per_class(self) -> Array:
-        """Return n_ii / u_i for each class, (K,), float64; NaN for a class that its mean leaves out."""
+        """Return n_ii / u_i for each class, (K,), float64; NaN for a class that the mean leaves out."""
         truth, correct, union = self._tallies()
         return self._quotients(correct, np.where(truth > 0, union, 0) if self.absent == "truth" else union)
 
@@ -187,7 +187,7 @@ class ConfusionMatrix:
         return int(np.isfinite(self.iou_per_class()).sum())
 
     def summary(self) -> dict[str, float | int]:
-        """Return the four scores, the number of classes each mean is over, and the pixels counted.
+        """Return the four scores, the number of classes in each mean, and the number of pixels.
 
         Example:
             >>> counts = ConfusionMatrix(3)
@@ -213,7 +213,7 @@ class ConfusionMatrix:
         }
 
     def table(self) -> str:
-        """Return a text table of the classes and of the four scores; a dash stands for NaN.
+        """Return a table of the classes and the four scores as text; a dash means NaN.
 
         Example:
             >>> counts = ConfusionMatrix(3, class_names=["ground", "cat", "dog"])

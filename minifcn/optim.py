@@ -2,51 +2,52 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
-from minifcn.kernels.threads import parallel_map, pieces, workspace
-from minifcn.layers.base import Parameter
+from minifcn.kernels.threads import flat_chunks, parallel_map
+from minifcn.kernels.workspace import workspace
+from minifcn.layers.base import Layer, Parameter
+
+Params: TypeAlias = Layer | Iterable[Parameter] | Mapping[str, Parameter]
+"""What an optimiser updates: a layer with all its parameters, parameters, or parameters by name."""
 
 
 class Optimizer(ABC):
-    """What all optimisers share: whom to update, at what rate, and state that can be saved and resumed.
+    """The base of all optimisers: parameters, learning rate, and a state that can be saved and resumed.
 
-    A parameter learns at the rate `lr * lr_multiplier` with the weight decay `weight_decay *
-    decay_multiplier`. One that is not trainable, or has no gradient, is not touched, and its state neither.
+    A parameter is updated with the learning rate `lr * lr_multiplier` and the weight decay `weight_decay *
+    decay_multiplier`. A parameter that is not trainable or has no gradient is left unchanged, with its state.
 
     Args:
-        parameters: The parameters by name, as `dict(model.named_parameters())`.
-        lr: Learning rate. An attribute too, for schedules to set.
+        params: A layer, an iterable of parameters, or a mapping of names to parameters. The names, or the
+            positions "0", "1", ... of parameters without names, are the keys of `state_dict`.
+        lr: Learning rate. It is an attribute, too, which schedules set.
         weight_decay: Factor of the L2 penalty: this much of the weight is added to its gradient.
 
+    Attributes:
+        parameters: The parameters by name.
+
     Raises:
-        TypeError: If `parameters` is no mapping.
-        ValueError: If `parameters` is empty or names a parameter twice, or a number is out of its range.
+        TypeError: If `params` is none of these.
+        ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> optimizer = SGD(Linear(3, 2, rng=0), lr=0.1)
+        >>> isinstance(optimizer, Optimizer), list(optimizer.parameters)
+        (True, ['weight', 'bias'])
     """
 
     _kinds: tuple[str, ...] = ()
     """Names of the arrays kept for each parameter, in the shape of its data."""
 
-    def __init__(self, parameters: Mapping[str, Parameter], lr: float, weight_decay: float):
-        if not isinstance(parameters, Mapping):
-            raise TypeError(
-                f"parameters must be a mapping of names to parameters, such as "
-                f"dict(model.named_parameters()), got {type(parameters).__name__}"
-            )
-        if not parameters:
-            raise ValueError("parameters must name at least one parameter, got an empty mapping")
-        names: dict[int, str] = {}
-        for name, parameter in parameters.items():
-            if (other := names.setdefault(id(parameter), name)) != name:
-                raise ValueError(
-                    f"{other} and {name} are one parameter, which one step would change twice: name it once"
-                )
-        self.parameters = dict(parameters)
+    def __init__(self, params: Params, lr: float, weight_decay: float):
+        self.parameters = _named(params)
         self.lr = _number(lr, "lr")
         self.weight_decay = _number(weight_decay, "weight_decay")
         self._steps = dict.fromkeys(self.parameters, 0)
@@ -56,7 +57,7 @@ class Optimizer(ABC):
         """Update every trainable parameter that has a gradient, in place.
 
         Raises:
-            TypeError: If the data, gradient and state of a parameter are not all in one place.
+            TypeError: If the data, gradient and state of a parameter are not all on one device.
             ValueError: If a gradient has another shape or dtype than its data.
             After either, nothing has been updated.
         """
@@ -79,24 +80,24 @@ class Optimizer(ABC):
                 float(self.lr * parameter.lr_multiplier),
                 float(self.weight_decay * parameter.decay_multiplier),
             )
-            work += [(update, piece) for piece in pieces(data, grad, *kept)]
+            work += [(update, chunk) for chunk in flat_chunks(data, grad, *kept)]
             updated.append(name)
-        # All at once: a network has many small parameters, none of which is worth waking a core for.
-        parallel_map(lambda strip: strip[0](strip[1]), work, library)
+        # All at once: a network has many small parameters, and none of them alone is worth a thread.
+        parallel_map(lambda task: task[0](task[1]), work, library)
         for name in updated:
             self._steps[name] += 1
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Set all gradients to `None`."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Array | float]:
-        """Return copies of everything that training changes here, flat and by name.
+        """Return copies of everything that training changes here, in one flat dictionary.
 
         Returns:
             "lr", and for each parameter NAME that is trainable or was updated before: "step.NAME", the number
-            of its updates, and one array for each thing kept, such as "momentum_buffer.NAME".
+            of its updates, and its arrays, such as "momentum_buffer.NAME".
         """
         state: dict[str, Array | float] = {"lr": self.lr}
         for name, parameter in self.parameters.items():
@@ -107,13 +108,13 @@ class Optimizer(ABC):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, so that training goes on as if it had not been interrupted.
+        """Restore what `state_dict` returned, so that training continues as if it had not been interrupted.
 
-        Arrays move to where their parameters are; numbers may come as arrays without axes.
+        Arrays are copied to the device of their parameters; scalars may be arrays without axes.
 
         Raises:
-            ValueError: If entries are missing, unexpected or of another shape or dtype; all are named, and
-                nothing is loaded.
+            ValueError: If entries are missing, unexpected or of another shape or dtype. The message names all
+                of them, and nothing is loaded.
         """
         keys = {
             name: ("step." + name, *(f"{kind}.{name}" for kind in self._kinds)) for name in self.parameters
@@ -153,30 +154,30 @@ class Optimizer(ABC):
         return self._arrays[name]
 
     @abstractmethod
-    def _update(self, xp: Any, step: int, lr: float, decay: float, piece: tuple[Array, ...]) -> None:
-        """Make update number `step` (from 1) of one piece: data, gradient and the arrays kept."""
+    def _update(self, xp: Any, step: int, lr: float, decay: float, chunk: tuple[Array, ...]) -> None:
+        """Make update number `step` (from 1) of one chunk: data, gradient and the arrays kept."""
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as PyTorch's.
+    """Stochastic gradient descent with momentum, as in PyTorch.
 
     With d = gradient + weight_decay * weight, each step does v = momentum * v + d (v = d at first) and
-    weight = weight - lr * v. Caffe takes the rate into v instead, which is the same while the rate stays.
+    weight = weight - lr * v. Caffe multiplies by the rate within v, which is the same for a constant rate.
 
     Args:
-        parameters: The parameters by name, as `dict(model.named_parameters())`.
+        params: A layer, an iterable of parameters, or a mapping of names to parameters.
         lr: Learning rate.
-        momentum: How much of v stays, from 0 to below 1.
+        momentum: Factor of the old v, 0 <= momentum < 1.
         weight_decay: Factor of the L2 penalty.
 
     Raises:
-        TypeError: If `parameters` is no mapping.
-        ValueError: If `parameters` is empty, or a number is out of its range.
+        TypeError: If `params` is none of these.
+        ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
 
     Example:
         >>> import numpy as np
         >>> weight = Parameter(np.array([1.0, 2.0]))
-        >>> optimizer = SGD({"weight": weight}, lr=0.5)
+        >>> optimizer = SGD([weight], lr=0.5)
         >>> weight.grad = np.array([1.0, -1.0])
         >>> optimizer.step()
         >>> weight.data.tolist()
@@ -185,19 +186,19 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Mapping[str, Parameter],
-        lr: float,
-        *,
+        params: Params,
+        lr: float = 1e-3,
         momentum: float = 0.0,
+        *,
         weight_decay: float = 0.0,
     ):
-        super().__init__(parameters, lr, weight_decay)
+        super().__init__(params, lr, weight_decay)
         self.momentum = _number(momentum, "momentum", below=1)
         if self.momentum:
             self._kinds = ("momentum_buffer",)
 
-    def _update(self, xp: Any, step: int, lr: float, decay: float, piece: tuple[Array, ...]) -> None:
-        weight, gradient, *kept = piece
+    def _update(self, xp: Any, step: int, lr: float, decay: float, chunk: tuple[Array, ...]) -> None:
+        weight, gradient, *kept = chunk
         d = _decayed(xp, weight, gradient, decay)
         if self.momentum:
             (v,) = kept
@@ -209,27 +210,27 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015) with L2 decay, as PyTorch's: steps of about lr, whatever the gradient's scale.
+    """Adam (Kingma & Ba 2015) with L2 decay, as in PyTorch: steps of about lr for any scale of the gradient.
 
     With d = gradient + weight_decay * weight, step t does m = beta1 * m + (1 - beta1) * d and
     v = beta2 * v + (1 - beta2) * d^2, and then
     weight = weight - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 
     Args:
-        parameters: The parameters by name, as `dict(model.named_parameters())`.
+        params: A layer, an iterable of parameters, or a mapping of names to parameters.
         lr: Learning rate.
-        betas: How much of m and of v stays, each from 0 to below 1.
-        eps: Keeps the quotient finite.
+        betas: Factors of the old m and v, 0 <= beta < 1.
+        eps: Added to the denominator, to keep the quotient finite.
         weight_decay: Factor of the L2 penalty.
 
     Raises:
-        TypeError: If `parameters` is no mapping.
-        ValueError: If `parameters` is empty, or a number is out of its range.
+        TypeError: If `params` is none of these.
+        ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
 
     Example:
         >>> import numpy as np
         >>> weight = Parameter(np.array([1.0, 2.0]))
-        >>> optimizer = Adam({"weight": weight}, lr=0.5)
+        >>> optimizer = Adam([weight], lr=0.5)
         >>> weight.grad = np.array([1e-3, -1e3])
         >>> optimizer.step()
         >>> weight.data.round(3).tolist()
@@ -240,22 +241,21 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        parameters: Mapping[str, Parameter],
-        lr: float,
-        *,
+        params: Params,
+        lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        super().__init__(parameters, lr, weight_decay)
+        super().__init__(params, lr, weight_decay)
         self.betas = _number(betas[0], "betas[0]", below=1), _number(betas[1], "betas[1]", below=1)
         self.eps = _number(eps, "eps")
 
-    def _update(self, xp: Any, step: int, lr: float, decay: float, piece: tuple[Array, ...]) -> None:
-        weight, gradient, m, v = piece
+    def _update(self, xp: Any, step: int, lr: float, decay: float, chunk: tuple[Array, ...]) -> None:
+        weight, gradient, m, v = chunk
         beta1, beta2 = self.betas
         d = _decayed(xp, weight, gradient, decay)
-        m -= d  # beta1 * (m - d) + d = beta1 * m + (1 - beta1) * d, without a second work space
+        m -= d  # beta1 * (m - d) + d = beta1 * m + (1 - beta1) * d, without a second workspace
         m *= beta1
         m += d
         d *= d
@@ -271,12 +271,12 @@ class Adam(Optimizer):
 
 
 Schedule: TypeAlias = Callable[[int], float]
-"""Gives the factor of the learning rate at a step, counted from 0: `optimizer.lr = base * schedule(step)`."""
+"""Returns the factor of the learning rate at a step >= 0: `optimizer.lr = base * schedule(step)`."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate throughout.
+    """A constant rate.
 
     Example:
         >>> Constant()(1000)
@@ -290,9 +290,9 @@ class Constant:
 
 @dataclass(frozen=True)
 class Poly:
-    """(1 - step / total_steps) ** power: Caffe's "poly", from 1 down to 0, and 0 from then on.
+    """(1 - step / total_steps) ** power: Caffe's "poly", from 1 down to 0, and 0 afterwards.
 
-    A warm-up, in which it rises linearly, goes before, and the steps are counted from its end.
+    It may begin with a linear warm-up; the steps of the formula are then counted from the end of it.
 
     Example:
         >>> schedule = Poly(total_steps=100, power=0.9)
@@ -366,8 +366,32 @@ class Cosine:
         return (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
+def _named(params: Params) -> dict[str, Parameter]:
+    """Return parameters by name; those without names get their positions."""
+    named: dict[str, Parameter] = {}
+    if isinstance(params, Layer):
+        named = dict(params.named_parameters())
+    elif isinstance(params, Mapping):
+        named = dict(params)
+    elif isinstance(params, Iterable):
+        named = {str(number): parameter for number, parameter in enumerate(params)}
+    wrong = [value for value in named.values() if not isinstance(value, Parameter)]
+    if wrong or not isinstance(params, Layer | Iterable):
+        raise TypeError(
+            f"params must be a Layer, an iterable of Parameters or a dict of named ones, "
+            f"got {f'one with {type(wrong[0]).__name__}' if wrong else type(params).__name__}"
+        )
+    if not named:
+        raise ValueError("params must contain at least one parameter, got none")
+    names: dict[int, str] = {}
+    for name, parameter in named.items():
+        if (other := names.setdefault(id(parameter), name)) != name:
+            raise ValueError(f"params {other} and {name} are one parameter: a step would update it twice")
+    return named
+
+
 def _number(value: float, name: str, below: float = math.inf) -> float:
-    """Return `value` as a float, or say in one sentence why it is not from 0 on and below a bound."""
+    """Return `value` as a float if 0 <= value < below."""
     if not 0 <= value < below:
         limit = "finite" if below == math.inf else f"below {below}"
         raise ValueError(f"{name} must be {limit} and not negative, got {value!r}")
@@ -375,12 +399,12 @@ def _number(value: float, name: str, below: float = math.inf) -> float:
 
 
 def _describe(value: Any) -> str:
-    """Return shape and dtype of an array, or the type of what is none."""
+    """Return shape and dtype of an array, or the type of anything else."""
     return f"{value.shape} {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
 
 
 def _decayed(xp: Any, weight: Array, gradient: Array, decay: float) -> Array:
-    """Return gradient + decay * weight in work space that lasts until it is asked for again."""
+    """Return gradient + decay * weight in a workspace, which the next call reuses."""
     d = workspace(xp, weight.shape, weight.dtype)
     xp.multiply(weight, decay, out=d)
     d += gradient

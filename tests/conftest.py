@@ -83,6 +83,13 @@ def cupy() -> Xp:
     return _gpu("cupy", module)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests 15 minutes; the limit of all others is in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 GPUS = ["strict", pytest.param("cupy", marks=pytest.mark.gpu)]
 
 

@@ -1,7 +1,7 @@
-"""Real photographs, labels and weights: where they are, and the mark of tests that need them.
+"""Where real photographs, labels and weights are, and marks for the tests that need them.
 
-They do not come with the project. MINIFCN_DATA names their folder; tests that need one of them are skipped
-where it is not there.
+They are not part of the project. The environment variable MINIFCN_DATA names their folder; without them, the
+tests that need them are skipped.
 """
 
 import os

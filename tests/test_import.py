@@ -5,7 +5,7 @@ import pytest
 
 import minifcn
 
-HEAVY = "matplotlib PIL hypothesis sklearn cupy safetensors tqdm torch scipy IPython"
+HEAVY = "matplotlib PIL hypothesis cupy safetensors tqdm torch scipy IPython"
 
 
 def _run(code):

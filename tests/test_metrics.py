@@ -228,23 +228,23 @@ def test_adding_leaves_both_as_they_were():
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (ConfusionMatrix(4), "num_classes are 3 and 4"),
-        (ConfusionMatrix(3, ignore_index=0), "ignore_index are 255 and 0"),
-        (ConfusionMatrix(3, class_names="abc"), "class_names are ('0', '1', '2') and ('a', 'b', 'c')"),
-        (ConfusionMatrix(3, absent="zero"), "absent are 'exclude' and 'zero'"),
+        (ConfusionMatrix(4), "num_classes must be equal for confusion matrices to be added, got 3 and 4"),
+        (ConfusionMatrix(3, ignore_index=0), "ignore_index must"),
+        (ConfusionMatrix(3, class_names="abc"), "got ('0', '1', '2') and ('a', 'b', 'c')"),
+        (ConfusionMatrix(3, absent="zero"), "got 'exclude' and 'zero'"),
     ],
 )
-def test_unlike_matrices_do_not_add(other, what):
-    with pytest.raises(ValueError, match=re.escape("cannot be added: their " + what)):
+def test_different_matrices_cannot_be_added(other, what):
+    with pytest.raises(ValueError, match=re.escape(what)):
         ConfusionMatrix(3) + other
 
 
-def test_only_matrices_add():
+def test_only_matrices_can_be_added():
     with pytest.raises(TypeError):
         ConfusionMatrix(3) + 1
 
 
-def test_the_matrix_handed_out_is_a_copy():
+def test_the_matrix_is_a_copy():
     counts = counted(TOY)
     counts.matrix[:] = 0
     np.testing.assert_array_equal(counts.matrix, TOY)
@@ -264,7 +264,7 @@ def test_the_matrix_handed_out_is_a_copy():
         (np.array([0, 1], "u1"), [0, 1], TypeError, "predictions must be a NumPy or CuPy array, got list"),
     ],
 )
-def test_bad_pixels_are_refused_and_not_counted(labels, predictions, error, message):
+def test_wrong_pixels_are_refused_and_not_counted(labels, predictions, error, message):
     counts = ConfusionMatrix(3)
     with pytest.raises(error, match=re.escape(message)):
         counts.update(labels, predictions)
@@ -327,3 +327,15 @@ def test_table_shows_names_and_what_each_mean_is_over():
         "over 4 of 6 classes",
         "over 115,000 pixels",
     ]
+
+
+@pytest.mark.parametrize("k", [255, 256])
+def test_the_largest_numbers_of_classes(k):
+    """With 255 classes each label below void is a class; with 256, void is a class that never counts."""
+    counts = ConfusionMatrix(k)
+    labels = np.arange(256, dtype=np.uint8)
+    counts.update(labels, np.full(256, k - 1))
+    expected = np.zeros((k, k), np.int64)
+    expected[:255, k - 1] = 1
+    np.testing.assert_array_equal(counts.matrix, expected)
+    assert counts.summary()["pixels"] == 255

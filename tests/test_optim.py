@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minifcn.layers.base import Parameter
+from minifcn.layers import Conv2d, Parameter, ReLU, Sequential
 from minifcn.optim import SGD, Adam, Constant, Cosine, Poly, StepDecay
 
 OPTIMIZERS = {
@@ -175,7 +175,7 @@ def test_every_library_takes_the_same_steps(make, xp):
 
 
 @each_optimizer
-def test_without_gradient_or_training_nothing_is_touched(make):
+def test_without_gradient_nothing_changes(make):
     parameters = network()
     optimizer = make(parameters)
     parameters["up.weight"].grad = np.ones((2, 1, 4, 4))
@@ -195,10 +195,10 @@ def test_zero_grad_forgets_all_gradients(make):
 
 
 @each_optimizer
-def test_pieces_equal_the_whole(make, monkeypatch):
+def test_chunks_equal_the_whole(make, monkeypatch):
     whole, cut = network(), network()
     train(make(whole), 3, np.random.default_rng(1))
-    monkeypatch.setattr("minifcn.kernels.threads.PIECE", 5)
+    monkeypatch.setattr("minifcn.kernels.threads.FLAT_CHUNK", 5)
     train(make(cut), 3, np.random.default_rng(1))
     assert_same(values(cut), values(whole))
 
@@ -261,6 +261,40 @@ def test_loaded_arrays_are_copies(make):
     train(optimizer, 1, np.random.default_rng(2))
 
 
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_a_layer_parameters_and_named_parameters_take_the_same_steps(make):
+    """The positions of parameters without names are their names; a generator is an iterable, too."""
+
+    def trained(choose):
+        model = Sequential(Conv2d(2, 3, 3, rng=0), Conv2d(3, 1, 1, rng=1)).astype("float64")
+        optimizer = make(choose(model), 0.1)
+        rng = np.random.default_rng(1)
+        for _ in range(3):
+            give_gradients(dict(model.named_parameters()), rng)
+            optimizer.step()
+        return [parameter.data for parameter in model.parameters()], optimizer.state_dict()
+
+    expected, state = trained(lambda model: model)
+    assert {"step.0.weight", "step.1.bias"} < state.keys()
+    for choose, names in (
+        (lambda model: dict(model.named_parameters()), ["0.weight", "0.bias", "1.weight", "1.bias"]),
+        (lambda model: model.parameters(), ["0", "1", "2", "3"]),
+        (lambda model: list(model.parameters()), ["0", "1", "2", "3"]),
+    ):
+        values, state = trained(choose)
+        for one, other in zip(values, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert [key.removeprefix("step.") for key in state if key.startswith("step.")] == names
+
+
+def test_positional_arguments_are_in_the_order_of_pytorch():
+    parameters = list(network().values())
+    assert (SGD(parameters).lr, Adam(parameters).lr) == (1e-3, 1e-3)
+    sgd, adam = SGD(parameters, 0.1, 0.9), Adam(parameters, 0.1, (0.8, 0.9), 1e-3, 0.2)
+    assert (sgd.lr, sgd.momentum) == (0.1, 0.9)
+    assert (adam.lr, adam.betas, adam.eps, adam.weight_decay) == (0.1, (0.8, 0.9), 1e-3, 0.2)
+
+
 def test_state_is_flat_and_by_name():
     parameters = network()
     adam = Adam(parameters, 0.1)
@@ -290,7 +324,7 @@ def test_state_survives_freezing():
     assert_same(fresh.state_dict(), state)
 
 
-def test_unfitting_state_is_refused_with_all_its_faults_and_nothing_is_loaded():
+def test_a_wrong_state_is_refused_with_all_its_faults_and_nothing_is_loaded():
     optimizer = Adam(network(), 0.1)
     train(optimizer, 1, np.random.default_rng(1))
     before = optimizer.state_dict()
@@ -316,7 +350,7 @@ def test_unfitting_state_is_refused_with_all_its_faults_and_nothing_is_loaded():
 
 
 @pytest.mark.parametrize(("key", "value"), [("lr", -1.0), ("step.conv.bias", 1.5), ("step.conv.weight", -1)])
-def test_unfitting_numbers_are_refused_and_nothing_is_loaded(key, value):
+def test_wrong_values_are_refused_and_nothing_is_loaded(key, value):
     optimizer = Adam(network(), 0.1)
     before = optimizer.state_dict()
     other = Adam(network(), 0.2)
@@ -345,12 +379,17 @@ def test_a_gradient_unlike_its_data_is_refused_and_nothing_is_updated(make, grad
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda p: SGD(list(p.values()), 0.1), TypeError, "dict(model.named_parameters()), got list"),
-        (lambda p: SGD({}, 0.1), ValueError, "at least one parameter"),
+        (lambda p: SGD(3, 0.1), TypeError, "params must be a Layer, an iterable of Parameters"),
+        (lambda p: SGD([np.zeros(2)], 0.1), TypeError, "got one with ndarray"),
+        (lambda p: SGD({"w": None}, 0.1), TypeError, "got one with NoneType"),
+        (lambda p: SGD(p["conv.bias"], 0.1), TypeError, "got Parameter"),
+        (lambda p: SGD({}, 0.1), ValueError, "params must contain at least one parameter"),
+        (lambda p: SGD(ReLU(), 0.1), ValueError, "params must contain at least one parameter"),
+        (lambda p: SGD([p["conv.bias"]] * 2, 0.1), ValueError, "params 0 and 1 are one parameter"),
         (
             lambda p: SGD({**p, "tied": p["conv.bias"]}, 0.1),
             ValueError,
-            "conv.bias and tied are one parameter, which one step would change twice: name it once",
+            "conv.bias and tied are one parameter",
         ),
         (lambda p: SGD(p, -0.1), ValueError, "lr must be finite and not negative, got -0.1"),
         (lambda p: SGD(p, math.nan), ValueError, "lr must be finite and not negative, got nan"),
@@ -365,7 +404,7 @@ def test_a_gradient_unlike_its_data_is_refused_and_nothing_is_updated(make, grad
         (lambda p: Adam(p, 0.1, eps=-1e-8), ValueError, "eps must be finite and not negative"),
     ],
 )
-def test_bad_options_are_refused(make, error, message):
+def test_wrong_arguments_are_refused(make, error, message):
     with pytest.raises(error, match=re.escape(message)):
         make(network())
 
@@ -395,7 +434,7 @@ def test_schedules_peak_at_one_and_fall_from_there(schedule):
     assert min(factors) >= 0
 
 
-def test_schedules_equal_pytorchs():
+def test_schedules_equal_those_of_pytorch():
     torch = pytest.importorskip("torch")
 
     def their_rates(make, steps):
@@ -432,7 +471,7 @@ def test_schedules_equal_pytorchs():
         (lambda: Cosine(5, warmup_steps=-1), "warmup_steps must be an integer >= 0, got -1"),
     ],
 )
-def test_bad_schedules_are_refused(make, message):
+def test_wrong_schedules_are_refused(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend
+from minifcn.kernels import threads as kernel_threads
 from tests import cupy_names
 
 
@@ -205,7 +206,7 @@ def test_waits_are_counted(cp):
             assert cp.ndarray.waits - before == count
 
 
-def test_threads_for_strips_leave_a_gpu_alone(cp, monkeypatch):
+def test_the_thread_pool_does_not_use_a_gpu(cp, monkeypatch):
     monkeypatch.setattr(kernel_threads, "_state", {"threads": 3, "pool": None, "blas": None})
     rows = cp.zeros((50, 2))
     met = threading.Barrier(3, timeout=20)  # all threads take part

@@ -1,80 +1,83 @@
 # %% [markdown]
 # # 1. What and where
 #
-# **Question.** What does it mean to label every pixel of a picture, and what must a network know for it?
+# **Question.** What does it mean to label every pixel of an image, and what must a network know to do it?
 #
 # **Minutes:** 10 to read, 1 to run, 30 for the exercises.
 #
-# **You need** NumPy: arrays, slices, masks. Nothing about networks.
+# **You need** NumPy: arrays, slices, masks. No knowledge of neural networks.
 
 # %%
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
-from minifcn.checks import check_exercise
+from minifcn.checks import check_exercise, checked
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.viz import heat_maps, overlay, panels, prediction_strips, show
 
 # %% [markdown]
 # ## The picture
 #
-# A *canvas* with handwritten digits. There are three questions that one can ask about it:
+# A car must know which part of the camera image is road; a robot must know which pixels belong to the cup
+# before it reaches for the handle. One can ask three questions about an image:
 #
 # 1. **What** is in it? The answer is a few words: *classification*.
-# 2. **Where** is it, roughly? The answer is a map of likely places.
+# 2. **Where** is it, roughly? The answer is a map of likely positions.
 # 3. **Which pixel** belongs to what? The answer is a label for each pixel: *semantic segmentation*.
 #
-# The third needs both: to know what there is, and to know exactly where.
+# The third question needs both of the others: what there is, and exactly where it is.
+#
+# Our images are *canvases* with handwritten digits, because a network learns them in seconds. Everything in
+# this course applies to photographs as well.
 
 # %%
 canvases = DigitCanvases("test", 40, size=(48, 96), digits_per_canvas=3)
-canvas, labels = canvases[5]
-print("picture:", canvas.shape, canvas.dtype, " labels:", labels.shape, labels.dtype)
+canvas, labels = canvases[7]
+print("image:", canvas.shape, canvas.dtype, " labels:", labels.shape, labels.dtype)
 show(
     overlay(canvas, labels, canvases.class_names, canvases.palette),
-    "Each digit has its colour and its name, so nobody has to know the colours; what is not tinted is void.",
+    "Each digit is shown in the colour of its class, with its name; pixels without a colour are void.",
 )
 
 # %% [markdown]
-# The labels are an array with as many rows and columns as the picture. Each number is a *class*: here 0
-# is background, and $d + 1$ is the digit $d$. 255 is *void*: along the border of a digit nobody can say
-# which side a pixel is on, so these pixels count for nothing.
+# The labels are an array with as many rows and columns as the image. Each value is a *class*: here 0 is
+# background, and $d + 1$ is the digit $d$. The value 255 is *void*: along the border of a digit it is not
+# clear which side a pixel belongs to, so these pixels are ignored.
 
 # %%
-corner = labels[8:18, 68:84]
+corner = labels[10:20, 52:68]
 show(
-    panels({"labels of rows 8 to 17, columns 68 to 83": corner}),
-    "The 6 has the number 7; between it and the background, 0, runs a line of 255.",
+    panels({"labels of rows 10 to 19, columns 52 to 67": corner}),
+    "The digit 6 has class 7; between it and the background, class 0, there is a line of 255.",
 )
 
 # %% [markdown]
 # ## Predict
 #
 # 1. Which class has the most pixels?
-# 2. How many different numbers occur in the labels of this canvas?
-# 3. What share of the pixels is void?
+# 2. How many different values occur in the labels of this canvas?
+# 3. What fraction of the pixels is void?
 
 # %%
-numbers, counts = np.unique(labels, return_counts=True)
-print("1. pixels:", dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
-print("2.", len(numbers), "numbers: background, the classes of the digits, and void")
+values, counts = np.unique(labels, return_counts=True)
+print("1. pixels:", dict(zip(values.tolist(), counts.tolist(), strict=True)))
+print("2.", len(values), "values: background, the classes of the digits, and void")
 print(f"3. {(labels == 255).mean():.3f}")
 
 # %% [markdown]
 # ## Exercise 1.1: how often does a class occur?
 #
-# *10 minutes.* Give the share of each class among the pixels that are not void.
+# *10 minutes.* Compute the fraction of each class among the pixels that are not void.
 #
 # <details><summary>Hint 1</summary>
 #
-# `labels[labels != 255]` are the pixels that count, in one row.
+# `labels[labels != 255]` is a one-dimensional array of the pixels that count.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `np.bincount(row, minlength=classes)` counts each number from 0 on, and gives 0 for those that do not
+# `np.bincount(values, minlength=classes)` counts each integer from 0 up, and gives 0 for those that do not
 # occur.
 #
 # </details>
@@ -82,7 +85,7 @@ print(f"3. {(labels == 255).mean():.3f}")
 
 # %%
 def my_frequencies(labels, classes):
-    """Return the shares (classes,) for labels (H, W) of uint8, of which some pixel is not void."""
+    """Return fractions (classes,) for labels (H, W), uint8, with at least one pixel that is not void."""
     ### BEGIN SOLUTION
     counts = np.bincount(labels[labels != 255], minlength=classes)
     return counts / counts.sum()
@@ -109,28 +112,28 @@ def labellings(draw):
 
 
 def counts_only(labels, classes):
-    """These are numbers of pixels; divide them by their sum."""
+    """These are counts of pixels; divide them by their sum."""
     return np.bincount(labels[labels != 255], minlength=classes)
 
 
 def of_all_pixels(labels, classes):
-    """You divide by all pixels; void pixels must not count there, either."""
+    """The counts are divided by the number of all pixels; leave out void pixels there, too."""
     return counts_only(labels, classes) / labels.size
 
 
-def void_as_ground(labels, classes):
+def void_as_background(labels, classes):
     """Void pixels are counted as background."""
     return right_frequencies(np.where(labels == 255, 0, labels).astype(np.uint8), classes)
 
 
 def absent_left_out(labels, classes):
-    """Classes that do not occur are left out; their share is 0."""
-    shares = right_frequencies(labels, classes)
-    return shares[shares > 0]
+    """Classes that do not occur are left out; their fraction is 0."""
+    fractions = right_frequencies(labels, classes)
+    return fractions[fractions > 0]
 
 
-def without_ground(labels, classes):
-    """Background is left out; it is a class like all others."""
+def without_background(labels, classes):
+    """Background is left out; it is a class like any other."""
     counts = counts_only(labels, classes)
     counts[0] = 0
     return counts / max(counts.sum(), 1)
@@ -140,63 +143,69 @@ check_exercise(
     my_frequencies,
     right_frequencies,
     labellings(),
-    mistakes=[counts_only, of_all_pixels, void_as_ground, absent_left_out, without_ground],
+    mistakes=[
+        counts_only,
+        of_all_pixels,
+        void_as_background,
+        absent_left_out,
+        without_background,
+    ],
 )
 
 # %%
 counts = sum(np.bincount(truth[truth != 255], minlength=11) for _, truth in canvases)
-print(f"share of each class, {len(canvases)} canvases together:")
-for name, share in zip(canvases.class_names, counts / counts.sum(), strict=True):
-    print(f"{name:11} {share:.3f} {'#' * round(50 * share)}")
+print(f"fraction of each class in {len(canvases)} canvases:")
+for name, fraction in zip(canvases.class_names, counts / counts.sum(), strict=True):
+    print(f"{name:11} {fraction:.3f} {'#' * round(50 * fraction)}")
 
 # %% [markdown]
-# Almost nine pixels in ten are background. Who calls everything background is right as often, and has
-# found nothing. Lesson 8 is about numbers that tell.
+# Almost nine of ten pixels are background. A network that calls everything background is right on all of
+# them, and has found nothing. Lesson 8 introduces measures that show the difference.
 #
-# ## Exercise 1.2: tint a picture
+# ## Exercise 1.2: draw an overlay
 #
-# *20 minutes.* Lay the labels over a grey picture: each pixel becomes `(1 - alpha) * grey + alpha *
-# colour of its class`. Void pixels stay as they are.
+# *20 minutes.* Blend the colours of the labels with a grey image: each pixel becomes
+# `(1 - alpha) * grey + alpha * colour of its class`. Void pixels stay as they are.
 #
 # <details><summary>Hint 1</summary>
 #
-# `palette[labels]` would look up a colour for each pixel at once, but there is no colour number 255.
-# Give void pixels class 0 for the look-up, and put them right afterwards.
+# `palette[labels]` would look up the colours of all pixels at once, but the palette has no row 255. Replace
+# void by class 0 for the look-up, and correct these pixels afterwards.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `grey[:, :, None]` is (H, W, 1), and meets (H, W, 3) in every channel. A mask `void[:, :, None]` does
-# so in `np.where`.
+# `grey[:, :, None]` has shape (H, W, 1) and broadcasts to (H, W, 3). A mask `void[:, :, None]` broadcasts in
+# the same way in `np.where`.
 #
 # </details>
 
 
 # %%
 def my_overlay(grey, labels, palette, alpha):
-    """Return (H, W, 3) for grey (H, W), labels (H, W) of uint8, palette (K, 3) and alpha from 0 to 1."""
+    """Return (H, W, 3) for grey (H, W), labels (H, W), uint8, palette (K, 3) and alpha in [0, 1]."""
     ### BEGIN SOLUTION
     void = (labels == 255)[:, :, None]
     colours = palette[np.where(labels == 255, 0, labels)]  # (H, W, 3)
-    picture = np.repeat(grey[:, :, None], 3, axis=2)
-    return np.where(void, picture, (1 - alpha) * picture + alpha * colours)
+    image = np.repeat(grey[:, :, None], 3, axis=2)
+    return np.where(void, image, (1 - alpha) * image + alpha * colours)
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 1.2: run this cell.
 def right_overlay(grey, labels, palette, alpha):
-    tinted = np.zeros((*labels.shape, 3))
-    for place in np.ndindex(labels.shape):
-        share = 0 if labels[place] == 255 else alpha
-        colour = palette[labels[place] % 255]
-        tinted[place] = (1 - share) * grey[place] + share * colour
-    return tinted
+    blended = np.zeros((*labels.shape, 3))
+    for pixel in np.ndindex(labels.shape):
+        weight = 0 if labels[pixel] == 255 else alpha
+        colour = palette[labels[pixel] % 255]
+        blended[pixel] = (1 - weight) * grey[pixel] + weight * colour
+    return blended
 
 
 @st.composite
-def pictures(draw):
-    labels, classes = draw(labellings_of_all())
+def images(draw):
+    labels, classes = draw(any_labellings())
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     return {
         "grey": rng.integers(1, 250, labels.shape).astype(float),
@@ -207,7 +216,7 @@ def pictures(draw):
 
 
 @st.composite
-def labellings_of_all(draw):
+def any_labellings(draw):
     classes = draw(st.integers(1, 3))
     height, width = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     label = st.sampled_from([*range(classes), 255])
@@ -215,69 +224,77 @@ def labellings_of_all(draw):
     return np.array(pixels, np.uint8).reshape(height, width), classes
 
 
-def void_tinted(grey, labels, palette, alpha):
+def void_coloured(grey, labels, palette, alpha):
     """Void pixels get the colour of class 0; they must stay grey."""
     return right_overlay(grey, np.where(labels == 255, 0, labels), palette, alpha)
 
 
 def void_in_last_colour(grey, labels, palette, alpha):
-    """Void pixels get the last colour; they must stay grey."""
+    """Void pixels get the last colour of the palette; they must stay grey."""
     return right_overlay(grey, np.minimum(labels, len(palette) - 1), palette, alpha)
 
 
-def shares_swapped(grey, labels, palette, alpha):
-    """alpha is the share of the colour, not that of the picture."""
+def weights_swapped(grey, labels, palette, alpha):
+    """alpha is the weight of the colour, not that of the grey image."""
     return right_overlay(grey, labels, palette, 1 - alpha)
 
 
 def added(grey, labels, palette, alpha):
-    """The colour is added to the whole picture; the picture keeps a share of 1 - alpha."""
-    picture = np.repeat(grey[:, :, None], 3, axis=2)
+    """The colour is added to the image; the image must be multiplied by 1 - alpha first."""
+    image = np.repeat(grey[:, :, None], 3, axis=2)
     return (
-        picture
-        + right_overlay(0 * grey, labels, palette, alpha) * (labels != 255)[..., None]
+        image + right_overlay(0 * grey, labels, palette, alpha) * (labels != 255)[..., None]
     )
 
 
 def background_left_grey(grey, labels, palette, alpha):
-    """Class 0 is not tinted; it has a colour as all others have."""
+    """Class 0 is not coloured; it has a colour like any other class."""
     return right_overlay(grey, np.where(labels == 0, 255, labels), palette, alpha)
 
 
 def void_is_black(grey, labels, palette, alpha):
-    """Void pixels are black; they must show the picture."""
+    """Void pixels are black; they must show the grey image."""
     return right_overlay(grey, labels, palette, alpha) * (labels != 255)[..., None]
 
 
 check_exercise(
     my_overlay,
     right_overlay,
-    pictures(),
+    images(),
     mistakes=[
-        void_tinted,
+        void_coloured,
         void_in_last_colour,
-        shares_swapped,
+        weights_swapped,
         added,
         background_left_grey,
         void_is_black,
     ],
 )
 
+# %%
+# Once its check prints ok, your function draws this figure; until then, the solution does.
+draw = checked(my_overlay, otherwise=right_overlay)
+grey_canvas, palette = canvas[:, :, 0].astype(float), canvases.palette.astype(float)
+show(
+    panels({"overlay": draw(grey_canvas, labels, palette, 0.5).round().astype(np.uint8)}),
+    "The canvas with its labels, drawn by your function.",
+)
+
 # %% [markdown]
 # ## Run: from what to which pixel
 #
-# Here is the whole way at once, as a machine that this course takes apart. Do not try to understand its
-# lines yet: the table below says which lesson explains which.
+# This section shows the complete path, before the course takes it apart. You do not need to understand the
+# code yet: the table below says which lesson explains which line.
 #
-# First a *classifier* learns **what** a digit is, from pictures with one digit and one label each.
+# First, a *classifier* learns **what** a digit is, from images that each show one digit and have one label.
 
 # %%
 grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
 
 
 def train(network, dataset, batch_size, lr):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
-    adam = mf.optim.Adam(dict(network.named_parameters()), lr=lr)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
+    adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
 
@@ -287,50 +304,49 @@ train(classifier, DigitCrops("train", repeats=4), 32, lr=3e-3)
 unseen = Loader(DigitCrops("test"), 100, preprocess=grey)
 right = mf.training.evaluate(classifier, unseen).pixel_accuracy()
 print(
-    f"what: right on {100 * right:.1f} % of {len(unseen.dataset)} digits it has never seen"
+    f"what: right on {100 * right:.1f} % of {len(unseen.dataset)} digits that it has not seen before"
 )
 crops = np.stack([unseen.dataset[i][0] for i in range(6)])
 digits = mf.training.predict(classifier.eval(), grey(crops))
 show(
     panels({f"{i + 1}: a {digits[i]}": crops[i] for i in range(6)}),
-    "Over each picture stands what the classifier calls it: one word, and no place.",
+    "Above each image is the answer of the classifier: one word, and no position.",
 )
 
 # %% [markdown]
-# The same classifier, turned into a network that slides over a canvas of any size, says roughly
-# **where**. Not one weight is changed.
+# The same classifier, turned into a network that slides over a canvas of any size, says roughly **where** the
+# digits are. Not a single weight is changed.
 
 # %%
 sliding = mf.convolutionalize(classifier, (1, 32, 32)).eval()
 large = DigitCanvases("test", 20, size=(96, 160), digits_per_canvas=6)
-wide_canvas, wide_labels = large[3]  # a canvas of another size
+wide_canvas, wide_labels = large[7]  # a canvas of another size
 likely = mf.functional.softmax(sliding(grey(wide_canvas[None])))[0]  # (10, rows, columns)
-place = sliding.coordinate_map()  # where in the canvas each answer lies
+position = sliding.coordinate_map()  # where in the canvas each answer lies
 rows, columns = likely.shape[1:]
 edges = (-0.5, columns - 0.5, rows - 0.5, -0.5)  # left, right, bottom, top
-there = sorted(set(wide_labels[(wide_labels > 0) & (wide_labels < 255)].tolist()))[:2]
 show(
     heat_maps(
         wide_canvas,
         likely,
         "0123456789",
-        classes=[number - 1 for number in there],
-        extent=tuple(float(place(edge)) for edge in edges),
+        classes=[1, 6],
+        extent=tuple(float(position(edge)) for edge in edges),
         label="probability",
     ),
-    "Each square in the frame says how likely the digit is around there: a place, not yet a shape.",
+    "Each cell in the frame is the probability of the digit around there: a position, not yet a shape.",
 )
 print(
     f"where: {rows} x {columns} answers for {wide_canvas.shape[0]} x {wide_canvas.shape[1]} pixels"
 )
 
 # %% [markdown]
-# The 1 and the 2 glow where they stand. 2 glows in wrong places, too: this classifier has never seen mere
-# background, and must call it one of ten digits.
+# The maps of 1 and 6 are bright where these digits are. Some other positions are bright, too: the
+# classifier has never seen background alone, and has to choose one of ten digits everywhere.
 #
-# Last, a *fully convolutional network*: the same classifier, scores for eleven classes instead of ten,
-# finer maps added, and the way back up to all pixels. It learns from canvases with labels, and answers
-# **which pixel**.
+# The last step is a *fully convolutional network* (FCN): the same classifier with scores for eleven classes
+# instead of ten, additional finer maps, and upsampling to the full resolution. It learns from canvases with
+# labels, and answers **which pixel**.
 
 # %%
 fcn = mf.models.FCN(classifier, 11, 4)
@@ -344,101 +360,104 @@ show(
     prediction_strips(
         [wide_canvas], [wide_labels], [answer], large.class_names, large.palette
     ),
-    "It has learnt on canvases of 48 x 96 and labels one of 96 x 160; what is wrong is red.",
+    "The network was trained on canvases of 48 x 96 and labels one of 96 x 160; wrong pixels are red.",
 )
 print(f"{'right, in %:':12}{'all pixels':>12}{'digits only':>13}{'(all background)':>19}")
 for name, dataset in {"48 x 96": canvases, "96 x 160": large}.items():
     n = mf.training.evaluate(fcn, Loader(dataset, 10, preprocess=grey)).matrix  # lesson 8
     right = n.diagonal()
-    shares = right.sum() / n.sum(), right[1:].sum() / n[1:].sum(), n[0].sum() / n.sum()
-    print(f"{name:12}{{:12.1f}}{{:13.1f}}{{:19.1f}}".format(*(100 * x for x in shares)))
+    fractions = right.sum() / n.sum(), right[1:].sum() / n[1:].sum(), n[0].sum() / n.sum()
+    print(f"{name:12}{{:12.1f}}{{:13.1f}}{{:19.1f}}".format(*(100 * x for x in fractions)))
 
 # %% [markdown]
-# The last column is what calling everything background would have among all pixels, so the first number
-# alone says little. The second does: most pixels of the digits, too, get the right digit, on canvases of a
-# size that the network has never seen as well as on those like its own.
+# The last column is the accuracy of an answer that is background everywhere. It is about 90 percent, too, so
+# the first column alone says little. The second column says more: most pixels of the digits get the right
+# digit, on canvases of a size that the network has never seen as well as on those it was trained for.
 #
 # | line | what it does | lesson |
 # |---|---|---|
 # | `digit_classifier()` | convolutions, and how they learn | 2, 3, 4 |
-# | `coordinate_map()` | where answers lie, and why they are few | 5 |
+# | `coordinate_map()` | positions of the answers, and why there are few | 5 |
 # | `convolutionalize(...)` | lets the classifier slide; heat maps | 6 |
-# | `FCN(..., 11, 4)` | goes back up to all pixels | 7 |
-# | `evaluate(...)` | counts what is right | 8 |
+# | `FCN(..., 11, 4)` | upsamples to all pixels | 7 |
+# | `evaluate(...)` | measures the result | 8 |
 # | `Preprocessing`, `train`, `lr_multiplier` | the whole network, its loss and training | 9 |
 # | the 4 in `FCN(..., 11, 4)` | adds finer maps | 10 |
-# | `FCN(classifier, ...)` | why the classifier comes first | 11 |
+# | `FCN(classifier, ...)` | why training starts from a classifier | 11 |
 # | every convolution | why it is fast | 12 |
 #
 # ## Break it
 #
-# **Labels are names, not amounts.** A photograph is made smaller by averaging. Try that with labels: a
-# pixel between class 2 and class 8 becomes ...?
+# **Labels are names, not quantities.** A photograph can be made smaller by averaging. Try that with labels:
+# what becomes of a pixel between class 2 and class 8?
 
 # %%
 mask = np.array([[2, 2, 2, 8], [2, 2, 8, 8], [2, 8, 8, 8], [2, 8, 8, 8]], np.uint8)
 averaged = mask.reshape(2, 2, 2, 2).mean(axis=(1, 3))
 show(
     panels({"labels": mask, "averaged": averaged, "every second": mask[::2, ::2]}),
-    "Averaging invents classes that nobody painted, such as 5; taking every second pixel does not.",
+    "Averaging creates classes that are not in the labels, such as 5; taking every second pixel does not.",
 )
 
 # %% [markdown]
-# So labels are only ever made larger or smaller by taking the *nearest* pixel.
+# Therefore labels are always resized by taking the *nearest* pixel.
 #
-# **A file that loses.** JPEG keeps what the eye sees, and changes numbers a little. Here is such a change
-# made by hand: -1, 0 or 1 is added to each number, by chance. Predict: what does it do to a photograph, and
-# what to labels?
+# **Lossy compression.** JPEG keeps what the eye sees, and changes the values a little. The next cell imitates
+# this: it adds -1, 0 or 1 at random to each value. Predict: what does this do to a photograph, and what to
+# labels?
 
 # %%
 rng = np.random.default_rng(0)
 
 
-def changed(numbers, largest):
-    noise = rng.integers(-1, 2, numbers.shape)  # -1, 0 or 1
-    return np.clip(numbers + noise, 0, largest).astype(np.uint8)
+def changed(values, largest):
+    noise = rng.integers(-1, 2, values.shape)  # -1, 0 or 1
+    return np.clip(values + noise, 0, largest).astype(np.uint8)
 
 
-photo = load_sample_image("china.jpg")[::4, ::4]
+photo = mf.data.photograph("cat")[::3, ::3]  # every third pixel, (H, W, 3)
 show(
     panels({"photograph": photo, "changed by up to 1": changed(photo, 255)}),
-    "No eye sees the difference.",
+    "The difference is not visible.",
 )
-moved = np.where(labels == 255, 255, changed(labels, 10))
+changed_labels = np.where(labels == 255, 255, changed(labels, 10))
 show(
-    overlay(canvas, moved, canvases.class_names, canvases.palette),
-    "Background is strewn with the digit 0, and each digit with its neighbours in the list of classes.",
+    overlay(canvas, changed_labels, canvases.class_names, canvases.palette),
+    "Many background pixels became the digit 0, and the digits contain neighbouring classes of the list.",
 )
 digit = (labels > 0) & (labels < 255)
-print(f"of the pixels of digits, {(moved == labels)[digit].mean():.3f} are still right")
+print(
+    f"of the pixels of digits, {(changed_labels == labels)[digit].mean():.3f} are still right"
+)
 
 # %% [markdown]
-# One step away lies another class, not almost the same one. Masks are saved as PNG, which keeps each number.
+# A value that is off by one is a different class, not a similar one. Masks are therefore saved as PNG, which
+# keeps each value exactly.
 #
 # ## Recall
 #
-# <details><summary>1. Which three questions can one ask about a picture?</summary>
+# <details><summary>1. Which three questions can one ask about an image?</summary>
 #
 # What is in it, where is it, and which pixel belongs to what?
 #
 # </details>
-# <details><summary>2. What shape do the labels of a picture (H, W, 3) have?</summary>
+# <details><summary>2. What is the shape of the labels of an image (H, W, 3)?</summary>
 #
 # (H, W): one class for each pixel.
 #
 # </details>
-# <details><summary>3. What is void, and what is done with it?</summary>
+# <details><summary>3. What is void, and how is it treated?</summary>
 #
-# Pixels of which nobody can say what they are, label 255. They are left out everywhere.
+# Pixels whose class is not known, label 255. They are ignored in the loss and in all metrics.
 #
 # </details>
-# <details><summary>4. Why is "90 % of the pixels are right" no proof of anything?</summary>
+# <details><summary>4. Why does "90 % of the pixels are right" prove nothing?</summary>
 #
-# So many are background; calling everything background is as good.
+# About 90 % of the pixels are background; an answer that is background everywhere is just as good.
 #
 # </details>
 # <details><summary>5. Why must labels not be averaged?</summary>
 #
-# They are names: between 2 and 8 there lies no 5.
+# They are names: the average of classes 2 and 8 is class 5, which is something else.
 #
 # </details>

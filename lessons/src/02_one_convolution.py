@@ -1,34 +1,33 @@
 # %% [markdown]
 # # 2. One convolution, by loops
 #
-# **Question.** What is one output number of a convolution, and how many of them are there?
+# **Question.** What is one output value of a convolution, and how many output values are there?
 #
 # **Minutes:** 12 to read, 1 to run, 40 for the exercises.
 #
-# **You need** NumPy arrays, loops, and nothing from other lessons.
+# **You need** NumPy arrays and loops, and nothing from other lessons.
 
 # %%
 import time
 
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.viz import convolution_film, panels, show
 
 # %% [markdown]
 # ## The picture
 #
 # A *convolution* has two operands. The *input* $x$ is an array of $H$ rows and $W$ columns. The
-# *filter* $w$, also called kernel, is a small array of $K_H$ rows and $K_W$ columns. A *window* as
-# large as the filter lies somewhere on the input. Each number in the window is multiplied by the
-# number of the filter that lies over it, and the products are added up. That is one output number:
+# *filter* $w$, also called kernel, is a small array of $K_H$ rows and $K_W$ columns. A *window* of the
+# size of the filter is a part of the input. Each value in the window is multiplied by the filter value
+# at the same position, and the products are added. The sum is one output value:
 #
 # $$y_{ij} = \sum_{a=0}^{K_H-1} \; \sum_{b=0}^{K_W-1} x_{i+a,\,j+b} \; w_{ab}$$
 #
-# Rows and columns are counted from 0. Then the window moves on by one column, and after the last
+# Rows and columns are counted from 0. The window then moves one column to the right, and after the last
 # column to the next row. Step through the film below with "next".
 
 # %%
@@ -36,25 +35,26 @@ x = np.array([[1.0, 2, 0, 3], [0, 1, 4, 1], [2, 0, 1, 1]])  # 3 rows, 4 columns
 w = np.array([[1.0, 2], [0, -1]])  # 2 rows, 2 columns
 show(
     convolution_film(x, w),
-    "The window visits 2 x 3 places, and each place gives one number of y.",
+    "The window visits 2 x 3 positions, and each position gives one value of y.",
 )
 
 # %% [markdown]
-# In mathematics this sum is called cross-correlation; a convolution in the strict sense turns the
-# filter by 180 degrees first. Networks learn their filters, so it makes no difference to them, and
-# their literature says convolution for the sum above. So does minifcn.
+# In mathematics this sum is called cross-correlation; a convolution in the strict sense rotates the
+# filter by 180 degrees first. Networks learn their filters, so the difference does not matter to them,
+# and the literature on networks calls the sum above a convolution. So does minifcn.
 
 # %% [markdown]
 # ## Predict
 #
 # Write the answers down before you run the next cell.
 #
-# 1. The input has 5 rows and 6 columns, the filter 3 rows and 2 columns. What shape has $y$?
-# 2. The filter is 0 everywhere, but 1 in its lower right corner. What is $y$?
-# 3. All numbers of the input move one column to the right. What happens to $y$?
+# 1. The input has 5 rows and 6 columns, the filter 3 rows and 2 columns. What is the shape of $y$?
+# 2. The filter is 0 everywhere except for a 1 in its lower right corner. What is $y$?
+# 3. All values of the input move one column to the right. What happens to $y$?
 #
-# `mf.functional.conv2d` takes many images of many channels (they come later in this lesson). So an
-# array of rows and columns needs two more axes in front: `x[None, None]` is (1, 1, $H$, $W$).
+# `mf.functional.conv2d` takes many images with many channels (both come later in this lesson). An
+# array of rows and columns therefore needs two more axes in front: `x[None, None]` has shape
+# (1, 1, $H$, $W$).
 
 # %%
 rng = np.random.default_rng(0)
@@ -71,33 +71,33 @@ print("1. shape of y:", convolve(x, corner).shape)
 
 show(
     panels({"x": x, "w": corner, "y": convolve(x, corner)}, boxes={"x": [(2, 1, 3, 5)]}),
-    "2. y is the part of x in the box: the filter picks the lower right number of each window.",
+    "2. y is the part of x in the box: the filter picks the lower right value of each window.",
 )
 
 moved = np.roll(x, 1, axis=1)
 w = rng.integers(-2, 3, (3, 2)).astype(float)
 same = np.array_equal(convolve(moved, w)[:, 1:], convolve(x, w)[:, :-1])
-print("3. y moves one column to the right, too, but for its first column:", same)
+print("3. y moves one column to the right, too, except for its first column:", same)
 
 # %% [markdown]
-# The third answer is why convolutions suit pictures: a thing gives the same numbers wherever it is.
-# They only stand somewhere else.
+# The third answer is the reason why convolutions suit images: an object produces the same values
+# wherever it is, only at another position.
 
 # %% [markdown]
 # ## Exercise 2.1: the sum
 #
 # *15 minutes.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
-# two loops over the places, and the sum of products at each. Loops are welcome; do not call a
-# convolution of NumPy, SciPy or minifcn.
+# two loops over the positions, and the sum of products at each. Do not call a convolution of NumPy,
+# SciPy or minifcn.
 #
 # <details><summary>Hint 1</summary>
 #
-# The top row of the window runs from 0 to $H - K_H$, which are $H - K_H + 1$ places.
+# The top row of the window goes from 0 to $H - K_H$, which are $H - K_H + 1$ positions.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `x[i : i + KH, j : j + KW]` is the window at (i, j), and `*` multiplies number by number.
+# `x[i : i + KH, j : j + KW]` is the window at (i, j), and `*` multiplies element by element.
 #
 # </details>
 
@@ -129,18 +129,18 @@ def inputs_and_filters(draw):
     return draw(whole_numbers(height, width)), draw(whole_numbers(rows, cols))
 
 
-def turned(x, w):
-    """The filter is turned by 180 degrees; here it is used as it lies."""
+def rotated(x, w):
+    """The filter is rotated by 180 degrees; use it unchanged."""
     return right_convolution(x, w[::-1, ::-1])
 
 
 def one_less(x, w):
-    """The last place along each axis is missing: there are H - KH + 1 of them."""
+    """The last position along each axis is missing: there are H - KH + 1 of them."""
     return right_convolution(x, w)[:-1, :-1]
 
 
 def mean(x, w):
-    """You take the mean of the products, not their sum."""
+    """The result is the mean of the products; it must be their sum."""
     return right_convolution(x, w) / w.size
 
 
@@ -153,68 +153,72 @@ check_exercise(
     my_convolution,
     right_convolution,
     inputs_and_filters(),
-    mistakes=[turned, one_less, mean, swapped],
+    mistakes=[rotated, one_less, mean, swapped],
     example=(np.arange(20.0).reshape(4, 5) % 7, np.array([[1.0, 2], [0, -1]])),
 )
 
 # %% [markdown]
-# ## What a filter sees
+# ## What a filter responds to
 #
-# Rows of a photograph are rows of an array, one grey level from 0 (black) to 255 (white) for each
-# *pixel*. The first filter below subtracts what lies under a pixel from what lies over it; the
-# second one subtracts right from left. Both give 0 where the grey level stays the same.
+# A grey photograph is an array with one grey level for each *pixel*, from 0 (black) to 255 (white). The
+# first filter below subtracts the pixels below a pixel from those above it; the second subtracts the
+# pixels on its right from those on its left. Both give 0 where the grey level is constant.
 #
-# Predict: which of the two sees the edges of the roofs, and which the pillars?
+# Predict: which of the two responds to the upper edges of the cat's eyes, and which to the side of its
+# nose?
 
 # %%
-# Every second pixel, its three colours averaged.
-photo = load_sample_image("china.jpg")[::2, ::2].mean(axis=2)
-up_down = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
-left_right = up_down.T
+# Every second pixel, the mean of its three channels.
+photo = mf.data.photograph("cat")[::2, ::2].mean(axis=2)
+above_below = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
+left_right = above_below.T
 show(
     panels(
         {
             "photo": photo,
-            "up - down": convolve(photo, up_down),
+            "above - below": convolve(photo, above_below),
             "left - right": convolve(photo, left_right),
         },
         columns=3,
     ),
-    "Grey is 0. The level edges of the roofs stand out in the middle, the upright pillars on the right.",
+    "Grey is 0. Horizontal edges stand out in the middle, such as the upper edges of the eyes; vertical "
+    "edges on the right, such as the side of the nose.",
 )
-print("from", photo.shape, "to", convolve(photo, up_down).shape, "pixels (rows, columns)")
+print(
+    "from", photo.shape, "to", convolve(photo, above_below).shape, "pixels (rows, columns)"
+)
 
 # %% [markdown]
 # ## Stride and padding
 #
-# Two numbers change where the window may lie. The *stride* $s$ is its step: with $s = 2$ it visits
-# every second place, and $y$ has about half as many rows and columns. *Padding* $p$ sets $p$ rows or
-# columns of zeros on each side of the input, so that the window may hang over its edges. Count the
-# places in the film.
+# Two parameters change which positions the window visits. The *stride* $s$ is its step: with $s = 2$
+# it visits every second position, and $y$ has about half as many rows and columns. *Padding* $p$ adds
+# $p$ rows or columns of zeros on each side of the input, so that the window can extend beyond its
+# edges. Count the positions in the film.
 
 # %%
 x = np.array([[1.0, 2, 0, 3, 1], [0, 1, 4, 1, 2], [2, 0, 1, 1, 0], [1, 3, 0, 2, 1]])
 w = np.array([[1.0, 0, 2], [0, 1, 0], [-1, 0, 1]])
 show(
     convolution_film(x, w, stride=2, padding=1),
-    "With padding 1 and stride 2, 4 rows and 5 columns give 2 x 3 numbers.",
+    "With padding 1 and stride 2, 4 rows and 5 columns give 2 x 3 values.",
 )
 
 # %% [markdown]
 # ## Exercise 2.2: the size
 #
-# *5 minutes.* Along one axis, the input has `size` numbers, and the filter `kernel`. How many
-# places does the window have? Write the formula; no array is needed.
+# *5 minutes.* Along one axis, the input has `size` values and the filter `kernel`. How many positions
+# does the window have? Write the formula; no array is needed.
 #
 # <details><summary>Hint 1</summary>
 #
-# With the zeros there are `size + 2 * padding` numbers. The first window begins at 0. Where may the
-# last one begin?
+# With the zeros there are `size + 2 * padding` values. The first window starts at 0. Where may the
+# last one start?
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Places are 0, $s$, $2s$ and so on, not beyond that last beginning. Count the 0, too. `//` divides
+# The windows start at 0, $s$, $2s$ and so on, up to that last start. Count the 0, too. `//` divides
 # and rounds down.
 #
 # </details>
@@ -222,7 +226,7 @@ show(
 
 # %%
 def my_output_size(size, kernel, stride, padding):
-    """Return the number of places of a window along one axis."""
+    """Return the number of positions of a window along one axis."""
     ### BEGIN SOLUTION
     return (size + 2 * padding - kernel) // stride + 1
     ### END SOLUTION
@@ -246,17 +250,17 @@ def windows(draw):
 
 
 def one_less(size, kernel, stride, padding):
-    """The first place is not counted: add 1."""
+    """The first position is not counted: add 1."""
     return right_size(size, kernel, stride, padding) - 1
 
 
 def up(size, kernel, stride, padding):
-    """You round up; but a window that does not fit as a whole is no place."""
+    """The division rounds up; round down, because every window must fit completely."""
     return right_size(size + stride - 1, kernel, stride, padding)
 
 
 def one_side(size, kernel, stride, padding):
-    """The padding is on both sides: it counts twice."""
+    """The padding is counted once; it is on both sides, so count it twice."""
     return right_size(size + padding, kernel, stride, 0)
 
 
@@ -276,7 +280,7 @@ def no_stride(size, kernel, stride, padding):
 
 
 def kernel_late(size, kernel, stride, padding):
-    """Take the kernel off before you divide by the stride."""
+    """Subtract the kernel before you divide by the stride."""
     return right_size(size + stride, stride, stride, padding) - kernel
 
 
@@ -292,37 +296,37 @@ check_exercise(
 #
 # A colour photograph has three *channels*, for red, green and blue: its array is ($C$, $H$, $W$)
 # with $C = 3$. A filter then has one slice for each channel, ($C$, $K_H$, $K_W$), and its products
-# are added over all of them: one filter makes one map, however many channels come in. $O$ filters
+# are added over all of them: one filter makes one map, however many channels the input has. $O$ filters
 # make $O$ maps, which are the channels of the output. All filters together are one array ($O$, $C$,
-# $K_H$, $K_W$); each has its own *bias* $b_o$, a number added to all of its map.
+# $K_H$, $K_W$); each has its own *bias* $b_o$, a value that is added to its whole map.
 #
 # Predict: the filter below has 1 row and 1 column, with 1 for red and -1/2 for green and blue.
 # Where is its map bright?
 
 # %%
-flower = load_sample_image("flower.jpg")[::2, ::2]
-channels_first = flower.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
+cup = mf.data.photograph("cup")[::2, ::2]
+channels_first = cup.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
 red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
 reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
 show(
-    panels({"photo": flower, "red, less green and blue": reddish}),
-    "The petals shine; leaves and ground do not.",
+    panels({"photo": cup, "red - (green + blue) / 2": reddish}),
+    "Saucer, cup and wood contain more red and are bright; the white rim, the spoon and the floor are not.",
 )
 
 # %% [markdown]
-# ## Exercise 2.3: everything
+# ## Exercise 2.3: all of it
 #
-# *20 minutes.* Write the whole convolution of one image: channels, bias, stride and padding.
+# *20 minutes.* Write the complete convolution of one image: channels, bias, stride and padding.
 #
 # <details><summary>Hint 1</summary>
 #
-# Make a larger array of zeros and put x into its middle: `padded[:, p : p + H, p : p + W] = x`.
+# Make a larger array of zeros and copy x into its middle: `padded[:, p : p + H, p : p + W] = x`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Output (i, j) has its window at row `i * stride` and column `j * stride` of the padded array. Take
-# all channels of the window at once; it then has the shape of one filter, `w[o]`.
+# The window of output (i, j) starts at row `i * stride` and column `j * stride` of the padded array.
+# Take all channels of the window at once; it then has the shape of one filter, `w[o]`.
 #
 # </details>
 
@@ -370,8 +374,8 @@ def images_and_filters(draw):
     }
 
 
-def turned(x, w, b, stride, padding):
-    """The filters are turned by 180 degrees; here they are used as they lie."""
+def rotated(x, w, b, stride, padding):
+    """The filters are rotated by 180 degrees; use them unchanged."""
     return right_conv2d(x, w[:, :, ::-1, ::-1], b, stride, padding)
 
 
@@ -381,7 +385,7 @@ def no_bias(x, w, b, stride, padding):
 
 
 def one_bias(x, w, b, stride, padding):
-    """All filters get the bias of the first one."""
+    """The bias of the first filter is added to all maps; each filter has its own."""
     return right_conv2d(x, w, 0 * b + b[0], stride, padding)
 
 
@@ -396,19 +400,19 @@ def unpadded(x, w, b, stride, padding):
 
 
 def one_sided(x, w, b, stride, padding):
-    """All zeros are below and on the right; half of them belong above and on the left."""
+    """All zeros are added below and on the right; half of them belong above and on the left."""
     padded = np.pad(x, ((0, 0), (0, 2 * padding), (0, 2 * padding)))
     return right_conv2d(padded, w, b, stride, 0)
 
 
 def repeated(x, w, b, stride, padding):
-    """The numbers at the edge are repeated; padding sets zeros."""
+    """The values at the edge are repeated; padding adds zeros."""
     padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)), mode="edge")
     return right_conv2d(padded, w, b, stride, 0)
 
 
 def steps_of_one(x, w, b, stride, padding):
-    """The window moves by 1, whatever the stride is: it begins at row i * stride."""
+    """The window moves by 1 for every stride; it must start at row i * stride."""
     _, rows, cols = right_conv2d(x, w, b, stride, padding).shape
     return right_conv2d(x, w, b, 1, padding)[:, :rows, :cols]
 
@@ -423,7 +427,7 @@ check_exercise(
     right_conv2d,
     images_and_filters(),
     mistakes=[
-        turned,
+        rotated,
         no_bias,
         one_bias,
         bias_of_each_product,
@@ -442,33 +446,45 @@ check_exercise(
     },
 )
 
+# %%
+# Once its check prints ok, your function computes these maps; until then, the solution does.
+convolve_image = checked(my_conv2d, otherwise=right_conv2d)
+mean = np.full((3, 7, 7), 1 / (3 * 7 * 7))
+edges = np.zeros((3, 7, 7))
+edges[:, 2:5, 2:5] = left_right
+y = convolve_image(channels_first[:, ::2, ::2], np.stack([mean, edges]), np.zeros(2), 1, 3)
+show(
+    panels({"photo": cup[::2, ::2], "mean of 7 x 7 pixels": y[0], "left - right": y[1]}),
+    "Two filters, two maps, as large as the photograph because of the padding of 3.",
+)
+
 # %% [markdown]
 # ## Break it
 #
-# **A mistake that hides.** Someone turns the filter by mistake, and tests with a filter that is the
-# same when it is turned. Predict both lines.
+# **A mistake that hides.** Suppose the code rotates the filter by mistake, and the test uses a filter
+# that does not change when it is rotated. Predict both lines.
 
 # %%
-for name, w in {"symmetric": np.ones((3, 3)), "asymmetric": up_down}.items():
+for name, w in {"symmetric": np.ones((3, 3)), "asymmetric": above_below}.items():
     same = np.allclose(convolve(photo, w), convolve(photo, w[::-1, ::-1]))
-    print(f"{name} filter: the mistake {'cannot be seen' if same else 'is seen'}")
+    print(f"{name} filter: the mistake is {'not detected' if same else 'detected'}")
 
 # %% [markdown]
-# So test with random filters, as the checks above do, never with ones.
+# Therefore test with random filters, as the checks above do, never with ones.
 #
-# **Numbers that overflow.** Pixels come as `uint8`, whole numbers from 0 to 255. What is 200 + 100?
+# **Values that overflow.** Pixels are stored as `uint8`, integers from 0 to 255. What is 200 + 100?
 
 # %%
 pixels = np.array([[200, 100]], dtype=np.uint8)
-print("NumPy says:", (pixels[:, 0] + pixels[:, 1])[0])
+print("NumPy:  ", (pixels[:, 0] + pixels[:, 1])[0])
 try:
     convolve(pixels, np.ones((1, 2)))
 except TypeError as error:
-    print("minifcn says:", error)
+    print("minifcn:", error)
 
 # %% [markdown]
-# **Loops take long.** One image of 64 rows and 64 columns, 3 channels in, 8 filters of 3 rows
-# and 3 columns: how many multiplications is that, and how long do loops take?
+# **Loops are slow.** One image of 64 rows and 64 columns, 3 input channels, 8 filters of 3 rows and
+# 3 columns: how many multiplications is that, and how long do loops take?
 
 # %% tags=["varies"]
 x, w = rng.normal(size=(1, 3, 64, 64)), rng.normal(size=(8, 3, 3, 3))
@@ -478,37 +494,37 @@ for algorithm in ("loops", "im2col"):
     y = mf.functional.conv2d(x, w, algorithm=algorithm)
     print(f"{algorithm:7} {1e3 * (time.perf_counter() - started):8.1f} ms")
 print(
-    f"{y[0].size:,} output numbers of {w[0].size} products each: {y.size * w[0].size:,} multiplications"
+    f"{y[0].size:,} output values of {w[0].size} products each: {y.size * w[0].size:,} multiplications"
 )
 
 # %% [markdown]
-# The second way, *im2col*, is one big matrix product. Lesson 4 shows why it is so much faster.
+# The second algorithm, *im2col*, is one large matrix product. Lesson 4 shows why it is so much faster.
 #
 # ## Recall
 #
-# <details><summary>1. What is one output number of a convolution?</summary>
+# <details><summary>1. What is one output value of a convolution?</summary>
 #
-# The sum of the products of a window of the input with a filter of its size, over all channels,
+# The sum of the products of a window of the input with a filter of the same size, over all channels,
 # plus a bias.
 #
 # </details>
-# <details><summary>2. 7 columns, a filter of 3, stride 2, padding 1: how many columns come out?</summary>
+# <details><summary>2. 7 columns, a filter of 3, stride 2, padding 1: how many columns has y?</summary>
 #
 # (7 + 2 - 3) // 2 + 1 = 4.
 #
 # </details>
-# <details><summary>3. What shape have 16 filters of 5 rows and 5 columns for colour images?</summary>
+# <details><summary>3. What is the shape of 16 filters of 5 rows and 5 columns for colour images?</summary>
 #
 # (16, 3, 5, 5).
 #
 # </details>
 # <details><summary>4. Which padding keeps the size if the stride is 1 and the filter has 5 rows?</summary>
 #
-# 2: the window loses 4 places, and 2 zeros on each side bring them back.
+# 2: without padding there are 4 positions fewer, and 2 zeros on each side make up for them.
 #
 # </details>
 # <details><summary>5. Why is a filter of ones a bad test?</summary>
 #
-# It is the same when it is turned or mirrored, so code that does so by mistake passes.
+# It does not change when it is rotated or mirrored, so code that does this by mistake passes.
 #
 # </details>

@@ -2,9 +2,9 @@
 # # 3. Backward, and how to prove it
 #
 # **Question.** How much does the loss change with each input and each weight of a convolution, and
-# how do you prove that your answer is right?
+# how can one prove that the answer is right?
 #
-# **Minutes:** 14 to read, 1 to run, 50 for the exercises.
+# **Minutes:** 15 to read, 1 to run, 50 for the exercises.
 #
 # **You need** the convolution by loops (lesson 2), and the derivative of a sum and of a product.
 
@@ -32,19 +32,25 @@ from minifcn.viz import convolution_matrix, painting_film, panels, show
 # %% [markdown]
 # ## The picture
 #
-# A network ends in one number, the *loss* $L$. Training makes it small. For that it must know, for
-# each number in the network: if that number rises a little, how many times as much does $L$ rise?
-# This is the derivative of $L$; those of a whole array are its *gradient*. Gradients are computed
-# from the end to the beginning, layer after layer, in the *backward pass*. Each layer is handed the
-# gradient to its output,
+# The result of a network is one number, the *loss* $L$. Training makes it small. It needs, for each value in
+# the network, the derivative of $L$: if this value rises a little, how many times as much does $L$
+# rise? The derivatives for a whole array are its *gradient*. The *backward pass* computes gradients
+# layer by layer, from the end of the network to its beginning. Each layer receives the gradient with respect
+# to its output,
 #
 # $$g_{ij} = \frac{\partial L}{\partial y_{ij}},$$
 #
-# an array of the shape of $y$, and hands on the gradient to its input, `dx`, of the shape of $x$.
-# On the way it finds those to its weights and bias, `dw` and `db`.
+# an array of the shape of $y$, and returns the gradient with respect to its input, `dx`, of the shape of
+# $x$. It also computes those with respect to its weights and bias, `dw` and `db`.
 #
-# One rule does it: **a number that is used in several places contributes through each of them, and
-# the contributions are added.** A pixel is used by each window that covers it.
+# **Two layers by hand.** Let $y = 3x$, then $z = y^2$, and let $L = z$. At $x = 2$: $y = 6$ and $z = 36$.
+# Backward, the last layer receives $\partial L / \partial z = 1$ and returns $1 \cdot 2y = 12$. The first
+# layer receives 12 and returns $12 \cdot 3 = 36$. This is the *chain
+# rule*: each layer multiplies what it receives by its own derivative.
+#
+# If a value is used more than once, one more rule is needed: **a value that is used in several places
+# contributes through each of them, and the contributions are added.** A pixel is used by each window that
+# covers it.
 
 # %%
 x = np.array([[1.0, 2, 0, 3], [0, 1, 4, 1], [2, 0, 1, 1]])  # 3 rows, 4 columns
@@ -54,75 +60,73 @@ clockwise = [(0, 0), (0, 1), (1, 1), (1, 0)]
 cells = [(row, col, 1, 1) for row, col in clockwise]
 show(
     panels(
-        {"x": x, "w": w, "w turned": w[::-1, ::-1], "g": g},
+        {"x": x, "w": w, "w rotated": w[::-1, ::-1], "g": g},
         boxes={
             "x": [(row, col, 2, 2) for row, col in clockwise],
-            "w turned": cells,
+            "w rotated": cells,
             "g": cells,
         },
     ),
-    "The pixel x[1, 1] lies in windows 1 to 4, each time under another weight.",
+    "The pixel x[1, 1] lies in windows 1 to 4, each time under a different weight.",
 )
 dx = conv2d_input_grad(g[None, None], w[None, None], input_size=(3, 4))[0, 0]
 print("by hand:", 2 * -1 + -1 * 0 + 4 * 1 + 1 * 2, " minifcn:", dx[1, 1])
 
 # %% [markdown]
-# Window 1 has the pixel in its lower right corner, under weight -1; window 3 in its upper left one,
-# under weight 1. So the weights that touch the pixel are those of $w$ turned by 180 degrees. By
-# hand, one forgets this turn easily.
+# Window 1 has the pixel in its lower right corner, under weight -1; window 3 in its upper left corner,
+# under weight 1. So the weights over the pixel are those of $w$ rotated by 180 degrees.
 #
-# There is an easier way: do not ask a pixel who touched it. Let each window hand back what it has
-# to say. Forward, window ($i$, $j$) read its pixels. Backward, it adds $g_{ij} \cdot w$ to the same
-# pixels, and nothing is turned. Step through the film: it paints `dx`. (Lesson 7 will use this very
-# map forward, hence the names in the film: what we call g is its x, and `dx` is its y.)
+# There is an easier way: forward, window ($i$, $j$) read its pixels. Backward, let it add $g_{ij} \cdot w$
+# to the same pixels; nothing is rotated. The film shows how this fills `dx`. (Its names are those of
+# lesson 7, where the map is a forward pass: g is called x, and `dx` is called y.)
 
 # %%
 show(
     painting_film(g, w),
-    "Each number of g adds its multiple of w to the window that it came from.",
+    "Each value of g adds its multiple of w to the window that it came from.",
 )
 
 # %% [markdown]
 # ## Predict
 #
-# 1. 5 rows, 5 columns, a filter of 3 x 3: how many windows touch the corner, how many the middle?
+# 1. 5 rows, 5 columns, a filter of 3 x 3: how many windows contain the corner, how many the middle?
 # 2. The same with stride 2?
-# 3. With 6 rows and columns and stride 2, which pixels have `dx` = 0 whatever $g$ is?
+# 3. With 6 rows and columns and stride 2, for which pixels is `dx` = 0, whatever $g$ is?
 #
 # If $g$ and $w$ are 1 everywhere, `dx` counts the windows.
 
 
 # %%
-def windows_that_touch(size, stride):
-    places = mf.geometry.Window(3, stride).output_size(size)
-    ones, w = np.ones((1, 1, places, places)), np.ones((1, 1, 3, 3))
+def count_windows(size, stride):
+    positions = mf.geometry.Window(3, stride).output_size(size)
+    ones, w = np.ones((1, 1, positions, positions)), np.ones((1, 1, 3, 3))
     return conv2d_input_grad(ones, w, input_size=(size, size), stride=stride)[0, 0]
 
 
 show(
     panels(
         {
-            "1. stride 1": windows_that_touch(5, 1),
-            "2. stride 2": windows_that_touch(5, 2),
-            "3. stride 2, 6 x 6": windows_that_touch(6, 2),
+            "1. stride 1": count_windows(5, 1),
+            "2. stride 2": count_windows(5, 2),
+            "3. stride 2, 6 x 6": count_windows(6, 2),
         }
     ),
-    "The middle is in 9 windows, then in 4; no window reaches the last row and column of 6.",
+    "The middle is in 9 windows, then in 4; no window contains the last row and column of 6.",
 )
 
 # %% [markdown]
-# ## Exercise 3.1: back to the input
+# ## Exercise 3.1: the gradient with respect to the input
 #
 # *15 minutes.* One input, one filter, any stride. Only $g$, $w$ and the size of x are given.
 #
 # <details><summary>Hint 1</summary>
 #
-# Begin with zeros of the shape of x. Loop over the places (i, j) of g.
+# Start with zeros of the shape of x. Loop over the positions (i, j) of g.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The window at (i, j) begins at row `i * stride`, column `j * stride`. Windows overlap: use `+=`.
+# The window at (i, j) starts at row `i * stride`, column `j * stride`. Windows overlap: use `+=`.
 #
 # </details>
 
@@ -164,13 +168,13 @@ def gradients_and_filters(draw):
     }
 
 
-def turned(g, w, height, width, stride):
-    """The filter is turned by 180 degrees; each window adds it as it lies."""
+def rotated(g, w, height, width, stride):
+    """The filter is rotated by 180 degrees; each window adds it unchanged."""
     return right_input_grad(g, w[::-1, ::-1], height, width, stride)
 
 
 def no_stride(g, w, height, width, stride):
-    """The stride is forgotten: window (i, j) begins at row i * stride."""
+    """The stride is ignored: window (i, j) starts at row i * stride."""
     dx = np.zeros((height, width))
     small = g.shape[0] + w.shape[0] - 1, g.shape[1] + w.shape[1] - 1
     dx[: small[0], : small[1]] = right_input_grad(g, w, *small, 1)
@@ -178,18 +182,18 @@ def no_stride(g, w, height, width, stride):
 
 
 def last_window(g, w, height, width, stride):
-    """The last window overwrites what others have added: use +=."""
+    """The last window overwrites what other windows have added: use +=."""
     dx = np.zeros((height, width))
-    for place in np.ndindex(g.shape):
+    for position in np.ndindex(g.shape):
         alone = np.zeros(g.shape)
-        alone[place] = 1
+        alone[position] = 1
         touched = right_input_grad(alone, np.ones(w.shape), height, width, stride) > 0
         dx = np.where(touched, right_input_grad(g * alone, w, height, width, stride), dx)
     return dx
 
 
 def mean(g, w, height, width, stride):
-    """The contributions to a pixel are averaged; add them up."""
+    """The contributions to a pixel are averaged; add them."""
     count = right_input_grad(np.ones(g.shape), np.ones(w.shape), height, width, stride)
     return right_input_grad(g, w, height, width, stride) / np.maximum(count, 1)
 
@@ -200,7 +204,7 @@ def swapped(g, w, height, width, stride):
 
 
 def without_g(g, w, height, width, stride):
-    """Each window adds w alone; it must be g[i, j] times w."""
+    """Each window adds w; it must add g[i, j] times w."""
     return right_input_grad(np.ones(g.shape), w, height, width, stride)
 
 
@@ -208,7 +212,7 @@ check_exercise(
     my_input_grad,
     right_input_grad,
     gradients_and_filters(),
-    mistakes=[turned, no_stride, last_window, mean, swapped, without_g],
+    mistakes=[rotated, no_stride, last_window, mean, swapped, without_g],
     example={
         "g": np.array([[2.0, -1, 3], [1, 4, -2]]),
         "w": np.array([[1.0, 2], [0, -1]]),
@@ -219,15 +223,15 @@ check_exercise(
 )
 
 # %% [markdown]
-# ## Back to the weights
+# ## The gradient with respect to the weights
 #
-# A weight is used in every window. In the window at ($i$, $j$), weight $w_{ab}$ meets
-# $x_{i+a,\,j+b}$. So $w_{01}$ meets, one after the other, all pixels of the box below:
+# A weight is used in every window. In the window at ($i$, $j$), weight $w_{ab}$ is multiplied by
+# $x_{i+a,\,j+b}$. So $w_{01}$ is multiplied by the pixels of the box below, one for each window:
 
 # %%
 show(
     panels({"x": x, "g": g}, boxes={"x": [(0, 1, 2, 3)]}),
-    "The box begins at row 0, column 1, is as large as g, and holds what weight w[0, 1] meets.",
+    "The box starts at row 0, column 1, and has the size of g: the pixels that are multiplied by w[0, 1].",
 )
 dw = conv2d_weight_grad(x[None, None], g[None, None], kernel_size=2)[0, 0]
 print("sum of box times g:", (x[0:2, 1:4] * g).sum(), " minifcn:", dw[0, 1])
@@ -236,12 +240,13 @@ print("x convolved with g:", conv2d(x[None, None], g[None, None]).ravel())
 
 # %% [markdown]
 # So with stride 1, `dw` is again a convolution, with $g$ as the filter. The bias is added to every
-# output number, so `db` is the sum of all $g$ of its filter.
+# output value, so `db` is the sum of all $g$ of its filter.
 #
-# All images of a batch use the same weights. By the rule, **`dw` and `db` are summed over the
-# images**, too. `dx` is not: each image has pixels of its own.
+# A network usually works on several images at once, a *batch*. All images of a batch use the same weights.
+# By the rule above, **`dw` and `db` are summed over the images**, too. `dx` is not: each image has its own
+# pixels.
 #
-# ## Exercise 3.2: back to weights and bias
+# ## Exercise 3.2: the gradients with respect to weights and bias
 #
 # *20 minutes.* Now with all axes: $N$ images, $C$ channels, $O$ filters.
 #
@@ -253,8 +258,7 @@ print("x convolved with g:", conv2d(x[None, None], g[None, None]).ravel())
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Forward, this window gave the one number y[n, o, i, j]. Backward, it adds `g[n, o, i, j] * window`
-# to `dw[o]`.
+# Forward, this window gave the value y[n, o, i, j]. Backward, it adds `g[n, o, i, j] * window` to `dw[o]`.
 #
 # </details>
 
@@ -297,53 +301,53 @@ def inputs_and_gradients(draw):
 
 
 def first_image(x, g, rows, cols, stride):
-    """Only the first image counts; sum over the batch."""
+    """Only the first image is used; sum over the batch."""
     return right_weight_grads(x[:1], g[:1], rows, cols, stride)
 
 
 def last_image(x, g, rows, cols, stride):
-    """Only the last image counts; sum over the batch."""
+    """Only the last image is used; sum over the batch."""
     return right_weight_grads(x[-1:], g[-1:], rows, cols, stride)
 
 
 def last_window(x, g, rows, cols, stride):
-    """In dw only the last window counts: use +=."""
+    """In dw only the last window is used: use +=."""
     last = np.zeros(g.shape)
     last[-1, :, -1, -1] = g[-1, :, -1, -1]
     return right_weight_grads(x, last, rows, cols, stride)[0], conv2d_bias_grad(g)
 
 
 def batch_mean(x, g, rows, cols, stride):
-    """You take the mean over the batch; the sum is wanted, for a mean belongs in the loss."""
+    """The result is the mean over the batch; it must be the sum (a mean is part of the loss)."""
     return right_weight_grads(x, g / len(g), rows, cols, stride)
 
 
 def no_stride(x, g, rows, cols, stride):
-    """The stride is forgotten: window (i, j) begins at row i * stride."""
+    """The stride is ignored: window (i, j) starts at row i * stride."""
     part = x[:, :, : g.shape[2] + rows - 1, : g.shape[3] + cols - 1]
     return right_weight_grads(part, g, rows, cols, 1)
 
 
-def turned(x, g, rows, cols, stride):
-    """The filters are turned by 180 degrees; each window is added as it lies."""
+def rotated(x, g, rows, cols, stride):
+    """The filters are rotated by 180 degrees; each window is added unchanged."""
     dw, db = right_weight_grads(x, g, rows, cols, stride)
     return dw[:, :, ::-1, ::-1], db
 
 
 def one_channel(x, g, rows, cols, stride):
-    """The channels are added up; each channel has weights of its own."""
+    """The channels are added; each channel has its own weights."""
     dw, db = right_weight_grads(x, g, rows, cols, stride)
     return dw.sum(axis=1, keepdims=True) + 0 * dw, db
 
 
 def all_filters(x, g, rows, cols, stride):
-    """db is added over the filters, too; each filter has a bias of its own."""
+    """db is summed over the filters, too; each filter has its own bias."""
     dw, db = right_weight_grads(x, g, rows, cols, stride)
     return dw, db.sum() + 0 * db
 
 
 def bias_of_one_image(x, g, rows, cols, stride):
-    """In db only the first image counts; sum over the batch."""
+    """In db only the first image is used; sum over the batch."""
     return right_weight_grads(x, g, rows, cols, stride)[0], conv2d_bias_grad(g[:1])
 
 
@@ -357,7 +361,7 @@ check_exercise(
         last_window,
         batch_mean,
         no_stride,
-        turned,
+        rotated,
         one_channel,
         all_filters,
         bias_of_one_image,
@@ -374,12 +378,11 @@ check_exercise(
 # %% [markdown]
 # ## Run: find the hidden filter
 #
-# What are gradients good for? Somebody has convolved an input with a filter and shows you only what
-# came in and what came out. Begin with a filter of zeros. The error is your $y$ minus theirs, and
-# the loss half the mean of its squares; so $g$ is the error, divided by how many numbers it has. Go
-# a step against `dw`, so that the loss falls, and again.
+# Gradients can find a filter when only its input and output are known. Start with zeros. The error is our
+# $y$ minus the known one, and the loss is half the mean of its squares; so $g$ is the error divided by the
+# number of its elements. Subtract a multiple of `dw` from the filter, so that the loss falls, and repeat.
 #
-# Predict: how near is the filter after 2 steps, and after 30?
+# Predict: how close is the filter after 2 steps, and after 30?
 
 # %%
 rng = np.random.default_rng(0)
@@ -396,22 +399,20 @@ show(panels(seen, shared=True), "After 30 steps the filter is the hidden one.")
 print(f"largest difference: {abs(w - hidden).max():.1e}")
 
 # %% [markdown]
-# Training a network is this, with more layers and a loss that measures what one wants.
-#
 # ## One dot product proves it
 #
-# The *dot product* $\langle a, b \rangle$ of two arrays of one shape is the sum of all products
-# $a_k b_k$. Without bias, a convolution is linear in $x$: with $x$ and $y$ written as one long
-# column each, $y = W x$ for some matrix $W$ (not the width). If $x$ changes by a small $u$, then $y$
+# The *dot product* $\langle a, b \rangle$ of two arrays of the same shape is the sum of all products
+# $a_k b_k$. Without bias, a convolution is linear in $x$: if $x$ and $y$ are each written as one column,
+# $y = W x$ for some matrix $W$ (not the width). If $x$ changes by a small $u$, then $y$
 # changes by $W u$, and $L$ by $\langle g, W u \rangle = \langle W^T g, u \rangle$. So `dx` is $W^T g$:
-# **backward is the transposed matrix.** A map with the transposed matrix is called the *adjoint*.
+# **backward multiplies by the transposed matrix.** A map with the transposed matrix is called the *adjoint*.
 
 # %%
 w = np.array([[1.0, 2], [0, -1]])
 matrix = convolution_matrix(w, (3, 3))
 show(
     panels({"W": matrix, "W transposed": matrix.T}),
-    "A row of W is one window; a row of the transposed W is one pixel, and all that touch it.",
+    "A row of W is one window; a row of W transposed is one pixel, with the weights of all its windows.",
 )
 g = rng.integers(-3, 4, (2, 2)).astype(float)
 dx = conv2d_input_grad(g[None, None], w[None, None], input_size=(3, 3))
@@ -419,7 +420,7 @@ print("W transposed times g:", matrix.T @ g.ravel())
 print("backward            :", dx.ravel())
 
 # %% [markdown]
-# A convolution is linear in $w$ as well. This makes one law, for **all** $x$, $w$ and $g$:
+# A convolution is linear in $w$ as well. This gives one law, for **all** $x$, $w$ and $g$:
 #
 # $$\langle \mathrm{conv}(x, w),\, g \rangle \;=\; \langle x,\, dx \rangle \;=\; \langle w,\, dw
 # \rangle$$
@@ -434,10 +435,9 @@ for a, b in ((y, g), (x, dx), (w, dw)):
     print(f"{np.vdot(a, b):.12f}")  # vdot: the dot product
 
 # %% [markdown]
-# Now the other way round: somebody hands you a backward pass. Draw $x$ and $g$ at random. Each wrong
-# number of `dx` enters $\langle x, dx \rangle$ with a random factor, so it spoils the equation, but
-# for an accident of probability 0. Two numbers are compared, whatever the sizes. `check_adjoint`
-# does it.
+# The law is also a test. Draw $x$ and $g$ at random. Each wrong element of `dx` enters
+# $\langle x, dx \rangle$ with a random factor, so the equation fails with probability 1. `check_adjoint`
+# does this.
 
 # %%
 options = {"stride": 2}
@@ -447,11 +447,11 @@ def right(g):
     return conv2d_input_grad(g, w, input_size=(7, 8), **options)
 
 
-def turned_filter(g):
+def rotated_filter(g):
     return conv2d_input_grad(g, w[:, :, ::-1, ::-1], input_size=(7, 8), **options)
 
 
-def one_number_off(g):
+def one_value_off(g):
     dx = right(g)
     dx[1, 2, 3, 4] += 0.001
     return dx
@@ -459,8 +459,8 @@ def one_number_off(g):
 
 for name, backward in {
     "right": right,
-    "turned filter": turned_filter,
-    "one number off by 0.001": one_number_off,
+    "rotated filter": rotated_filter,
+    "one value off by 0.001": one_value_off,
 }.items():
     try:
         check_adjoint(lambda x: conv2d(x, w, **options), backward, x.shape)
@@ -469,11 +469,11 @@ for name, backward in {
         print(f"{name}: {failure}")
 
 # %% [markdown]
-# ## What is not linear: measure the slope
+# ## Layers that are not linear: measure the slope
 #
-# Other layers have no matrix. For these, measure: go a step $h$ to both sides, and divide the rise
-# by $2h$. That is the *central difference*. Predict: is a smaller $h$ better? Below is the number of
-# correct digits for the slope of sin at 1, which is known to be cos 1.
+# Other layers have no matrix. For these, measure the slope: evaluate at $x + h$ and $x - h$, and divide the
+# difference by $2h$. This is the *central difference*. Predict: is a smaller $h$ better? The next cell
+# computes the number of correct digits for the slope of sin at 1, which is cos 1.
 
 # %%
 exponents = -np.arange(1, 13)
@@ -500,20 +500,20 @@ show(
         },
         columns=1,
     ),
-    "Each row of digits has a peak: about 8 from one side, 11 from both, in float32 below 5.",
+    "Each row of digits has a peak: about 8 with one side, 11 with both, below 5 in float32.",
 )
 
 # %% [markdown]
-# Left of the peak, the curve bends within $h$. Right of it, rounding errors are divided by an
-# ever smaller number. So measure in float64, to both sides, with a medium step.
+# Left of the peak, the curve is not straight within $h$. Right of it, rounding errors are divided by an
+# ever smaller number. So measure in float64, on both sides, with a medium step.
 #
 # `check_gradient` does so for any layer: it draws $g$ and a direction at random, measures the slope
-# of $\langle y, g \rangle$ in this direction, and asks `backward` for the same. It finds its steps
-# itself.
+# of $\langle y, g \rangle$ in this direction, and compares it with the result of `backward`.
 #
-# A layer of one's own is a class. `forward` keeps what `backward` will need (and `output=y`, to see
-# that $g$ fits). `backward` recalls it, adds to the gradients of the parameters (*accumulate*), and
-# returns the gradient to the input. minifcn calls $g$ `dy`. This one has a mistake; can you find it?
+# A layer of your own is a class. `forward` keeps what `backward` will need (and `output=y`, to check
+# the shape of $g$). `backward` recalls it, adds to the gradients of the parameters (*accumulate*), and
+# returns the gradient with respect to the input. minifcn calls $g$ `dy`. This layer
+# has a mistake: find it.
 
 
 # %%
@@ -542,18 +542,18 @@ except CheckFailedError as failure:
 # %% [markdown]
 # ## Exercise 3.3: a layer of your own
 #
-# *15 minutes.* A ReLU makes negative numbers 0. Yours multiplies them by a slope, one for each
-# channel, and the slopes are learned (He et al. 2015 call this PReLU).
+# *15 minutes.* A ReLU replaces negative values by 0. Your layer multiplies them by a slope instead, one for
+# each channel, and the slopes are learned (PReLU, He et al. 2015).
 #
 # <details><summary>Hint 1</summary>
 #
-# `self.slopes.data[:, None, None]` fits x (N, C, H, W). `np.where(x > 0, ..., ...)` chooses.
+# `self.slopes.data[:, None, None]` broadcasts to x (N, C, H, W). `np.where(x > 0, ..., ...)` chooses.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# dx is dy times 1 or the slope. A slope is used at each negative number of its channel, in all rows,
-# columns and images: add up dy * x over these.
+# dx is dy times 1 or the slope. A slope is used at each negative value of its channel, in all rows,
+# columns and images: sum dy * x over these.
 #
 # </details>
 
@@ -604,28 +604,28 @@ class Right(Layer):
 
 
 class OneImage(Right):
-    """The gradient to the slopes is that of the first image only; sum over the batch."""
+    """The gradient of the slopes is that of the first image only; sum over the batch."""
 
     def to_slopes(self, dy, x):
         return super().to_slopes(dy[:1], x[:1])
 
 
 class Mean(Right):
-    """The gradient to the slopes is a mean; add up instead."""
+    """The gradient of the slopes is a mean; it must be a sum."""
 
     def to_slopes(self, dy, x):
         return super().to_slopes(dy, x) / (x.size / x.shape[1])
 
 
-class AllNumbers(Right):
-    """The gradient to the slopes counts positive x, too; but no slope is used there."""
+class AllValues(Right):
+    """The gradient of the slopes includes positive x, where no slope is used."""
 
     def to_slopes(self, dy, x):
         return super().to_slopes(dy, x) - super().to_slopes(dy, -x)
 
 
 class Overwritten(Right):
-    """The gradient to the slopes is overwritten; call self.slopes.accumulate."""
+    """The gradient of the slopes is overwritten; call self.slopes.accumulate."""
 
     def backward(self, dy):
         self.slopes.grad = None
@@ -633,21 +633,21 @@ class Overwritten(Right):
 
 
 class LikeReLU(Right):
-    """Where x is negative, dx is 0 as for a ReLU; it is dy times the slope."""
+    """Where x is negative, dx is 0 as for a ReLU; it must be dy times the slope."""
 
     def to_x(self, dy, x):
         return np.where(x > 0, dy, 0)
 
 
 class WithoutDy(Right):
-    """dx is the slope of the layer alone; multiply it by dy."""
+    """dx is the derivative of the layer alone; multiply it by dy."""
 
     def to_x(self, dy, x):
         return super().to_x(np.ones_like(dy), x)
 
 
 class SlopesWithoutDy(Right):
-    """The gradient to the slopes is a sum of x alone; each x counts dy times."""
+    """The gradient of the slopes is a sum of x alone; multiply each x by dy."""
 
     def to_slopes(self, dy, x):
         return super().to_slopes(np.ones_like(dy), x)
@@ -661,7 +661,7 @@ class KeptY(Right):
 
 
 class NothingKept(Right):
-    """forward must say self.keep(x, output=y), so that backward can recall x."""
+    """forward must call self.keep(x, output=y), so that backward can recall x."""
 
     def keep(self, *values, output):
         pass
@@ -698,7 +698,7 @@ check_exercise(
     mistakes=[
         OneImage,
         Mean,
-        AllNumbers,
+        AllValues,
         Overwritten,
         LikeReLU,
         WithoutDy,
@@ -712,8 +712,8 @@ check_exercise(
 # %% [markdown]
 # ## Break it
 #
-# **Tests that see nothing.** A backward pass turns the filter of 3 x 3 by mistake. $g$ is 5 x 5, so
-# `dx` is 7 x 7. How many of its 49 numbers are wrong? Predict: for a filter of ones; for $g$ of ones;
+# **Tests that see nothing.** A backward pass rotates the filter of 3 x 3 by mistake. $g$ is 5 x 5, so
+# `dx` is 7 x 7. How many of its 49 values are wrong? Predict: for a filter of ones; for $g$ of ones;
 # for random $w$ and $g$.
 
 # %%
@@ -723,25 +723,25 @@ for name, w, g in (
     ("random w, g of ones", random_w, np.ones((5, 5))),
     ("random w, random g", random_w, random_g),
 ):
-    right, turned = (
+    right, rotated = (
         conv2d_input_grad(g[None, None], filters[None, None], input_size=(7, 7))
         for filters in (w, w[::-1, ::-1])
     )
-    print(f"{name}: {(~np.isclose(right, turned)).sum()} of 49 are wrong")
+    print(f"{name}: {(~np.isclose(right, rotated)).sum()} of 49 are wrong")
 
 # %% [markdown]
-# In the middle, all nine weights meet a 1, so their order does not matter. And a batch of one image
-# hides a missing sum over the batch:
+# In the middle, all nine weights are multiplied by 1, so their order does not matter. Likewise, a batch of
+# one image hides a missing sum over the batch:
 
 # %%
 for images in (1, 2):
     g = rng.normal(size=(images, 4, 5, 5))
-    forgotten = g[0].sum(axis=(1, 2))
-    print(f"{images} image(s), db right: {np.allclose(forgotten, conv2d_bias_grad(g))}")
+    first_only = g[0].sum(axis=(1, 2))
+    print(f"{images} image(s), db right: {np.allclose(first_only, conv2d_bias_grad(g))}")
 
 # %% [markdown]
-# **Inputs that spoil a check.** One has a zero, where a ReLU bends. The other is float32. Predict
-# what `check_gradient` says to each.
+# **Unsuitable inputs.** One contains a zero, where ReLU has a kink. The other is float32. Predict the
+# answer of `check_gradient`.
 
 # %%
 for x in (np.array([[-1.0, 0.0, 2.0]]), np.array([[-1, 3, 2]], np.float32)):
@@ -753,9 +753,9 @@ for x in (np.array([[-1.0, 0.0, 2.0]]), np.array([[-1, 3, 2]], np.float32)):
 # %% [markdown]
 # ## Recall
 #
-# <details><summary>1. What is g, and what shape has it?</summary>
+# <details><summary>1. What is g, and what is its shape?</summary>
 #
-# How much the loss rises with each output number; the shape of the output.
+# The derivative of the loss with respect to each output value; it has the shape of the output.
 #
 # </details>
 # <details><summary>2. Why does backward add into windows?</summary>
@@ -768,9 +768,9 @@ for x in (np.array([[-1.0, 0.0, 2.0]]), np.array([[-1, 3, 2]], np.float32)):
 # dw and db: all images use the same weights and bias.
 #
 # </details>
-# <details><summary>4. Why can one dot product test thousands of numbers?</summary>
+# <details><summary>4. Why can one dot product test thousands of values?</summary>
 #
-# Each wrong number enters it with a random factor, and nothing is approximated.
+# Each wrong value enters it with a random factor, and nothing is approximated.
 #
 # </details>
 # <details><summary>5. Why is the smallest step h not the best?</summary>

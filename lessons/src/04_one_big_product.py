@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 4. One big product
 #
-# **Question.** A matrix product does the multiplications of a convolution some thousand times faster
+# **Question.** A matrix product does the multiplications of a convolution about a thousand times faster
 # than loops do. Why, and what does it cost?
 #
 # **Minutes:** 13 to read, 1 to run, 45 for the exercises.
@@ -15,7 +15,6 @@ import time
 import numpy as np
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
 from minifcn.checks import check_adjoint, check_exercise, whole_numbers
@@ -25,10 +24,10 @@ from minifcn.viz import panels, show
 # %% [markdown]
 # ## The picture
 #
-# An output number is the sum of the products of a window and the filter. An entry of a matrix
+# An output value is the sum of the products of a window and the filter. An element of a matrix
 # product is the sum of the products of a row and a column. So write the filter as a row, and each
 # window as a column. The matrix of all windows is called *im2col*, "image to columns". One matrix
-# product then gives all output numbers at once.
+# product then gives all output values at once.
 
 # %%
 x = np.array([[1.0, 2, 0, 3], [0, 1, 4, 1], [2, 0, 1, 1]])  # 3 rows, 4 columns
@@ -50,40 +49,42 @@ show(
         },
         columns=2,
     ),
-    "Window 1 is the first column, window 2 the last; they give the first and the last number.",
+    "Window 1 is the first column, window 2 the last; they give the first and the last value.",
 )
 print("convolution:", y.ravel())
 
 # %% [markdown]
-# With $C$ channels, a column holds the window of channel 0, then that of channel 1, and so on: $C
-# \cdot K_H \cdot K_W$ numbers, in the order in which `reshape` flattens a filter ($C$, $K_H$,
-# $K_W$). With $O$ filters, there are $O$ rows. The product has $O$ rows and a column for each place
+# With $C$ channels, a column contains the window of channel 0, then that of channel 1, and so on: $C
+# \cdot K_H \cdot K_W$ values, in the order in which `reshape` flattens a filter ($C$, $K_H$,
+# $K_W$). With $O$ filters, there are $O$ rows. The product has $O$ rows and one column for each position
 # of the window.
 #
 # ## Predict
 #
 # The input has 3 channels of 64 x 64, and there are 8 filters of 3 x 3.
 #
-# 1. What shape has the matrix of columns?
-# 2. How many times as many numbers as the input does it hold?
-# 3. How many multiplications does the product need, and how many do the loops?
+# 1. What is the shape of the matrix of columns?
+# 2. How many times as many values as the input does it have?
+# 3. How many multiplications does the product need, and how many do the loops need?
 
 # %%
-places = mf.geometry.Window(3).output_size(64)
-print("1. shape:", (3 * 3 * 3, places * places))
-print(f"2. {3 * 3 * 3 * places * places / (3 * 64 * 64):.2f} times as many numbers")
-print(f"3. product: {8 * (3 * 3 * 3) * (places * places):,} = rows x length x columns")
-print(f"   loops:   {(8 * places * places) * (3 * 3 * 3):,} = output numbers x window")
+positions = mf.geometry.Window(3).output_size(64)
+print("1. shape:", (3 * 3 * 3, positions * positions))
+print(f"2. {3 * 3 * 3 * positions * positions / (3 * 64 * 64):.2f} times as many values")
+print(
+    f"3. product: {8 * (3 * 3 * 3) * (positions * positions):,} = rows x length x columns"
+)
+print(f"   loops:   {(8 * positions * positions) * (3 * 3 * 3):,} = output values x window")
 
 # %% [markdown]
 # ## Exercise 4.1: windows as columns
 #
-# *20 minutes.* Write im2col. Loops over the places are welcome.
+# *20 minutes.* Write im2col. You may use loops over the positions.
 #
 # <details><summary>Hint 1</summary>
 #
-# There are OH = (H - rows) // stride + 1 places down, and OW across by the same formula. Number
-# them row after row: place (i, j) is column `i * OW + j`.
+# There are OH = (H - rows) // stride + 1 positions vertically, and OW horizontally by the same formula.
+# Number them row by row: position (i, j) is column `i * OW + j`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -113,7 +114,7 @@ def my_im2col(x, rows, cols, stride):
 # Check of exercise 4.1: run this cell.
 def right_columns(x, rows, cols, stride):
     count = len(x) * rows * cols
-    picks = np.eye(count).reshape(count, len(x), rows, cols)  # each filter picks one number
+    picks = np.eye(count).reshape(count, len(x), rows, cols)  # each filter picks one value
     return conv2d(x[None], picks, stride=stride)[0].reshape(count, -1)
 
 
@@ -130,40 +131,40 @@ def images(draw):
 
 
 def windows_as_rows(x, rows, cols, stride):
-    """Each window is a row; make it a column."""
+    """Each window is a row; it must be a column."""
     return right_columns(x, rows, cols, stride).T
 
 
 def channels_last(x, rows, cols, stride):
-    """Within a column the channels change first; all of channel 0 comes first."""
+    """Within a column the channel changes fastest; all values of channel 0 must come first."""
     columns = right_columns(x, rows, cols, stride)
     return columns.reshape(len(x), rows * cols, -1).swapaxes(0, 1).reshape(columns.shape)
 
 
-def down_before_right(x, rows, cols, stride):
+def column_by_column(x, rows, cols, stride):
     """Within a column the window is read column by column; read it row by row."""
     columns = right_columns(x, rows, cols, stride)
     return columns.reshape(len(x), rows, cols, -1).swapaxes(1, 2).reshape(columns.shape)
 
 
-def places_down_first(x, rows, cols, stride):
-    """The places are numbered column by column; number them row by row."""
+def positions_by_column(x, rows, cols, stride):
+    """The positions are numbered column by column; number them row by row."""
     columns = right_columns(x, rows, cols, stride)
-    across = mf.geometry.Window(cols, stride).output_size(x.shape[2])
-    return columns.reshape(len(columns), -1, across).swapaxes(1, 2).reshape(columns.shape)
+    out_cols = mf.geometry.Window(cols, stride).output_size(x.shape[2])
+    return columns.reshape(len(columns), -1, out_cols).swapaxes(1, 2).reshape(columns.shape)
 
 
 def only_reshaped(x, rows, cols, stride):
-    """`reshape` alone mixes windows and places; bring the axes into order first."""
+    """`reshape` alone mixes windows and positions; transpose the axes first."""
     columns = right_columns(x, rows, cols, stride)
     return columns.reshape(len(x), rows * cols, -1).swapaxes(1, 2).reshape(columns.shape)
 
 
 def no_stride(x, rows, cols, stride):
-    """The stride is forgotten: the window at (i, j) begins at row i * stride."""
-    down = mf.geometry.Window(rows, stride).output_size(x.shape[1])
-    across = mf.geometry.Window(cols, stride).output_size(x.shape[2])
-    return right_columns(x[:, : down + rows - 1, : across + cols - 1], rows, cols, 1)
+    """The stride is ignored: the window at (i, j) starts at row i * stride."""
+    out_rows = mf.geometry.Window(rows, stride).output_size(x.shape[1])
+    out_cols = mf.geometry.Window(cols, stride).output_size(x.shape[2])
+    return right_columns(x[:, : out_rows + rows - 1, : out_cols + cols - 1], rows, cols, 1)
 
 
 check_exercise(
@@ -173,8 +174,8 @@ check_exercise(
     mistakes=[
         windows_as_rows,
         channels_last,
-        down_before_right,
-        places_down_first,
+        column_by_column,
+        positions_by_column,
         only_reshaped,
         no_stride,
     ],
@@ -189,7 +190,7 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 4.2: the product
 #
-# *10 minutes.* The columns are given. Make the output of a convolution from them.
+# *10 minutes.* The columns are given. Compute the output of the convolution from them.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -198,7 +199,7 @@ check_exercise(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The product is (O, height * width). `b[:, None]` adds one number to each row. `reshape` comes last.
+# The product is (O, height * width). `b[:, None]` adds one value to each row. `reshape` comes last.
 #
 # </details>
 
@@ -239,30 +240,30 @@ def no_bias(columns, w, b, height, width):
 
 
 def filters_mixed(columns, w, b, height, width):
-    """Numbers of different filters come into one row: reshape w to (O, -1)."""
+    """A row contains values of different filters: reshape w to (O, -1)."""
     mixed = np.ascontiguousarray(w.reshape(-1, len(w)).T)
     return right_output(columns, mixed.reshape(w.shape), b, height, width)
 
 
 def filters_last_axis_first(columns, w, b, height, width):
-    """The filters are flattened in another order than the windows."""
+    """The filters are flattened in a different order than the windows."""
     other = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
     return right_output(columns, other.reshape(w.shape), b, height, width)
 
 
-def places_mixed(columns, w, b, height, width):
+def positions_mixed(columns, w, b, height, width):
     """The product has one row for each filter; do not transpose it before you reshape."""
     y = right_output(columns, w, b, height, width)
     return y.reshape(len(w), -1).T.reshape(y.shape)
 
 
 def swapped(columns, w, b, height, width):
-    """Height and width have changed places."""
+    """Height and width are swapped."""
     return right_output(columns, w, b, height, width).reshape(len(w), width, height)
 
 
 def bias_by_column(columns, w, b, height, width):
-    """The bias goes along the columns; each row, one filter, has its own: b[:, None]."""
+    """The bias is added along the columns; each row (one filter) has its own: b[:, None]."""
     return (w.reshape(len(w), -1) @ columns + b).reshape(len(w), height, width)
 
 
@@ -274,7 +275,7 @@ check_exercise(
         no_bias,
         filters_mixed,
         filters_last_axis_first,
-        places_mixed,
+        positions_mixed,
         swapped,
         bias_by_column,
     ],
@@ -283,12 +284,12 @@ check_exercise(
 # %% [markdown]
 # ## Run: how much faster?
 #
-# The same convolution three ways: number by number, window by window, and as one product. (The
-# second is what lesson 2 did.) Predict how many times as long the loops take.
+# The same convolution in three ways: value by value, window by window (as in lesson 2), and as one product.
+# Predict how many times as long the loops take.
 
 
 # %% tags=["varies"]
-def by_number(x, w):
+def by_value(x, w):
     filters, channels, rows, cols = w.shape
     y = np.zeros((filters, x.shape[1] - rows + 1, x.shape[2] - cols + 1))
     for o, i, j in np.ndindex(y.shape):
@@ -330,16 +331,17 @@ rng = np.random.default_rng(0)
 x, w = rng.normal(size=(3, 64, 64)), rng.normal(size=(8, 3, 3, 3))
 product = milliseconds(one_product, x, w, repeats=20)
 for name, took in {
-    "by number": milliseconds(by_number, x, w, repeats=1),
+    "by value": milliseconds(by_value, x, w, repeats=1),
     "by window": milliseconds(by_window, x, w, repeats=1),
     "one product": product,
 }.items():
     print(f"{name:11} {took:8.2f} ms: {took / product:7.1f} times as long as the product")
-print("all the same:", np.allclose(by_number(x, w), one_product(x, w)))
+print("same result:", np.allclose(by_value(x, w), one_product(x, w)))
 
 # %% [markdown]
-# **Why?** The multiplications are the same, so they cannot be it. See how long one of them takes
-# when NumPy is called for 27, for 2,700, for 270,000, and for a product of two large matrices.
+# **Why?** The multiplications are the same, so they cannot be the reason. The next cell measures the time
+# for one multiplication when one call of NumPy does 27, 2,700 or 270,000 of them, and in a product of two
+# large matrices.
 
 # %% tags=["varies"]
 for count in (27, 2_700, 270_000):
@@ -354,16 +356,15 @@ print(f"{500**3:11,} in a call: {1e6 * took:12,.1f} ns, {1e6 * took / 500**3:6.3
 
 # %% [markdown]
 # A call takes some hundred nanoseconds before it multiplies anything. Loops pay this for each window,
-# or even for each number; the product pays once. And per multiplication, the matrices of the last
-# line beat the long rows before them. Each number of a row is used once. Each number of a matrix is
-# used 500 times, and most of that while it lies in the *cache*, the small fast memory beside the
-# core: numbers need not be fetched again.
+# or even for each value; the product pays it once. Per multiplication, the matrices of the last line are
+# also faster than the long vectors before them. Each element of a vector is used once. Each element of a
+# matrix is used 500 times, mostly while it is in the *cache*, the small fast memory next to the core.
 #
 # ## What it costs: memory
 #
-# `sliding_window_view` needs no loop and copies nothing. What it gives is a *view*: the same
-# memory, read in another order. How far to go for the next number along each axis, in bytes, is
-# written in its *strides*, which are not those of a convolution.
+# `sliding_window_view` needs no loop and copies nothing. It returns a *view*: the same
+# memory, read in a different order. The distance in bytes to the next element along each axis is
+# given by its *strides*, which are not the strides of a convolution.
 
 # %%
 windows = sliding_window_view(x, (3, 3), axis=(1, 2))
@@ -376,39 +377,39 @@ print("strides of x:      ", x.strides)
 print("strides of windows:", windows.strides)
 
 # %% [markdown]
-# To the next place down it is 512 bytes, and to the next number down in a window, too: it is the
-# same step. But a product wants a matrix, with one stride for its rows and one for its columns, and
-# no two strides reach all windows. So `reshape` copies. Each number of $x$ is stored as often as
-# windows cover it: $K_H \cdot K_W$ times, but for the border.
+# The next position down is 512 bytes away, and the next element down in a window, too: it is the
+# same step. But a matrix product needs a matrix, with one stride for its rows and one for its columns, and
+# no two strides describe all windows. So `reshape` copies. Each value of $x$ is stored once for each window
+# that contains it: $K_H \cdot K_W$ times, except near the border.
 
 # %%
-print(f"x {x.nbytes:,} bytes, columns {columns.nbytes:,} bytes")  # 8 bytes for each number
-numbers = 64 * 500 * 375  # 64 channels, float32: 4 bytes each
+print(f"x {x.nbytes:,} bytes, columns {columns.nbytes:,} bytes")  # float64: 8 bytes each
+values = 64 * 500 * 375  # 64 channels, float32: 4 bytes each
 print(
-    f"second layer of VGG16, 500 x 375: x {4e-6 * numbers:.1f} MB, columns {9 * 4e-6 * numbers:.1f} MB"
+    f"second layer of VGG16, 500 x 375: x {4e-6 * values:.1f} MB, columns {9 * 4e-6 * values:.1f} MB"
 )
 
 # %% [markdown]
-# ## Exercise 4.3: and back
+# ## Exercise 4.3: col2im
 #
-# *15 minutes.* Backward needs the adjoint of im2col, *col2im*: each column is folded into a window
-# and **added** to the image where it came from.
+# *15 minutes.* Backward needs the adjoint of im2col, *col2im*: each column is reshaped to a window
+# and **added** to the image at the position it came from.
 #
 # <details><summary>Hint 1</summary>
 #
-# Begin with zeros of the shape of the image. Place (i, j) is column `i * OW + j`.
+# Start with zeros of the shape of the image. Position (i, j) is column `i * OW + j`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `columns[:, i * OW + j].reshape(C, rows, cols)` is the window. OW follows from the width as ever.
+# `columns[:, i * OW + j].reshape(C, rows, cols)` is the window. OW follows from the width as before.
 #
 # </details>
 
 
 # %%
 def my_col2im(columns, shape, rows, cols, stride):
-    """Return x of a shape (C, H, W) for columns (C * rows * cols, OH * OW)."""
+    """Return x of shape (C, H, W), given as shape, for columns (C * rows * cols, OH * OW)."""
     ### BEGIN SOLUTION
     channels, height, width = shape
     out_rows, out_cols = (height - rows) // stride + 1, (width - cols) // stride + 1
@@ -426,19 +427,21 @@ def my_col2im(columns, shape, rows, cols, stride):
 # Check of exercise 4.3: run this cell.
 def right_image(columns, shape, rows, cols, stride):
     picks = np.eye(len(columns)).reshape(len(columns), shape[0], rows, cols)
-    down = mf.geometry.Window(rows, stride).output_size(shape[1])
-    maps = columns.reshape(1, len(columns), down, -1)
+    out_rows = mf.geometry.Window(rows, stride).output_size(shape[1])
+    maps = columns.reshape(1, len(columns), out_rows, -1)
     return conv2d_input_grad(maps, picks, input_size=shape[1:], stride=stride)[0]
 
 
 @st.composite
 def columns_and_shapes(draw):
-    channels, rows, cols, down, across, stride = (draw(st.integers(1, 3)) for _ in range(6))
+    channels, rows, cols, out_rows, out_cols, stride = (
+        draw(st.integers(1, 3)) for _ in range(6)
+    )
     unread = st.integers(0, stride - 1)
-    height = (down - 1) * stride + rows + draw(unread)
-    width = (across - 1) * stride + cols + draw(unread)
+    height = (out_rows - 1) * stride + rows + draw(unread)
+    width = (out_cols - 1) * stride + cols + draw(unread)
     return {
-        "columns": draw(whole_numbers(channels * rows * cols, down * across)),
+        "columns": draw(whole_numbers(channels * rows * cols, out_rows * out_cols)),
         "shape": (channels, height, width),
         "rows": rows,
         "cols": cols,
@@ -447,41 +450,41 @@ def columns_and_shapes(draw):
 
 
 def last_window(columns, shape, rows, cols, stride):
-    """The last window overwrites what others have added: use +=."""
+    """The last window overwrites what other windows have added: use +=."""
     x = np.zeros(shape)
-    for place in range(columns.shape[1]):
+    for position in range(columns.shape[1]):
         alone = np.zeros(columns.shape)
-        alone[:, place] = 1
+        alone[:, position] = 1
         touched = right_image(alone, shape, rows, cols, stride) > 0
         x = np.where(touched, right_image(columns * alone, shape, rows, cols, stride), x)
     return x
 
 
 def averaged(columns, shape, rows, cols, stride):
-    """You divide by the number of windows; the adjoint adds up."""
+    """The sum is divided by the number of windows; the adjoint only adds."""
     count = right_image(np.ones(columns.shape), shape, rows, cols, stride)
     return right_image(columns, shape, rows, cols, stride) / np.maximum(count, 1)
 
 
 def no_stride(columns, shape, rows, cols, stride):
-    """The stride is forgotten: the window at (i, j) begins at row i * stride."""
-    down = mf.geometry.Window(rows, stride).output_size(shape[1])
-    across = mf.geometry.Window(cols, stride).output_size(shape[2])
-    x, small = np.zeros(shape), (shape[0], down + rows - 1, across + cols - 1)
+    """The stride is ignored: the window at (i, j) starts at row i * stride."""
+    out_rows = mf.geometry.Window(rows, stride).output_size(shape[1])
+    out_cols = mf.geometry.Window(cols, stride).output_size(shape[2])
+    x, small = np.zeros(shape), (shape[0], out_rows + rows - 1, out_cols + cols - 1)
     x[:, : small[1], : small[2]] = right_image(columns, small, rows, cols, 1)
     return x
 
 
 def channels_last(columns, shape, rows, cols, stride):
-    """Within a column all of channel 0 comes first: reshape it to (C, rows, cols)."""
+    """Within a column all values of channel 0 come first: reshape it to (C, rows, cols)."""
     other = columns.reshape(rows * cols, shape[0], -1).swapaxes(0, 1)
     return right_image(other.reshape(columns.shape), shape, rows, cols, stride)
 
 
-def places_down_first(columns, shape, rows, cols, stride):
-    """The places are numbered row by row: place (i, j) is column i * OW + j."""
-    down = mf.geometry.Window(rows, stride).output_size(shape[1])
-    other = columns.reshape(len(columns), -1, down).swapaxes(1, 2)
+def positions_by_column(columns, shape, rows, cols, stride):
+    """The positions are numbered row by row: position (i, j) is column i * OW + j."""
+    out_rows = mf.geometry.Window(rows, stride).output_size(shape[1])
+    other = columns.reshape(len(columns), -1, out_rows).swapaxes(1, 2)
     return right_image(other.reshape(columns.shape), shape, rows, cols, stride)
 
 
@@ -489,7 +492,7 @@ check_exercise(
     my_col2im,
     right_image,
     columns_and_shapes(),
-    mistakes=[last_window, averaged, no_stride, channels_last, places_down_first],
+    mistakes=[last_window, averaged, no_stride, channels_last, positions_by_column],
     example={
         "columns": np.arange(24.0).reshape(4, 6) % 7,
         "shape": (1, 3, 4),
@@ -500,41 +503,41 @@ check_exercise(
 )
 
 # %% [markdown]
-# Two proofs. First, that this is the adjoint, $\langle \mathrm{im2col}\,x,\, c \rangle = \langle
-# x,\, \mathrm{col2im}\,c \rangle$ for all $x$ and $c$; `check_adjoint` is silent if it holds. Then
-# that all of backward is two more products. minifcn's functions say whether they are right.
+# The next cell proves two claims. First, col2im is the adjoint of im2col: $\langle \mathrm{im2col}\,x,\, c
+# \rangle = \langle x,\, \mathrm{col2im}\,c \rangle$ for all $x$ and $c$; `check_adjoint` prints nothing if
+# this holds. Second, the whole backward pass consists of two more products; they are compared with minifcn's
+# functions.
 
 
 # %%
-def add_up(columns, shape, rows, cols):
-    down, across = shape[1] - rows + 1, shape[2] - cols + 1
-    windows = columns.reshape(shape[0], rows, cols, down, across)
+def col2im(columns, shape, rows, cols):
+    out_rows, out_cols = shape[1] - rows + 1, shape[2] - cols + 1
+    windows = columns.reshape(shape[0], rows, cols, out_rows, out_cols)
     x = np.zeros(shape)
-    for a, b in np.ndindex(rows, cols):  # KH * KW steps, however large the image is
-        x[:, a : a + down, b : b + across] += windows[:, a, b]
+    for a, b in np.ndindex(rows, cols):  # KH * KW steps for any size of image
+        x[:, a : a + out_rows, b : b + out_cols] += windows[:, a, b]
     return x
 
 
 check_adjoint(
-    lambda x: windows_as_columns(x, 3, 3), lambda c: add_up(c, (3, 64, 64), 3, 3), x.shape
+    lambda x: windows_as_columns(x, 3, 3), lambda c: col2im(c, (3, 64, 64), 3, 3), x.shape
 )
-g = rng.normal(size=(8, 62, 62))  # gradient to the output
+g = rng.normal(size=(8, 62, 62))  # gradient with respect to the output
 dw = g.reshape(8, -1) @ columns.T
-dx = add_up(w.reshape(8, -1).T @ g.reshape(8, -1), x.shape, 3, 3)
+dx = col2im(w.reshape(8, -1).T @ g.reshape(8, -1), x.shape, 3, 3)
 right_dw = conv2d_weight_grad(x[None], g[None], kernel_size=3)
 right_dx = conv2d_input_grad(g[None], w, input_size=(64, 64))[0]
 print("dw:", np.allclose(dw.reshape(w.shape), right_dw), " dx:", np.allclose(dx, right_dx))
 
 # %% [markdown]
-# ## What the library does: strips
+# ## What the library does: chunks
 #
-# The columns need not be there all at once. Make those of 8 rows of places, a *strip*, multiply,
-# and forget them before the next strip. Predict: how many bytes does that take, and does it take
-# longer?
+# The columns are not needed all at once. Compute those of 8 rows of positions, a *chunk*, multiply,
+# and discard them before the next chunk. Predict: how many bytes does this need, and is it slower?
 
 
 # %% tags=["varies"]
-def in_strips(x, w, height=8):
+def in_chunks(x, w, height=8):
     filters, _, rows, cols = w.shape
     y = np.empty((filters, x.shape[1] - rows + 1, x.shape[2] - cols + 1), x.dtype)
     for top in range(0, y.shape[1], height):
@@ -542,7 +545,7 @@ def in_strips(x, w, height=8):
     return y
 
 
-def minifcn_does(x, w):
+def with_minifcn(x, w):
     return conv2d(x[None], w, algorithm="im2col")[0]
 
 
@@ -550,80 +553,79 @@ x = rng.normal(size=(64, 256, 256)).astype(np.float32)
 w = rng.normal(size=(64, 64, 3, 3)).astype(np.float32)
 print(f"x:                {x.nbytes:12,} bytes")
 print(f"all columns:      {windows_as_columns(x, 3, 3).nbytes:12,} bytes")
-print(f"those of a strip: {windows_as_columns(x[:, :10], 3, 3).nbytes:12,} bytes")
+print(f"those of a chunk: {windows_as_columns(x[:, :10], 3, 3).nbytes:12,} bytes")
 for name, way in {
     "all at once": one_product,
-    "in strips": in_strips,
-    "minifcn": minifcn_does,
+    "in chunks": in_chunks,
+    "minifcn": with_minifcn,
 }.items():
     print(f"{name:11} {milliseconds(way, x, w, repeats=10):6.1f} ms")
-print("all the same:", np.allclose(one_product(x, w), minifcn_does(x, w), atol=1e-3))
+print("same result:", np.allclose(one_product(x, w), with_minifcn(x, w), atol=1e-3))
 
 # %% [markdown]
-# A strip takes a small part of the memory and hardly more time, often less: its columns are still in
-# the cache when the product reads them. minifcn does the same. Its strips are a few megabytes large,
-# and all cores work at once, each on a strip of its own.
+# Working in chunks needs a small part of the memory and hardly more time, often less: the columns of a chunk
+# are still in the cache when the product reads them. minifcn does the same. Its chunks are a few megabytes
+# large, and all cores work at the same time, each on its own chunk.
 #
 # ## Break it
 #
-# **A reshape too early.** `windows` has the axes ($C$, $O_H$, $O_W$, $K_H$, $K_W$). Somebody
-# forgets `transpose` and reshapes at once. Predict: is there an error?
+# **A reshape too early.** `windows` has the axes ($C$, $O_H$, $O_W$, $K_H$, $K_W$). Suppose one
+# forgets `transpose` and reshapes directly. Predict: is there an error?
 
 # %%
-photo = load_sample_image("china.jpg")[::2, ::2].mean(axis=2)[None]  # (1, H, W)
+photo = mf.data.photograph("cat")[::2, ::2].mean(axis=2)[None]  # (1, H, W)
 edges = np.array([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]).reshape(1, 9)
 windows = sliding_window_view(photo, (3, 3), axis=(1, 2))
 height, width = windows.shape[1:3]
 right = (edges @ windows.transpose(0, 3, 4, 1, 2).reshape(9, -1)).reshape(height, width)
 wrong = (edges @ windows.reshape(9, -1)).reshape(height, width)
 show(
-    panels({"with transpose": right, "reshaped at once": wrong}),
-    "Edges on the left; rubbish on the right, of the same shape and without any error.",
+    panels({"with transpose": right, "without": wrong}),
+    "Edges on the left; noise on the right, of the same shape and without any error.",
 )
 
 # %% [markdown]
-# Shapes alone prove nothing. Compare numbers.
+# A right shape proves nothing. Compare values.
 #
 # **There and back.** Is col2im of im2col the image again? Predict for an image of ones.
 
 # %%
 ones = np.ones((1, 5, 6))
-back = add_up(windows_as_columns(ones, 3, 3), ones.shape, 3, 3)
+back = col2im(windows_as_columns(ones, 3, 3), ones.shape, 3, 3)
 show(
     panels({"image": ones[0], "there and back": back[0]}),
-    "Each pixel comes back as often as windows cover it: the adjoint is not the inverse.",
+    "Each pixel is multiplied by the number of windows that cover it: the adjoint is not the inverse.",
 )
 
 # %% [markdown]
-# **A filter of 1 x 1.** How much memory do its columns take?
+# **A filter of 1 x 1.** How much memory do its columns need?
 
 # %%
 pixels = np.ascontiguousarray(x).reshape(64, -1)  # one channel in each row
 print("they are x itself:", np.shares_memory(x, pixels))
-print("and right:", np.array_equal(pixels, windows_as_columns(x, 1, 1)))
+print("same values:      ", np.array_equal(pixels, windows_as_columns(x, 1, 1)))
 
 # %% [markdown]
 # ## Recall
 #
 # <details><summary>1. What is a column of im2col, and how many are there?</summary>
 #
-# A window, written as $C \cdot K_H \cdot K_W$ numbers; one for each place of the window.
+# A window, written as $C \cdot K_H \cdot K_W$ values; one for each position of the window.
 #
 # </details>
 # <details><summary>2. Why is the product so much faster?</summary>
 #
-# It is one call instead of one for each number or window, and it uses what lies in the cache many
-# times.
+# It is one call instead of one for each value or window, and it uses values in the cache many times.
 #
 # </details>
-# <details><summary>3. How much memory do the columns take for a filter of 5 x 5?</summary>
+# <details><summary>3. How much memory do the columns need for a filter of 5 x 5?</summary>
 #
-# About 25 times that of the input, unless they are made in strips.
+# About 25 times that of the input, unless they are computed in chunks.
 #
 # </details>
 # <details><summary>4. When does NumPy copy: for the view, for transpose, or for reshape?</summary>
 #
-# For reshape, where no strides reach the numbers in the new order.
+# For reshape, when no strides describe the new order.
 #
 # </details>
 # <details><summary>5. Which products are dw and dx?</summary>

@@ -2,19 +2,18 @@
 # # 7. Going back up: deconvolution, three ways
 #
 # **Question.** A network gives a score for every 32nd pixel. Which layer makes its map as large as
-# the picture again, and what is a stride of 1/2?
+# the image again, and what is a stride of 1/2?
 #
 # **Minutes:** 15 to read, 1 to run, 45 for the exercises.
 #
-# **You need** what a convolution is (lesson 2), and its gradient to the input (lesson 3).
+# **You need** what a convolution is (lesson 2), and its gradient with respect to the input (lesson 3).
 
 # %%
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.datasets import load_sample_image
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.layers import ConvTranspose2d
 from minifcn.viz import (
     convolution_matrix,
@@ -28,10 +27,10 @@ from minifcn.viz import (
 # %% [markdown]
 # ## The picture
 #
-# A convolution gathers: each window of the input becomes one number. The layer of this lesson
-# paints: each number $x_{ij}$ of the input multiplies the whole filter $w$, and this patch is added
-# to the output $y$. Its upper left corner lies at row $i s$, column $j s$. The *stride* $s$ is the
-# step from patch to patch *on the output*. Where patches overlap, they add up:
+# A convolution reads: it reduces each window of the input to one value. The layer of this lesson
+# paints: each value $x_{ij}$ of the input is multiplied by the whole filter $w$, and this patch is added
+# to the output $y$. Its upper left corner is at row $i s$, column $j s$. The *stride* $s$ is the
+# distance between patches *in the output*. Where patches overlap, they are added:
 #
 # $$y_{is+a,\;js+b} \mathrel{+}= x_{ij}\,w_{ab} \quad \text{for all } i, j, a, b$$
 
@@ -40,57 +39,57 @@ x = np.array([[1.0, 2], [3, 1]])
 w = np.array([[1.0, 2, 3], [0, -1, 2]])
 show(
     painting_film(x, w, stride=2),
-    "Four patches of 2 x 3 cells, two cells apart: they share the middle column and add up there.",
+    "Four patches of 2 x 3 cells, two cells apart: they overlap in the middle column and are added there.",
 )
 
 # %% [markdown]
 # ## The second way: a matrix, transposed
 #
-# Write all numbers of a map one below the other. Then a convolution is a product with a matrix $W$.
-# It has one row for each window, which holds the filter where the window lies, and zeros elsewhere.
-# The transposed matrix $W^T$ has these rows as columns, and leads the other way: from one number
-# for each window to the large map. A product with it adds up its columns, each times one number.
+# Write all values of a map as one column. Then a convolution is a product with a matrix $W$.
+# It has one row for each window, which contains the filter at the position of the window, and zeros
+# elsewhere. The transposed matrix $W^T$ has these rows as columns, and maps in the other direction: from one
+# value for each window to the large map. A product with it adds its columns, each multiplied by one value.
 # That is painting.
 
 # %%
-W = convolution_matrix(w, (2, 5), stride=2)  # from 2 x 5 = 10 numbers to 1 x 2
+W = convolution_matrix(w, (2, 5), stride=2)  # from 2 x 5 = 10 values to 1 x 2
 painted = W.T @ x[0]  # only the first row of x, [1, 2]
 show(
     panels(
         {"W": W, "W transposed": W.T, "painted": painted.reshape(2, 5)}, columns=3, width=9
     ),
-    "Each row of W holds the filter, as each column of W transposed does; the second is two cells on.",
+    "Each row of W contains the filter, and so does each column of W transposed, shifted by two cells.",
 )
-W = convolution_matrix(w, (4, 5), stride=2)  # from 4 x 5 numbers to 2 x 2
+W = convolution_matrix(w, (4, 5), stride=2)  # from 4 x 5 values to 2 x 2
 print((W.T @ x.reshape(-1)).reshape(4, 5))
 
 # %% [markdown]
-# With all of x, these are the numbers of the film's last frame.
+# With the whole of x, these are the values of the last frame of the film.
 #
 # ## The third way: zeros, and a stride of 1/2
 #
-# Turn to one output number, $y_r$ along one axis. It is the sum of all $x_i\,w_{r-is}$: the next
-# input, $i + 1$, meets a number of the filter that lies $s$ places *before*. So the filter runs
-# backwards, and $s$ of its places lie between two inputs. Hence: set $s - 1$ zeros between
-# neighbouring inputs, and $K - 1$ around them. Turn the filter by 180 degrees. Convolve with
-# stride 1.
+# Consider one output value, $y_r$ along one axis. It is the sum of all $x_i\,w_{r-is}$: the next
+# input, $i + 1$, is multiplied by a filter value $s$ positions *earlier*. So the filter is read
+# backwards, and $s$ of its positions lie between two inputs. This leads to the following method: insert
+# $s - 1$ zeros between neighbouring inputs, add $K - 1$ zeros around them, rotate the filter by 180
+# degrees, and convolve with stride 1.
 #
-# One step of the window is $1/s$ of the way from one input to the next. This is a *fractionally
+# One step of the window is $1/s$ of the distance between two inputs. This is a *fractionally
 # strided* convolution; with $s = 2$ its stride is 1/2.
 
 # %%
 show(
     zeros_film(x, w, stride=2),
-    "The turned filter moves by one cell, half the way from input to input; y is the same again.",
+    "The rotated filter moves by one cell, half the distance between inputs; y is the same again.",
 )
 
 # %% [markdown]
 # ## Predict
 #
-# 1. Going backward through a convolution (lesson 3) spreads each output's gradient over its window.
-#    Does `conv2d_input_grad`, given x in place of a gradient, give our y?
-# 2. What is the gradient of *this* layer to its input?
-# 3. Convolve y with the same filter and stride. Does x come back?
+# 1. The backward pass of a convolution (lesson 3) spreads each output's gradient over its window.
+#    Does `conv2d_input_grad`, given x in place of a gradient, return our y?
+# 2. What is the gradient of *this* layer with respect to its input?
+# 3. Convolve y with the same filter and stride. Is the result x?
 
 # %%
 filters = w[None, None]
@@ -101,160 +100,146 @@ print("1. the same as a gradient:", np.array_equal(y, dx))
 layer = ConvTranspose2d(1, 1, (2, 3), stride=2, bias=False, rng=0)
 layer.weight.data = filters
 layer(x[None, None])
-upstream = np.random.default_rng(0).normal(size=y.shape)  # a gradient to y
+upstream = np.random.default_rng(0).normal(size=y.shape)  # a gradient with respect to y
 down = mf.functional.conv2d(upstream, filters, stride=2)
 print("2. a convolution:", np.allclose(layer.backward(upstream), down))
 print("3. x:", *x, "convolved back:", *mf.functional.conv2d(y, filters, stride=2)[0, 0])
 
 # %% [markdown]
-# Up is backward through a convolution, and backward through this layer is down. One set of
-# functions serves both.
+# The forward pass of this layer is the backward pass of a convolution, and its backward pass is a
+# convolution. The same functions serve both layers.
 #
 # **Names.** All of these are this layer: *transposed* convolution (the matrix), *fractionally
 # strided* convolution (the zeros), *backwards* convolution (the gradient), *up-convolution*, and
-# *deconvolution*, as Long et al. (2015) say, too. The last name misleads: line 3 shows that nothing
-# is undone.
+# *deconvolution*, which Long et al. (2015) use, too. The last name is misleading: line 3 shows that
+# nothing is inverted.
 #
-# ## Exercise 7.1: paint
+# ## Exercise 7.1: the matrix
 #
-# *10 minutes.* Write painting for one input ($H$, $W$) and one filter ($K_H$, $K_W$). *Padding* $p$
-# is that of the convolution that leads down, which sets $p$ rows and columns of zeros around the
-# large map. On the way up they are cut off again, at all four sides.
+# *10 minutes.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$ of a
+# convolution from a map (height, width) with one filter, without padding. Windows and the values of the
+# map are both numbered row by row.
 #
 # <details><summary>Hint 1</summary>
 #
-# Before anything is cut off, there are $(H - 1) s + K_H$ rows.
+# Start with zeros of shape (OH * OW, height, width): one map for each window. Window (i, j) is number
+# `i * OW + j`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `y[i * s : i * s + KH, j * s : j * s + KW] += ...`, in two loops. Cut with
-# `y[p : rows - p, p : cols - p]`; `-p` as an end fails for `p = 0`.
+# Copy w into each map, at row `i * stride` and column `j * stride`. `reshape` comes last.
 #
 # </details>
 
 
 # %%
-def my_painting(x, w, stride, padding):
-    """Return y, ((H - 1) s + KH - 2 p, (W - 1) s + KW - 2 p), for x (H, W) and w (KH, KW)."""
+def my_matrix(w, height, width, stride):
+    """Return W (OH * OW, height * width) for w (KH, KW)."""
     ### BEGIN SOLUTION
-    height, width = x.shape
     rows, cols = w.shape
-    y = np.zeros(((height - 1) * stride + rows, (width - 1) * stride + cols))
-    for i in range(height):
-        for j in range(width):
+    out_rows, out_cols = (height - rows) // stride + 1, (width - cols) // stride + 1
+    maps = np.zeros((out_rows * out_cols, height, width))
+    for i in range(out_rows):
+        for j in range(out_cols):
             top, left = i * stride, j * stride
-            y[top : top + rows, left : left + cols] += x[i, j] * w
-    return y[padding : y.shape[0] - padding, padding : y.shape[1] - padding]
+            maps[i * out_cols + j, top : top + rows, left : left + cols] = w
+    return maps.reshape(len(maps), -1)
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 7.1: run this cell.
-def right_up(x, w, stride, padding):
-    up = mf.functional.conv_transpose2d
-    return up(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+def right_matrix(w, height, width, stride):
+    return convolution_matrix(w, (height, width), stride=stride)
 
 
 @st.composite
-def inputs_and_filters(draw):
-    height, width, rows, cols, stride = (draw(st.integers(1, 3)) for _ in range(5))
-    smaller = min((height - 1) * stride + rows, (width - 1) * stride + cols)
+def filters_and_sizes(draw):
+    rows, cols, stride = (draw(st.integers(1, 3)) for _ in range(3))
     return {
-        "x": draw(whole_numbers(height, width)),
         "w": draw(whole_numbers(rows, cols)),
+        "height": rows + draw(st.integers(0, 3)),
+        "width": cols + draw(st.integers(0, 3)),
         "stride": stride,
-        "padding": draw(st.integers(0, min(2, (smaller - 1) // 2))),
     }
 
 
-def turned(x, w, stride, padding):
-    """The filter is turned; in painting it is used as it lies."""
-    return right_up(x, w[::-1, ::-1], stride, padding)
+def rotated(w, height, width, stride):
+    """The filter is rotated; W contains it unchanged."""
+    return right_matrix(w[::-1, ::-1], height, width, stride)
 
 
-def swapped(x, w, stride, padding):
-    """Rows and columns of the filter are swapped."""
-    return right_up(x, w.T, stride, padding)
+def transposed(w, height, width, stride):
+    """This is W transposed; each row of W must be one window."""
+    return right_matrix(w, height, width, stride).T
 
 
-def painted_over(x, w, stride, padding):
-    """A patch replaces what lies under it; add it to that, with += in place of =."""
-    y = np.zeros_like(right_up(x, w, stride, 0))
-    for place in np.ndindex(x.shape):
-        only = np.zeros_like(x)
-        only[place] = 1
-        patch = right_up(only, np.ones_like(w), stride, 0) > 0
-        y = np.where(patch, right_up(only * x, w, stride, 0), y)
-    return y[padding : len(y) - padding, padding : y.shape[1] - padding]
+def filter_by_column(w, height, width, stride):
+    """The filter is read column by column; read it row by row."""
+    other = np.ascontiguousarray(w.T).reshape(w.shape)
+    return right_matrix(other, height, width, stride)
 
 
-def steps_of_one(x, w, stride, padding):
-    """The patches lie one cell apart, whatever the stride is: they begin at row i * stride."""
-    y, close = np.zeros_like(right_up(x, w, stride, 0)), right_up(x, w, 1, 0)
-    y[: len(close), : close.shape[1]] = close
-    return y[padding : len(y) - padding, padding : y.shape[1] - padding]
+def windows_by_column(w, height, width, stride):
+    """The windows are numbered column by column; number them row by row."""
+    matrix = right_matrix(w, height, width, stride)
+    out_rows = (height - len(w)) // stride + 1
+    maps = matrix.reshape(out_rows, -1, height * width)
+    return maps.swapaxes(0, 1).reshape(matrix.shape)
 
 
-def uncut(x, w, stride, padding):
-    """The padding is not cut off."""
-    return right_up(x, w, stride, 0)
+def map_by_column(w, height, width, stride):
+    """The map is flattened column by column; flatten it row by row."""
+    matrix = right_matrix(w, height, width, stride)
+    return matrix.reshape(-1, height, width).swapaxes(1, 2).reshape(matrix.shape)
 
 
-def cut_once(x, w, stride, padding):
-    """Padding is cut off above and on the left only; cut it at all four sides."""
-    return right_up(x, w, stride, 0)[padding:, padding:]
-
-
-def one_sided(x, w, stride, padding):
-    """All padding is cut off below and on the right; half of it lies above and on the left."""
-    y = right_up(x, w, stride, 0)
-    return y[: len(y) - 2 * padding, : y.shape[1] - 2 * padding]
-
-
-def set_around(x, w, stride, padding):
-    """Padding is set around y; on the way up it is cut off."""
-    return np.pad(right_up(x, w, stride, 0), padding)
+def no_stride(w, height, width, stride):
+    """The stride is ignored: window (i, j) starts at row i * stride."""
+    out_rows, out_cols = (height - len(w)) // stride + 1, (width - w.shape[1]) // stride + 1
+    close = right_matrix(w, height, width, 1)
+    close = close.reshape(height - len(w) + 1, -1, height * width)
+    return close[:out_rows, :out_cols].reshape(-1, height * width)
 
 
 check_exercise(
-    my_painting,
-    right_up,
-    inputs_and_filters(),
+    my_matrix,
+    right_matrix,
+    filters_and_sizes(),
     mistakes=[
-        turned,
-        swapped,
-        painted_over,
-        steps_of_one,
-        uncut,
-        cut_once,
-        one_sided,
-        set_around,
+        rotated,
+        transposed,
+        filter_by_column,
+        windows_by_column,
+        map_by_column,
+        no_stride,
     ],
     example={
-        "x": np.array([[1.0, 2], [3, 1]]),
-        "w": np.array([[1.0, 2, 3], [0, -1, 2], [4, 0, 1]]),
+        "w": np.array([[1.0, 2, 3], [0, -1, 2]]),
+        "height": 2,
+        "width": 5,
         "stride": 2,
-        "padding": 0,
     },
 )
 
 # %% [markdown]
 # ## Exercise 7.2: insert zeros
 #
-# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. Of the $K - 1$ zeros
-# around x, padding takes $p$ away: $K - 1 - p$ remain, here never less than 0. Both numbers are
-# called padding in places; libraries mean $p$.
+# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of the
+# convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here it
+# removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
+# numbers are sometimes called padding; libraries mean $p$.
 #
 # <details><summary>Hint 1</summary>
 #
-# `spread[::stride, ::stride] = x` sets every s-th cell. After the last input no zeros follow yet:
-# how many rows has `spread`?
+# `spread[::stride, ::stride] = x` sets every s-th element. No zeros follow the last input yet:
+# how many rows does `spread` have?
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# $K_H$ and $K_W$ may differ: `np.pad(spread, ((up, up), (left, left)))`. `w[::-1, ::-1]` is turned.
+# $K_H$ and $K_W$ may differ: `np.pad(spread, ((up, up), (left, left)))`. `w[::-1, ::-1]` is rotated.
 #
 # </details>
 
@@ -292,55 +277,60 @@ def inputs_and_filters(draw):
     }
 
 
-def unturned(x, w, stride, padding):
-    """The filter is not turned."""
+def not_rotated(x, w, stride, padding):
+    """The filter is not rotated."""
     return right_up(x, w[::-1, ::-1], stride, padding)
 
 
-def half_turned(x, w, stride, padding):
-    """Only the rows of the filter are turned around; its columns must be, too."""
+def rows_reversed(x, w, stride, padding):
+    """Only the order of the filter's rows is reversed; reverse its columns, too."""
     return right_up(x, w[:, ::-1], stride, padding)
 
 
-def other_half_turned(x, w, stride, padding):
-    """Only the columns of the filter are turned around; its rows must be, too."""
+def columns_reversed(x, w, stride, padding):
+    """Only the order of the filter's columns is reversed; reverse its rows, too."""
     return right_up(x, w[::-1], stride, padding)
 
 
+def transposed(x, w, stride, padding):
+    """The filter is transposed, w.T; rotate it by 180 degrees, w[::-1, ::-1]."""
+    return correlated(x, w.T, stride, *[n - 1 - padding for n in w.shape])
+
+
 def one_zero_more(x, w, stride, padding):
-    """There are `stride` zeros between neighbours; one less makes steps of `stride`."""
+    """There are `stride` zeros between neighbours; there must be `stride - 1`."""
     return right_up(x, w, stride + 1, padding)
 
 
-def zeros_behind(x, w, stride, padding):
-    """Zeros follow the last input, too; there are (H - 1) s + 1 rows without those around."""
+def zeros_after(x, w, stride, padding):
+    """Zeros follow the last input, too; before padding there are (H - 1) s + 1 rows."""
     return right_up(x, w, stride, padding, output_padding=stride - 1)
 
 
-def surrounded(x, w, stride, above, left):
+def correlated(x, filters, stride, above, left):
     spread = np.zeros([(n - 1) * stride + 1 for n in x.shape])
     spread[::stride, ::stride] = x
     spread = np.pad(spread, ((above, above), (left, left)))
-    return mf.functional.conv2d(spread[None, None], w[None, None, ::-1, ::-1])[0, 0]
+    return mf.functional.conv2d(spread[None, None], filters[None, None])[0, 0]
 
 
 def other_padding(x, w, stride, padding):
-    """Around x are `padding` zeros; there must be K - 1 - padding."""
-    return surrounded(x, w, stride, padding, padding)
+    """There are `padding` zeros on each side of x; there must be K - 1 - padding."""
+    return correlated(x, w[::-1, ::-1], stride, padding, padding)
 
 
 def one_for_both(x, w, stride, padding):
-    """As many zeros are left and right as above and below; filters need not be square."""
-    return surrounded(x, w, stride, *[w.shape[0] - 1 - padding] * 2)
+    """The same number of zeros is added to rows and columns; filters need not be square."""
+    return correlated(x, w[::-1, ::-1], stride, *[w.shape[0] - 1 - padding] * 2)
 
 
-def padding_forgotten(x, w, stride, padding):
-    """Around x are K - 1 zeros, whatever the padding is."""
+def padding_ignored(x, w, stride, padding):
+    """There are K - 1 zeros on each side of x for every padding."""
     return right_up(x, w, stride, 0)
 
 
 def none_between(x, w, stride, padding):
-    """No zeros stand between neighbouring inputs."""
+    """There are no zeros between neighbouring inputs."""
     return right_up(x, w, 1, padding)
 
 
@@ -349,14 +339,15 @@ check_exercise(
     right_up,
     inputs_and_filters(),
     mistakes=[
-        unturned,
-        half_turned,
-        other_half_turned,
+        not_rotated,
+        rows_reversed,
+        columns_reversed,
+        transposed,
         one_zero_more,
-        zeros_behind,
+        zeros_after,
         other_padding,
         one_for_both,
-        padding_forgotten,
+        padding_ignored,
         none_between,
     ],
     example={
@@ -368,13 +359,13 @@ check_exercise(
 )
 
 # %% [markdown]
-# ## How large?
+# ## How large is the output?
 #
-# Along one axis $H$ numbers become $(H - 1)\,s - 2p + K$. In FCN-32s, a picture of 500 rows has 16
-# rows of scores; then come $s = 32$, $K = 64$ and $p = 0$. Predict how many rows come out.
+# Along one axis $H$ values become $(H - 1)\,s - 2p + K$. In FCN-32s, an image of 500 rows has 16
+# rows of scores; then $s = 32$, $K = 64$ and $p = 0$. Predict how many rows the output has.
 #
-# A convolution rounds down, so two sizes may lead down to the same one. On the way up one must
-# choose: by `output_padding`, rows and columns *more* than the formula says, below $s$; or by naming
+# A convolution rounds down, so two input sizes may give the same output size. In the other direction one
+# must choose: with `output_padding`, the number of *additional* rows and columns, below $s$; or by giving
 # the `output_size`.
 
 # %%
@@ -382,26 +373,28 @@ window = mf.geometry.Window(64, stride=32)
 print("FCN-32s: from 16 rows to", mf.geometry.Transposed(window).output_size(16))
 
 window = mf.geometry.Window(3, stride=2, padding=1)
-print("down: from 7 and 8 rows to", window.output_size(7), "and", window.output_size(8))
+print(
+    "convolution: from 7 and 8 rows to", window.output_size(7), "and", window.output_size(8)
+)
 four, three = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
 for options in ({}, {"output_padding": 1}, {"output_size": (8, 7)}):
     up = mf.functional.conv_transpose2d(four, three, stride=2, padding=1, **options)
-    print("up:", options, "gives", up.shape[2:], "last row", up[0, 0, -1].astype(int))
+    print("up:", options, "shape", up.shape[2:], "last row", up[0, 0, -1].astype(int))
 
 # %% [markdown]
-# The eighth row is not a row of zeros: `output_padding` gives back what padding had cut off. FCN-32s
-# cuts off in the end what it has too much (lesson 9).
+# The eighth row is not a row of zeros: `output_padding` restores part of what padding had removed. FCN-32s
+# removes what is too much at the end (lesson 9).
 #
-# ## How often is a cell painted?
+# ## How many patches cover a cell?
 
 # %%
 show(
     coverage([(3, 2), (4, 2), (5, 2), (6, 3)], size=3),
-    "The patches on each cell: inside all 4 for k 4, s 2 and k 6, s 3; the others change from cell to cell.",
+    "The number of patches on each cell: always 4 inside for k 4, s 2 and k 6, s 3; the others vary.",
 )
 
 # %% [markdown]
-# Where counts differ, equal weights turn equal numbers into a pattern: a *checkerboard*.
+# Where the counts differ, equal weights turn equal values into a pattern: a *checkerboard*.
 #
 # ## Exercise 7.3: predict the counts
 #
@@ -410,7 +403,7 @@ show(
 #
 # <details><summary>Hint 1</summary>
 #
-# Along one axis, a cell is painted $K / s$ times, rounded down or up. When do both occur?
+# Along one axis, a cell is covered $K / s$ times, rounded down or up. When do both occur?
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -442,35 +435,35 @@ def right_counts(kernel, stride):
 
 
 def one_axis(kernel, stride):
-    """These are the counts along one axis; those of rows and columns multiply."""
+    """These are the counts along one axis; multiply those of rows and columns."""
     inside = slice(kernel, kernel + stride)
-    top = painted(kernel, stride)[0, inside]  # one patch above one another: a single axis
+    top = painted(kernel, stride)[0, inside]  # the first row is covered once vertically
     return np.unique(top).tolist()
 
 
 def squares(kernel, stride):
-    """Rows may be painted more often than columns: the mixed product is missing."""
+    """The counts of row and column may differ: the mixed product is missing."""
     return sorted({count**2 for count in one_axis(kernel, stride)})
 
 
 def with_border(kernel, stride):
-    """Those at the border are counted, too."""
+    """The counts at the border are included."""
     return np.unique(painted(kernel, stride)).tolist()
 
 
 def never_none(kernel, stride):
-    """With a filter smaller than the stride, some cells are not painted at all: 0 is a count, too."""
+    """If the filter is smaller than the stride, some cells are not covered at all: 0 is a count, too."""
     return [count for count in right_counts(kernel, stride) if count]
 
 
 def mean(kernel, stride):
-    """That is the mean of all counts, and it need not occur."""
+    """The result is the mean of all counts, which need not occur."""
     inside = slice(kernel, kernel + stride)
     return [painted(kernel, stride)[inside, inside].mean()]
 
 
 def largest(kernel, stride):
-    """Only the largest count is there."""
+    """Only the largest count is returned."""
     return right_counts(kernel, stride)[-1:]
 
 
@@ -484,9 +477,9 @@ check_exercise(
 # %% [markdown]
 # ## Smooth: the bilinear filter
 #
-# Between two inputs, one would like a straight line from one to the other. The patch for that is a
+# Between two inputs, the output should follow a straight line from one to the other. The patch for this is a
 # *tent*, along one axis $t_a = 1 - |a - c| / s$ with its top in the middle, $c = (K - 1) / 2$.
-# $K$ is $2s$ or $2s - 1$. Neighbouring tents add up to 1. For rows and columns the tents multiply:
+# $K$ is $2s$ or $2s - 1$. Neighbouring tents add up to 1. For rows and columns the tents are multiplied:
 # the filter is *bilinear*, $w_{ab} = t_a t_b$.
 #
 # Predict: an input of ones is upsampled. Are all outputs 1?
@@ -502,26 +495,26 @@ show(
             "ones, upsampled": ones[0, 0],
         }
     ),
-    "Two tents; on the right ones inside, but 0.75 at the border, and 0.75 x 0.75 in the corners.",
+    "Two bilinear filters; on the right, 1 inside, but 0.75 at the border, and 0.75 x 0.75 in the corners.",
 )
 
 # %% [markdown]
-# No patches come from beyond the border, so it gets darker.
+# There are no patches from beyond the border, so the output is darker there.
 
 # %%
-# Grey levels (1, 1, 205, 317), and every 4th pixel of every 4th row, (1, 1, 52, 80).
-china = load_sample_image("china.jpg").mean(axis=2)[None, None]
-photo = mf.functional.avg_pool2d(china, 2)[:, :, :205, :317]
+# Grey levels (1, 1, 149, 225), and every 4th pixel of every 4th row, (1, 1, 38, 57).
+cat = mf.data.photograph("cat").mean(axis=2)[None, None]
+photo = mf.functional.avg_pool2d(cat, 2)[:, :, :149, :225]
 small = photo[:, :, ::4, ::4].copy()
 bilinear = mf.functional.bilinear_kernel(1, 4, 7, dtype="float64")  # s = 4, K = 7
 smooth = mf.functional.conv_transpose2d(small, bilinear, stride=4, padding=3)
 blocks = mf.functional.conv_transpose2d(small, np.ones((1, 1, 4, 4)), stride=4)
-part = np.s_[0, 0, 40:112, 60:156]
+part = np.s_[0, 0, 28:88, 60:140]
 show(
     panels(
         {"photo": photo[part], "ones, K = 4": blocks[part], "bilinear, K = 7": smooth[part]}
     ),
-    "Ones repeat each number as a block; the bilinear filter leads smoothly from one to the next.",
+    "Ones repeat each value as a block; the bilinear filter interpolates smoothly between values.",
 )
 
 # %% [markdown]
@@ -531,7 +524,7 @@ show(
 #
 # <details><summary>Hint</summary>
 #
-# `np.arange(size)` are all $a$ at once, and `np.outer(t, t)` all products.
+# `np.arange(size)` contains all $a$, and `np.outer(t, t)` all products.
 #
 # </details>
 
@@ -561,27 +554,27 @@ def tent(middle, slope, size):
 
 
 def off_centre(stride, size):
-    """The top is not in the middle: cells are counted from 0, so it is at (size - 1) / 2."""
+    """The top is not in the middle: indices start at 0, so it is at (size - 1) / 2."""
     return np.outer(*[tent(size / 2, stride, size)] * 2)
 
 
 def half_size(stride, size):
-    """The tent falls by 1 / stride a cell, not by 2 / size: that differs for odd sizes."""
+    """The tent falls by 1 / stride per cell, not by 2 / size: they differ for odd sizes."""
     return np.outer(*[tent((size - 1) / 2, size / 2, size)] * 2)
 
 
 def whole_centre(stride, size):
-    """The middle is rounded to a whole cell; for an even size it lies between two."""
+    """The middle is rounded to an integer; for an even size it lies between two cells."""
     return np.outer(*[tent(size // 2, stride, size)] * 2)
 
 
 def lower_centre(stride, size):
-    """The middle is rounded down to a whole cell; for an even size it lies between two."""
+    """The middle is rounded down to an integer; for an even size it lies between two cells."""
     return np.outer(*[tent((size - 1) // 2, stride, size)] * 2)
 
 
 def pyramid(stride, size):
-    """Of the two tents you take the smaller one; multiply them."""
+    """The result is the minimum of the two tents; multiply them."""
     row = tent((size - 1) / 2, stride, size)
     return np.minimum.outer(row, row)
 
@@ -593,7 +586,7 @@ def added(stride, size):
 
 
 def normalised(stride, size):
-    """The numbers add up to 1; they should to stride * stride, one for each output."""
+    """The values are normalised to the sum 1; their sum must be stride * stride."""
     return right_bilinear(stride, size) / right_bilinear(stride, size).sum()
 
 
@@ -612,49 +605,68 @@ check_exercise(
     ],
 )
 
+# %%
+# Once their checks print ok, your functions enlarge the photograph; until then, the solutions do.
+enlarge = checked(my_zeros_inserted, otherwise=right_up)
+kernel = checked(my_bilinear, otherwise=right_bilinear)
+eye = small[0, 0, 7:22, 15:35]
+show(
+    panels({"every 4th pixel": eye, "enlarged": enlarge(eye, kernel(4, 7), 4, 3)}),
+    "15 x 20 pixels become 57 x 77.",
+)
+
 # %% [markdown]
 # ## Run: a filter that learns
 #
-# These filters are weights, and can be trained. Long et al. train some of theirs, and begin with
-# the bilinear one. Here a filter learns to fill in the photograph from every 4th pixel, in 300 steps
-# down the gradient of the squared error. Predict: how far from the bilinear one does it end? And
-# from random weights?
+# The filter values are weights, and can be trained. Long et al. train some of theirs, starting from
+# the bilinear filter. Here a filter learns to reconstruct the photograph from every 4th pixel, in 300 steps
+# of gradient descent on the squared error. Predict: how far from the bilinear filter does it end? And
+# when it starts from random weights?
 
 
 # %%
-def off_by(y):
+def error(y):
     return float(np.sqrt(np.mean((y - photo) ** 2)))
 
 
-pictures = {"16 w, bilinear": 16 * bilinear[0, 0]}
+shown = {"16 w, bilinear": 16 * bilinear[0, 0]}
 for start in ("bilinear", "random"):
     layer = ConvTranspose2d(1, 1, 7, stride=4, padding=3, bias=False, rng=0).astype(
         "float64"
     )
     if start == "bilinear":
         layer.weight.data = bilinear.copy()
-    before = off_by(layer(small))
-    optimizer = mf.optim.Adam(dict(layer.named_parameters()), lr=0.01)
+    before = error(layer(small))
+    optimizer = mf.optim.Adam(layer, lr=0.01)
     for _ in range(300):
         optimizer.zero_grad()
         layer.backward(2 * (layer(small) - photo) / photo.size)
         optimizer.step()
     y = layer(small)
-    pictures[f"16 w, from {start}"] = 16 * layer.weight.data[0, 0]
-    print(f"{start:8}: off by {before:5.1f} grey levels before, {off_by(y):4.1f} after")
-pictures["y, from random"] = y[part]
+    shown[f"16 w, from {start}"] = 16 * layer.weight.data[0, 0]
+    print(f"{start:8}: error {before:5.2f} grey levels before, {error(y):5.2f} after")
+shown["y, from random"] = y[part]
 show(
-    panels(pictures, columns=2),
-    "The bilinear filter hardly changes; from random weights, a pattern of 4 x 4 pixels remains.",
+    panels(shown, columns=2),
+    "The bilinear filter hardly changes; from random weights, a pattern of 4 x 4 pixels is still visible.",
 )
+picks = np.eye(49).reshape(49, 1, 7, 7)  # one filter for each weight
+each = [
+    mf.functional.conv_transpose2d(small, pick[None], stride=4, padding=3) for pick in picks
+]
+best = np.linalg.lstsq(np.stack(each, -1).reshape(-1, 49), photo.ravel(), rcond=None)[0]
+y = mf.functional.conv_transpose2d(small, best.reshape(1, 1, 7, 7), stride=4, padding=3)
+print(f"best of all 7 x 7 filters: error {error(y):5.2f} grey levels")
 
 # %% [markdown]
-# For this photograph the bilinear filter is nearly the best of its size, and a good start.
+# The output is linear in the filter, so this is a *least-squares* problem, and its optimum can be computed
+# directly: the last line of the output. The bilinear filter is close to it, which makes it a good start. The
+# random filter is on its way to the same optimum, but 300 steps are not enough.
 #
 # ## Break it
 #
-# **A kernel that is no multiple of the stride.** A map of ones goes up by stride 2. Which filters
-# keep all numbers inside equal?
+# **A kernel that is no multiple of the stride.** A map of ones is upsampled with stride 2. Which filters
+# keep all values inside equal?
 
 # %%
 rng = np.random.default_rng(1)
@@ -673,43 +685,43 @@ for name, filters in cases.items():
     )
 
 # %% [markdown]
-# Equal counts are neither enough nor needed: what matters is the sum of the weights that meet in a
-# cell. Bilinear weights make up for unequal counts, and random ones make a pattern in any case. But
+# Equal counts are neither sufficient nor necessary: what matters is the sum of the weights that are added in
+# a cell. Bilinear weights compensate for unequal counts, and random ones make a pattern in any case. But
 # with unequal counts even equal weights make one; a multiple of the stride is safer.
 #
-# **A mistake that hides.** Someone inserts zeros, but does not turn the filter. Does a test with the
-# bilinear one notice?
+# **A mistake that hides.** Suppose the zeros are inserted, but the filter is not rotated. Does a test with
+# the bilinear filter detect it?
 
 # %%
 for name, filters in {"bilinear": bilinear, "random": cases["random, K = 4"]}.items():
     same = np.allclose(filters, filters[:, :, ::-1, ::-1])
-    print(f"{name}: the mistake {'cannot be seen' if same else 'is seen'}")
+    print(f"{name}: the mistake is {'not detected' if same else 'detected'}")
 
 # %% [markdown]
 # ## Recall
 #
 # <details><summary>1. What is a stride of 1/2?</summary>
 #
-# With a zero between neighbouring inputs, the window moves half the way from one to the next.
+# With one zero between neighbouring inputs, the window moves half the distance between two inputs.
 #
 # </details>
-# <details><summary>2. 4 rows, K = 3, s = 2, p = 1: how many rows come out?</summary>
+# <details><summary>2. 4 rows, K = 3, s = 2, p = 1: how many rows does the output have?</summary>
 #
 # (4 - 1) 2 - 2 + 3 = 7, or 8 with `output_padding` 1.
 #
 # </details>
-# <details><summary>3. How many zeros stand around x in the third way?</summary>
+# <details><summary>3. How many zeros are around x in the third way?</summary>
 #
-# K - 1 - p on each side; p itself belongs to the convolution that leads down.
+# K - 1 - p on each side; p itself belongs to the convolution in the other direction.
 #
 # </details>
 # <details><summary>4. Why is this layer called transposed?</summary>
 #
-# It multiplies by the transposed matrix of a convolution, as the gradient to its input does.
+# It multiplies by the transposed matrix of a convolution, as the gradient with respect to its input does.
 #
 # </details>
-# <details><summary>5. Why do K = 4, s = 2 and K = 64, s = 32 suit, and K = 3, s = 2 less so?</summary>
+# <details><summary>5. Why are K = 4, s = 2 and K = 64, s = 32 better choices than K = 3, s = 2?</summary>
 #
-# A multiple of the stride paints each cell inside equally often.
+# If K is a multiple of the stride, every cell inside is covered equally often.
 #
 # </details>

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 8. Four numbers
 #
-# **Question.** 95 of 100 pixels are right, and the answer is useless. How can that be, and which number
-# tells?
+# **Question.** 95 of 100 pixels are right, and the answer is useless. How can that be, and which measure
+# shows it?
 #
-# **Minutes:** 12 to read, 1 to run, 45 for the exercises.
+# **Minutes:** 13 to read, 1 to run, 45 for the exercises.
 #
 # **You need** labels for pixels, and what void is (lesson 1). No network is trained here.
 
@@ -27,13 +27,13 @@ from minifcn.viz import confusion_matrix, panels, prediction_strips, show
 
 # %%
 canvases = DigitCanvases("test", 40, size=(96, 144), digits_per_canvas=3)
-pictures, truths = map(np.stack, zip(*(canvases[i] for i in range(40)), strict=True))
+images, truths = map(np.stack, zip(*(canvases[i] for i in range(40)), strict=True))
 nothing = np.zeros_like(truths)  # class 0 everywhere
 show(
     prediction_strips(
-        pictures[:1], truths[:1], nothing[:1], canvases.class_names, canvases.palette
+        images[:1], truths[:1], nothing[:1], canvases.class_names, canvases.palette
     ),
-    "No digit is found, and yet only the red pixels of the last panel are wrong: 3.7 per cent.",
+    "No digit is found, but only the red pixels of the last panel are wrong: 3.7 percent.",
 )
 labelled = truths != 255
 print(f"right: {(nothing == truths)[labelled].mean():.3f} of the labelled pixels")
@@ -41,10 +41,10 @@ print(f"right: {(nothing == truths)[labelled].mean():.3f} of the labelled pixels
 # %% [markdown]
 # ## One matrix
 #
-# All that is needed to judge an answer is one table. $n_{ij}$ is the number of pixels of class $i$ that
+# One table is enough to judge an answer. $n_{ij}$ is the number of pixels of class $i$ that
 # were predicted as class $j$: rows are the truth, columns the prediction. This is the *confusion
-# matrix*. Pixels that are void in the truth are not counted. With $K$ classes it is ($K$, $K$), whatever
-# the number of pictures.
+# matrix*. Pixels that are void in the truth are not counted. With $K$ classes its shape is ($K$, $K$), for
+# any number of images.
 
 # %%
 truth = np.array([[0, 0, 0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 2, 2, 255]], np.uint8)
@@ -54,16 +54,16 @@ counts.update(truth, guess)
 n = counts.matrix
 show(
     panels({"truth": truth, "prediction": guess, "n": n}, columns=3),
-    "n[0, 1] = 1: one pixel of class 0, in the first row, was taken for class 1. The void pixel is in no "
-    "cell.",
+    "n[0, 1] = 1: one pixel of class 0, in the first row, was predicted as class 1. The void pixel is not "
+    "counted.",
 )
 
 # %% [markdown]
 # $t_i = \sum_j n_{ij}$ is the number of pixels of class $i$: the sum of row $i$. The sum of column $i$
-# is the number of pixels that were *called* $i$. The diagonal, $n_{ii}$, is what is right.
+# is the number of pixels that were *predicted* as $i$. The diagonal, $n_{ii}$, counts the correct pixels.
 #
-# The *intersection over union* (IoU) of class $i$ looks at the pixels that are $i$ in truth or in
-# prediction, and asks how many are so in both:
+# The *intersection over union* (IoU) of class $i$ considers the pixels that are $i$ in truth or in
+# prediction, and computes the fraction that is $i$ in both:
 #
 # $$\mathrm{IoU}_i = \frac{n_{ii}}{t_i + \sum_j n_{ji} - n_{ii}}$$
 #
@@ -78,11 +78,11 @@ show(
 #
 # ## Predict
 #
-# For the small matrix above, with a pencil:
+# For the small matrix above, by hand:
 #
 # 1. What are $t_0$, $t_1$ and $t_2$?
 # 2. What is the IoU of class 1?
-# 3. What is the pixel accuracy, and what the mean accuracy?
+# 3. What is the pixel accuracy, and what is the mean accuracy?
 
 # %%
 print("1. t =", n.sum(axis=1))
@@ -96,25 +96,25 @@ print(f"({parts}) / 3 = {counts.mean_accuracy():.3f}")
 # %% [markdown]
 # ## Exercise 8.1: count
 #
-# *15 minutes.* Make the confusion matrix of a picture, without void.
+# *15 minutes.* Compute the confusion matrix of an image, without void.
 #
 # <details><summary>Hint 1</summary>
 #
-# `truth[valid]` are the labels that count, in one row; `prediction[valid]` are their predictions, in the
-# same order.
+# `truth[valid]` is a one-dimensional array of the labels that count; `prediction[valid]` are their
+# predictions, in the same order.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Give each pair a number of its own, `i * K + j`. `np.bincount(numbers, minlength=K * K)` counts them.
-# Labels are uint8: turn them into int first, or `i * K` overflows beyond 255.
+# Give each pair its own index, `i * K + j`. `np.bincount(indices, minlength=K * K)` counts them.
+# Labels are uint8: convert them to int first, or `i * K` overflows above 255.
 #
 # </details>
 
 
 # %%
 def my_confusion(truth, prediction, K):
-    """Return n (K, K) for truth and prediction (H, W) of uint8; truth may hold 255."""
+    """Return n (K, K) for truth and prediction (H, W), uint8; truth may contain 255."""
     ### BEGIN SOLUTION
     valid = truth != 255
     pairs = truth[valid].astype(int) * K + prediction[valid]
@@ -135,10 +135,10 @@ def answers(draw):
     K = draw(st.sampled_from([2, 3, 4, 21]))
     pixels = draw(st.integers(1, 8))
     true = st.sampled_from([*range(K), 255])
-    called = st.integers(0, K - 1)
+    predicted = st.integers(0, K - 1)
     truth, prediction = (
         np.array([draw(st.lists(label, min_size=pixels, max_size=pixels))], np.uint8)
-        for label in (true, called)
+        for label in (true, predicted)
     )
     return truth, prediction, K
 
@@ -150,34 +150,34 @@ def of_pairs(truth, prediction, K):
 
 
 def transposed(truth, prediction, K):
-    """Rows and columns have changed places: rows are the truth."""
+    """Rows and columns are swapped: rows are the truth."""
     return right_confusion(truth, prediction, K).T
 
 
 def void_is_background(truth, prediction, K):
-    """Void pixels are counted as class 0; they must be in no cell."""
+    """Void pixels are counted as class 0; they must not be counted."""
     return of_pairs(np.where(truth == 255, 0, truth), prediction, K)
 
 
 def void_is_the_last_class(truth, prediction, K):
-    """Void pixels are counted as the last class; they must be in no cell."""
+    """Void pixels are counted as the last class; they must not be counted."""
     return of_pairs(np.minimum(truth, K - 1), prediction, K)
 
 
 def overflowing(truth, prediction, K):
-    """Numbers above 255 are lost, for labels are uint8: turn them into int before you multiply."""
+    """Values above 255 overflow, because labels are uint8: convert them to int before you multiply."""
     valid = truth != 255
     pairs = truth[valid] * np.uint8(K) + prediction[valid]
     return np.bincount(pairs, minlength=K * K)[: K * K].reshape(K, K)
 
 
 def only_right(truth, prediction, K):
-    """Only what is right is counted; n_ij with i and j unlike are the confusions."""
+    """Only correct pixels are counted; n_ij with i different from j counts the confusions."""
     return np.diag(np.diag(right_confusion(truth, prediction, K)))
 
 
-def by_share(truth, prediction, K):
-    """These are shares; n counts pixels."""
+def fractions(truth, prediction, K):
+    """The result contains fractions; n must contain counts of pixels."""
     n = right_confusion(truth, prediction, K)
     return n / max(n.sum(), 1)
 
@@ -192,7 +192,7 @@ check_exercise(
         void_is_the_last_class,
         overflowing,
         only_right,
-        by_share,
+        fractions,
     ],
 )
 
@@ -203,8 +203,8 @@ check_exercise(
 #
 # <details><summary>Hint 1</summary>
 #
-# `n.sum(axis=1)` is $t$, `n.sum(axis=0)` the number of pixels called so, `np.diag(n)` what is right:
-# three arrays of ($K$,).
+# `n.sum(axis=1)` is $t$, `n.sum(axis=0)` the number of pixels predicted as each class, `np.diag(n)` the
+# number of correct pixels: three arrays of shape ($K$,).
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -218,8 +218,8 @@ check_exercise(
 def my_four_numbers(n):
     """Return (pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU) for n (K, K)."""
     ### BEGIN SOLUTION
-    right, t, called = np.diag(n), n.sum(axis=1), n.sum(axis=0)
-    iou = right / (t + called - right)
+    right, t, predicted = np.diag(n), n.sum(axis=1), n.sum(axis=0)
+    iou = right / (t + predicted - right)
     return (
         right.sum() / t.sum(),
         (right / t).mean(),
@@ -252,33 +252,33 @@ def matrices(draw):
 
 
 def columns_for_rows(n):
-    """Rows and columns have changed places: t is the sum of each row, along axis 1."""
+    """Rows and columns are swapped: t is the sum of each row, along axis 1."""
     return right_numbers(n.T)
 
 
-def shared_twice(n):
+def counted_twice(n):
     """The union counts n_ii twice: subtract it once from the sum of row and column."""
-    right, t, called = np.diag(n), n.sum(axis=1), n.sum(axis=0)
+    right, t, predicted = np.diag(n), n.sum(axis=1), n.sum(axis=0)
     pixel, accuracy, *_ = right_numbers(n)
-    iou = right / (t + called)
+    iou = right / (t + predicted)
     return pixel, accuracy, iou.mean(), np.average(iou, weights=t)
 
 
 def plain_means(n):
-    """The frequency-weighted IoU is weighted by t, the number of true pixels of each class."""
+    """The frequency-weighted IoU must be weighted by t, the number of true pixels of each class."""
     pixel, accuracy, iou, _ = right_numbers(n)
     return pixel, accuracy, iou, iou
 
 
-def weighted_by_calls(n):
-    """The frequency-weighted IoU is weighted by how often a class is true, not how often it is called."""
-    right, t, called = np.diag(n), n.sum(axis=1), n.sum(axis=0)
-    iou = right / (t + called - right)
-    return *right_numbers(n)[:3], np.average(iou, weights=called)
+def weighted_by_predictions(n):
+    """The weights of the frequency-weighted IoU are counts of true pixels, not of predicted pixels."""
+    right, t, predicted = np.diag(n), n.sum(axis=1), n.sum(axis=0)
+    iou = right / (t + predicted - right)
+    return *right_numbers(n)[:3], np.average(iou, weights=predicted)
 
 
 def precision(n):
-    """The mean accuracy divides by t, the sum of each row; what is called so is another number."""
+    """The mean accuracy must divide by t, the sum of each row, not by the sum of each column."""
     pixel, _, iou, weighted = right_numbers(n)
     return pixel, (np.diag(n) / n.sum(axis=0)).mean(), iou, weighted
 
@@ -296,9 +296,9 @@ check_exercise(
     matrices(),
     mistakes=[
         columns_for_rows,
-        shared_twice,
+        counted_twice,
         plain_means,
-        weighted_by_calls,
+        weighted_by_predictions,
         precision,
         of_sums,
     ],
@@ -307,13 +307,13 @@ check_exercise(
 # %% [markdown]
 # ## Run: three answers
 #
-# Three answers to the 40 canvases, each wrong in its own way:
+# Three answers for the 40 canvases, each wrong in a different way:
 #
-# - *nothing*: all is background;
-# - *shifted*: every label is right, but stands 2 pixels too far to the right;
-# - *mixed up*: every shape is right, but each 4 is called 9.
+# - *nothing*: everything is background;
+# - *shifted*: every label is right, but 2 pixels too far to the right;
+# - *mixed up*: every shape is right, but each 4 is predicted as 9.
 #
-# Predict: which has the best pixel accuracy? Which the best mean IoU?
+# Predict: which has the best pixel accuracy? Which has the best mean IoU?
 
 # %%
 shifted = np.roll(np.where(labelled, truths, 0), 2, axis=2)
@@ -338,25 +338,48 @@ for name, answer in {
     print(f"{name:10}" + "".join(f"{number:12.3f}" for number in four))
 
 # %% [markdown]
-# Pixel accuracy and frequency-weighted IoU follow the largest class: background. The two means give each
-# class one vote. For *nothing* the mean accuracy is 1/11: one class of eleven is always right.
+# Pixel accuracy and frequency-weighted IoU follow the largest class, the background. The two means give
+# each class the same weight. For *nothing* the mean accuracy is 1/11: one class of eleven is always right.
 #
-# Mean IoU punishes more than mean accuracy does, for a wrong pixel harms two classes: the one it was
-# missing from, and the one it was added to. In *mixed up*, 4 has lost all its pixels, and 9 has too many.
+# Mean IoU is stricter than mean accuracy, because a wrong pixel lowers the IoU of two classes: its own
+# class, and the class it was predicted as. In *mixed up*, class 4 has lost all its pixels, and 9 has too
+# many.
 
 # %%
 show(
     confusion_matrix(matrices_of["mixed up"].matrix, canvases.class_names),
-    "Row 4 has its 100 per cent in column 9. All other rows are right.",
+    "Row 4 has its 100 percent in column 9. All other rows are right.",
 )
 print(matrices_of["mixed up"].table())
 
 # %% [markdown]
-# ## Classes that are not there
+# ## A claim to test
+#
+# Lectures sometimes say: "frequency-weighted IoU is good when your data is imbalanced." Predict: an answer
+# is perfect, except that it never finds one class, which becomes background. For which classes does which
+# number fall more?
+
+# %%
+for name, lost in {"background": 0, "4": 5, "1": 2}.items():
+    without = np.where(truths == lost, 1 if lost == 0 else 0, np.where(labelled, truths, 0))
+    counts = mf.metrics.ConfusionMatrix(11)
+    counts.update(truths, without)
+    print(
+        f"{name:10} not found: f.w. IoU {counts.frequency_weighted_iou():.3f}, "
+        f"mean IoU {counts.mean_iou():.3f}"
+    )
+
+# %% [markdown]
+# The claim is wrong. The weights are the frequencies, so the frequency-weighted IoU hardly changes when a
+# rare class is lost: it hides exactly the classes that are hard to learn in imbalanced data. It answers
+# another question: how good is the answer at a random pixel? For rare classes, use mean IoU, and print the
+# IoU of each class.
+#
+# ## Absent classes
 #
 # On one canvas with three digits, seven or more classes do not occur. Their $t_i$ is 0, and their
-# accuracy 0 / 0: not a number. minifcn leaves such classes out, and says over how many the mean is. Here
-# is a canvas with a 4 and without a 9, as *mixed up* answers it.
+# accuracy is 0 / 0: not a number. minifcn leaves such classes out, and reports the number of classes in
+# each mean. Here is a canvas with a 4 and without a 9, with the answer *mixed up*.
 
 # %%
 i = next(k for k in range(40) if (truths[k] == 5).any() and not (truths[k] == 10).any())
@@ -368,10 +391,10 @@ print(one.table())
 # Look at the two numbers of classes. A class that is predicted but nowhere true has a union, so it
 # counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
 #
-# ## Exercise 8.3: a mean that says over what
+# ## Exercise 8.3: a mean over the classes that occur
 #
 # *15 minutes.* Write the mean IoU that leaves out the classes that are neither true nor predicted
-# anywhere, and say how many are left.
+# anywhere, and also return the number of remaining classes.
 #
 # <details><summary>Hint</summary>
 #
@@ -382,20 +405,20 @@ print(one.table())
 
 # %%
 def my_mean_iou(n):
-    """Return (mean IoU, number of classes it is over) for n (K, K); some union is above 0."""
+    """Return (mean IoU, number of classes in the mean) for n (K, K); at least one union is not 0."""
     ### BEGIN SOLUTION
     right = np.diag(n)
     union = n.sum(axis=1) + n.sum(axis=0) - right
-    there = union > 0
-    return (right[there] / union[there]).mean(), there.sum()
+    present = union > 0
+    return (right[present] / union[present]).mean(), present.sum()
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 8.3: run this cell.
 def iou_parts(n):
-    right, t, called = np.diag(n), n.sum(axis=1), n.sum(axis=0)
-    return right, t, called, t + called - right
+    right, t, predicted = np.diag(n), n.sum(axis=1), n.sum(axis=0)
+    return right, t, predicted, t + predicted - right
 
 
 def right_mean_iou(n):
@@ -415,25 +438,25 @@ def sparse_matrices(draw):
 
 
 def absent_is_zero(n):
-    """A class that is nowhere counts as 0; it must be left out of the mean."""
+    """An absent class counts as 0; leave it out of the mean."""
     right, _, _, union = iou_parts(n)
     return (right / np.maximum(union, 1)).mean(), len(n)
 
 
 def absent_is_one(n):
-    """A class that is nowhere counts as 1; it must be left out of the mean."""
+    """An absent class counts as 1; leave it out of the mean."""
     right, _, _, union = iou_parts(n)
     return np.where(union > 0, right / np.maximum(union, 1), 1).mean(), len(n)
 
 
 def true_classes_only(n):
-    """Classes that are predicted but nowhere true are left out; they have a union, and count as 0."""
+    """Classes that are predicted but nowhere true are left out; they have a union and must count as 0."""
     right, t, _, union = iou_parts(n)
     return (right[t > 0] / union[t > 0]).mean(), (t > 0).sum()
 
 
 def divided_by_all(n):
-    """The sum is divided by K; divide it by the number of classes that are there."""
+    """The sum is divided by K; divide it by the number of classes that occur."""
     right, _, _, union = iou_parts(n)
     return (right / np.maximum(union, 1)).sum() / len(n), (union > 0).sum()
 
@@ -448,8 +471,8 @@ check_exercise(
 # %% [markdown]
 # ## Break it
 #
-# **A matrix on its side.** Programs differ in what is a row. Predict: which of the four numbers of
-# *shifted, and 4 called 9* change if the matrix is transposed?
+# **A transposed matrix.** Programs differ in what a row is. Predict: which of the four numbers of an answer
+# that is *shifted* and *mixed up* change if the matrix is transposed?
 
 # %%
 both = np.roll(mixed_up, 2, axis=2)
@@ -458,22 +481,23 @@ counts.update(truths, both)
 n = counts.matrix
 right = np.diag(n)
 for name, m in {"n": n, "n transposed": n.T}.items():
-    t, called = m.sum(axis=1), m.sum(axis=0)
-    there = t > 0
-    accuracy = right[there] / t[there]
-    iou = right / (t + called - right)
+    t, predicted = m.sum(axis=1), m.sum(axis=0)
+    present = t > 0
+    accuracy = right[present] / t[present]
+    iou = right / (t + predicted - right)
     print(
         f"{name:13} pixel {right.sum() / t.sum():.3f}, "
-        f"mean acc. {accuracy.mean():.3f} over {there.sum()} classes, "
+        f"mean acc. {accuracy.mean():.3f} over {present.sum()} classes, "
         f"mean IoU {iou.mean():.3f}, f.w. IoU {np.average(iou, weights=t):.3f}"
     )
 
 # %% [markdown]
-# Pixel accuracy and mean IoU do not notice: the diagonal and the unions stay. The mean accuracy changes,
-# and so does what it is over: nobody called anything 4, so on its side that class seems to be absent. Test
-# your matrix, then, not only your mean IoU.
+# Pixel accuracy and mean IoU do not change: the diagonal and the unions stay the same. The mean accuracy and
+# the frequency-weighted IoU change, and so does the number of classes with an accuracy: no pixel was
+# predicted as 4, so in the transposed matrix this class seems to be absent. Therefore test your matrix, not
+# only your mean IoU.
 #
-# **A mean of means.** Is the mean IoU of each picture, averaged, the mean IoU of all pictures?
+# **A mean of means.** Is the mean over images of each image's mean IoU the mean IoU of all images?
 
 # %%
 each = []
@@ -481,14 +505,14 @@ for truth, answer in zip(truths, shifted, strict=True):
     counts = mf.metrics.ConfusionMatrix(11)
     counts.update(truth, answer)
     each.append(counts.mean_iou())
-print(f"mean over pictures:   {np.mean(each):.3f}")
-print(f"one matrix over all:  {matrices_of['shifted'].mean_iou():.3f}")
+print(f"mean over images:     {np.mean(each):.3f}")
+print(f"one matrix for all:   {matrices_of['shifted'].mean_iou():.3f}")
 
 # %% [markdown]
-# It is another number: in each picture only a few classes have a vote, and background always has one.
-# The published figures come from one matrix over the whole set.
+# No: in each image only a few classes count, and background always does.
+# Published results come from one matrix over the whole set.
 #
-# **Void as a class.** What if the void pixels, which nobody predicts, were counted as background?
+# **Void as a class.** What if the void pixels, which are never predicted, were counted as background?
 
 # %%
 for name, answer in {"nothing": nothing, "shifted": shifted}.items():
@@ -501,8 +525,8 @@ for name, answer in {"nothing": nothing, "shifted": shifted}.items():
     )
 
 # %% [markdown]
-# The border of a digit is where *shifted* goes wrong, and where nobody knows what is right. Count it, and
-# scores of different programs can no longer be compared.
+# At the border of a digit *shifted* is wrong, and the truth is uncertain. If a program counts
+# these pixels, its results cannot be compared with those of other programs.
 #
 # ## Recall
 #
@@ -513,12 +537,12 @@ for name, answer in {"nothing": nothing, "shifted": shifted}.items():
 # </details>
 # <details><summary>2. With 21 classes, what is the mean accuracy of "all background"?</summary>
 #
-# 1/21: background is always right, the others never.
+# 1/21: background is always right, the other classes never.
 #
 # </details>
 # <details><summary>3. Why does a wrong pixel lower two IoUs?</summary>
 #
-# It is missing from its own class, and adds to the union of the class it was taken for.
+# It is missing from its own class, and adds to the union of the class it was predicted as.
 #
 # </details>
 # <details><summary>4. Which two of the numbers follow the largest class?</summary>
@@ -528,7 +552,7 @@ for name, answer in {"nothing": nothing, "shifted": shifted}.items():
 # </details>
 # <details><summary>5. When can the mean IoU of two papers be compared?</summary>
 #
-# If pictures, classes, void and the rule for absent classes are the same, and each has one matrix over
-# all pictures.
+# If images, classes, void and the rule for absent classes are the same, and each uses one matrix over
+# all images.
 #
 # </details>

@@ -3,7 +3,7 @@
 #
 # **Question.** A network has one score for every eighth pixel. Where does fine detail come from?
 #
-# **Minutes:** 13 to read, 1 to run, 35 for the exercises.
+# **Minutes:** 14 to read, 1 to run, 35 for the exercises.
 #
 # **You need** the bilinear kernel (lesson 7), mean IoU (lesson 8), and the network of lesson 9.
 
@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 import minifcn as mf
 from minifcn.checks import check_exercise, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
-from minifcn.layers import Add, Conv2d, Layer
+from minifcn.layers import Add, Conv2d, Layer, Parameter
 from minifcn.viz import panels, prediction_strips, show
 
 # %% [markdown]
 # ## The picture
 #
-# How well could a network do that has scores at stride 8 only, if its scores were the truth? Take
-# the true labels, let each cell of 8 x 8 pixels hold the share of each class in it, and upsample these
-# shares as a network upsamples scores. The same for cells of 4 x 4 and 2 x 2.
+# How much detail can scores at stride 8 express? A first attempt: take the true labels, let each cell of
+# 8 x 8 pixels contain the fraction of each class in it, and upsample these fractions as a network upsamples
+# scores. The same for cells of 4 x 4 and 2 x 2.
 
 # %%
 sizes = {"size": (48, 96), "digits_per_canvas": 3}
@@ -30,13 +30,13 @@ unseen = DigitCanvases("test", 40, **sizes)
 canvases, truths = map(np.stack, zip(*(unseen[i] for i in range(40)), strict=True))
 
 
-def true_shares(stride):
-    """Return the labels (N, H, W) that cells of the true labels can tell."""
+def from_fractions(stride):
+    """Return the labels (N, H, W) from the fractions of the true classes in each cell."""
     onehot = np.arange(11)[:, None, None] == truths[:, None]  # (N, K, H, W)
-    shares = mf.functional.avg_pool2d(onehot.astype(np.float32), stride, stride=stride)
+    fractions = mf.functional.avg_pool2d(onehot.astype(np.float32), stride, stride=stride)
     cells = mf.geometry.Window(stride, stride).coordinate_map()
     up = mf.models.AlignedUpsample(11, coarse=cells, fine=mf.geometry.CoordinateMap())
-    return up(shares).argmax(axis=1)
+    return up(fractions).argmax(axis=1)
 
 
 def mean_iou(guesses):
@@ -45,47 +45,85 @@ def mean_iou(guesses):
     return matrix.mean_iou()
 
 
-told = {stride: true_shares(stride) for stride in (8, 4, 2)}
+coarse_labels = {stride: from_fractions(stride) for stride in (8, 4, 2)}
 which = 5
 show(
     panels(
         {"canvas": canvases[which], "truth": truths[which] % 255 > 0}
         | {
-            f"shares at stride {stride}": labels[which] > 0
-            for stride, labels in told.items()
+            f"fractions at stride {stride}": labels[which] > 0
+            for stride, labels in coarse_labels.items()
         },
         columns=3,
     ),
-    "White is digit. At stride 8 strokes vanish and bays fill up; at 4 the bay of the 0 is back, "
+    "White is digit. At stride 8 strokes vanish and gaps are filled; at 4 the gap of the 0 is visible, "
     "at 2 the hole of the 6, too.",
 )
-for stride, labels in told.items():
-    print(f"stride {stride}: mean IoU {mean_iou(labels):.2f} from true shares")
+for stride, labels in coarse_labels.items():
+    print(f"stride {stride}: mean IoU {mean_iou(labels):.2f} from true fractions")
 
 # %% [markdown]
-# So stride 8 cannot tell much more, however long one trains. (A little more: scores may exaggerate to
-# bring out a thin stroke, shares may not.) Finer maps are there already: each pool of the
-# network leaves one. What do they see?
+# These numbers look like a limit for each stride, but they are not: scores need not be fractions. The next
+# cell treats the scores at stride 8 of all 40 canvases as free parameters. It computes them by gradient
+# descent on the loss, through the upsampling of the network. Predict: how far does the mean IoU rise?
 
 # %%
 grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
 classifier = mf.models.digit_classifier(rng=0)
 fcn8 = mf.models.FCN(classifier, 11)  # stride 8
 rows = {row.name: row for row in mf.models.explain(fcn8, (48, 96)).rows}
+up = mf.models.AlignedUpsample(
+    11, coarse=rows["score"].views[0].grid, fine=mf.geometry.CoordinateMap()
+)
+free = Parameter(np.zeros((40, *rows["score"].output_shape), np.float32))  # (40, 11, 7, 13)
+adam = mf.optim.Adam({"scores": free}, lr=1.0)
+for step in range(121):
+    adam.zero_grad()
+    scores = up.forward(free.data, (48, 96))
+    loss, dscores = mf.losses.softmax_cross_entropy(scores, truths)
+    if step in (0, 10, 40, 120):
+        iou, largest = mean_iou(scores.argmax(axis=1)), abs(free.data).max()
+        print(f"step {step:3}: mean IoU {iou:.2f}, largest score {largest:5.1f}")
+    free.accumulate(up.backward(dscores))
+    adam.step()
+show(
+    panels(
+        {
+            "canvas": canvases[which],
+            "truth": truths[which] % 255 > 0,
+            "free scores, stride 8": scores[which].argmax(axis=0) > 0,
+        },
+        columns=3,
+    ),
+    "White is digit. The free scores show the strokes, and most of the gaps between them.",
+)
+
+# %% [markdown]
+# So the grid of stride 8 is not the limit. Between two positions the upsampled scores of two classes are
+# nearly straight lines, and the label changes where they cross. The sizes of neighbouring scores can put this
+# crossing anywhere, to a fraction of a cell.
+#
+# The difficulty is to compute these scores. The free ones were fitted to the true labels. A network must get
+# them from the image, with the same weights for all canvases, and from a map after three pools, each of which
+# loses positions inside its windows (lesson 5). Training can find such weights, but slowly, as the experiment
+# below shows. Finer maps have lost less, and they already exist: each pool of the network has one. What do
+# they see?
+
+# %%
 for name in ("features.2", "features.7", "score"):
     view = rows[name].views[0]
     print(
         f"{name:10} {rows[name].kind:10} {rows[name].output_shape!s:13}",
-        f"stride {view.grid.scale}, sees {view.field:2} x {view.field:2} pixels",
+        f"stride {view.grid.scale}, field {view.field:2} x {view.field:2} pixels",
     )
 
 # %% [markdown]
 # Four pixels of a stroke look alike in all digits: the map at stride 2 knows *where*, but not *what*. The
 # score map sees whole digits: it knows what, but not where.
 #
-# A *skip* uses both. A score layer, a convolution of 1 x 1, makes $K$ scores of the finer map, too. They
-# are **added** to the coarser scores, upsampled by 2. Scores can be added, for they mean the same:
-# "how much speaks for class k here". Features cannot: channel 5 of 32 has nothing to do with channel 5 of
+# A *skip* uses both. A score layer, a convolution of 1 x 1, computes $K$ scores of the finer map, too. They
+# are **added** to the coarser scores, upsampled by 2. Scores can be added, because channel $k$ of both means
+# "evidence for class $k$ here". Features cannot: channel 5 of 32 is unrelated to channel 5 of
 # 128. Long et al. (2015) do this twice:
 #
 # | in the paper | finest map | here |
@@ -96,19 +134,19 @@ for name in ("features.2", "features.7", "score"):
 #
 # ## Predict
 #
-# `fcn8.finer()` is the same network with one more skip, whose weights begin at **zero**.
+# `fcn8.finer()` is the same network with one more skip, whose weights start at **zero**.
 #
 # 1. Before any training, how do its scores differ from those of its parent?
-# 2. A sum has two summands. How much of the gradient of the sum does each get?
+# 2. A sum has two terms. How much of the gradient of the sum does each get?
 # 3. Can a layer whose weights are all zero learn?
 #
-# First the parent has to know something: classifier and FCN as in lesson 9.
+# First the parent must be trained: classifier and FCN as in lesson 9, about 20 seconds.
 
 
 # %%
 def train(network, dataset, batch_size, lr):
-    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True)
-    adam = mf.optim.Adam(dict(network.named_parameters()), lr=lr)
+    batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
+    adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
     mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
 
@@ -142,35 +180,36 @@ loss, dscores = mf.losses.softmax_cross_entropy(fcn4(x[:2]), truths[:2])
 fcn4.backward(dscores)
 skip = fcn4.skips["4"]
 print(
-    f"3. weights {abs(skip.weight.data).max():.0f}, their gradient {abs(skip.weight.grad).max():.5f}"
+    f"3. largest weight {abs(skip.weight.data).max():.0f}, "
+    f"largest gradient {abs(skip.weight.grad).max():.5f}"
 )
 
 # %% [markdown]
-# 1. A little. The skip adds zeros; what is left is upsampling in two steps, by 2 and by 4, rather than in
-#    one by 8. Where scores run straight from place to place that is the same; bends get rounded otherwise.
-# 2. All of it, both. A sum does not divide a gradient.
+# 1. A little. The skip adds zeros; what remains is upsampling in two steps, by 2 and by 4, instead of
+#    one by 8. Where scores follow a straight line this is the same; where they bend, it smooths differently.
+# 2. Each gets all of it. A sum does not divide a gradient.
 # 3. Yes. The gradient of a weight is the gradient of the score times the *feature*, and features are not
 #    zero.
 #
-# So a child begins about where its parent ended, and goes on from there: training in *stages*.
+# So a child starts about where its parent ended, and continues from there: training in *stages*.
 #
 # ## Exercise 10.1: fuse
 #
 # *20 minutes.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
-# $2 i + \frac12$ of the finer map, along both axes. So a fine number is $\frac34$ of the nearest score
-# and $\frac14$ of the next nearest. Beyond the border the first and the last score go on. Pools round
-# up, so the finer map may have an odd number of rows or columns: cut what is too much at the end.
+# $2 i + \frac12$ of the finer map, along both axes. So an upsampled value is $\frac34$ of the nearest score
+# and $\frac14$ of the second nearest. Beyond the border the first and the last score are repeated. Pools
+# round up, so the finer map may have an odd number of rows or columns: crop at the end.
 #
 # <details><summary>Hint 1</summary>
 #
-# Along one axis: fine numbers $2i$ and $2i + 1$ have score $i$ nearest; the next nearest is $i - 1$ for
-# the first and $i + 1$ for the second. `np.pad(scores, ((0, 0), (1, 1), (1, 1)), mode="edge")` continues
-# them.
+# Along one axis: values $2i$ and $2i + 1$ have score $i$ nearest; the second nearest is $i - 1$ for
+# the first and $i + 1$ for the second. `np.pad(scores, ((0, 0), (1, 1), (1, 1)), mode="edge")` repeats
+# the border.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Do the rows first: `up = np.empty((K, 2 * h, w + 2))`, `up[:, ::2] = ...`, `up[:, 1::2] = ...`. Then the
+# Start with the rows: `up = np.empty((K, 2 * h, w + 2))`, `up[:, ::2] = ...`, `up[:, 1::2] = ...`. Then the
 # same with columns. `np.einsum("kc,chw->khw", weights, features)` is a convolution of 1 x 1.
 #
 # </details>
@@ -242,34 +281,34 @@ def whole(scores):
 
 
 def repeated(scores, features, weights, bias):
-    """Each score is repeated; a fine number is 3/4 of the nearest and 1/4 of the next nearest."""
+    """Each score is repeated; a value must be 3/4 of the nearest score and 1/4 of the second nearest."""
     _, height, width = features.shape
     up = np.kron(scores, np.ones((2, 2)))[:, :height, :width]
     return with_skip(up, features, weights, bias)
 
 
-def cut_in_front(scores, features, weights, bias):
-    """Rows or columns are cut at the beginning; there the maps agree, so cut at the end."""
+def cropped_at_start(scores, features, weights, bias):
+    """Rows or columns are removed at the start, where the maps agree; crop at the end."""
     _, height, width = features.shape
     return with_skip(whole(scores)[:, -height:, -width:], features, weights, bias)
 
 
-def fading(scores, features, weights, bias):
-    """Beyond the border you take zeros; there the first and the last score go on."""
+def zeros_beyond(scores, features, weights, bias):
+    """Beyond the border there are zeros; repeat the first and the last score there."""
     _, height, width = features.shape
     up = whole(np.pad(scores, ((0, 0), (1, 1), (1, 1))))
     return with_skip(up[:, 2 : 2 + height, 2 : 2 + width], features, weights, bias)
 
 
 def one_off(scores, features, weights, bias):
-    """The upsampled scores stand one fine number too far up and left."""
+    """The upsampled scores are one position too far up and to the left."""
     _, height, width = features.shape
     up = whole(np.pad(scores, ((0, 0), (1, 1), (1, 1)), mode="edge"))
     return with_skip(up[:, 3 : 3 + height, 3 : 3 + width], features, weights, bias)
 
 
 def features_added(scores, features, weights, bias):
-    """You add features; score them first, by a convolution of 1 x 1 with `weights`, and add scores."""
+    """Features are added; compute scores from them first, by a convolution of 1 x 1 with `weights`."""
     return upsampled(scores, features.shape[1:]) + features
 
 
@@ -277,7 +316,15 @@ check_exercise(
     my_fuse,
     right_fuse,
     maps(),
-    mistakes=[no_skip, no_bias, repeated, cut_in_front, fading, one_off, features_added],
+    mistakes=[
+        no_skip,
+        no_bias,
+        repeated,
+        cropped_at_start,
+        zeros_beyond,
+        one_off,
+        features_added,
+    ],
     example={
         "scores": np.array([[[0.0, 4, 0], [8, 0, 0]]]),
         "features": np.zeros((1, 4, 5)),
@@ -289,9 +336,9 @@ check_exercise(
 # %% [markdown]
 # ## Run: three strides
 #
-# Three stages: stride 8 is trained. Then comes a skip from stride 4, and training goes on; then one from
-# stride 2. But is it the skips that help, or only the longer training? To tell, the network of stride 8
-# trains on, too, on as many canvases as the others have seen.
+# Three stages: stride 8 is trained. Then comes a skip from stride 4, and training continues; then one from
+# stride 2. But do the skips help, or only the longer training? To find out, the network of stride 8
+# is also trained further, on as many canvases as the others have seen. This takes about 20 seconds.
 
 # %%
 longer = mf.models.FCN(classifier, 11)
@@ -306,51 +353,53 @@ train_fcn(fcn2, 600, seed=2)
 # %% tags=["varies"]
 networks = {
     "stride 8": fcn8,
-    "stride 8, trained on": longer,
+    "stride 8, longer": longer,
     "stride 4": fcn4,
     "stride 2": fcn2,
 }
 guesses = {name: mf.training.predict(network, x) for name, network in networks.items()}
 for name, labels in guesses.items():
     print(f"{name:21} mean IoU {mean_iou(labels):.3f}")
-picture, truth = canvases[which], truths[which]
+print(f"{'free scores, stride 8':21} mean IoU {iou:.3f}")
+canvas, truth = canvases[which], truths[which]
 chosen = ["stride 8", "stride 4", "stride 2"]
 show(
     prediction_strips(
-        [picture] * 3,
+        [canvas] * 3,
         [truth] * 3,
         [guesses[name][which] for name in chosen],
         unseen.class_names,
         unseen.palette,
         row_names=chosen,
     ),
-    "At stride 8 there are blobs, and the 0 is in pieces; at 4 and 2 strokes and bays are there, "
-    "and what is wrong lies along the edges.",
+    "At stride 8 there are blobs, and the 0 is in pieces; at 4 and 2 there are strokes and gaps, "
+    "and most wrong pixels lie along the edges.",
 )
 
 # %% [markdown]
-# Both help: longer training, and, on as many canvases, the skips. In the paper the mean IoU of FCN-32s, 16s
-# and 8s is 59.4, 62.4 and 62.7 percent, on photographs (PASCAL VOC 2011) whose objects are large. Here
-# everything is edge.
+# Both help: longer training, and, on as many canvases, the skips. The free scores show what stride 8 could
+# reach; the trained network is far from it, and with the same canvases the skips get closer. In the paper
+# the mean IoU of FCN-32s, 16s and 8s is 59.4, 62.4 and 62.7 percent, on photographs (PASCAL VOC 2011) with
+# large objects. Our digits consist of edges.
 #
 # Look at one edge closely. Predict: where will stride 8 be wrong?
 
 # %%
-rows, columns = slice(12, 24), slice(67, 79)  # the corner between stem and bow of the 6
+rows, columns = slice(12, 24), slice(67, 79)  # the corner between stem and bowl of the 6
 ink = {name: guesses[name][which][rows, columns].astype(float) for name in chosen}
 ink["truth"] = np.where(truth == 255, np.nan, truth)[rows, columns]
 show(
     panels(ink, columns=2, width=6, shared=True),
-    "The corner between stem and bow of the 6, whose class is 7; 0 is ground, void is empty. Stride 8 "
-    "cuts the corner; strides 4 and 2 follow it.",
+    "The corner between stem and bowl of the 6, which has class 7; 0 is background, void is empty. Stride 8 "
+    "fills the corner; strides 4 and 2 follow it.",
 )
 
 # %% [markdown]
 # ## Exercise 10.2: a sum, backward
 #
-# *15 minutes.* A skip ends in a sum. Write the layer that adds the outputs of two branches, which have
-# the same input. `forward` is there; write `backward`. Each branch is a layer with a `backward` of its
-# own, which takes the gradient of its output and returns that of its input.
+# *15 minutes.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
+# the same input. `forward` is given; write `backward`. Each branch is a layer with its own `backward`,
+# which takes the gradient of its output and returns that of its input.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -359,7 +408,7 @@ show(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# x reaches y on two paths. What it contributes on both adds up.
+# x reaches y on two paths. Add its contributions on both.
 #
 # </details>
 
@@ -385,7 +434,10 @@ class MyAdd(Layer):
 # %%
 # Check of exercise 10.2: run this cell.
 def gradients(layer_class, case):
-    layers = [Conv2d(*case["w"].shape[1::-1], size, padding=size // 2) for size in (1, 3)]
+    layers = [
+        Conv2d(*case["w"].shape[1::-1], size, padding=size // 2, init="zeros")
+        for size in (1, 3)
+    ]
     for layer, weight in zip(layers, (case["w"], case["v"]), strict=True):
         layer.astype("float64").weight.data = weight.copy()
     both = layer_class(*layers)
@@ -407,20 +459,20 @@ def two_branches(draw):
 
 
 class Halved(Add):
-    """You share the gradient out; a sum passes all of it to both."""
+    """The gradient is divided between the branches; a sum passes all of it to both."""
 
     def backward(self, dy):
         return super().backward(dy / 2)
 
 
 class Averaged(Add):
-    """The gradients of x add up; yours are averaged."""
+    """The gradients of x are averaged; add them."""
 
     def backward(self, dy):
         return super().backward(dy) / 2
 
 
-class Concatenated(Add):
+class FirstOnly(Add):
     """Only the first branch gets a gradient; the second learns nothing."""
 
     def backward(self, dy):
@@ -437,7 +489,7 @@ class SecondOnly(Add):
 
 
 class FirstReturned(Add):
-    """Both branches get their gradient, but you return that of one path; x is reached by both."""
+    """Both branches get their gradient, but only that of one path is returned; add both."""
 
     def backward(self, dy):
         self.recall(dy)
@@ -447,7 +499,7 @@ class FirstReturned(Add):
 
 
 class Untouched(Add):
-    """The gradient does not go through the branches: call their backward."""
+    """The gradient does not pass through the branches: call their backward."""
 
     def backward(self, dy):
         return 2 * dy
@@ -458,28 +510,28 @@ check_exercise(
     Add,
     two_branches(),
     run=gradients,
-    mistakes=[Halved, Averaged, Concatenated, SecondOnly, FirstReturned, Untouched],
+    mistakes=[Halved, Averaged, FirstOnly, SecondOnly, FirstReturned, Untouched],
 )
 
 # %% [markdown]
 # ## Break it
 #
-# **Without what, without where.** Take the trained network of stride 2 and silence some of its three score
-# layers: their weights become 0. Predict: what do the skips alone take for digits, and what do the coarse
+# **Without what, without where.** Take the trained network of stride 2 and set the weights of some of its
+# three score layers to 0. Predict: what do the skips alone label as digits, and what do the coarse
 # scores alone?
 
 # %% tags=["varies"]
 layers = dict(zip((8, 4, 2), fcn2.score_layers(), strict=True))
 kept = {name: array.copy() for name, array in fcn2.state_dict().items()}
 found = {}
-for name, silent in {
+for name, removed in {
     "all three": [],
     "without 2": [2],
     "without 4": [4],
     "skips alone": [8],
     "coarse scores alone": [4, 2],
 }.items():
-    for stride in silent:
+    for stride in removed:
         layers[stride].weight.data = 0 * layers[stride].weight.data
     found[name] = mf.training.predict(fcn2, x)
     fcn2.load_state_dict(kept)
@@ -487,20 +539,20 @@ for name, silent in {
 shown = ("all three", "skips alone", "coarse scores alone")
 show(
     panels(
-        {"canvas": picture} | {name: found[name][which] > 0 for name in shown}, columns=2
+        {"canvas": canvas} | {name: found[name][which] > 0 for name in shown}, columns=2
     ),
-    "White is digit. The skips alone take dark stripes of the ground for digits: they see edges, "
-    "and not whose. The coarse scores alone give blobs, but their mean IoU is far higher.",
+    "White is digit. The skips alone label dark stripes of the background as digits: they see edges, "
+    "but not what they belong to. The coarse scores alone give blobs, but their mean IoU is far higher.",
 )
 
 # %% [markdown]
-# **One pixel off.** A skip that is laid over the scores one place too far to the right, as wrong crops
-# do. Predict: which is worse, one place at stride 2 or at stride 4?
+# **One position off.** Shift a skip by one position to the right before it is added, as a wrong crop
+# does. Predict: which is worse, one position at stride 2 or at stride 4?
 
 
 # %% tags=["varies"]
-class Moved(Layer):
-    """A layer whose output is moved to the right by one place."""
+class Shifted(Layer):
+    """A layer whose output is shifted to the right by one position."""
 
     def __init__(self, layer):
         self.layer = layer
@@ -509,18 +561,18 @@ class Moved(Layer):
         return np.roll(self.layer(x), 1, axis=3)
 
 
-print(f"as it is: mean IoU {mean_iou(mf.training.predict(fcn2, x)):.3f}")
+print(f"unchanged: mean IoU {mean_iou(mf.training.predict(fcn2, x)):.3f}")
 for stride in ("2", "4"):
     skip = fcn2.skips[stride]
-    fcn2.skips.parts[stride] = Moved(skip).eval()
-    print(f"skip {stride} moved: {mean_iou(mf.training.predict(fcn2, x)):.3f}")
+    fcn2.skips.parts[stride] = Shifted(skip).eval()
+    print(f"skip {stride} shifted: {mean_iou(mf.training.predict(fcn2, x)):.3f}")
     fcn2.skips.parts[stride] = skip
 
 # %% [markdown]
-# One place is 2 pixels at stride 2, and 4 pixels at stride 4.
+# One position is 2 pixels at stride 2, and 4 pixels at stride 4.
 #
-# **A random beginning.** A new skip with random weights instead of zeros: what does it do to what the
-# parent knows?
+# **A random start.** Give a new skip random weights instead of zeros. What happens to what the parent has
+# learned?
 
 # %% tags=["varies"]
 child = fcn8.finer()
@@ -535,29 +587,30 @@ for size in (0, 0.01, 0.1, 1):
     )
 
 # %% [markdown]
-# The loss at the beginning says it: with large weights, the child has forgotten what its parent knew.
+# The first loss shows it: with large weights, the child has lost what its parent had learned.
 #
 # ## Recall
 #
 # <details><summary>1. What does a skip add to what?</summary>
 #
-# Scores of a finer map, by a convolution of 1 x 1, to the coarser scores, upsampled by 2.
+# Scores of a finer map, from a convolution of 1 x 1, to the coarser scores, upsampled by 2.
 #
 # </details>
 # <details><summary>2. Why scores and not features?</summary>
 #
-# Channel k of both is the score of class k. Channels of features mean different things, and there are
-# different numbers of them.
+# Channel k of both is the score of class k. Channels of features mean different things, and their numbers
+# differ.
 #
 # </details>
-# <details><summary>3. What does the map of a skip know that the coarsest does not, and the reverse?</summary>
+# <details><summary>3. Can scores at stride 8 express strokes of 3 pixels?</summary>
 #
-# Where, but not what: it has many places and sees few pixels. The coarsest sees whole things.
+# Mostly, as the free scores show. But a network has to compute them from a map that has lost positions, and
+# learns this slowly.
 #
 # </details>
-# <details><summary>4. Why does a new skip begin at zero?</summary>
+# <details><summary>4. Why does a new skip start at zero?</summary>
 #
-# So that the network begins with the scores of its parent, up to upsampling in two steps.
+# So that the network starts with the scores of its parent, except for upsampling in two steps.
 #
 # </details>
 # <details><summary>5. Why can it learn from zero?</summary>

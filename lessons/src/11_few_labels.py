@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 11. Few labels
 #
-# **Question.** A label for each pixel is dear, a label for a whole picture cheap. How many labelled
-# pixels does a network need that has learnt from cheap labels before?
+# **Question.** A label for each pixel is expensive, a label for a whole image is cheap. How many labelled
+# pixels does a network need if it has learned from cheap labels before?
 #
 # **Minutes:** 12 to read, 1 to run, 30 for the exercises.
 #
@@ -26,7 +26,7 @@ from minifcn.viz import label_map, panels, prediction_strips, show
 # ## The picture
 #
 # A *crop* shows one digit, and has one label. A *canvas* shows several, and has a label for each pixel:
-# 0 for background, 1 to 10 for the digits, and void where nobody can tell.
+# 0 for background, 1 to 10 for the digits, and void where the class is not clear.
 
 # %%
 crop, digit = DigitCrops("train")[4]
@@ -40,15 +40,15 @@ show(
             "the canvas's labels": label_map(labels, canvases.palette),
         }
     ),
-    "The crop is labelled by one number; the canvas by a map, dark for background, white for void.",
+    "The crop has one label; the canvas has a map of labels, dark for background, white for void.",
 )
-print(f"label of the crop: {digit}; labels of the canvas: {labels.size} numbers")
+print(f"label of the crop: {digit}; the canvas has {labels.size} labels")
 
 # %% [markdown]
-# To name a crop takes a second; to paint thousands of pixels takes many. So one learns from what is cheap
-# first, and begins the dear task with those weights. That is *transfer*. Long et al. (2015) begin with
-# classifiers that learnt from 1.2 million photographs, one label each; they had 1,112 photographs with
-# labels for pixels.
+# Naming a crop takes a second; painting thousands of pixels takes many. So a network first learns from cheap
+# labels, and then starts the expensive task with those weights. This is *transfer learning*. Long et al.
+# (2015) start from classifiers that learned from 1.2 million photographs with one label each; they had 1,112
+# photographs with labels for pixels.
 #
 # Here the classifier learns from crops.
 
@@ -57,12 +57,12 @@ grey = Preprocessing("L", mean=(150.0,), std=(54.0,))  # subtract, divide
 
 
 def train(model, data, batch_size, lr, epochs=1):
-    batches = Loader(data, batch_size, preprocess=grey, shuffle=True)
+    batches = Loader(data, batch_size, preprocess=grey, shuffle=True, seed=0)
     steps = epochs * len(batches)
     mf.training.fit(
         model,
         batches,
-        mf.optim.Adam(dict(model.named_parameters()), lr=lr),
+        mf.optim.Adam(model, lr=lr),
         epochs=epochs,
         schedule=mf.optim.Cosine(steps, warmup_steps=20),
         progress=None,
@@ -73,7 +73,7 @@ classifier = digit_classifier(rng=0)
 train(classifier, DigitCrops("train", repeats=8), batch_size=32, lr=2e-3)
 unseen = Loader(DigitCrops("test"), 100, preprocess=grey)
 accuracy = mf.training.evaluate(classifier, unseen).pixel_accuracy()
-print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} crops it has never seen")
+print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} crops not seen before")
 
 # %% [markdown]
 # ## Predict
@@ -81,15 +81,14 @@ print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} crops it has ne
 # `FCN` makes a network of stride 4 from it, for 11 classes.
 #
 # 1. Which layers come from the classifier, and which are new?
-# 2. What share of all weights is new?
-# 3. Which class does the network give a pixel before its first step?
+# 2. What fraction of all weights is new?
+# 3. Which class does the network predict for a pixel before its first step?
 
 # %%
 fcn = FCN(classifier, num_classes=11, stride=4).eval()
 before, after = classifier.state_dict(), fcn.state_dict()  # arrays by name
-known = {
-    array.tobytes() for array in before.values()
-}  # the numbers alone, without their shape
+# Only the values, without their shape.
+known = {array.tobytes() for array in before.values()}
 new = [name for name, array in after.items() if array.tobytes() not in known]
 print("1.")
 for name, array in after.items():
@@ -100,35 +99,35 @@ kept = {array.tobytes() for array in after.values()}
 print(
     "   left over:", [name for name, array in before.items() if array.tobytes() not in kept]
 )
-share = sum(after[name].size for name in new) / sum(array.size for array in after.values())
-print(f"2. new: {100 * share:.1f} % of the weights")
-scores = fcn(grey(canvas[None]))  # (1, 11, 64, 64)
-print(
-    "3. largest of all scores:", float(abs(scores).max()), "- every class is equally likely"
+fraction = sum(after[name].size for name in new) / sum(
+    array.size for array in after.values()
 )
+print(f"2. new: {100 * fraction:.1f} % of the weights")
+scores = fcn(grey(canvas[None]))  # (1, 11, 64, 64)
+print("3. largest score:", float(abs(scores).max()), "- all classes are equally likely")
 
 # %% [markdown]
-# New are the two layers that score the 11 classes, and two kernels for upsampling, which are bilinear
-# and stay so. The scores of the 10 digits are left over: they are of no use for 11 classes. All else is
-# the classifier's; `head.0.weight` is its dense layer, folded as in lesson 6.
+# The new layers are the two that score the 11 classes, and two kernels for upsampling, which are bilinear
+# and not trained. The scores of the 10 digits are left over: they cannot be used for 11 classes. All other
+# weights are the classifier's; `head.0.weight` is its dense layer, reshaped as in lesson 6.
 #
-# ## Exercise 11.1: transplant
+# ## Exercise 11.1: copy weights
 #
-# *15 minutes.* Weights go from one network into another by their names and shapes. Write the function
-# that does it, and says what it did.
+# *15 minutes.* Weights are copied from one network into another by their names and shapes. Write the function
+# that does it, and that reports what it did.
 #
 # `new` and `old` are dictionaries of arrays by name, as `state_dict()` returns them. The arrays in `new`
-# are the network's own: to change the network, write *into* them.
+# belong to the network: to change the network, write *into* them.
 #
 # <details><summary>Hint 1</summary>
 #
-# A name that both know may stand for different shapes, such as 10 scores and 11. Then nothing is copied,
-# and the name is left over and missing at once.
+# A name that occurs in both may have different shapes, such as 10 scores and 11. Then nothing is copied,
+# and the name is both left over and missing.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `new[name] = ...` puts another array into the dictionary, and the network does not notice.
+# `new[name] = ...` puts a different array into the dictionary, which does not change the network.
 # `new[name][...] = ...` writes into the array.
 #
 # </details>
@@ -163,7 +162,7 @@ def right_transplant(new, old):
 
 def run(transplant, case):
     new, old = case
-    own = dict(new)  # the network's arrays, whatever happens to the dictionary
+    own = dict(new)  # the network's arrays, even if the dictionary is changed
     lists = transplant(new, old)
     if not isinstance(lists, tuple | list) or len(lists) != 3:
         returned = f"{len(lists)} values" if isinstance(lists, tuple | list) else f"{lists}"
@@ -174,7 +173,7 @@ def run(transplant, case):
     ]
     for title, network in (("new", own), ("old", old)):
         said += [
-            f"{name} of {title} holds {array.tolist()}" for name, array in network.items()
+            f"{name} of {title} is {array.tolist()}" for name, array in network.items()
         ]
     return said
 
@@ -197,33 +196,33 @@ def dictionary_only(new, old):
     return right_transplant(other, old)
 
 
-def forgets_misfits(new, old):
-    """A name that both know, with two shapes, is in no list; it is left over and missing."""
+def misfits_omitted(new, old):
+    """A name in both networks with different shapes is in no list; it is left over and missing."""
     copied, left_over, missing = right_transplant(new, old)
     return copied, left_over - new.keys(), missing - old.keys()
 
 
-def counts_misfits(new, old):
-    """A name that both know counts as copied, though the shapes differ."""
+def misfits_copied(new, old):
+    """A name in both networks is reported as copied although the shapes differ."""
     right_transplant(new, old)
     both = new.keys() & old.keys()
     return both, old.keys() - both, new.keys() - both
 
 
-def exchanged(new, old):
-    """Left over and missing are exchanged: left over is what old has and new cannot use."""
+def swapped(new, old):
+    """Left over and missing are swapped: left over is what old has and new cannot use."""
     copied, left_over, missing = right_transplant(new, old)
     return copied, missing, left_over
 
 
 def wrong_way(new, old):
-    """The weights go from new to old."""
+    """The weights are copied from new to old."""
     copied, left_over, missing = right_transplant(old, new)
     return copied, missing, left_over
 
 
 def names_alone(new, old):
-    """Only names are compared; two shapes do not fit, or NumPy repeats rows to make them fit."""
+    """Only names are compared; compare shapes, too, because NumPy may broadcast."""
     for name in new.keys() & old.keys():
         new[name][...] = old[name]
     return right_transplant(new, old)
@@ -236,28 +235,29 @@ check_exercise(
     run=run,
     mistakes=[
         dictionary_only,
-        forgets_misfits,
-        counts_misfits,
-        exchanged,
+        misfits_omitted,
+        misfits_copied,
+        swapped,
         wrong_way,
         names_alone,
     ],
 )
 
 # %% [markdown]
-# ## Three ways to begin
+# ## Three ways to start
 #
-# The *trunk* is all that comes from the classifier: `features` and `head`.
+# The *trunk* is the part that comes from the classifier: `features` and `head`.
 #
-# - **From workspace**: the trunk is random, everything learns.
+# - **From scratch**: the trunk is random, all layers learn.
 # - **Frozen**: the trunk is the classifier's and does not learn; the score layers do.
-# - **Slow**: the trunk is the classifier's and learns at a tenth of the *rate*, the factor of each step.
+# - **Slow**: the trunk is the classifier's and learns at a tenth of the *learning rate*.
 #
-# `fcn.freeze_trunk()` freezes. `lr_multiplier` of a parameter is a factor of its rate.
+# `fcn.freeze_trunk()` freezes it. The learning rate of a parameter is multiplied by its `lr_multiplier`.
 #
-# A frozen layer saves work, but not always. Backward goes from the loss to the front, layer by layer. A
-# layer computes two things: the gradient to its weights, if they learn, and the gradient to its input,
-# which it *passes on* to the layer before it. Predict: in which of these three is a step fastest?
+# A frozen layer saves work, but not always. Backward goes from the loss to the image, layer by layer. A
+# layer computes two things: the gradient of its weights, if they learn, and the gradient of its input,
+# which it *passes on* to the layer before it. Predict: when is a step fastest: if all layers learn, if the
+# trunk is frozen, or if only the score layers are frozen?
 
 # %% tags=["varies"]
 x = np.repeat(grey(canvas[None]), 8, axis=0)
@@ -277,21 +277,22 @@ for name in ("all layers learn", "trunk frozen", "score layers frozen"):
 
 # %% [markdown]
 # With a frozen trunk, backward ends at the score layers. Frozen score layers still pass the gradient on,
-# for the trunk in front of them learns.
+# because the trunk before them learns.
 #
 # ## Exercise 11.2: how far back?
 #
-# *15 minutes.* Layers stand in a row, from the picture to the loss. Which of them must pass a gradient on,
-# to the layer before them?
+# *15 minutes.* Layers are connected in a row, from the image to the loss. Which of them must pass a gradient
+# on to the layer before them?
 #
 # <details><summary>Hint 1</summary>
 #
-# Nobody needs the gradient to the picture. So the first layer passes nothing on.
+# The gradient of the image is not needed. So the first layer passes nothing on.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A layer passes on exactly if some layer *before* it learns. Whether it learns itself does not matter.
+# A layer passes a gradient on exactly if some layer *before* it learns. Whether it learns itself does not
+# matter.
 #
 # </details>
 
@@ -300,16 +301,16 @@ for name in ("all layers learn", "trunk frozen", "score layers frozen"):
 def my_passing_on(layers, frozen):
     """Return the names of the layers that pass a gradient on, in the order of layers.
 
-    layers: names, from the picture to the loss. frozen: names of those that do not learn.
+    layers: names, from the image to the loss. frozen: names of those that do not learn.
     """
     ### BEGIN SOLUTION
     passing = []
-    someone_learns = False  # before this layer
+    learning_before = False
     for name in layers:
-        if someone_learns:
+        if learning_before:
             passing.append(name)
         if name not in frozen:
-            someone_learns = True
+            learning_before = True
     return passing
     ### END SOLUTION
 
@@ -339,22 +340,22 @@ def first_one_too(layers, frozen):
 
 
 def towards_the_loss(layers, frozen):
-    """Backward runs from the loss to the picture; you have it the other way round."""
+    """Backward goes from the loss to the image; yours goes the other way."""
     return right_passing_on(layers[::-1], frozen)[::-1]
 
 
 def all_but_first(layers, frozen):
-    """You pass on through the frozen layers at the front, too, where nobody learns any more."""
+    """The frozen layers next to the image pass a gradient on, too; no layer before them learns."""
     return layers[1:]
 
 
-def learning_behind(layers, frozen):
-    """A frozen layer behind one that learns is left out; it has to pass the gradient on."""
+def frozen_left_out(layers, frozen):
+    """A frozen layer after one that learns is left out; it has to pass the gradient on."""
     return [name for name in right_passing_on(layers, frozen) if name not in frozen]
 
 
 def backwards(layers, frozen):
-    """The order is that of backward; the list shall have the order of layers."""
+    """The order is that of backward; it must be the order of layers."""
     return right_passing_on(layers, frozen)[::-1]
 
 
@@ -367,7 +368,7 @@ check_exercise(
         first_one_too,
         towards_the_loss,
         all_but_first,
-        learning_behind,
+        frozen_left_out,
         backwards,
     ],
 )
@@ -375,16 +376,16 @@ check_exercise(
 # %% [markdown]
 # ## Run: mean IoU against labels
 #
-# Now the experiment: 5, 20 and 80 labelled canvases, three ways to begin. Each network makes 160 steps
-# of 2 canvases, whatever the number of labels: with 5 canvases it sees each of them 64 times. The score
-# is mean IoU on 60 canvases with digits that none has seen.
+# Now the experiment: 5, 20 and 80 labelled canvases, three ways to start. Each network makes 160 steps
+# of 2 canvases, for any number of labels: with 5 canvases it sees each of them 64 times. The measure
+# is the mean IoU on 60 canvases with unseen digits. The nine trainings take about half a minute.
 #
-# Predict: what does *workspace* gain from more labels? And when is *slow* better than *frozen*?
+# Predict: what does *scratch* gain from more labels? And when is *slow* better than *frozen*?
 
 
 # %%
 def labelling_network(start, count, steps=160, trunk_rate=1.0, frozen=False):
-    """Return a network that has learnt from so many labelled canvases."""
+    """Return a network trained on `count` labelled canvases."""
     fcn = FCN(start, 11, stride=4)
     for part in (fcn.features, fcn.head):
         for parameter in part.parameters():
@@ -404,11 +405,11 @@ def mean_iou(fcn):
 
 
 counts = [5, 20, 80]
-networks_of = {"slow": [], "frozen": [], "workspace": []}
+networks_of = {"slow": [], "frozen": [], "scratch": []}
 for count in counts:
     networks_of["slow"].append(labelling_network(classifier, count, trunk_rate=0.1))
     networks_of["frozen"].append(labelling_network(classifier, count, frozen=True))
-    networks_of["workspace"].append(labelling_network(digit_classifier(rng=1), count))
+    networks_of["scratch"].append(labelling_network(digit_classifier(rng=1), count))
 
 scores = {name: [mean_iou(fcn) for fcn in fcns] for name, fcns in networks_of.items()}
 truth = np.concatenate([labels[labels < 255] for _, labels in (test[i] for i in range(60))])
@@ -417,7 +418,7 @@ nothing.update(truth, np.zeros_like(truth))
 print("labelled canvases" + "".join(f"{count:8}" for count in counts))
 for name, row in scores.items():
     print(f"{name:17}" + "".join(f"{score:8.3f}" for score in row))
-print(f"nothing but background: {nothing.mean_iou():.3f}")
+print(f"background everywhere: {nothing.mean_iou():.3f}")
 
 # %%
 figure = Figure(figsize=(5, 3), layout="constrained")
@@ -431,49 +432,54 @@ axes.minorticks_off()
 axes.legend(frameon=False, fontsize=8)
 show(
     figure,
-    "Both lines that begin with the classifier rise; the line from workspace stays near the bottom.",
+    "Both lines that start from the classifier rise; the line from scratch stays near the bottom.",
 )
 
 # %% [markdown]
-# The classifier knows digits: it only has to be told where they end. With 5 canvases the frozen trunk
-# does well, for few weights learn, and little can go wrong. With 80 the slow trunk gets ahead, for it can
-# adapt. The two are close, and these are single runs: another seed may exchange neighbours. From 20
-# canvases on, the distance to *workspace* is far larger.
+# The classifier knows digits: the network only has to learn where they end. With 5 canvases the frozen trunk
+# is good, because few weights learn. With 80 the slow trunk is better, because it can
+# adapt. The two are close, and these are single runs: with a different seed, neighbours may change places.
+# From 20 canvases on, the difference to *scratch* is far larger.
 
 # %%
-shown = [test[i] for i in (0, 1)]
-rows = [
-    (name, image, labels, mf.training.predict(networks_of[name][-1], grey(image[None]))[0])
-    for image, labels in shown
-    for name in ("slow", "workspace")
-]
-names, images, truths, predictions = zip(*rows, strict=True)
+image, labels = test[0]
+trained = {
+    f"slow, {count} labels": fcn
+    for count, fcn in zip(counts, networks_of["slow"], strict=True)
+}
+trained["scratch, 80 labels"] = networks_of["scratch"][-1]
+predictions = [mf.training.predict(fcn, grey(image[None]))[0] for fcn in trained.values()]
 show(
     prediction_strips(
-        images, truths, predictions, test.class_names, test.palette, row_names=names
+        [image] * len(trained),
+        [labels] * len(trained),
+        predictions,
+        test.class_names,
+        test.palette,
+        row_names=list(trained),
     ),
-    "After 80 canvases, slow names most of some digits; workspace sees strokes, but hardly tells them apart.",
+    "With more labels, more of the digits are found and named; scratch finds strokes, but hardly names them.",
 )
 
 # %% [markdown]
 # ## Real photographs (optional)
 #
 # *CamVid* is a collection of 701 street scenes, filmed from a car, with labels for pixels. *SqueezeNet
-# 1.0* is a small classifier that has learnt from ImageNet's photographs. If you have both, write where
-# they lie into the cell. It then trains for one epoch, which takes some minutes.
+# 1.0* is a small classifier that was trained on the photographs of ImageNet. If you have both, write their
+# paths into the cell. It then trains for one epoch, which takes some minutes.
 
 # %%
-CAMVID = ""  # the folder
-WEIGHTS = ""  # the file, for example from: minifcn weights download squeezenet1_0
+CAMVID = ""  # a folder
+WEIGHTS = ""  # a file, for example from: minifcn weights download squeezenet1_0
 if CAMVID and WEIGHTS:
     streets = open_dataset(f"camvid:{CAMVID}", "train")
     start = mf.weights.load_classifier(WEIGHTS)
-    print(start.report.summary())
+    print(str(start.report).splitlines()[0])
     street_fcn = FCN(start, num_classes=len(streets.class_names), stride=4)
     photo = start.info.preprocessing
     mf.training.fit(
         street_fcn,
-        Loader(streets, 4, preprocess=photo, shuffle=True),
+        Loader(streets, 4, preprocess=photo, shuffle=True, seed=0),
         mf.training.RECIPES["quick"].optimizer(street_fcn),
     )
     unseen = Loader(open_dataset(f"camvid:{CAMVID}", "validation"), 4, preprocess=photo)
@@ -483,28 +489,28 @@ else:
     print(
         "Not run here. Measured (mean IoU on all 101 validation frames, FCN of stride 4, as many images "
         "seen in each): from ImageNet weights 0.573 with 367 labelled images, 0.566 with 100; "
-        "from workspace 0.311 with 367, 0.310 with 100."
+        "from scratch 0.311 with 367, 0.310 with 100."
     )
 
 # %% [markdown]
-# On photographs, too, the start weighs more than the number of labels. From ImageNet, a quarter of the
-# labels costs little; from workspace, all of them do not make up for it.
+# On photographs, too, the start matters more than the number of labels. From ImageNet weights, a quarter of
+# the labels is almost as good as all; from scratch, all labels do not make up for the missing start.
 #
 # ## Break it
 #
-# **Too fast.** The trunk begins with the classifier's weights, but learns at the full rate, from 20
-# canvases. Predict: is that better or worse than *slow*? And how far do the filters move?
+# **Too fast.** The trunk starts with the classifier's weights, but learns at the full rate, from 20
+# canvases. Predict: is that better or worse than *slow*? And how much do the filters change?
 
 
 # %%
 def change(fcn):
-    """Return how far the filters have moved, in percent of their length."""
+    """Return the change of the filters, in percent of their norm."""
     pairs = [
         (fcn.features.state_dict()[name], array)
         for name, array in classifier.features.state_dict().items()
     ]
-    moved = sum(((now - then) ** 2).sum() for now, then in pairs)
-    return 100 * float(np.sqrt(moved / sum((then**2).sum() for _, then in pairs)))
+    changed = sum(((now - then) ** 2).sum() for now, then in pairs)
+    return 100 * float(np.sqrt(changed / sum((then**2).sum() for _, then in pairs)))
 
 
 fast = labelling_network(classifier, 20)
@@ -514,49 +520,49 @@ for name, fcn in (("slow", networks_of["slow"][1]), ("full rate", fast)):
 # %% [markdown]
 # <details><summary>Why?</summary>
 #
-# A step of Adam moves each weight by about the rate, however small the gradient. The score layers begin
-# at zero and need many steps. Meanwhile the full rate overwrites what the trunk knew.
+# A step of Adam changes each weight by about the learning rate, even if the gradient is small. The score
+# layers start at zero and need many steps. Meanwhile the full rate overwrites what the trunk has learned.
 #
 # </details>
 #
-# **Labels or steps?** *Scratch* did not gain from labels. Does it lack labels, or time? Give it 80
+# **Labels or steps?** *Scratch* did not gain from labels. Does it lack labels, or steps? Give it 80
 # canvases and three times as many steps.
 
 # %%
 longer = mean_iou(labelling_network(digit_classifier(rng=1), 80, steps=480))
 print(
-    f"workspace, 80 canvases: {scores['workspace'][2]:.3f} after 160 steps, {longer:.3f} after 480"
+    f"scratch, 80 canvases: {scores['scratch'][2]:.3f} after 160 steps, {longer:.3f} after 480"
 )
 
 # %% [markdown]
-# It lacks time: now it learns, but three times as many steps do not reach what the classifier's start
-# gives in 160. The classifier took steps, too, but with cheap labels. So compare starts at equal numbers
-# of steps, and say so.
+# It lacks steps: now it learns, but three times as many steps do not reach the result of the classifier's
+# start after 160. The classifier was trained, too, but with cheap labels. So compare starts at equal numbers
+# of steps, and report them.
 #
 # ## Recall
 #
-# <details><summary>1. Which layers of a classifier does an FCN take over, and which not?</summary>
+# <details><summary>1. Which layers of a classifier does an FCN keep, and which not?</summary>
 #
-# All but the last, which scores the classifier's own classes. The new score layers begin at zero.
+# All but the last, which scores the classifier's own classes. The new score layers start at zero.
 #
 # </details>
-# <details><summary>2. By what is decided which weights go where?</summary>
+# <details><summary>2. What decides which weights are copied?</summary>
 #
-# By name and shape. What does not fit is left over in the old network and missing in the new one.
+# Name and shape. What does not fit is left over in the old network and missing in the new one.
 #
 # </details>
 # <details><summary>3. Why does freezing the last layers save so little?</summary>
 #
-# They must pass the gradient on, to the layers before them that learn.
+# They must pass the gradient on to the layers before them that learn.
 #
 # </details>
 # <details><summary>4. When is a frozen trunk good, and when one that learns slowly?</summary>
 #
-# Frozen with very few labels, since few weights can go wrong. Slow with more, since it can adapt.
+# Frozen with very few labels, since few weights can overfit. Slow with more, since it can adapt.
 #
 # </details>
 # <details><summary>5. What must be equal when two starts are compared?</summary>
 #
-# The labelled pictures, the number of steps, and the pictures they are scored on.
+# The labelled images, the number of steps, and the test images.
 #
 # </details>

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 12. Fewer multiplications, and the same code on a GPU
 #
-# **Question.** Can a convolution come out the same with a quarter of the multiplications, and is it then
+# **Question.** Can a convolution give the same result with a quarter of the multiplications, and is it then
 # four times as fast?
 #
 # **Minutes:** 15 to read, 1 to run, 40 for the exercises.
 #
 # **You need** what a convolution is (lesson 2), how it becomes one matrix product (lesson 4), and softmax
-# (lesson 9). A GPU is not needed.
+# (lesson 6). A GPU is not needed. This lesson is optional: nothing in the course depends on it.
 
 # %%
 import time
@@ -22,8 +22,8 @@ from minifcn.viz import panels, show
 # %% [markdown]
 # ## The picture
 #
-# Take four numbers $d_0 \ldots d_3$ of a row of data, and a filter of three, $g_0, g_1, g_2$. The filter
-# fits in two places:
+# Take four values $d_0 \ldots d_3$ of a row of data, and a filter of three, $g_0, g_1, g_2$. The filter
+# fits at two positions:
 #
 # $$y_0 = d_0 g_0 + d_1 g_1 + d_2 g_2, \qquad y_1 = d_1 g_0 + d_2 g_1 + d_3 g_2$$
 #
@@ -31,9 +31,9 @@ from minifcn.viz import panels, show
 #
 # $$m_2 = (d_1 + d_2) \, \frac{g_0 + g_1 + g_2}{2}, \qquad m_3 = (d_2 - d_1) \, \frac{g_0 - g_1 + g_2}{2}$$
 #
-# Their sum has two of the three terms of $y_0$, and their difference two of $y_1$; each has one term too
-# many. The sums and halves of the filter are not counted: they are computed once, for all places of a
-# picture. What counts is data times filter.
+# Their sum contains two of the three terms of $y_0$, and their difference two of $y_1$; each has one term too
+# many. The sums and halves of the filter are not counted: they are computed once, for all positions in an
+# image. Only products of data and filter are counted.
 
 # %%
 d, g = np.array([4, 2, 1, 3]), np.array([1, 3, -1])
@@ -48,7 +48,7 @@ show(
 # %% [markdown]
 # ## Exercise 12.1: four products instead of six
 #
-# *15 minutes.* Find the other two products, $m_1$ and $m_4$, and put $y_0$ and $y_1$ together. The check
+# *15 minutes.* Find the other two products, $m_1$ and $m_4$, and compute $y_0$ and $y_1$. The check
 # counts the products of data and filter: compute $m_2$ and $m_3$ once each, and use them twice.
 #
 # <details><summary>Hint 1</summary>
@@ -78,7 +78,7 @@ def my_four_products(d, g):
 # %%
 # Check of exercise 12.1: run this cell.
 class Number:
-    """A number that knows what it is made of, and counts the products of data and filter."""
+    """A number that records its origin, and counts the products of data and filter."""
 
     def __init__(self, value, source, products):
         self.value, self.source, self.products = value, source, products
@@ -92,7 +92,7 @@ class Number:
     def times(self, other):
         if not isinstance(other, Number):  # a constant
             return Number(self.value * other, self.source, self.products)
-        if self.source == other.source == "filter":  # once for all places
+        if self.source == other.source == "filter":  # once for all positions
             return Number(self.value * other.value, "filter", self.products)
         self.products.append(1)
         return Number(self.value * other.value, "product", self.products)
@@ -125,7 +125,7 @@ def run(function, case):
     y = function(d, g)
     if len(products) != 4:
         raise CheckFailedError(
-            f"{len(products)} products of data and filter were computed; there must be 4"
+            f"{len(products)} products of data and filter were computed; expected 4"
         )
     return None if y is None else [float(value) for value in y]
 
@@ -138,7 +138,7 @@ def right_two(d, g, first=-1, last=-1, fourth=-1):
 
 
 def definition(d, g):
-    """Six products, as in the definition: compute each of the four once, and use m2 and m3 twice."""
+    """These are six products, as in the definition: compute four, and use m2 and m3 twice."""
     return [sum(d[i + a] * g[a] for a in range(3)) for i in range(2)]
 
 
@@ -148,27 +148,27 @@ def fourth_added(d, g):
 
 
 def first_sum(d, g):
-    """m1 adds where it must take away: m2 + m3 has too much of d2 times g0."""
+    """m1 adds d2 times g0; subtract it, because m2 + m3 contains it already."""
     return right_two(d, g, first=1)
 
 
 def last_sum(d, g):
-    """m4 adds where it must take away: m2 - m3 has too much of d1 times g2."""
+    """m4 adds d1 and d3; it must be their difference."""
     return right_two(d, g, last=1)
 
 
-def turned(d, g):
-    """The filter is turned; here y0 begins with d0 times g0."""
+def reversed_filter(d, g):
+    """The filter is reversed; the first term of y0 is d0 times g0."""
     return right_two(d, g[::-1])
 
 
-def exchanged(d, g):
-    """y0 and y1 are exchanged."""
+def swapped(d, g):
+    """y0 and y1 are swapped."""
     return right_two(d, g)[::-1]
 
 
 def not_halved(d, g):
-    """m2 and m3 are twice too large: their filters are halved."""
+    """m2 and m3 are twice as large as they should be: halve their filters."""
     m2, m3 = (d[1] + d[2]) * (g[0] + g[1] + g[2]), (d[2] - d[1]) * (g[0] - g[1] + g[2])
     return (d[0] - d[2]) * g[0] + m2 + m3, m2 - m3 - (d[1] - d[3]) * g[2]
 
@@ -183,8 +183,8 @@ check_exercise(
         fourth_added,
         first_sum,
         last_sum,
-        turned,
-        exchanged,
+        reversed_filter,
+        swapped,
         not_halved,
     ],
 )
@@ -192,9 +192,9 @@ check_exercise(
 # %% [markdown]
 # ## Three small matrices
 #
-# All this is *F(2, 3)*: 2 outputs, a filter of 3. It can be written with three matrices (which hold the
-# answer to exercise 12.1): $G$ transforms the filter, $B^T$ the data, the results are multiplied number
-# by number ($\odot$), and $A^T$ puts the outputs together:
+# This algorithm is called *F(2, 3)*: 2 outputs, a filter of 3. It can be written with three matrices (which
+# contain the answer to exercise 12.1): $G$ transforms the filter, $B^T$ the data, the results are multiplied
+# element by element ($\odot$), and $A^T$ computes the outputs:
 #
 # $$y = A^T \, [\, (G g) \odot (B^T d) \,]$$
 
@@ -204,7 +204,7 @@ G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 BT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 show(
     panels({"A^T": AT, "G": G, "B^T": BT}),
-    "Only 0, 1, -1 and halves: here the transforms need additions and halving only.",
+    "All values are 0, 1, -1 or halves: these transforms need only additions and halving.",
 )
 print("by four products:", AT @ ((G @ g) * (BT @ d)), "by definition:", y)
 
@@ -215,34 +215,34 @@ print("by four products:", AT @ ((G @ g) * (BT @ d)), "by definition:", y)
 #
 # $$Y = A^T \, [\, (G g G^T) \odot (B^T d B) \,] \, A$$
 #
-# Predict, for one tile: how many multiplications does $\odot$ stand for, and how many has the definition?
+# Predict, for one tile: how many multiplications does $\odot$ need, and how many the definition?
 
 # %%
 rng = np.random.default_rng(0)
-picture, g = rng.integers(0, 10, (6, 6)), rng.integers(-3, 4, (3, 3))
+image, g = rng.integers(0, 10, (6, 6)), rng.integers(-3, 4, (3, 3))
 by_tiles = np.zeros((4, 4))
 for i in (0, 2):
     for j in (0, 2):
-        tile = picture[i : i + 4, j : j + 4]
-        products = (G @ g @ G.T) * (BT @ tile @ BT.T)  # number by number
+        tile = image[i : i + 4, j : j + 4]
+        products = (G @ g @ G.T) * (BT @ tile @ BT.T)  # element by element
         by_tiles[i : i + 2, j : j + 2] = AT @ products @ AT.T
 show(
     panels(
-        {"data": picture, "g": g, "Y": by_tiles},
+        {"data": image, "g": g, "Y": by_tiles},
         boxes={"data": [(0, 0, 4, 4), (0, 2, 4, 4)], "Y": [(0, 0, 2, 2), (0, 2, 2, 2)]},
     ),
-    "Two of the four tiles: each gives the outputs in the box of its number; they share two columns.",
+    "Two of the four tiles: each gives the outputs in the box with its number; they overlap in two columns.",
 )
 print(f"a tile: {products.size} multiplications; by definition: {2 * 2 * g.size}")
-whole = mf.functional.conv2d(picture[None, None].astype(float), g[None, None].astype(float))
-print("the same numbers, to the last bit:", np.array_equal(by_tiles, whole[0, 0]))
+whole = mf.functional.conv2d(image[None, None].astype(float), g[None, None].astype(float))
+print("exactly equal:", np.array_equal(by_tiles, whole[0, 0]))
 
 # %% [markdown]
-# On whole numbers nothing is lost, for a computer halves exactly. Over $C$ channels the products of a tile
-# are added up before $A^T$.
+# On integers the result is exact, because halving is exact. Over $C$ channels the products of a tile
+# are added before $A^T$.
 #
 # Larger tiles save more. For $m \times m$ outputs a tile has $m + 2$ rows and columns, and one product for
-# each of its $(m + 2)^2$ numbers.
+# each of its $(m + 2)^2$ values.
 
 # %%
 print("F(m x m, 3 x 3)   products   by definition   ratio")
@@ -252,13 +252,13 @@ for m in (1, 2, 4, 6):
 # %% [markdown]
 # ## Exercise 12.2: count
 #
-# *10 minutes.* A layer takes `channels` and has so many `filters` of 3 x 3; its output has `height` rows
-# and `width` columns. How many products of data and filter does it compute by F(m x m, 3 x 3)? Tiles at the
-# end may reach beyond the output; they are computed whole.
+# *10 minutes.* A layer has `channels` input channels and `filters` filters of 3 x 3; its output has `height`
+# rows and `width` columns. How many products of data and filter does it compute with F(m x m, 3 x 3)? Tiles
+# at the end may extend beyond the output; they are computed completely.
 #
 # <details><summary>Hint</summary>
 #
-# How many tiles cover the output, if the last ones may reach beyond it? Each tile has $(m + 2)^2$ products
+# How many tiles cover the output, if the last ones may extend beyond it? Each tile has $(m + 2)^2$ products
 # for each pair of a channel and a filter.
 #
 # </details>
@@ -292,12 +292,12 @@ layers = st.fixed_dictionaries(
 
 
 def whole_tiles(channels, filters, height, width, m):
-    """Tiles that hang over are left out; the output needs them, so round up."""
+    """Tiles that extend beyond the output are left out; they are needed, so round up."""
     return (height // m) * (width // m) * (m + 2) ** 2 * channels * filters
 
 
 def by_area(channels, filters, height, width, m):
-    """Rounding is for rows and columns apart, not for the area."""
+    """The area is rounded up; round up rows and columns separately."""
     return -(-height * width // m**2) * (m + 2) ** 2 * channels * filters
 
 
@@ -307,22 +307,22 @@ def small_tiles(channels, filters, height, width, m):
 
 
 def by_definition(channels, filters, height, width, m):
-    """That is the definition: 9 products for each output."""
+    """This is the count of the definition: 9 products for each output."""
     return height * width * 9 * channels * filters
 
 
 def one_side(channels, filters, height, width, m):
-    """A tile has (m + 2) x (m + 2) products; you count one row of it."""
+    """Only one row of the tile is counted; a tile has (m + 2) x (m + 2) products."""
     return tiles_of(height, width, m) * (m + 2) * channels * filters
 
 
 def shared(channels, filters, height, width, m):
-    """Each pair of a channel and a filter has products of its own: multiply by both."""
+    """Each pair of a channel and a filter has its own products: multiply by both."""
     return tiles_of(height, width, m) * (m + 2) ** 2 * filters
 
 
 def added(channels, filters, height, width, m):
-    """Channels and filters are added; each filter meets each channel, so multiply."""
+    """Channels and filters are added; every filter uses every channel, so multiply them."""
     return tiles_of(height, width, m) * (m + 2) ** 2 * (channels + filters)
 
 
@@ -344,19 +344,19 @@ check_exercise(
 # %% [markdown]
 # ## Run: is it faster?
 #
-# `mf.functional.conv2d` has both: `"im2col"` is the one big matrix product of lesson 4, with all
+# `mf.functional.conv2d` has both: `"im2col"` is the matrix product of lesson 4, with all
 # multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. Its matrices
-# hold other numbers, too, such as 4 and 5, so its transforms multiply. $B^T d B$ is a linear map of the 36
-# numbers of a tile, and minifcn computes it as such: for each channel, a matrix of 36 x 36 times these
-# numbers. On the way back it is, for each filter, one of 16 x 36.
+# contain other values, too, such as 4 and 5, so its transforms multiply. $B^T d B$ is a linear map of the 36
+# values of a tile: a matrix of 36 x 36 for each channel, and on the way back 16 x 36 for each filter. Two
+# passes with small matrices would need fewer multiplications, but one large product is faster (lesson 4).
 #
-# The last two columns say how many times fewer multiplications there are, without these transforms and with
-# them. (Those of the filters are made once.) Predict: which layers are four times as fast?
+# The last two columns give the reduction in multiplications, without and with these transforms.
+# (Filters are transformed once.) Predict: which layers are four times as fast?
 
 
 # %% tags=["varies"]
 def fastest(*functions):
-    """Return the shortest of 20 times of each function, in milliseconds; they take turns."""
+    """Return the minimum of 20 times of each function, in milliseconds, measured alternately."""
     times = [[] for _ in functions]
     for _ in range(20):
         for function, mine in zip(functions, times, strict=True):
@@ -367,7 +367,7 @@ def fastest(*functions):
 
 
 threads = mf.num_threads()
-mf.set_num_threads(1)  # one core: others may be busy
+mf.set_num_threads(1)  # one core, because others may be busy
 print("                                             products:  with transforms:")
 print("channels  size    im2col   winograd   speedup  times fewer  times fewer")
 for channels, size in ((4, 112), (16, 112), (64, 56), (256, 56)):
@@ -387,35 +387,42 @@ mf.set_num_threads(threads)
 
 a = rng.standard_normal((1024, 1024), np.float32)
 copying, multiplying = fastest(a.copy, lambda: a @ a)
-print(f"1024 x 1024 numbers: copied at {1e-6 * a.size / copying:.1f} a nanosecond,")
-print(f"multiplied, by all cores, at {1e-6 * 1024**3 / multiplying:.1f} a nanosecond")
+print(f"1024 x 1024 values: {1e-6 * a.size / copying:.1f} copied in a nanosecond,")
+print(f"{1e-6 * 1024**3 / multiplying:.1f} multiplied in a nanosecond, on all cores")
 
 # %% [markdown]
-# None. With few channels it is slower, for the transforms cost more than they save. With many channels they
-# matter less, but the time does not follow the last column, either. Transformed numbers are written to
+# None. With few channels it is slower, because the transforms cost more than they save. With many channels
+# they matter less, but the time does not follow the last column, either. Transformed values are written to
 # memory and read again, and the last lines show that a computer multiplies much faster than it copies.
-# *FLOPs*, the number of arithmetic operations, are not time. So measure. By default (`algorithm="auto"`)
-# minifcn chooses by rules that were made from measurements.
+# The number of arithmetic operations, *FLOPs*, does not determine the time. So measure. By default
+# (`algorithm="auto"`) minifcn chooses by rules that are based on measurements.
 #
 # ## The price: rounding
 #
-# How does one find such matrices? Choose some points, such as 0, 1, -1, 2. The row of $G$ for a point $p$
-# holds the powers $1, p, p^2$, and its row of $A$ those up to $p^{m-1}$. A last row has a 1 at the highest
-# power only. $B^T$ follows from what must hold: $g_j$ meets $d_l$ in $y_i$ exactly if $l = i + j$. So
-# $\sum_k A_{ki} \, G_{kj} \, (B^T)_{kl}$ must be 1 then, and else 0: a linear system for $B^T$. Larger
-# tiles need more points, and so higher powers. *float32* keeps about 7 digits. Predict: what becomes of them?
+# Larger tiles save more multiplications, but lose accuracy. *float32* has about 7 digits. Predict: how many
+# remain? The next cell computes the matrices for tiles of any size.
+#
+# <details><summary>Optional: how are the matrices found?</summary>
+#
+# Choose some points, such as 0, 1, -1, 2. The row of $G$ for a point $p$
+# contains the powers $1, p, p^2$, and its row of $A$ those up to $p^{m-1}$. A last row has a 1 at the highest
+# power only. $B^T$ follows from a condition: $g_j$ is multiplied by $d_l$ in $y_i$ exactly if $l = i + j$. So
+# $\sum_k A_{ki} \, G_{kj} \, (B^T)_{kl}$ must be 1 then, and 0 otherwise: a linear system for $B^T$. Larger
+# tiles need more points, and so higher powers. (This is the method of Toom and Cook.)
+#
+# </details>
 
 
 # %%
 def matrices(m):
-    """Return A^T, G and B^T of F(m, 3). Against those above, factors may have moved between them."""
+    """Return A^T, G and B^T of F(m, 3); they may differ from those above by factors."""
     points = np.array([0, 1, -1, 2, -2, 0.5, -0.5, 3, -3])[: m + 1]
     last = [np.eye(m)[-1:], np.eye(3)[-1:]]  # a 1 at the highest power only
     A = np.concatenate([points[:, None] ** np.arange(m), last[0]])
     G = np.concatenate([points[:, None] ** np.arange(3), last[1]])
     i, j, k = np.ogrid[:m, :3, : m + 2]
     sums = np.einsum("ki,kj->ijk", A, G).reshape(3 * m, m + 2)
-    wanted = (i + j == k).reshape(3 * m, m + 2)  # g[j] meets d[i + j] in y[i]
+    wanted = (i + j == k).reshape(3 * m, m + 2)  # y[i] contains g[j] times d[i + j]
     return A.T, G, np.linalg.lstsq(sums, wanted.astype(float), rcond=None)[0]
 
 
@@ -433,15 +440,15 @@ for m in (2, 4, 6, 8):
     print(f"F({m} x {m}, 3 x 3): {other:.1e}; by definition: {one:.1e}")
 
 # %% [markdown]
-# The error grows with the tile, from the seventh digit to about the fourth: at 8 x 8 the point 3 comes in,
+# The error grows with the tile, from the seventh digit to about the fourth: at 8 x 8 there is the point 3,
 # and $3^7 = 2187$. The transforms grow, too: F(6 x 6, 3 x 3) needs a matrix of 64 x 64 for each tile and
-# channel. minifcn stops at F(4 x 4, 3 x 3).
+# channel. minifcn uses no tiles larger than F(4 x 4, 3 x 3).
 #
 # ## The same code on a GPU
 #
-# A *GPU* is a processor with thousands of small cores and a memory of its own. *CuPy* is a library with
-# NumPy's names; its arrays lie in the GPU's memory. One line lets a function work with both: it asks which
-# library its array belongs to, and calls this library `xp`.
+# A *GPU* is a processor with thousands of small cores and its own memory. *CuPy* is a library with
+# NumPy's function names, whose arrays are in the GPU's memory. One line lets a function work with both: it
+# determines the library of its array, and calls it `xp`.
 
 
 # %%
@@ -452,30 +459,32 @@ def softmax(scores):
 
 
 x = rng.standard_normal((1, 21, 256, 256), np.float32)
-off = abs(softmax(x).sum(axis=1) - 1).max()
-print(f"xp is numpy: {mf.array_module(x) is np}; the sums are 1, up to {off:.1e}")
+error = abs(softmax(x).sum(axis=1) - 1).max()
+print(
+    f"xp is numpy: {mf.array_module(x) is np}; the sums are 1, with an error of {error:.1e}"
+)
 
 # %% [markdown]
-# All layers, losses, metrics and optimisers of minifcn are written so. `model.to("cuda")` moves a network,
-# and `mf.to_device(x, "cuda")` its input.
+# All layers, losses, metrics and optimisers of minifcn are written like this. `model.to("cuda")` moves a
+# network, and `mf.to_device(x, "cuda")` its input.
 #
-# **Timing that waits.** A call to the GPU returns when the work is *queued*, not when it is done. If you read
-# the clock then, you measure how long queueing takes. So call the function once before, since the first call
+# **Measuring time.** A call to the GPU returns when the work is *queued*, not when it is done. A clock
+# that is read then measures only the queueing. So call the function once before, because the first call
 # compiles it, and read the clock after `synchronize()`, which waits for the GPU.
 
 # %% tags=["varies"]
 for device in ("cpu", "cuda"):
     try:
-        there = mf.to_device(x, device)
+        moved = mf.to_device(x, device)
     except ValueError as error:
-        print(f"{device}: not run, for {error}")
+        print(f"{device}: not run: {error}")
         continue
-    xp = mf.array_module(there)
+    xp = mf.array_module(moved)
     wait = xp.cuda.Device().synchronize if xp is not np else lambda: None
-    softmax(there)  # the first call
+    softmax(moved)  # the first call
     wait()
     started = time.perf_counter()
-    softmax(there)
+    softmax(moved)
     returned = time.perf_counter() - started
     wait()
     done = time.perf_counter() - started
@@ -484,37 +493,37 @@ for device in ("cpu", "cuda"):
     )
 
 # %% [markdown]
-# ## Exercise 12.3: fit for both
+# ## Exercise 12.3: code for both
 #
-# *15 minutes.* This function takes away each channel's mean, frames the map with zeros, and multiplies its
-# columns by numbers that rise evenly from 0 (first column of the frame) to 1 (last). For x on a GPU it
-# breaks: three times, `np.` makes an array in the CPU's memory.
+# *15 minutes.* This function subtracts each channel's mean, adds a border of zeros to the map, and multiplies
+# its columns by values that rise linearly from 0 (first column, border included) to 1 (last). For x on a GPU
+# it fails: three times, `np.` makes an array in the CPU's memory. It is also slow: `float(...)` waits for the
+# GPU once per channel.
 
 
 # %%
 def fade_numpy(x):
     """Return (C, H + 2, W + 2) for x (C, H, W)."""
     means = np.array([float(channel.mean()) for channel in x])
-    framed = np.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
-    framed[:, 1:-1, 1:-1] = x - means[:, None, None]
-    return framed * np.linspace(0, 1, framed.shape[2])
+    padded = np.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    padded[:, 1:-1, 1:-1] = x - means[:, None, None]
+    return padded * np.linspace(0, 1, padded.shape[2])
 
 
 print(fade_numpy(np.array([[[1.0, 2, 6]]]))[0])
 
 # %% [markdown]
-# Write it with `xp`, which is handed over: you need not ask for it. The check runs it twice: with NumPy, and
+# Write it with `xp`, which is an argument, and without `float`. The check runs it twice: with NumPy, and
 # with arrays that are as strict as CuPy's, or stricter.
 #
 # <details><summary>Hint 1</summary>
 #
-# Everything that *makes* an array must come from `xp`: `xp.zeros`, `xp.linspace`.
+# All functions that *make* an array must come from `xp`: `xp.zeros`, `xp.linspace`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `float(...)` fetches one number from the GPU, and waits for it. The means need no loop:
-# `x.mean(axis=(1, 2), keepdims=True)`.
+# The means need no loop: `x.mean(axis=(1, 2), keepdims=True)`.
 #
 # </details>
 
@@ -523,54 +532,58 @@ print(fade_numpy(np.array([[[1.0, 2, 6]]]))[0])
 def my_fade(xp, x):
     """Return (C, H + 2, W + 2), on the device of x (C, H, W); xp is mf.array_module(x)."""
     ### BEGIN SOLUTION
-    framed = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
-    framed[:, 1:-1, 1:-1] = x - x.mean(axis=(1, 2), keepdims=True)
-    return framed * xp.linspace(0, 1, framed.shape[2])
+    padded = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    padded[:, 1:-1, 1:-1] = x - x.mean(axis=(1, 2), keepdims=True)
+    return padded * xp.linspace(0, 1, padded.shape[2])
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 12.3: run this cell.
 class GPU:
-    """An array as strict as CuPy's: it meets its own kind and single numbers only."""
+    """An array as strict as CuPy's: it can be combined only with its own kind and scalars."""
 
     __array_ufunc__ = None  # NumPy's functions are refused
+    waits = 0  # how often the CPU waited for a value
 
-    def __init__(self, numbers):
-        self.numbers = numbers
+    def __init__(self, values):
+        self.values = values
 
     def __array__(self, *args, **kwargs):
         raise TypeError(
-            "NumPy gets no array of the GPU; what is made with np. is on the CPU"
+            "an array on the GPU is given to NumPy; arrays made with np. are on the CPU"
         )
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # no way round __array__
+        if name.startswith("__"):  # so that __array__ cannot be bypassed
             raise AttributeError(name)
-        return on_gpu(getattr(self.numbers, name))
+        return on_gpu(getattr(self.values, name))
 
     def __getitem__(self, key):
-        return wrapped(self.numbers[key])
+        return wrapped(self.values[key])
 
     def __setitem__(self, key, value):
-        self.numbers[key] = unwrapped(value)
+        self.values[key] = unwrapped(value)
 
     def __neg__(self):
-        return GPU(-self.numbers)
+        return GPU(-self.values)
 
     def __len__(self):
-        return len(self.numbers)
+        return len(self.values)
 
     def __float__(self):
-        return float(self.numbers)
+        GPU.waits += 1
+        return float(self.values)
 
 
 def unwrapped(value):
     if isinstance(value, np.ndarray):
-        raise TypeError("an array of NumPy meets one of the GPU; make both with xp")
+        raise TypeError(
+            "an array of NumPy is combined with one on the GPU; make both with xp"
+        )
     if isinstance(value, tuple | list):
         return type(value)(map(unwrapped, value))
-    return value.numbers if isinstance(value, GPU) else value
+    return value.values if isinstance(value, GPU) else value
 
 
 def wrapped(value):
@@ -589,7 +602,7 @@ def on_gpu(found):
 
 
 def operator(name):
-    return lambda self, other: on_gpu(getattr(self.numbers, name))(other)
+    return lambda self, other: on_gpu(getattr(self.values, name))(other)
 
 
 for word in ("add", "sub", "mul", "truediv", "pow", "matmul"):
@@ -607,19 +620,24 @@ class Cupy:
 def run(function, case):
     x = case["x"]
     y = function(np, x)
-    there = function(Cupy(), GPU(x.copy()))
-    if y is None or there is None:
+    GPU.waits = 0
+    on_device = function(Cupy(), GPU(x.copy()))
+    if y is None or on_device is None:
         return None
-    if not isinstance(there, GPU):
+    if not isinstance(on_device, GPU):
         raise CheckFailedError("x is on the GPU, but the result is not")
-    if there.numbers.shape != y.shape or not np.allclose(there.numbers, y):
-        raise CheckFailedError("the result on the GPU is another one than that of NumPy")
+    if GPU.waits:
+        raise CheckFailedError(
+            f"float(...) waits for the GPU {GPU.waits} times; expected 0"
+        )
+    if on_device.values.shape != y.shape or not np.allclose(on_device.values, y):
+        raise CheckFailedError("the result on the GPU differs from that of NumPy")
     return y
 
 
 def faded(xp, inside):
-    framed = xp.pad(inside, ((0, 0), (1, 1), (1, 1)))
-    return framed * (xp.arange(framed.shape[2]) / (framed.shape[2] - 1))
+    padded = xp.pad(inside, ((0, 0), (1, 1), (1, 1)))
+    return padded * (xp.arange(padded.shape[2]) / (padded.shape[2] - 1))
 
 
 def right_fade(xp, x):
@@ -632,33 +650,33 @@ def maps(draw):
 
 
 def zeros_on_cpu(xp, x):
-    """The frame is made by np., on the CPU, and takes no numbers of the GPU: use xp.zeros."""
+    """The border is made by np., on the CPU, and cannot receive values of the GPU: use xp.zeros."""
     np.zeros(x.shape)[...] = x
     return right_fade(xp, x)
 
 
 def mixed(xp, x):
-    """An array made by np. meets one of the GPU: means and ramp must come from xp."""
+    """An array made by np. is combined with one on the GPU: means and ramp must come from xp."""
     return right_fade(xp, x) * np.ones(1)
 
 
 def overall_mean(xp, x):
-    """One mean of all channels is taken away; each channel has its own."""
+    """The mean of all channels is subtracted; each channel has its own."""
     return faded(xp, x - x.mean())
 
 
 def mean_kept(xp, x):
-    """The means are not taken away."""
+    """The means are not subtracted."""
     return faded(xp, x)
 
 
 def downwards(xp, x):
-    """It fades from top to bottom; from left to right is the last axis."""
+    """The values rise from top to bottom; they must rise from left to right, along the last axis."""
     return right_fade(xp, x.transpose(0, 2, 1)).transpose(0, 2, 1)
 
 
 def other_way(xp, x):
-    """It fades from right to left."""
+    """The values rise from right to left."""
     return right_fade(xp, x[:, :, ::-1])[:, :, ::-1]
 
 
@@ -673,14 +691,15 @@ check_exercise(
 # %% [markdown]
 # ## Break it
 #
-# What breaks on a GPU can be seen without one. `Pretended` says that it is CuPy's. Like CuPy's arrays, it
-# refuses to become an array of NumPy, and refuses NumPy's operations. Predict: which of the three attempts
-# copies the numbers to the CPU in silence, and which fails?
+# What fails on a GPU can be shown without one. `Pretended` claims to be a CuPy array. Like CuPy's arrays, it
+# refuses to become a NumPy array, and refuses NumPy's operations. Predict: which of the three attempts
+# silently copies the values to the CPU, and which fails?
 
 
 # %%
 class Pretended:
-    __module__ = "cupy"  # where it says it comes from
+    __module__ = "cupy"  # the module that it claims to come from
+    ndim, shape, dtype = 4, (1, 1, 3, 3), np.dtype("float64")
 
     def __array_ufunc__(self, *args, **kwargs):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
@@ -689,11 +708,11 @@ class Pretended:
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
 
-there = Pretended()
+pretended = Pretended()
 attempts = {
-    "conv2d(x, there)": lambda: mf.functional.conv2d(np.ones((1, 1, 3, 3)), there),
-    "np.asarray(there)": lambda: np.asarray(there),
-    "np.zeros(3) + there": lambda: np.zeros(3) + there,
+    "conv2d(x, pretended)": lambda: mf.functional.conv2d(np.ones((1, 1, 3, 3)), pretended),
+    "np.asarray(pretended)": lambda: np.asarray(pretended),
+    "np.zeros(3) + pretended": lambda: np.zeros(3) + pretended,
 }
 for name, attempt in attempts.items():
     try:
@@ -702,8 +721,8 @@ for name, attempt in attempts.items():
         print(f"{name}: {error}")
 
 # %% [markdown]
-# None copies in silence: all three fail. Copies between the two memories are slow, so you must ask for each
-# of them, with `mf.to_device` or `mf.to_numpy`.
+# None copies silently: all three fail. Copies between the two memories are slow, so each of them must be
+# explicit, with `mf.to_device` or `mf.to_numpy`.
 #
 # ## Recall
 #
@@ -714,17 +733,17 @@ for name, attempt in attempts.items():
 # </details>
 # <details><summary>2. What do the three matrices do?</summary>
 #
-# $G$ transforms the filter, $B^T$ the data, and $A^T$ puts the outputs together.
+# $G$ transforms the filter, $B^T$ the data, and $A^T$ computes the outputs.
 #
 # </details>
-# <details><summary>3. Why are four times fewer products not four times as fast?</summary>
+# <details><summary>3. Why is a quarter of the products not four times as fast?</summary>
 #
-# The transforms compute, too, and transformed numbers must be written and read.
+# The transforms need time, too, and transformed values must be written and read.
 #
 # </details>
 # <details><summary>4. What do larger tiles cost?</summary>
 #
-# Digits, for high powers bring large and small numbers together, and float32 rounds. Larger transforms, too.
+# Accuracy, because high powers combine large and small values, and float32 rounds. Larger transforms, too.
 #
 # </details>
 # <details><summary>5. Why must one wait before reading the clock on a GPU?</summary>

@@ -25,7 +25,7 @@ from minifcn.checks.gradient import check_adjoint, check_gradient
 
 if TYPE_CHECKING:
     from minifcn.checks import strategies
-    from minifcn.checks.exercise import check_exercise, whole_numbers
+    from minifcn.checks.exercise import check_exercise, checked, whole_numbers
     from minifcn.checks.geometries import check_conv2d, check_everywhere, check_layer
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "check_exercise",
     "check_gradient",
     "check_layer",
+    "checked",
     "strategies",
     "whole_numbers",
 ]
@@ -50,7 +51,7 @@ def __getattr__(name: str) -> Any:
         return import_module("minifcn.checks.strategies")
     if name in ("check_conv2d", "check_everywhere", "check_layer"):
         return getattr(import_module("minifcn.checks.geometries"), name)
-    if name in ("check_exercise", "whole_numbers"):
+    if name in ("check_exercise", "checked", "whole_numbers"):
         return getattr(import_module("minifcn.checks.exercise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

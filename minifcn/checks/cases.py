@@ -1,4 +1,4 @@
-"""Cases that a check is made for: how a window slides over which images, in numbers and in words."""
+"""Cases for checks: sizes of operands and the window that slides over them, with a description in words."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.geometry import Sides, sides
 
 IntPair: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class ConvCase:
-    """A convolution: the sizes of its operands and how its window slides; pairs are (rows, columns).
+    """A convolution: the sizes of its operands, and its window. Pairs are (rows, columns).
+
+    `padding` is a pair, or ((top, bottom), (left, right)) where the two ends of an axis differ.
 
     Example:
         >>> case = ConvCase(input_size=(5, 4), kernel_size=(3, 2), stride=(2, 1))
@@ -30,13 +33,13 @@ class ConvCase:
     input_size: IntPair = (1, 1)
     kernel_size: IntPair = (1, 1)
     stride: IntPair = (1, 1)
-    padding: IntPair = (0, 0)
+    padding: IntPair | Sides = (0, 0)
     dilation: IntPair = (1, 1)
     groups: int = 1
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the window slides, as keyword arguments of the maps in `minifcn.functional`."""
+        """The window, as keyword arguments of the maps in `minifcn.functional`."""
         return {
             "stride": self.stride,
             "padding": self.padding,
@@ -45,12 +48,27 @@ class ConvCase:
         }
 
     @property
+    def sides(self) -> Sides:
+        """The padding as ((top, bottom), (left, right))."""
+        return sides(self.padding)
+
+    @property
     def output_size(self) -> IntPair:
         """(OH, OW), by the formula."""
         rows, cols = (
-            (self.input_size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
+            (self.input_size[i] + sum(self.sides[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
             // self.stride[i]
             + 1
+            for i in (0, 1)
+        )
+        return rows, cols
+
+    @property
+    def output_padding(self) -> IntPair:
+        """What makes the transposed convolution lead from `output_size` back to `input_size`."""
+        rows, cols = (
+            (self.input_size[i] + sum(self.sides[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
+            % self.stride[i]
             for i in (0, 1)
         )
         return rows, cols
@@ -75,13 +93,15 @@ class ConvCase:
         return (
             f"{_images(self.batch)}, {self.in_channels} -> {self.out_channels} channels, input "
             f"{_size(self.input_size)}, kernel {_size(self.kernel_size)}, stride {_short(self.stride)}, "
-            f"padding {_short(self.padding)}, dilation {_short(self.dilation)}, groups {self.groups}"
+            f"padding {_padding(self.padding)}, dilation {_short(self.dilation)}, groups {self.groups}"
         )
 
 
 @dataclass(frozen=True)
 class PoolCase:
-    """A pooling window and the images that it slides over; pairs are (rows, columns).
+    """A pooling window and the images that it slides over. Pairs are (rows, columns).
+
+    `padding` is a pair, or ((top, bottom), (left, right)) where the two ends of an axis differ.
 
     Example:
         >>> case = PoolCase(input_size=(5, 4), kernel_size=(2, 2), stride=(2, 2), ceil_mode=True)
@@ -96,7 +116,7 @@ class PoolCase:
     input_size: IntPair = (1, 1)
     kernel_size: IntPair = (1, 1)
     stride: IntPair = (1, 1)
-    padding: IntPair = (0, 0)
+    padding: IntPair | Sides = (0, 0)
     ceil_mode: bool = False
 
     @property
@@ -110,19 +130,24 @@ class PoolCase:
         }
 
     @property
+    def sides(self) -> Sides:
+        """The padding as ((top, bottom), (left, right))."""
+        return sides(self.padding)
+
+    @property
     def output_size(self) -> IntPair:
-        """(OH, OW): where rounding up, the last window must start inside the image or its first padding."""
+        """(OH, OW). Rounding up, the last window must start inside the image or its leading padding."""
 
-        def outputs(size: int, kernel: int, stride: int, padding: int) -> int:
-            steps = (size + 2 * padding - kernel) / stride
+        def outputs(size: int, kernel: int, stride: int, padding: IntPair) -> int:
+            steps = (size + sum(padding) - kernel) / stride
             count = (math.ceil(steps) if self.ceil_mode else math.floor(steps)) + 1
-            return count - 1 if self.ceil_mode and (count - 1) * stride >= size + padding else count
+            return count - 1 if self.ceil_mode and (count - 1) * stride >= size + padding[0] else count
 
-        rows, cols = map(outputs, self.input_size, self.kernel_size, self.stride, self.padding)
+        rows, cols = map(outputs, self.input_size, self.kernel_size, self.stride, self.sides)
         return rows, cols
 
     def input(self, rng: int | np.random.Generator = 0) -> Array:
-        """Return a float64 x (N, C, H, W) in random order, of which no two numbers are closer than 0.1.
+        """Return a float64 x (N, C, H, W) in random order, of which no two elements are closer than 0.1.
 
         So there are no ties, and a small step makes none.
         """
@@ -134,7 +159,7 @@ class PoolCase:
         return (
             f"{_images(self.batch)}, {self.channels} channel{'s' * (self.channels != 1)}, input "
             f"{_size(self.input_size)}, kernel {_size(self.kernel_size)}, stride {_short(self.stride)}, "
-            f"padding {_short(self.padding)}, rounding {'up' if self.ceil_mode else 'down'}"
+            f"padding {_padding(self.padding)}, rounding {'up' if self.ceil_mode else 'down'}"
         )
 
 
@@ -148,3 +173,8 @@ def _size(pair: IntPair) -> str:
 
 def _short(pair: IntPair) -> str:
     return str(pair[0]) if pair[0] == pair[1] else _size(pair)
+
+
+def _padding(padding: IntPair | Sides) -> str:
+    rows, cols = sides(padding)
+    return _short((rows[0], cols[0])) if rows[0] == rows[1] and cols[0] == cols[1] else str((rows, cols))

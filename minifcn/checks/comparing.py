@@ -11,7 +11,21 @@ _MAX_WRITTEN = 12  # elements up to which an array is written out
 
 
 class CheckFailedError(AssertionError):
-    """A check has found a mistake; the message says which one, and where."""
+    """A check has found a mistake; the message says which one, and where.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.checks import CheckFailedError, check_gradient
+        >>> from minifcn.layers import ReLU
+        >>> class Wrong(ReLU):
+        ...     def backward(self, dy):
+        ...         return dy
+        >>> try:
+        ...     check_gradient(Wrong(), np.random.default_rng(0).normal(size=(3, 4)))
+        ... except CheckFailedError as error:
+        ...     print("the gradient to x is wrong" in str(error))
+        True
+    """
 
 
 def number(value: float) -> str:

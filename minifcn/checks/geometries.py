@@ -98,7 +98,7 @@ def check_conv2d(
         conv2d: `conv2d(x, w, **options)`.
         conv2d_input_grad: `conv2d_input_grad(dy, w, input_size=..., **options)`.
         conv2d_weight_grad: `conv2d_weight_grad(x, dy, kernel_size=..., **options)`.
-        cases: Hypothesis strategy of `ConvCase`; `strategies.conv_geometries()` by default.
+        cases: Hypothesis strategy of `ConvCase`; by default `strategies.conv_geometries(asymmetric=False)`.
         examples: Number of cases.
 
     Raises:
@@ -139,7 +139,7 @@ dilation 1, groups 1
             right = reference.conv2d_weight_grad(x, g, **sizes, **loops)
             _compare(name, right, dw, (product, f"<w, {name}(x, g)>", w))
 
-    check_everywhere(check, conv_geometries() if cases is None else cases, examples=examples)
+    check_everywhere(check, conv_geometries(asymmetric=False) if cases is None else cases, examples=examples)
 
 
 def check_layer(

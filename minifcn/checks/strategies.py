@@ -1,8 +1,8 @@
-"""Hypothesis strategies for cases: every geometry that they draw is possible, and none is thrown away.
+"""Hypothesis strategies for cases: every geometry that they draw is possible, and none is rejected.
 
 The number of outputs is drawn first, and the size of the input is derived from it: a window of extent
 d (k - 1) + 1 that makes OH steps of s needs (OH - 1) s + d (k - 1) + 1 padded rows, and up to s - 1 more rows
-remain unseen at the end. All numbers shrink towards the smallest case.
+at the end belong to no window. All values shrink towards the smallest case.
 """
 
 from dataclasses import dataclass
@@ -12,30 +12,41 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.checks.cases import ConvCase, PoolCase
 from minifcn.checks.search import st
+from minifcn.geometry import ConvGeometry, Sides
 
 __all__ = ["arrays", "conv_geometries", "pool_geometries"]
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """The numbers of one axis."""
+    """The window along one axis, and the size of the input."""
 
     size: int
     kernel: int
     stride: int
-    padding: int
+    padding: tuple[int, int]
     dilation: int
 
 
+def _padding(rows: _Axis, cols: _Axis) -> tuple[int, int] | Sides:
+    """Return a pair, or two pairs if the two ends of an axis differ."""
+    return ConvGeometry.of(1, padding=(rows.padding, cols.padding)).padding
+
+
 @st.composite
-def _conv_axes(draw: st.DrawFn, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
+def _conv_axes(
+    draw: st.DrawFn, outputs: int, kernel: int, stride: int, padding: int, dilation: int, asymmetric: bool
+) -> _Axis:
     d = draw(st.integers(1, dilation))
     s = draw(st.integers(1, stride))
     k = draw(st.integers(1, kernel))
     padded = (draw(st.integers(1, outputs)) - 1) * s + d * (k - 1) + 1
     padded += draw(st.integers(0, s - 1))
-    p = draw(st.integers(0, min(padding, (padded - 1) // 2)))  # at least one row is the image
-    return _Axis(padded - 2 * p, k, s, p, d)
+    before = draw(st.integers(0, min(padding, (padded - 1) // 2)))  # at least one row is the image
+    after = before
+    if asymmetric and draw(st.booleans()):
+        after = draw(st.integers(0, min(padding, padded - 1 - before)))
+    return _Axis(padded - before - after, k, s, (before, after), d)
 
 
 @st.composite
@@ -50,6 +61,7 @@ def conv_geometries(
     max_stride: int = 3,
     max_padding: int = 3,
     max_dilation: int = 3,
+    asymmetric: bool = True,
 ) -> ConvCase:
     """Draw a `ConvCase`; rows and columns differ.
 
@@ -61,16 +73,17 @@ def conv_geometries(
         max_outputs: Most outputs along an axis.
         max_kernel: Largest kernel along an axis.
         max_stride: Largest stride.
-        max_padding: Largest padding.
+        max_padding: Largest padding at one end of an axis.
         max_dilation: Largest dilation.
+        asymmetric: Whether the padding may differ at the two ends of an axis.
 
     Example:
         >>> from hypothesis import find
-        >>> print(find(conv_geometries(), lambda case: case.padding[0] > 0 and case.groups > 1))
+        >>> print(find(conv_geometries(), lambda case: case.groups > 1 and case.padding == (1, 0)))
         1 image, 2 -> 2 channels, input 1x1, kernel 1x1, stride 1, padding 1x0, dilation 1, groups 2
     """
     groups = draw(st.integers(1, max_groups))
-    axes = _conv_axes(max_outputs, max_kernel, max_stride, max_padding, max_dilation)
+    axes = _conv_axes(max_outputs, max_kernel, max_stride, max_padding, max_dilation, asymmetric)
     rows, cols = draw(axes), draw(axes)
     channels = st.integers(1, max_channels)
     return ConvCase(
@@ -80,22 +93,25 @@ def conv_geometries(
         input_size=(rows.size, cols.size),
         kernel_size=(rows.kernel, cols.kernel),
         stride=(rows.stride, cols.stride),
-        padding=(rows.padding, cols.padding),
+        padding=_padding(rows, cols),
         dilation=(rows.dilation, cols.dilation),
         groups=groups,
     )
 
 
 @st.composite
-def _pool_axes(draw: st.DrawFn, outputs: int, kernel: int, stride: int, ceil_mode: bool) -> _Axis:
+def _pool_axes(
+    draw: st.DrawFn, outputs: int, kernel: int, stride: int, ceil_mode: bool, asymmetric: bool
+) -> _Axis:
     s = draw(st.integers(1, stride))
     k = draw(st.integers(1, kernel))
-    p = draw(st.integers(0, k // 2))
-    # At least one row is the image: with padding of half an even kernel, one output is too few.
-    fewest = 2 if k == 2 * p else 1
-    size = (draw(st.integers(fewest, outputs)) - 1) * s + k - 2 * p
+    before = draw(st.integers(0, k // 2))
+    after = draw(st.integers(0, k // 2)) if asymmetric and draw(st.booleans()) else before
+    # At least one row is the image: with an even kernel padded by half at both ends, one output is too few.
+    fewest = 2 if k == before + after else 1
+    size = (draw(st.integers(fewest, outputs)) - 1) * s + k - before - after
     off = draw(st.integers(0, min(s - 1, size - 1) if ceil_mode else s - 1))
-    return _Axis(size - off if ceil_mode else size + off, k, s, p, 1)
+    return _Axis(size - off if ceil_mode else size + off, k, s, (before, after), 1)
 
 
 @st.composite
@@ -107,6 +123,7 @@ def pool_geometries(
     max_outputs: int = 4,
     max_kernel: int = 4,
     max_stride: int = 4,
+    asymmetric: bool = True,
 ) -> PoolCase:
     """Draw a `PoolCase`; rows and columns differ, and the padding is at most half of the kernel.
 
@@ -117,6 +134,7 @@ def pool_geometries(
         max_outputs: Most outputs along an axis, at least 2.
         max_kernel: Largest window along an axis.
         max_stride: Largest stride.
+        asymmetric: Whether the padding may differ at the two ends of an axis.
 
     Example:
         >>> from hypothesis import find
@@ -124,7 +142,7 @@ def pool_geometries(
         1 image, 1 channel, input 1x1, kernel 1x1, stride 1x2, padding 0, rounding up
     """
     ceil_mode = draw(st.booleans())
-    axes = _pool_axes(max_outputs, max_kernel, max_stride, ceil_mode)
+    axes = _pool_axes(max_outputs, max_kernel, max_stride, ceil_mode, asymmetric)
     rows, cols = draw(axes), draw(axes)
     return PoolCase(
         batch=draw(st.integers(1, max_batch)),
@@ -132,13 +150,13 @@ def pool_geometries(
         input_size=(rows.size, cols.size),
         kernel_size=(rows.kernel, cols.kernel),
         stride=(rows.stride, cols.stride),
-        padding=(rows.padding, cols.padding),
+        padding=_padding(rows, cols),
         ceil_mode=ceil_mode,
     )
 
 
 def arrays(*shape: int) -> st.SearchStrategy[Array]:
-    """Draw float64 arrays of a shape: only their seed is drawn, so that a large one costs nothing.
+    """Draw float64 arrays of a shape: only the seed is drawn, so large arrays cost nothing.
 
     Example:
         >>> from hypothesis import find

@@ -1,19 +1,37 @@
-"""The command `minifcn`."""
+"""The command `minifcn`: one module for each command, which is imported when the command is run."""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from minifcn import __version__
-from minifcn.cli import bench, check_data, demo, evaluate, explain, info, lessons, predict, train, weights
+
+COMMANDS = {
+    "demo": "handwriting: classifier, heat maps, FCN at three strides, metrics, figures",
+    "check-data": "check a dataset before training",
+    "train": "train a network on labelled images",
+    "evaluate": "compute the metrics of a model on a dataset",
+    "predict": "label your own images",
+    "explain": "every layer's shape, receptive field, position, parameters, multiplications and bytes",
+    "weights": "inspect, convert and download files of weights",
+    "bench": "time this machine's convolutions, beside PyTorch's",
+    "lessons": "open the lessons in JupyterLab",
+    "info": "versions, devices and threads",
+}
+"""The commands, and what they do."""
+
+_OPTIONS = {"batch_size": "--batch", "start": "--from"}
+"""Options that are not named like the argument that they set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    0: all is done. 1: done, but not all was well, as the command says. 2: a wrong input, or a full disk or
-    memory. 130: Ctrl-C. 141: the reader of the output, such as `head`, has seen enough.
+    0: success. 1: finished, but not everything was well, as the output says. 2: wrong input, full disk or
+    not enough memory. 130: Ctrl-C. 141: the reader of the output, such as `head`, closed it.
 
     Example:
         >>> main(["demo", "--device", "tpu"])
@@ -21,28 +39,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            return _run(argv)
+            return _run(sys.argv[1:] if argv is None else argv)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # so that Python's own last flush finds a reader
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what Python flushes at its exit
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
         return 128 + 13  # as if SIGPIPE had ended it
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="minifcn", description="Fully convolutional networks from workspace, on NumPy and CuPy."
+        prog="minifcn", description="Fully convolutional networks from scratch, on NumPy and CuPy."
     )
     parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, check_data, train, evaluate, predict, explain, weights, bench, lessons, info):
-        command.add_parser(commands)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose)
+        if name == chosen:
+            import_module(f"minifcn.cli.{name.replace('-', '_')}").add_arguments(command)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
-    except BrokenPipeError:  # is an `OSError`, and for `main`
+    except BrokenPipeError:  # an `OSError`, which `main` handles
         raise
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
@@ -51,5 +72,19 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"minifcn {arguments.command}: not enough memory: {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"minifcn {arguments.command}: {error}", file=sys.stderr)
+        print(f"minifcn {arguments.command}: {_with_option(str(error), arguments)}", file=sys.stderr)
         return 2
+
+
+def _with_option(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message of the library, which begins with the name of an argument, with the option instead.
+
+    Example:
+        >>> _with_option("batch_size must be an integer >= 1, got 0", argparse.Namespace(batch_size=0))
+        '--batch must be an integer >= 1, got 0'
+    """
+    found = re.match(r"(\w+)(?= must |: )", message)
+    if not found or found[1] not in vars(arguments):
+        return message
+    option = _OPTIONS.get(found[1], f"--{found[1].replace('_', '-')}")
+    return option + message[found.end() :]

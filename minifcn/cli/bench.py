@@ -1,7 +1,6 @@
-"""`minifcn bench`: this machine's convolutions, and PyTorch's beside them where it is installed."""
+"""`minifcn bench`: time this machine's convolutions, and PyTorch's if it is installed."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -13,24 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn import functional as F
-from minifcn.backend import Array
+from minifcn.backend import Array, to_device
 from minifcn.cli.beside import Side, in_turn
-from minifcn.files import atomic_write
+from minifcn.cli.shared import save_json
+from minifcn.geometry import whole_number
 from minifcn.kernels.threads import num_threads
 
 MAPS = ("forward", "input gradient", "weight gradient")
 
 
 class Case(NamedTuple):
-    """A convolution to time; a transposed one goes the other way, from few pixels to many.
+    """A convolution to time, or a transposed one, whose input and output are exchanged.
 
     Attributes:
-        name: What it is called in the table.
-        channels: Of the larger side, the input of the convolution.
+        name: Name in the table.
+        channels: Channels of the larger side, the input of the convolution.
         filters: Channels of the smaller side.
         size: (H, W) of the larger side.
         kernel: Height and width of the kernel.
-        stride: Step of the window.
+        stride: Stride of the window.
         padding: Zeros around the larger side.
         groups: Groups of channels.
         transposed: Whether the forward map is the transposed convolution.
@@ -60,7 +60,7 @@ class Case(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the window slides."""
+        """The window, as arguments of the functions."""
         return {"stride": self.stride, "padding": self.padding, "groups": self.groups}
 
 
@@ -76,17 +76,15 @@ CASES = (
 )
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "bench",
-        help="this machine's convolutions, PyTorch's beside them",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Times convolutions of real networks and their gradients in float32. Where PyTorch is "
-        "installed the two take turns, each in a process of its own.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.description = (
+        "Times convolutions of real networks and their gradients in float32. With PyTorch, the two run "
+        "alternately, each in its own process."
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch")
-    parser.add_argument("--runs", type=int, default=7, metavar="N", help="of which the median is printed")
+    parser.add_argument("--runs", type=int, default=7, metavar="N", help="runs; medians are printed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the seconds of all runs there")
     parser.set_defaults(run=run)
 
@@ -94,12 +92,10 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the table."""
     for name in ("batch", "runs"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} must be an integer >= 1, got {getattr(arguments, name)}")
+        whole_number(getattr(arguments, name), name, 1)
     results = compare(CASES, arguments.batch, arguments.runs)
     if arguments.json is not None:
-        with atomic_write(arguments.json) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
+        save_json(results, arguments.json)
 
 
 def compare(cases: tuple[Case, ...], batch: int, runs: int) -> list[dict[str, Any]]:
@@ -129,22 +125,22 @@ def compare(cases: tuple[Case, ...], batch: int, runs: int) -> list[dict[str, An
     return results
 
 
-def minifcn_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
-    """Return a map of a convolution, to be called."""
-    x, w, dy = case.operands(batch)
+def minifcn_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
+    """Return a function that computes a map of a convolution."""
+    x, w, dy = (to_device(operand, device) for operand in case.operands(batch))
     jobs: dict[str, Callable[[], Any]] = {
         "forward": lambda: F.conv2d(x, w, **case.options),
         "input gradient": lambda: F.conv2d_input_grad(dy, w, input_size=case.size, **case.options),
         "weight gradient": lambda: F.conv2d_weight_grad(x, dy, kernel_size=case.kernel, **case.options),
     }
-    return jobs[_turned(which) if case.transposed else which]
+    return jobs[_adjoint(which) if case.transposed else which]
 
 
-def torch_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
-    """Return the same in PyTorch."""
+def torch_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
+    """Return a function that computes the same with PyTorch."""
     torch: Any = import_module("torch")
     torch.set_num_threads(num_threads())
-    x, w, dy = map(torch.tensor, case.operands(batch))
+    x, w, dy = (torch.tensor(operand, device=device) for operand in case.operands(batch))
 
     def backward(needed: list[bool]) -> Any:
         return torch.ops.aten.convolution_backward(
@@ -158,9 +154,9 @@ def torch_job(case: Case, batch: int, which: str) -> Callable[[], Any]:
     }
     if case.transposed and which == "forward":
         return lambda: torch.nn.functional.conv_transpose2d(dy, w, **case.options)
-    return jobs[_turned(which) if case.transposed else which]
+    return jobs[_adjoint(which) if case.transposed else which]
 
 
-def _turned(which: str) -> str:
-    """Return which map of the convolution is this map of the transposed one."""
+def _adjoint(which: str) -> str:
+    """Return the map of the convolution that a map of the transposed one is."""
     return {"forward": "input gradient", "input gradient": "forward"}.get(which, which)

@@ -1,7 +1,7 @@
-"""Two libraries side by side: each in a process of its own, taking turns run by run.
+"""Compare libraries: each runs in its own process, and they alternate.
 
-So neither finds the other's threads or memory, and both meet the same moods of a machine that others use,
-too. What is quoted are medians, and the ratio of medians.
+So threads and memory of one do not affect the other, and both see the same background load. Results are
+medians, and ratios of medians.
 """
 
 import multiprocessing as mp
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Side:
-    """One library, in a process that waits for work."""
+    """A process for one library, which waits for work."""
 
     def __init__(self) -> None:
         context = mp.get_context("spawn")
@@ -19,17 +19,17 @@ class Side:
         context.Process(target=_serve, args=(end,), daemon=True).start()
 
     def make(self, maker: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
-        """Make what is to be timed there."""
+        """Call `maker` in the process; the function that it returns is what `run` times."""
         self._pipe.send((maker, arguments))
         self._answer()
 
     def run(self) -> float:
-        """Run it once, and return the seconds that it took."""
+        """Run the function once, and return the seconds."""
         self._pipe.send("run")
         return float(self._answer())
 
     def peak_mb(self) -> float:
-        """Return the most memory that the process has had."""
+        """Return the peak memory of the process in MB."""
         self._pipe.send("memory")
         return float(self._answer()) / 1e3
 
@@ -41,13 +41,13 @@ class Side:
 
 
 def in_turn(sides: dict[str, Side], runs: int, *, warm_up: bool = False) -> dict[str, list[float]]:
-    """Return the seconds of each side's runs, after one that does not count.
+    """Return the seconds of each side's runs, after a first run that is not counted.
 
     Args:
-        sides: By name.
-        runs: How many for each side.
-        warm_up: Run once more, uncounted, at each turn. Otherwise what takes a few milliseconds finds caches
-            that the other side has filled, and cores that have gone to sleep meanwhile.
+        sides: The sides by name.
+        runs: Number of runs for each side.
+        warm_up: Precede each run by one that is not counted. Short runs would otherwise find the caches
+            filled by the other side, and sleeping cores.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(runs + 1):
@@ -61,7 +61,7 @@ def in_turn(sides: dict[str, Side], runs: int, *, warm_up: bool = False) -> dict
 
 
 def _serve(pipe: Any) -> None:
-    """Do what is asked for until nobody asks any more."""
+    """Work until the other end of the pipe is closed."""
     job: Callable[[], Any] | None = None
     while True:
         try:
@@ -79,8 +79,8 @@ def _serve(pipe: Any) -> None:
                 pipe.send(time.perf_counter() - started)
             else:
                 maker, arguments = message
-                job = None  # lets go of its arrays first
+                job = None  # frees its arrays first
                 job = maker(*arguments)
                 pipe.send(None)
-        except Exception as error:  # whatever it is, it is raised where the work was asked for
+        except Exception as error:  # raised in the other process
             pipe.send(error)

@@ -1,4 +1,4 @@
-"""`minifcn check-data`: what is wrong with a dataset, before training."""
+"""`minifcn check-data`: check a dataset before training."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from minifcn.cli.shared import DATA
 from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
 from minifcn.data.check import KINDS
 from minifcn.data.errors import class_lines, counted
@@ -13,34 +14,28 @@ from minifcn.data.errors import class_lines, counted
 _SHOWN = 10  # findings of a kind
 _TITLES = {
     "unreadable": "cannot be read",
-    "missing": "without their other half",
+    "missing": "images without mask, or masks without image",
     "size": "image and mask of different sizes",
     "lossy": "masks in a format that changes labels",
-    "mode": "pixels of a kind that has no meaning here",
-    "labels": "labels that are no class",
+    "mode": "unsupported kinds of pixels",
+    "labels": "labels outside of the classes",
     "void": "parts without labels",
     "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
-    "palette": "palettes that differ (if it is colours that tell the classes, list them in classes.txt)",
-    "overlap": "in two parts at once",
-    "absent": "classes that do not occur (train.txt and val.txt may list which images are in which part)",
+    "palette": "palettes that differ (if colours mean classes, list them in classes.txt)",
+    "overlap": "images in two parts",
+    "absent": "classes that do not occur (train.txt and val.txt can list the images of the parts)",
 }
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "check-data",
-        help="what is wrong with a dataset, before training",
-        description="Reads every image and mask. Exit status: 0 if all is well, 1 if there are findings, "
-        "2 if the dataset could not be opened.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = (
+        "Reads every image and mask. Exit status: 0 without findings, 1 with findings, 2 if the dataset "
+        "could not be opened."
     )
+    parser.add_argument("data", metavar="DATA", help=f"{DATA}, or voc+sbd:PATH")
     parser.add_argument(
-        "data", metavar="DATA", help="digits, camvid:PATH, voc:PATH, voc+sbd:PATH or folder:PATH"
-    )
-    parser.add_argument(
-        "--split",
-        choices=("train", "validation", "test"),
-        help="one part only; all that there are if left out",
+        "--split", choices=("train", "validation", "test"), help="only this part (default: all that exist)"
     )
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.set_defaults(run=run)
@@ -52,11 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
     report = check_dataset(splits, progress="checking")
     if not arguments.split:
-        lacking = [
-            Finding("void", part, "", "there is no such part, and training needs one")
-            for part in ("train", "validation")
-            if part not in names
-        ]
+        needed = "there is no such part, and training needs one"
+        lacking = [Finding("void", part, "", needed) for part in ("train", "validation") if part not in names]
         findings = sorted((*lacking, *report.findings), key=lambda finding: KINDS.index(finding.kind))
         report = replace(report, findings=tuple(findings))
     print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
@@ -80,7 +72,7 @@ def _as_text(report: DatasetReport) -> str:
             lines.append(f"  and {len(findings) - _SHOWN} more")
         if kind == "labels" and report.unknown:
             lines.append(f"  {class_lines(report.unknown)}")
-    lines.append(counted(len(report.findings), "finding") if report.findings else "nothing is wrong")
+    lines.append(counted(len(report.findings), "finding") if report.findings else "no findings")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """`minifcn demo`: handwriting classified, and then labelled pixel by pixel.
 
-A classifier learns handwritten digits. Its dense layers become convolutions, so it scores every place of a
-canvas. It becomes a fully convolutional network that labels every pixel, at three strides, each finer one
-begun from the one before. And with few labelled canvases it shows what starting from a classifier is worth.
+A classifier learns handwritten digits. Its dense layers become convolutions, so it scores every position of a
+canvas. It becomes an FCN that labels every pixel, at three strides, each starting from the coarser one.
+With few labelled canvases, a network from the classifier is compared with one from scratch.
 """
 
 import argparse
@@ -15,51 +15,51 @@ from typing import Any
 import numpy as np
 
 from minifcn import viz
-from minifcn.backend import Array, cuda_device, to_device, to_numpy
-from minifcn.convolutionalize import convolutionalize
-from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader, digit_images
-from minifcn.files import atomic_write
+from minifcn.backend import cuda_device, to_device, to_numpy
+from minifcn.cli.shared import add_device, save_figure
+from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
+from minifcn.dense import convolutionalize
 from minifcn.functional import softmax
+from minifcn.geometry import whole_number
 from minifcn.layers import Sequential
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
 from minifcn.optim import Adam, Cosine
-from minifcn.training import evaluate, fit, predict
+from minifcn.training import evaluate, fit, label
 from minifcn.weights import load, save
 
-GREY = Preprocessing("L", mean=(150.0,), std=(54.0,))  # about the mean and deviation of a canvas
+GREY = Preprocessing("L", mean=(150.0,), std=(54.0,))  # about the mean and standard deviation of a canvas
 
-CROPS = 14  # times that the classifier sees each handwritten digit, on another ground each time
-CANVASES = {8: 300, 4: 400, 2: 700}  # labelled canvases that the network learns from at each stride
-UNSEEN = 60  # canvases of unseen digits that it is scored on
-FEW, FEW_EPOCHS = 40, 8  # labelled canvases for the comparison, and how often they are seen
-SCORE_RATE = 3.0  # score layers begin at zero: they learn faster than what the classifier knows already
+CROPS = 14  # crops of each handwritten digit for the classifier, each on another background
+CANVASES = {8: 300, 4: 400, 2: 700}  # labelled canvases for training at each stride
+UNSEEN = 60  # canvases of other digits, for evaluation
+FEW, FEW_EPOCHS = 40, 8  # labelled canvases for the comparison, and epochs
+SCORE_RATE = 3.0  # factor of the learning rate of score layers, which begin at zero
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What all parts of the demo share."""
+    """The options, and the steps that several parts of the demo share."""
 
     seed: int
     out: Path
     device: str
 
-    def picture(self, figure: Any, name: str) -> None:
+    def draw(self, figure: Any, name: str) -> None:
         """Write a figure to the folder."""
-        with atomic_write(self.out / name) as temporary:
-            figure.savefig(temporary)
+        save_figure(figure, self.out / name)
         print(f"  drew {self.out / name}")
 
     def train(
         self, model: Classifier | FCN, data: Dataset, batch_size: int, name: str, epochs: int = 1
     ) -> None:
-        """Train with Adam, a warm start, and a cosine down to zero."""
+        """Train with Adam, a warm-up, and a cosine down to zero."""
         loader = Loader(data, batch_size, preprocess=GREY, shuffle=True, seed=self.seed)
         steps = epochs * len(loader)
         fit(
             model,
             loader,
-            Adam(dict(model.named_parameters()), lr=2e-3),
+            Adam(model, lr=2e-3),
             epochs=epochs,
             schedule=Cosine(steps, warmup_steps=20),
             log=self.out / f"{name.replace(' ', '-')}.jsonl",
@@ -67,49 +67,36 @@ class Demo:
         )
 
     def train_fcn(self, fcn: FCN, data: Dataset, name: str, epochs: int = 1) -> None:
-        """Train a network that labels pixels."""
+        """Train an FCN, with a larger learning rate for its score layers."""
         for layer in fcn.score_layers():
             for parameter in layer.parameters():
                 parameter.lr_multiplier = SCORE_RATE
         self.train(fcn, data, batch_size=2, name=name, epochs=epochs)
 
     def score(self, model: Classifier | FCN, data: Dataset) -> ConfusionMatrix:
-        """Count a network's predictions on a dataset."""
-        return evaluate(model, Loader(data, 10, preprocess=GREY), progress="  scoring")
-
-    def predict(self, model: Classifier | FCN, image: Array) -> Array:
-        """Return the class of each pixel of one image, on the CPU."""
-        labels: Array = to_numpy(predict(model, to_device(GREY(image[None]), self.device)))[0]
-        return labels
+        """Evaluate a network on a dataset."""
+        return evaluate(model, Loader(data, 10, preprocess=GREY), progress="  evaluating")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "demo",
-        help="handwriting: classifier, heat maps, FCN at three strides, metrics, pictures",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Trains on real handwriting for about two minutes; needs no GPU and no network.",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="whole number; the same seed gives the same result"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.description = "Trains on real handwriting for about two minutes, without GPU and internet."
+    parser.add_argument("--seed", type=int, default=0, help="integer >= 0; equal seeds give equal results")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("minifcn-demo"),
-        help="folder for pictures, logs and the model; files of an earlier run are replaced",
+        help="folder for figures, logs and the model; files of an earlier run are replaced",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
-    if arguments.seed < 0:
-        raise ValueError(f"--seed must be an integer >= 0, got {arguments.seed}")
-    cuda_device(arguments.device)  # refuses an unknown one before anything is done
-    digit_images("train")  # without scikit-learn, says so before anything is made
+    whole_number(arguments.seed, "seed", 0)
+    cuda_device(arguments.device)
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)
     for log in demo.out.glob("*.jsonl"):
@@ -120,12 +107,12 @@ def run(arguments: argparse.Namespace) -> None:
     _heat_maps(demo, classifier)
     _strides(demo, classifier)
     _few_labels(demo, classifier)
-    print(f"\nDone in {time.perf_counter() - started:.0f} s. Pictures, logs and model: {demo.out.resolve()}")
+    print(f"\nDone in {time.perf_counter() - started:.0f} s. Figures, logs and model: {demo.out.resolve()}")
 
 
 def _classifier(demo: Demo) -> Classifier:
     """Train the classifier on crops with one digit each."""
-    print("1. A classifier says what")
+    print("1. A classifier recognises digits")
     crops = DigitCrops("train", seed=demo.seed, repeats=CROPS)
     classifier = digit_classifier(rng=demo.seed).to(demo.device)
     classifier.info = ModelInfo(crops.class_names, GREY)
@@ -137,8 +124,8 @@ def _classifier(demo: Demo) -> Classifier:
 
 
 def _heat_maps(demo: Demo, classifier: Classifier) -> None:
-    """Let the classifier slide: its dense layers become convolutions."""
-    print("2. As convolutions it says where, too")
+    """Score every position of a canvas: the dense layers become convolutions."""
+    print("2. As convolutions, it also locates them")
     sliding = convolutionalize(classifier, classifier.input_shape)
     crops = DigitCrops("test", seed=demo.seed)
     x = to_device(GREY(np.stack([crops[i][0] for i in range(100)])), demo.device)
@@ -148,20 +135,18 @@ def _heat_maps(demo: Demo, classifier: Classifier) -> None:
     canvas, labels = DigitCanvases("test", 1, size=(128, 256), digits_per_canvas=14, seed=demo.seed)[0]
     started = time.perf_counter()
     scores = to_numpy(softmax(sliding(to_device(GREY(canvas[None]), demo.device)))[0])
-    places = scores[0].size
-    print(
-        f"  a canvas of 128 x 256: {places} places scored in {1e3 * (time.perf_counter() - started):.0f} ms"
-    )
-    digits = [int(label) - 1 for label in np.unique(labels) if 1 <= label <= 10][:6]
+    milliseconds = 1e3 * (time.perf_counter() - started)
+    print(f"  a canvas of 128 x 256: {scores[0].size} positions scored in {milliseconds:.0f} ms")
+    digits = [int(k) - 1 for k in np.unique(labels) if 1 <= k <= 10][:6]
     extent = _extent(sliding, scores.shape[1:])
     figure = viz.heat_maps(
         canvas, scores, crops.class_names, classes=digits, extent=extent, label="probability"
     )
-    demo.picture(figure, "heat-maps.png")
+    demo.draw(figure, "heat-maps.png")
 
 
 def _extent(network: Sequential, size: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """Return the outer edges (left, right, bottom, top) of a network's score cells in its picture."""
+    """Return the outer edges (left, right, bottom, top) of a network's score cells in the image."""
     position = network.coordinate_map()
     half = position.scale / 2
     bottom, right = (float(position(cells - 1) + half) for cells in size)
@@ -185,23 +170,23 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
         demo.train_fcn(fcn, canvases, f"stride {stride}")
         matrix = demo.score(fcn, unseen)
         rows.append((f"stride {stride}, {seen} canvases", matrix))
-        predictions.append(demo.predict(fcn, image))
+        predictions.append(label(fcn, image))
     _print_table(rows)
 
     path = demo.out / "digits-fcn.safetensors"
     save(fcn, path)
     print(f"  wrote {path}")
     names, colors = unseen.class_names, unseen.palette
-    loaded = load(path)
+    loaded = load(path).to(demo.device)
     shown = [unseen[i] for i in range(3)]
     strips = viz.prediction_strips(
         [image for image, _ in shown],
         [labels for _, labels in shown],
-        [demo.predict(loaded.to(demo.device), image) for image, _ in shown],
+        [label(loaded, image) for image, _ in shown],
         names,
         colors,
     )
-    demo.picture(strips, "predictions.png")
+    demo.draw(strips, "predictions.png")
     strips = viz.prediction_strips(
         [image] * len(rows),
         [labels] * len(rows),
@@ -210,16 +195,16 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
         colors,
         row_names=[f"stride {stride}" for stride in CANVASES],
     )
-    demo.picture(strips, "strides.png")
-    demo.picture(viz.confusion_matrix(rows[-1][1].matrix, names), "confusion-matrix.png")
+    demo.draw(strips, "strides.png")
+    demo.draw(viz.confusion_matrix(rows[-1][1].matrix, names), "confusion-matrix.png")
 
 
 def _few_labels(demo: Demo, classifier: Classifier) -> None:
-    """Compare starting from the classifier with starting from workspace."""
+    """Compare a network from the classifier with one from scratch."""
     print(f"4. With {FEW} labelled canvases only")
     few = DigitCanvases("train", FEW, seed=demo.seed + 10_000)
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
-    starts = {"from the classifier": classifier, "from workspace": digit_classifier(rng=demo.seed + 1)}
+    starts = {"from the classifier": classifier, "from scratch": digit_classifier(rng=demo.seed + 1)}
     rows = []
     for name, start in starts.items():
         fcn = FCN(start, len(few.class_names), stride=min(CANVASES)).to(demo.device)
@@ -232,20 +217,15 @@ def _print_table(rows: list[tuple[str, ConfusionMatrix]]) -> None:
     """Print the four metrics of several networks."""
     print(f"  {'':24}pixel acc.  mean acc.   mean IoU   f.w. IoU")
     for name, matrix in rows:
-        numbers = (
-            matrix.pixel_accuracy(),
-            matrix.mean_accuracy(),
-            matrix.mean_iou(),
-            matrix.frequency_weighted_iou(),
-        )
-        print(f"  {name:24}" + " ".join(f"{number:10.3f}" for number in numbers))
+        four = list(matrix.summary().values())[:4]
+        print(f"  {name:24}" + " ".join(f"{number:10.3f}" for number in four))
 
 
 def _check_folder(out: Path) -> None:
-    """Make the folder, and see that it can be written to, before anything is computed."""
+    """Make the folder, and check that it can be written to, before anything is computed."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"--out {out} cannot be written to: {error.strerror or error}") from error
+        raise OSError(f"out: {out} cannot be written to: {error.strerror or error}") from error

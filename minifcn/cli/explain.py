@@ -1,13 +1,13 @@
-"""`minifcn explain`: what a network does to images of a size, layer by layer, and what it costs."""
+"""`minifcn explain`: what each layer of a network gives for images of a size, and what it costs."""
 
 import argparse
 import json
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from minifcn.convolutionalize import convolutionalize
+from minifcn.cli.shared import size
+from minifcn.dense import convolutionalize
 from minifcn.models import FCN, Classifier, Explanation, build, explain
 from minifcn.models.explanation import Totals
 from minifcn.models.registry import CLASSIFIERS
@@ -15,26 +15,19 @@ from minifcn.models.registry import CLASSIFIERS
 _VOC_CLASSES = 21
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "explain",
-        help="every layer's shape, receptive field, place, parameters, multiplications and bytes",
-        description="Print what each layer of a network gives, sees and costs, for images of a size. Nothing "
-        "is computed. With --classes, --stride or --alignment it is about the FCN made from the classifier, "
-        "and both alignments are compared.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = (
+        "Prints the output, receptive field and cost of each layer of a network for images of a size, "
+        "without computing them. With --classes, --stride or --alignment, it describes the FCN made from the "
+        "classifier, and compares both alignments."
     )
     parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {', '.join(CLASSIFIERS)}")
-    parser.add_argument(
-        "--size",
-        metavar="WxH",
-        help="width x height of the images, for example 500x375; the size the classifier was made for unless "
-        "given",
-    )
-    parser.add_argument("--classes", type=int, help=f"classes of the FCN ({_VOC_CLASSES} unless given)")
-    parser.add_argument("--stride", type=int, help="finest map that the FCN scores (the coarsest it can)")
-    parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (exact)")
-    parser.add_argument("--batch", type=int, default=1, help="images in a batch (1)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="of the images (default: the classifier's)")
+    parser.add_argument("--classes", type=int, help=f"classes of the FCN (default: {_VOC_CLASSES})")
+    parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
+    parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")
+    parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=run)
 
@@ -47,8 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     if architecture["name"] == "fcn":
         totals = _both_alignments(architecture, arguments, explanation)
     if arguments.json:
-        alignments = {name: _plain(total) for name, total in totals.items()}
-        print(json.dumps(explanation.as_dict() | ({"alignments": alignments} if totals else {}), indent=2))
+        known = {k: {"refused": v} if isinstance(v, str) else asdict(v) for k, v in totals.items()}
+        print(json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2))
         return
     print(explanation)
     if totals:
@@ -56,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the architecture that is asked for: the model's own, or that of an FCN of it."""
+    """Return the architecture of the model, or that of an FCN made from it."""
     name = arguments.model
     if name in CLASSIFIERS:
         architecture = CLASSIFIERS[name](init="zeros").architecture
@@ -65,14 +58,10 @@ def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
 
         architecture = load(name).architecture
     else:
-        known = ", ".join(CLASSIFIERS)
-        raise ValueError(f"{name!r} is neither a file nor an architecture; those are {known}")
-    asked = {
-        "num_classes": arguments.classes,
-        "stride": arguments.stride,
-        "alignment": arguments.alignment,
-    }
-    asked = {key: value for key, value in asked.items() if value is not None}
+        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(CLASSIFIERS)}")
+    names = {"num_classes": "classes", "stride": "stride", "alignment": "alignment"}
+    given = {key: getattr(arguments, option) for key, option in names.items()}
+    asked = {key: value for key, value in given.items() if value is not None}
     if architecture["name"] == "fcn":
         return {"name": "fcn", "arguments": architecture["arguments"] | asked}
     if not asked:
@@ -88,26 +77,18 @@ def _explain(architecture: dict[str, Any], arguments: argparse.Namespace) -> Exp
     )
     assert isinstance(classifier, Classifier)
     trained = classifier.input_shape[1:]
-    size = trained if arguments.size is None else _size(arguments.size)
-    if isinstance(model, FCN) or size == trained:
-        return explain(model, size, batch=arguments.batch)
-    sliding = explain(convolutionalize(classifier, classifier.input_shape), size, batch=arguments.batch)
-    _, images = sliding.title.split(":", 1)
-    return replace(sliding, title=f"{architecture['name']}, convolutionalized:{images}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Return (height, width) for "500x375"."""
-    found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text.strip(), re.ASCII | re.IGNORECASE)
-    if not found:
-        raise ValueError(f"--size must be width x height, for example 500x375, got {text[:50]!r}")
-    return int(found[2]), int(found[1])
+    images = trained if arguments.size is None else arguments.size
+    if isinstance(model, FCN) or images == trained:
+        return explain(model, images, batch=arguments.batch)
+    sliding = explain(convolutionalize(classifier, classifier.input_shape), images, batch=arguments.batch)
+    title = sliding.title.split(":", 1)[1]
+    return replace(sliding, title=f"{architecture['name']}, convolutionalized:{title}")
 
 
 def _both_alignments(
     architecture: dict[str, Any], arguments: argparse.Namespace, explanation: Explanation
 ) -> dict[str, Totals | str]:
-    """Return the totals in either alignment, or why there are none."""
+    """Return the totals of both alignments, or why there are none."""
     mine = architecture["arguments"].get("alignment", "exact")
     totals: dict[str, Totals | str] = {}
     for name in ("exact", "paper"):
@@ -122,22 +103,16 @@ def _both_alignments(
     return totals
 
 
-def _plain(total: Totals | str) -> Any:
-    return {"refused": total} if isinstance(total, str) else asdict(total)
-
-
 def _comparison(totals: dict[str, Totals | str]) -> str:
     lines = []
     for name, total in totals.items():
-        said = total if isinstance(total, str) else _costs(total)
-        lines.append(f"alignment {name}:  {said}")
+        costs = total
+        if not isinstance(total, str):
+            products, kept = total.multiplications / 1e9, total.activation_bytes / 1e6
+            costs = f"{products:8.2f} G multiplications, {kept:8.1f} MB kept for backward"
+        lines.append(f"alignment {name}:  {costs}")
     exact, paper = totals["exact"], totals["paper"]
     if isinstance(exact, Totals) and isinstance(paper, Totals):
         share = exact.multiplications / paper.multiplications
-        lines.append(f"exact alignment does it with {share:.0%} of the multiplications of paper's")
+        lines.append(f"exact alignment needs {share:.0%} of the multiplications of paper alignment")
     return "\n".join(lines)
-
-
-def _costs(total: Totals) -> str:
-    products, kept = total.multiplications / 1e9, total.activation_bytes / 1e6
-    return f"{products:8.2f} G multiplications, {kept:8.1f} MB kept for backward"

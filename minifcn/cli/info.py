@@ -1,10 +1,9 @@
-"""`minifcn info`: versions, devices and threads, for a look or for a report."""
+"""`minifcn info`: versions, devices and threads, for example for a bug report."""
 
 import argparse
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from threadpoolctl import threadpool_info
 
@@ -12,21 +11,20 @@ from minifcn import __version__
 from minifcn.backend import cuda_device
 from minifcn.kernels.threads import num_threads
 
-_PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "scikit-learn", "torch")
+_PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "torch")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser("info", help="versions, devices and threads")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what this installation has."""
+    """Print versions, devices and threads."""
     rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     rows.append(("minifcn", __version__))
     rows += [(package, _version(package)) for package in _PACKAGES]
-    rows.append(("threads", f"{num_threads()} (MINIFCN_NUM_THREADS or minifcn.set_num_threads set them)"))
+    rows.append(("threads", f"{num_threads()} (set by MINIFCN_NUM_THREADS or minifcn.set_num_threads)"))
     rows += [
         ("BLAS", f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads")
         for pool in threadpool_info()

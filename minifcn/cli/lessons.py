@@ -1,4 +1,4 @@
-"""`minifcn lessons`: the notebooks in a folder of the learner's, opened in JupyterLab."""
+"""`minifcn lessons`: the notebooks, copied to a folder of the learner and opened in JupyterLab."""
 
 import argparse
 import hashlib
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from minifcn.files import atomic_write
 
@@ -16,17 +15,15 @@ _PACKAGE = Path(__file__).parents[1]
 PLACES = (_PACKAGE / "lessons", _PACKAGE.parent / "lessons")
 """Where the notebooks are: in an installed package, or in a clone of the repository."""
 RECORD = ".minifcn-lessons.json"
-"""In the learner's folder: by which bytes a notebook can be told that nobody has changed yet."""
+"""File in the learner's folder with a hash of each notebook as it was copied, to detect changes."""
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "lessons",
-        help="opens the lessons in JupyterLab",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Copies the notebooks to a folder of yours and opens JupyterLab there. A notebook that "
-        "you have changed is never overwritten.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.description = (
+        "Copies the notebooks to a folder of yours and opens JupyterLab there. A notebook that you have "
+        "changed is never overwritten."
     )
     parser.add_argument("--to", type=Path, default=Path("minifcn-lessons"), help="the folder")
     parser.add_argument("--no-browser", action="store_true", help="start JupyterLab without a browser")
@@ -45,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = ["--no-browser"] if arguments.no_browser else []
     print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
     status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
-    if status:  # it has said why, and which option of its own would help: say where to give it
+    if status:  # JupyterLab has printed the reason
         print(
             f"minifcn lessons: JupyterLab ended with status {status}. The notebooks are in "
             f"{arguments.to.resolve()}; to start it with options, go there and run: jupyter lab OPTIONS",
@@ -70,18 +67,18 @@ def find_lessons(places: Sequence[Path] | None = None) -> list[Path]:
     for place in PLACES if places is None else places:
         if notebooks := sorted(place.glob("[0-9][0-9]_*.ipynb")):
             return notebooks
-    raise FileNotFoundError("this installation of minifcn has no lessons: install it again")
+    raise FileNotFoundError("this installation of minifcn has no lessons: reinstall it")
 
 
 def copy_lessons(notebooks: Sequence[Path], folder: Path) -> list[str]:
-    """Copy notebooks to a folder, and return sentences that say what has been done.
+    """Copy notebooks to a folder, and return messages about what was done.
 
-    A notebook that is there and that the learner has changed stays as it is. If there is a newer one, it is
-    put beside it under a name of its own. Running a notebook and saving it changes it, too.
+    A notebook that the learner has changed is kept; running and saving it counts as a change. If there is a
+    newer version, it is written beside it under another name.
 
     Args:
-        notebooks: What to copy.
-        folder: Where to; it is made if it is not there.
+        notebooks: The files to copy.
+        folder: Where to; it is created if it does not exist.
 
     Raises:
         OSError: If the folder cannot be written to.
@@ -90,24 +87,24 @@ def copy_lessons(notebooks: Sequence[Path], folder: Path) -> list[str]:
     record, sentences, copied = _read_record(folder), [], 0
     for notebook in notebooks:
         new, mine = notebook.read_bytes(), folder / notebook.name
-        ours = record.get(notebook.name)  # what we put there last
+        ours = record.get(notebook.name)  # as it was copied last
         record[notebook.name] = _digest(new)
         if not mine.exists() or _digest(mine.read_bytes()) == ours != _digest(new):
             _write(mine, new)
             copied += 1
         elif _digest(mine.read_bytes()) not in (ours, _digest(new)):
             if ours == _digest(new):
-                sentences.append(f"{mine.name} is yours: you have changed it, so it stays as it is.")
+                sentences.append(f"{mine.name} was changed by you and is kept.")
                 continue
             beside = _beside(mine, new)
             _write(beside, new)
-            sentences.append(f"{mine.name} stays as you have changed it; the newer one is {beside.name}.")
+            sentences.append(f"{mine.name} was changed by you and is kept; the new version is {beside.name}.")
     _write(folder / RECORD, json.dumps(record, indent=1).encode())
     return [f"{copied} of {len(notebooks)} notebooks copied to {folder.resolve()}", *sentences]
 
 
 def _beside(mine: Path, new: bytes) -> Path:
-    """Return a name for another version: one that is free, or that holds these very bytes."""
+    """Return a path for another version: one that is free, or that has the same contents already."""
     count = 1
     while True:
         beside = mine.with_name(f"{mine.stem}-new{count if count > 1 else ''}{mine.suffix}")
@@ -117,7 +114,7 @@ def _beside(mine: Path, new: bytes) -> Path:
 
 
 def _read_record(folder: Path) -> dict[str, str]:
-    """Return which bytes were put there before; what cannot be read was not."""
+    """Return the hashes of the notebooks that were copied before; none if the file cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -135,10 +132,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _wait_for(command: Sequence[str], folder: Path) -> int:
-    """Run a command in a folder until it ends; Ctrl-C is its business."""
+    """Run a command in a folder until it ends; the command handles Ctrl-C itself."""
     process = subprocess.Popen(command, cwd=folder)
     while True:
         try:
             return process.wait()
-        except KeyboardInterrupt:  # JupyterLab got it, too, and asks whether to stop
+        except KeyboardInterrupt:  # JupyterLab received it, too, and asks for confirmation
             continue

@@ -1,4 +1,4 @@
-"""`minifcn weights`: what a file of weights holds, making it a model file, and fetching public ones."""
+"""`minifcn weights`: inspect a file of weights, convert it to a model file, download public weights."""
 
 import argparse
 import os
@@ -24,55 +24,38 @@ from minifcn.weights.loading import known_preprocessing, recognise_classifier, r
 from minifcn.weights.matching import Match, left_over
 from minifcn.weights.model_file import check_name, is_checkpoint, is_model_file
 
-_NAMED = 3  # tensors that are named of those without a counterpart
+_NAMED = 3  # tensors without a counterpart that are named
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser("weights", help="inspect, convert and download files of weights")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    inspect = actions.add_parser(
-        "inspect", help="format, metadata, tensors, and the network that they belong to"
-    )
+    inspect = actions.add_parser("inspect", help="format, metadata, tensors, and the network they belong to")
     inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
-    inspect.set_defaults(run=run, act=_inspect)
+    inspect.set_defaults(run=_inspect)
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
-    convert.add_argument(
-        "--architecture", choices=CLASSIFIERS, help="of a classifier; recognised unless given"
-    )
-    convert.add_argument(
-        "--order", choices=("CHW", "HWC"), default="CHW", help="how maps were flattened for dense weights"
-    )
-    convert.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="text file with a name on each line"
-    )
+    convert.add_argument("--architecture", choices=CLASSIFIERS, help="of a classifier (default: recognised)")
+    order = "how maps were flattened for dense weights (default: CHW)"
+    convert.add_argument("--order", choices=("CHW", "HWC"), default="CHW", help=order)
+    convert.add_argument("--class-names", type=Path, metavar="FILE", help="text file with one name per line")
     convert.add_argument(
         "--preprocessing",
         metavar="NAME_OR_JSON",
-        help=f"how images become input, if the file does not say it: {', '.join(PREPROCESSING)}, or "
+        help=f"how images become input, if the file does not contain it: {', '.join(PREPROCESSING)}, or "
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
-    convert.add_argument(
-        "--at-once", action="store_true", help="an FCN-8s of the reference code, trained at once"
-    )
-    convert.add_argument(
-        "--partial", action="store_true", help="take what there is, and leave the rest random"
-    )
-    convert.set_defaults(run=run, act=_convert)
+    convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
+    convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
+    convert.set_defaults(run=_convert)
 
-    fetch = actions.add_parser("download", help="fetch torchvision's weights from ImageNet, verified")
+    fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
     fetch.add_argument("name", choices=PUBLISHED)
     fetch.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to put the file")
-    fetch.set_defaults(run=run, act=_download)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Do what was asked."""
-    arguments.act(arguments)
+    fetch.set_defaults(run=_download)
 
 
 def _download(arguments: argparse.Namespace) -> None:
@@ -83,9 +66,9 @@ def _convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     check_name(target)
     if target.exists() and source.exists() and os.path.samefile(source, target):
-        raise ValueError(f"{target} is the source itself: give another name")
+        raise ValueError(f"target must not be the source: {target}")
     names, preprocessing = arguments.class_names, arguments.preprocessing
-    wishes: dict[str, Any] = {
+    options: dict[str, Any] = {
         "partial": arguments.partial,
         "rng": 0,
         "class_names": None if names is None else read_class_names(names),
@@ -94,16 +77,16 @@ def _convert(arguments: argparse.Namespace) -> None:
     model: Classifier | FCN
     if "score_fr.weight" in read_tensors(source).arrays:
         if arguments.architecture is not None or arguments.order != "CHW":
-            raise ValueError(f"--architecture and --order are for classifiers, and {source} holds an FCN")
-        model = load_fcn(source, at_once=arguments.at_once, **wishes)
+            raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
+        model = load_fcn(source, at_once=arguments.at_once, **options)
     else:
         if arguments.at_once:
-            raise ValueError(f"--at-once is for FCNs of the reference code, and {source} holds none")
-        model = load_classifier(source, arguments.architecture, order=arguments.order, **wishes)
+            raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
+        model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
     report = model.report
     print(report.summary())
-    for fate, names in (("missing, and random now", report.missing), ("left over", report.left_over)):
+    for fate, names in (("missing, now random", report.missing), ("left over", report.left_over)):
         if names:
             first = ", ".join(shown(name) for name in list(names)[:_NAMED])
             print(f"{fate}: {first}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""))
@@ -113,7 +96,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
-    print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} numbers")
+    print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
     for key, text in tensors.metadata.items():
         print(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
@@ -123,31 +106,28 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print("a model file of minifcn, which minifcn.load reads")
         return
     if is_checkpoint(tensors.metadata):
-        print("the checkpoint of a training, which minifcn train --resume goes on from")
+        print("the checkpoint of a training, which minifcn train --resume continues")
         return
     found = recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)
     if found is None:
-        print("no network is recognised")
+        print("no known network")
         return
     _print_match(file, tensors, found)
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
-    """Print which network a file belongs to, and what would not be used."""
+    """Print the network that a file belongs to, and tensors that are missing or left over."""
     architecture = found.model.architecture
     arguments = architecture["arguments"]
-    of = (
-        f" of {arguments['classifier']['name']} at stride {arguments['stride']}"
-        if "stride" in arguments
-        else ""
-    )
+    fcn = "stride" in arguments
+    of = f" of {arguments['classifier']['name']} at stride {arguments['stride']}" if fcn else ""
     print(
         f"{architecture['name']}{of} with {arguments['num_classes']} classes, in the names of "
         f"{found.naming.source}: {len(found.found)} of {len(found.naming.names)} tensors"
     )
     said = known_preprocessing(file, tensors, found)
-    recipe = "unknown, to be given by --preprocessing"
-    print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else recipe}")
+    unknown = "unknown, give --preprocessing"
+    print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")
     for name, why in found.missing.items():
         print(f"missing: {name}" + (f", for {why}" if why else ""))
     for name, shape in left_over(found, tensors.arrays).items():

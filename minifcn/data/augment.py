@@ -1,4 +1,4 @@
-"""Other views of the same scene: image and labels changed together, by one generator."""
+"""Augmentation: image and labels are changed together, at random."""
 
 import math
 from dataclasses import dataclass
@@ -12,33 +12,32 @@ from minifcn.geometry import Pair, pair
 Size: TypeAlias = tuple[int, int]
 Box: TypeAlias = tuple[float, float, float, float]
 
-_HUE = 45.0  # degrees that the hue turns by at most, at color=1
-_GREY = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue look (ITU-R BT.601)
+_HUE = 45.0  # largest change of the hue in degrees, at color=1
+_GREY = np.array([0.299, 0.587, 0.114])  # brightness of red, green and blue (ITU-R BT.601)
 
-# The plane of colours, across the grey axis, as in NTSC's YIQ: turning it changes the hue and not the
-# brightness.
+# NTSC's colour space YIQ: rotating the plane of I and Q changes the hue but not the brightness.
 _YIQ = np.array([_GREY, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _RGB = np.linalg.inv(_YIQ)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Mirrors, scales, crops and colours an image at random, and its labels with it.
+    """Mirrors, scales, crops and recolours an image at random, and its labels with it.
 
-    Each is off unless asked for. Image and labels go through the same geometry: the image smoothly (bilinear,
-    averaged where it shrinks), labels by nearest neighbour, so that no label arises that was not there. What
-    happens follows from the generator alone, and each draw is its own: switching one on changes no other.
+    Each of these is off by default. Image and labels go through the same geometry: the image with bilinear
+    interpolation (averaged where it is reduced), the labels with nearest neighbour, so that no new label
+    appears. The result depends on the generator only, and switching one option on does not change what is
+    drawn for the others.
 
-    An image smaller than the crop stays whole. Nothing is padded here: `Loader` pads the images of a batch to
-    the largest of them, where the mean is zero and void is known.
+    An image smaller than the crop is not padded here: `Loader` pads the images of a batch to the largest.
 
     Attributes:
-        flip: Mirror left and right, every other time.
-        scale: (smallest, largest) factor of the size; drawn evenly on a logarithmic scale, so that halving is
-            as frequent as doubling.
-        crop: Height and width of the piece that is cut out, or one number for both.
+        flip: Mirror left and right with probability 1/2.
+        scale: (minimum, maximum) factor of the size, drawn uniformly on a logarithmic scale, so that halving
+            is as frequent as doubling.
+        crop: (height, width) of the part that is cut out, or one integer for both, in pixels.
         color: From 0 (none) to 1: brightness, contrast and saturation are multiplied by 1 - color to 1 +
-            color, and the hue is turned by up to 45 degrees times `color`. Of grey images, brightness and
+            color, and the hue is rotated by up to 45 degrees times `color`. Of grey images, brightness and
             contrast.
 
     Raises:
@@ -60,89 +59,87 @@ class Augment:
     def __post_init__(self) -> None:
         if self.scale is not None:
             try:
-                least, largest = (float(factor) for factor in self.scale)
+                low, high = map(float, self.scale)
             except (TypeError, ValueError):
-                raise ValueError(f"scale must be (smallest, largest), got {self.scale!r}") from None
-            if not 0 < least <= largest < math.inf:
-                raise ValueError(f"scale must be (smallest, largest), both positive, got {self.scale!r}")
-            object.__setattr__(self, "scale", (least, largest))  # how a field of a frozen dataclass is set
+                low, high = math.nan, math.nan
+            if not 0 < low <= high < math.inf:
+                raise ValueError(f"scale must be (minimum, maximum), both positive, got {self.scale!r}")
+            object.__setattr__(self, "scale", (low, high))  # the dataclass is frozen
         if self.crop is not None:
             object.__setattr__(self, "crop", pair(self.crop, "crop", 1))
         if not 0 <= self.color <= 1:
             raise ValueError(f"color must be from 0 to 1, got {self.color!r}")
 
     def __call__(self, image: Array, labels: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return another view of an image and its labels.
+        """Return a changed copy of an image and its labels.
 
         Args:
             image: uint8 (H, W, 3) or (H, W, 1).
-            labels: uint8 (H, W), or () where the image as a whole has one.
-            rng: Where the draws come from; eight numbers are taken.
+            labels: uint8 (H, W), or () if the image as a whole has one.
+            rng: The generator, of which eight numbers are used.
+
+        Returns:
+            uint8 (H', W', 3) or (H', W', 1), and uint8 (H', W') or ().
 
         Raises:
-            ValueError: If image or labels are something else.
+            ValueError: If image or labels have another dtype or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
             raise ValueError(f"image must be uint8 (H, W, 3) or (H, W, 1), got {image.dtype} {image.shape}")
         if labels.dtype != np.uint8 or labels.shape not in ((), image.shape[:2]):
-            raise ValueError(
-                f"labels must be uint8 {image.shape[:2]} or (), got {labels.dtype} {labels.shape}"
-            )
+            expected = f"uint8 {image.shape[:2]} or ()"
+            raise ValueError(f"labels must be {expected}, got {labels.dtype} {labels.shape}")
         from PIL import Image
 
-        mirrored, zoom, down, along = rng.random(4).tolist()
-        tint = rng.uniform(-1, 1, 4).tolist()
+        mirror, zoom, top, left = rng.random(4).tolist()
+        tint = (self.color * rng.uniform(-1, 1, 4)).tolist()
         picture: Any = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         mask: Any = Image.fromarray(labels) if labels.ndim else None
         if self.scale is not None or self.crop is not None:
-            size, box = self._frame(image.shape[:2], zoom, (down, along))
+            size, box = self._window(image.shape[:2], zoom, (top, left))
             picture = picture.resize(size, Image.Resampling.BILINEAR, box=box)
             mask = mask and mask.resize(size, Image.Resampling.NEAREST, box=box)
-        if self.flip and mirrored < 0.5:
+        if self.flip and mirror < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             mask = mask and mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.color:
-            picture = _colored(picture, image, [self.color * part for part in tint])
-        return (
-            np.array(picture).reshape(picture.height, picture.width, -1),  # grey gets its channel axis
-            labels.copy() if mask is None else np.array(mask),
-        )
+            picture = _recolored(picture, image, tint)
+        image = np.array(picture).reshape(picture.height, picture.width, -1)  # grey gets a channel axis
+        return image, labels.copy() if mask is None else np.array(mask)
 
-    def _frame(self, size: tuple[int, ...], zoom: float, place: tuple[float, float]) -> tuple[Size, Box]:
-        """Return what is left of an image after scaling and cutting, so that no more is computed than stays.
+    def _window(self, size: tuple[int, ...], zoom: float, position: tuple[float, float]) -> tuple[Size, Box]:
+        """Return what is left of an image after scaling and cropping, so that nothing else is computed.
 
         Args:
             size: Height and width of the image.
             zoom: From 0 (smallest scale) to 1 (largest).
-            place: From 0 (top) to 1 (bottom), and from 0 (left) to 1 (right).
+            position: From 0 (top) to 1 (bottom), and from 0 (left) to 1 (right).
 
         Returns:
-            Width and height of the piece; and left, top, right and bottom of the piece in the image.
+            (width, height) of the result; (left, top, right, bottom) of its part of the image, in pixels.
         """
-        least, largest = self.scale or (1.0, 1.0)
-        factor = least * (largest / least) ** zoom
+        low, high = self.scale or (1.0, 1.0)
+        factor = low * (high / low) ** zoom
         crop = (None, None) if self.crop is None else pair(self.crop, "crop", 1)
-        rows, cols = (
-            _cut(length, factor, most, share) for length, most, share in zip(size, crop, place, strict=True)
-        )
+        rows, cols = (_cut(n, factor, limit, at) for n, limit, at in zip(size, crop, position, strict=True))
         return (cols[0], rows[0]), (cols[1], rows[1], cols[2], rows[2])
 
 
-def _cut(length: int, factor: float, most: int | None, share: float) -> tuple[int, float, float]:
-    """Return how many pixels of one axis stay, and where they begin and end in the image."""
+def _cut(length: int, factor: float, limit: int | None, position: float) -> tuple[int, float, float]:
+    """Return how many pixels of one axis are left, and where they begin and end in the image."""
     scaled = max(round(length * factor), 1)
-    kept = scaled if most is None else min(scaled, most)
-    first = math.floor(share * (scaled - kept + 1))
-    # min: rounding must not lead out of the image
+    kept = scaled if limit is None else min(scaled, limit)
+    first = math.floor(position * (scaled - kept + 1))
+    # min: rounding errors must not lead outside the image
     return kept, first * length / scaled, min((first + kept) * length / scaled, length)
 
 
-def _colored(picture: Any, image: Array, tint: list[float]) -> Any:
-    """Change brightness, contrast, saturation and hue, in one linear map of the colours of each pixel.
+def _recolored(picture: Any, image: Array, tint: list[float]) -> Any:
+    """Change brightness, contrast, saturation and hue with one affine map of the colours.
 
     Args:
-        picture: The piece, as Pillow's image.
-        image: The whole, uint8 (H, W, C); contrast is about its mean.
+        picture: The cropped image, as Pillow's image.
+        image: The whole image, uint8 (H, W, C); contrast is relative to its mean.
         tint: How much of each, from -1 to 1.
     """
     brightness, contrast, saturation, hue = tint
@@ -152,9 +149,9 @@ def _colored(picture: Any, image: Array, tint: list[float]) -> Any:
         shift = -contrast * (1 + brightness) * float(mean[0])
         return picture.point([min(max(round(gain * value + shift), 0), 255) for value in range(256)])
     cosine, sine = math.cos(math.radians(_HUE * hue)), math.sin(math.radians(_HUE * hue))
-    turn = np.eye(3)
-    turn[1:, 1:] = (1 + saturation) * np.array([[cosine, -sine], [sine, cosine]])
+    rotation = np.eye(3)
+    rotation[1:, 1:] = (1 + saturation) * np.array([[cosine, -sine], [sine, cosine]])
     matrix = np.empty((3, 4))
-    matrix[:, :3] = gain * (_RGB @ turn @ _YIQ)
+    matrix[:, :3] = gain * (_RGB @ rotation @ _YIQ)
     matrix[:, 3] = -contrast * (1 + brightness) * float(mean @ _GREY)
     return picture.convert("RGB", tuple(matrix.reshape(-1).tolist()))

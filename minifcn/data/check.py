@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from minifcn.backend import Array
-from minifcn.data.counts import ClassCounts, count_labels
-from minifcn.data.dataset import Dataset
+from minifcn.data.class_weights import ClassCounts, count_labels
+from minifcn.data.dataset import Dataset, FileDataset
 from minifcn.data.errors import Color, DataError, counted
-from minifcn.data.files import FileDataset
 from minifcn.data.masks import color_codes, color_of, hex_of
 from minifcn.kernels.threads import num_threads
 from minifcn.palette import VOID
@@ -25,18 +24,22 @@ KINDS = (
     *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),
     *("binary", "palette", "overlap", "absent"),
 )
-"""The kinds of findings, the worst first: what stops training, then what spoils it, or the score."""
+"""The kinds of findings, the worst first: what stops training, then what makes it or its scores worse."""
 
 
 class Finding(NamedTuple):
-    """Something wrong with a dataset.
+    """Something that is wrong with a dataset.
 
     Attributes:
         kind: One of `KINDS`.
-        split: The part it was found in.
-        file: The file, below the dataset's folder where it lies there; empty if it is about the part as a
-            whole.
+        split: The split it was found in.
+        file: The file, relative to the dataset's folder if it is in there; empty if the finding is about the
+            split as a whole.
         message: What is wrong, and what to do.
+
+    Example:
+        >>> print(Finding("absent", "validation", "", "no pixel is cat"))
+        validation: no pixel is cat
     """
 
     kind: str
@@ -50,13 +53,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a part of a dataset holds.
+    """The contents of a split.
 
     Attributes:
-        items: Number of items, those that cannot be used included.
-        counts: Pixels of each class, in each item that can be used.
-        sizes: How many images there are of each (height, width).
-        chosen: Which items these are, if neither a folder nor a list says so; else empty.
+        items: Number of items, including those that cannot be used.
+        counts: Pixels of each class in each item that can be used.
+        sizes: Number of images of each (height, width).
+        chosen: How the items were chosen, if neither a folder nor a list says so; otherwise empty.
     """
 
     items: int
@@ -67,14 +70,20 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a dataset holds, and what is wrong with it.
+    """The contents of a dataset, and what is wrong with it.
 
     Attributes:
-        class_names: Of the K classes.
-        splits: What each part holds.
+        class_names: Names of the K classes.
+        splits: The contents of each split.
         findings: What is wrong, the worst first.
-        void: What is void in masks: numbers, or colours as #rrggbb.
-        unknown: Colours that mean no class but would if `classes.txt` listed them, with their pixels.
+        void: What is void in masks: values, or colours as #rrggbb.
+        unknown: Colours that are no class but would be if `classes.txt` listed them, with their pixels.
+
+    Example:
+        >>> from minifcn.data import DigitCrops
+        >>> report = check_dataset({"train": DigitCrops("train")})
+        >>> report.class_names[:3], report.findings
+        (('0', '1', '2'), ())
     """
 
     class_names: tuple[str, ...]
@@ -84,7 +93,7 @@ class DatasetReport:
     unknown: Counter[Color]
 
     def table(self) -> str:
-        """Return how often each class occurs: its share of the pixels, and in how many images it is."""
+        """Return how frequent each class is in each split: per cent of the pixels, and number of images."""
         void = "void" if self.void in ((), (str(VOID),)) else f"void ({', '.join(self.void)})"
         names = (*self.class_names, void)
         width = max(map(len, names))
@@ -94,32 +103,37 @@ class DatasetReport:
             cells = ""
             for report in self.splits.values():
                 pixels = report.counts.pixels
-                share = 100 * pixels[k] / max(int(pixels.sum()), 1)
-                cells += f"  {share:8.3f}% {int(report.counts.images[k]):10}"
+                percent = 100 * pixels[k] / max(int(pixels.sum()), 1)
+                cells += f"  {percent:8.3f}% {int(report.counts.images[k]):10}"
             lines.append(f"{name:{width}}{cells}")
         return "\n".join(lines)
 
 
 @dataclass
-class _Seen:
-    """What was seen of one item."""
+class _Item:
+    """What was found in one item; names and paths only for datasets in files."""
 
+    split: str
+    name: str = ""
+    image_file: str = ""
+    mask_file: str = ""
     problems: list[DataError] = field(default_factory=list)
     size: tuple[int, int] | None = None
     counts: Array | None = None
     binary: bool = False
+    """Whether the mask has the values 0 and 255 only, and 255 is void."""
     digest: bytes = b""
-    shown: dict[int, Color] = field(default_factory=dict)
-    """The colours that a palette gives to the numbers in the mask, where it is the numbers that count."""
+    palette: dict[int, Color] = field(default_factory=dict)
+    """The colours that a palette gives to the values in the mask, if the values are what counts."""
 
 
 def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None) -> DatasetReport:
-    """Read every file of a dataset, and say what is wrong with it.
+    """Read every file of a dataset and report what is wrong with it.
 
     Args:
-        splits: The parts by name; those in files opened with `strict=False`, so that what is missing is a
-            finding among others.
-        progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
+        splits: The splits by name. Open datasets in files with `strict=False`, so that missing files are
+            findings, too.
+        progress: Name of the progress bar, which is shown on terminals only; `None` for none.
 
     Returns:
         The report; nothing is wrong if it has no `findings`.
@@ -130,162 +144,135 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
         >>> report.findings, report.splits["train"].sizes
         ((), Counter({(96, 96): 30}))
     """
-    names = next(iter(splits.values())).class_names
+    first = next(iter(splits.values()))
+    names = first.class_names
+    work = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
+    quiet = True if progress is None else None  # None: quiet unless on a terminal
+    with ThreadPoolExecutor(num_threads()) as pool:
+        results = pool.map(lambda arguments: _inspect(*arguments), work)
+        try:
+            bar = tqdm(results, desc=progress, total=len(work), disable=quiet, leave=False, unit="image")
+            items = list(bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     reports: dict[str, SplitReport] = {}
     findings: list[Finding] = []
-    seen: dict[str, list[_Seen]] = {}
-    with (
-        tqdm(
-            total=sum(map(len, splits.values())),
-            desc=progress,
-            disable=True if progress is None else None,
-            leave=False,
-            unit="image",
-        ) as bar,
-        ThreadPoolExecutor(num_threads()) as pool,
-    ):
-        for split, dataset in splits.items():
-            seen[split] = []
-            try:
-                for result in pool.map(
-                    lambda index, dataset=dataset: _look(dataset, index), range(len(dataset))
-                ):
-                    seen[split].append(result)
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
     for split, dataset in splits.items():
-        rows = [item.counts for item in seen[split] if item.counts is not None]
+        mine = [item for item in items if item.split == split]
+        rows = [item.counts for item in mine if item.counts is not None]
         counts = ClassCounts(np.array(rows, np.int64).reshape(-1, len(names) + 1))
-        sizes = Counter(item.size for item in seen[split] if item.size is not None)
-        chosen = dataset.chosen if isinstance(dataset, FileDataset) else ""
+        sizes = Counter(item.size for item in mine if item.size is not None)
+        problems = [error for item in mine for error in item.problems]
+        chosen = ""
+        if isinstance(dataset, FileDataset):
+            problems = [*dataset.problems, *problems]
+            chosen = dataset.chosen
         reports[split] = SplitReport(len(dataset), counts, sizes, chosen)
-        findings += _problems(split, dataset, seen[split])
-        findings += _binary(split, dataset, seen[split])
-    findings += _palettes(splits, seen)
-    findings += _overlaps(splits, seen)
-    findings += _absent(names, reports)
+        findings += [Finding(e.kind, split, _relative(dataset, e.path), e.reason) for e in problems]
+        findings += _binary_masks(mine, len(names))
+    findings += [*_palettes(items), *_overlaps(items), *_absent_classes(names, reports)]
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
-    void = _void(next(iter(splits.values())))
-    return DatasetReport(names, reports, tuple(findings), void, _unknown(splits, seen))
+    unknown: Counter[Color] = Counter()
+    if isinstance(first, FileDataset) and first.palette_colors:  # its users choose the colours
+        for error in (error for item in items for error in item.problems):
+            unknown.update(error.colors)
+    return DatasetReport(names, reports, tuple(findings), _void(first), unknown)
 
 
-def _look(dataset: Dataset, index: int) -> _Seen:
+def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
     """Read one item."""
-    seen = _Seen()
+    num_classes = len(dataset.class_names)
     if not isinstance(dataset, FileDataset):
         image, labels = dataset[index]
-        seen.size = (image.shape[0], image.shape[1])
-        seen.counts = count_labels(labels, len(dataset.class_names))
-        return seen
-    pair = dataset.pair(index)
-    mask = numbers = None
-    try:
+        size = (image.shape[0], image.shape[1])
+        return _Item(split, size=size, counts=count_labels(labels, num_classes))
+    name, image_path, mask_path = dataset.pair(index)
+    item = _Item(split, name, _relative(dataset, image_path), _relative(dataset, mask_path))
+    with _recorded(item, image_path):
         image = dataset.image(index)
-        seen.size = (image.shape[0], image.shape[1])
-    except (DataError, OSError) as error:
-        seen.problems.append(_as_data_error(error, pair.image))
-    try:
+        item.size = (image.shape[0], image.shape[1])
+    with _recorded(item, mask_path):
         mask = dataset.mask(index)
-        numbers = dataset.numbers_of(index, mask)
-        seen.counts = count_labels(dataset.translated(index, numbers), len(dataset.class_names))
-    except (DataError, OSError) as error:
-        seen.problems.append(_as_data_error(error, pair.mask))
-    if mask is not None and numbers is not None:
-        values = np.flatnonzero(np.bincount(numbers.reshape(-1), minlength=256)).tolist()
-        seen.binary = values == [0, VOID] and dataset.classes.table[VOID] == VOID
-        if mask.palette is not None and numbers is mask.pixels:  # not looked up by their colours
+        values = dataset.values(index, mask)
+        present = np.flatnonzero(
+            np.bincount(values.reshape(-1), minlength=256)
+        ).tolist()  # (H, W) -> (pixels,)
+        item.binary = present == [0, VOID] and dataset.classes.table[VOID] == VOID
+        if mask.palette is not None and values is mask.pixels:  # not looked up by their colours
             codes = color_codes(mask.palette).tolist()
-            seen.shown = {number: color_of(codes[number]) for number in values if number != VOID}
-        if seen.size is not None:
-            try:
-                dataset.check_sizes(index, seen.size, numbers.shape)
-            except DataError as error:
-                seen.problems.append(error)
-    with suppress(OSError), open(pair.image, "rb") as file:
-        seen.digest = hashlib.file_digest(file, "sha256").digest()
-    return seen
+            item.palette = {value: color_of(codes[value]) for value in present if value != VOID}
+        with _recorded(item, mask_path):
+            item.counts = count_labels(dataset.to_labels(index, values), num_classes)
+        if item.size is not None:
+            dataset.check_sizes(index, item.size, values.shape)
+    with suppress(OSError), open(image_path, "rb") as file:
+        item.digest = hashlib.file_digest(file, "sha256").digest()
+    return item
 
 
-def _as_data_error(error: DataError | OSError, path: str) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    return DataError("unreadable", path, f"cannot be read: {error.strerror or error}")
+@contextmanager
+def _recorded(item: _Item, path: str) -> Iterator[None]:
+    """Record an error in the block as a problem of the item."""
+    try:
+        yield
+    except DataError as error:
+        item.problems.append(error)
+    except OSError as error:
+        item.problems.append(DataError("unreadable", path, f"cannot be read: {error.strerror or error}"))
 
 
-def _problems(split: str, dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
-    """Yield what is wrong with single files."""
-    if isinstance(dataset, FileDataset):
-        for error in (*dataset.problems, *(error for item in seen for error in item.problems)):
-            yield Finding(error.kind, split, _below(dataset.root, error.path), error.reason)
+def _relative(dataset: Dataset, path: str) -> str:
+    """Return a path relative to the folder of a dataset, or as it is if it is elsewhere."""
+    if isinstance(dataset, FileDataset) and Path(path).is_relative_to(dataset.root):
+        return str(Path(path).relative_to(dataset.root))
+    return path
 
 
-def _binary(split: str, dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
-    """Yield the masks of 0 and 255 only, if that is not what masks with void look like here."""
-    if not isinstance(dataset, FileDataset):
-        return
-    every = all(item.binary for item in seen if item.counts is not None)
-    for index, item in enumerate(seen):
-        if item.binary and (every or len(dataset.class_names) <= 2):
-            yield Finding(
-                "binary",
-                split,
-                _below(dataset.root, dataset.pair(index).mask),
-                "has 0 and 255 only, and 255 is void: save white as 1, or list black and white as classes",
+def _binary_masks(items: list[_Item], num_classes: int) -> Iterator[Finding]:
+    """Yield the masks of 0 and 255 only, unless such masks with void are to be expected."""
+    all_binary = all(item.binary for item in items if item.counts is not None)
+    for item in items:
+        if item.binary and (all_binary or num_classes <= 2):
+            message = (
+                "has 0 and 255 only, and 255 is void: save white as 1, or list black and white as classes"
             )
+            yield Finding("binary", item.split, item.mask_file, message)
 
 
-def _palettes(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Iterator[Finding]:
-    """Yield the masks that show a number in another colour than most masks do."""
-    masks = [
-        (split, _below(dataset.root, dataset.pair(index).mask), item.shown)
-        for split, dataset in splits.items()
-        if isinstance(dataset, FileDataset)
-        for index, item in enumerate(seen[split])
-    ]
-    votes: dict[int, Counter[Color]] = {}
-    first: dict[tuple[int, Color], str] = {}
-    for _, file, shown in masks:
-        for number, color in shown.items():
-            votes.setdefault(number, Counter())[color] += 1
-            first.setdefault((number, color), file)
-    usual = {number: colors.most_common(1)[0][0] for number, colors in votes.items()}
-    for split, file, shown in masks:
-        for number, color in shown.items():
-            if color != usual[number]:
-                yield Finding(
-                    "palette",
-                    split,
-                    file,
-                    f"shows {number} as {hex_of(color)}, but {first[number, usual[number]]} shows it as "
-                    f"{hex_of(usual[number])}: it may mean another class there",
-                )
+def _palettes(items: list[_Item]) -> Iterator[Finding]:
+    """Yield the masks that show a value in another colour than most masks do."""
+    votes = Counter(entry for item in items for entry in item.palette.items())
+    usual: dict[int, Color] = {}
+    for (value, color), _ in votes.most_common():
+        usual.setdefault(value, color)
+    for item in items:
+        for value, color in item.palette.items():
+            if color != usual[value]:
+                other = next(other.mask_file for other in items if other.palette.get(value) == usual[value])
+                example = f"{other} shows it as {hex_of(usual[value])}"
+                message = f"shows {value} as {hex_of(color)}, but {example}: it may mean another class there"
+                yield Finding("palette", item.split, item.mask_file, message)
                 break
 
 
-def _overlaps(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Iterator[Finding]:
-    """Yield the images that are in two parts, by name or byte for byte."""
-    names: dict[str, tuple[str, str]] = {}
-    digests: dict[bytes, tuple[str, str]] = {}
-    for split, dataset in splits.items():
-        if not isinstance(dataset, FileDataset):
-            continue
-        for index, item in enumerate(seen[split]):
-            pair = dataset.pair(index)
-            file = _below(dataset.root, pair.image)
-            same_bytes = digests.setdefault(item.digest, (split, file)) if item.digest else (split, file)
-            same_name = names.setdefault(pair.name, (split, file))
-            if same_bytes[0] != split:
-                yield Finding("overlap", split, file, f"is in {same_bytes[0]} too, as {same_bytes[1]}")
-            elif same_name[0] != split:
-                yield Finding(
-                    "overlap", split, file, f"has the name of {same_name[1]}, which is in {same_name[0]}"
-                )
+def _overlaps(items: list[_Item]) -> Iterator[Finding]:
+    """Yield the images that are in two splits, by name or byte for byte."""
+    names: dict[str, _Item] = {}
+    digests: dict[bytes, _Item] = {}
+    for item in items:
+        same_bytes = digests.setdefault(item.digest, item) if item.digest else item
+        same_name = names.setdefault(item.name, item) if item.name else item
+        if same_bytes.split != item.split:
+            message = f"is in {same_bytes.split}, too, as {same_bytes.image_file}"
+            yield Finding("overlap", item.split, item.image_file, message)
+        elif same_name.split != item.split:
+            message = f"has the name of {same_name.image_file}, which is in {same_name.split}"
+            yield Finding("overlap", item.split, item.image_file, message)
 
 
-def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Iterator[Finding]:
-    """Yield the parts that are void or empty, and the classes that are nowhere, or not in each part."""
+def _absent_classes(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Iterator[Finding]:
+    """Yield the splits that are void or empty, and the classes that are nowhere, or not in each split."""
     occurs: dict[str, Array] = {}
     for split, report in reports.items():
         pixels = report.counts.pixels
@@ -298,11 +285,10 @@ def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Itera
             yield Finding("void", split, "", "there is no image with a mask")
     if not occurs:
         return
-    somewhere = np.any(list(occurs.values()), axis=0)
-    rows = [(next(iter(occurs)), ~somewhere, ", in any part" if len(occurs) > 1 else "")]
-    for split, lost in (("train", "nothing to learn from"), ("validation", "nothing to score")):
-        if split in occurs:
-            rows.append((split, somewhere & ~occurs[split], f", though other parts have some: {lost}"))
+    anywhere = np.any(list(occurs.values()), axis=0)
+    rows = [(next(iter(occurs)), ~anywhere, " in any split" if len(occurs) > 1 else "")]
+    for split in sorted(occurs.keys() & {"train", "validation"}):
+        rows.append((split, anywhere & ~occurs[split], ", but other splits have some"))
     for split, missing, why in rows:
         absent = [names[k] for k in np.flatnonzero(missing)]
         if absent:
@@ -311,27 +297,10 @@ def _absent(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Itera
 
 
 def _void(dataset: Dataset) -> tuple[str, ...]:
-    """Return what is void in the masks of a dataset: numbers, or colours as #rrggbb."""
+    """Return what is void in the masks of a dataset: values, or colours as #rrggbb."""
     if not isinstance(dataset, FileDataset):
         return ()
     table, known, colors = dataset.classes[2:]
     if colors is not None and dataset.palette_colors:
-        return tuple(hex_of(color) for color, number in colors.items() if table[number] == VOID)
+        return tuple(hex_of(color) for color, value in colors.items() if table[value] == VOID)
     return tuple(map(str, np.flatnonzero(known & (table == VOID))))
-
-
-def _unknown(splits: Mapping[str, Dataset], seen: Mapping[str, list[_Seen]]) -> Counter[Color]:
-    """Return the colours that mean no class, of masks in which colours of one's own choice may mean one."""
-    found: Counter[Color] = Counter()
-    for split, dataset in splits.items():
-        if isinstance(dataset, FileDataset) and dataset.palette_colors:
-            for item in seen[split]:
-                for error in item.problems:
-                    found.update(error.colors)
-    return found
-
-
-def _below(root: Path, path: str) -> str:
-    """Return a path as it is below a folder, or as it is if it is elsewhere."""
-    file = Path(path)
-    return str(file.relative_to(root)) if file.is_relative_to(root) else path

@@ -1,39 +1,296 @@
-"""What a dataset is: labelled images, asked for one at a time."""
+"""What a dataset is, and what all datasets of image and mask files share."""
 
-from typing import Protocol
+import os
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from minifcn.backend import Array
+from minifcn.data.classes import Classes, stem
+from minifcn.data.errors import DataError, StrPath, counted
+from minifcn.data.images import IMAGE_SUFFIXES, is_rotated, pixel_count, read_image
+from minifcn.data.masks import Mask, mask_values, read_mask
+from minifcn.palette import VOID
+
+SPLITS = ("train", "validation", "test")
 
 
 class Dataset(Protocol):
     """Anything with a length, items, class names and a palette.
 
-    A class of one's own need not inherit from this one; it only has to have these members. Whoever asks for
-    the same index again gets the same item, from several threads at once too.
+    A class of your own need not inherit from this one; it only needs these members. The same index must give
+    the same item every time, also when several threads ask at once.
+
+    Example:
+        >>> import numpy as np
+        >>> class Squares:
+        ...     class_names = ("background", "square")
+        ...     palette = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+        ...     def __len__(self):
+        ...         return 10
+        ...     def __getitem__(self, index):
+        ...         labels = np.zeros((16, 16), np.uint8)
+        ...         labels[index : index + 4, 2:6] = 1
+        ...         return np.uint8(255) * labels[..., None], labels  # image (H, W, 1), labels (H, W)
+        >>> dataset: Dataset = Squares()
     """
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes; label k means `class_names[k]`."""
-        ...
 
     @property
     def palette(self) -> Array:
         """Colours of the classes, uint8 (K, 3), RGB."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of items."""
-        ...
 
     def __getitem__(self, index: int, /) -> tuple[Array, Array]:
         """Return item `index`, counted from 0.
 
         Returns:
-            The image, uint8 (H, W, C), and its labels: uint8 (H, W) with 255 for void, or, where the image as
-            a whole has one class, a uint8 array of shape ().
+            The image, uint8 (H, W, C), and its labels: uint8 (H, W) with 255 for void, or, if the image as a
+            whole has one class, a uint8 array of shape ().
 
         Raises:
             IndexError: If there is no such item.
         """
-        ...
+
+
+class Pair(NamedTuple):
+    """One item of a dataset in files: its name, and the paths of its image and of its mask."""
+
+    name: str
+    image: str
+    mask: str
+
+
+class Listing(NamedTuple):
+    """The files of one split.
+
+    Attributes:
+        pairs: Its items.
+        problems: What is wrong with the other files.
+        chosen: How the items were chosen, if neither a folder nor a list says so; otherwise empty.
+    """
+
+    pairs: list[Pair]
+    problems: list[DataError]
+    chosen: str = ""
+
+    @classmethod
+    def of(cls, items: Iterable[Pair]) -> "Listing":
+        """Return those of the given items whose files exist."""
+        files: dict[str, set[str]] = {}  # of each folder, which is read once
+
+        def exists(path: str) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in files:
+                files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            return name in files[folder]
+
+        listing = cls([], [])
+        for item in items:
+            if not exists(item.image):
+                listing.problems.append(DataError("missing", item.image, "is listed, but does not exist"))
+            elif not exists(item.mask):
+                reason = f"has no mask: {item.mask} does not exist"
+                listing.problems.append(DataError("missing", item.image, reason))
+            else:
+                listing.pairs.append(item)
+        return listing
+
+    @classmethod
+    def by_name(
+        cls, images: Path, masks: Path, names: Sequence[str] | None = None, exclude: Container[str] = ()
+    ) -> "Listing":
+        """Return the images and masks of two folders that have the same name.
+
+        Args:
+            images: Folder of images.
+            masks: Folder of masks.
+            names: Names of the items; by default all.
+            exclude: Names of items to leave out, if `names` is left out.
+        """
+        image_names, problems = image_files(images)
+        mask_names, mask_problems = image_files(masks)
+        problems += mask_problems
+        if names is None:
+            names = [name for name in image_names if name not in exclude]
+            if not image_names:
+                problems.append(DataError("missing", images, f"has no images ({_contents(images)})"))
+            orphans = [name for name in mask_names if name not in image_names and name not in exclude]
+            reason = f"has no image of the same name in {images}"
+            problems += [DataError("missing", masks / mask_names[name], reason) for name in orphans]
+        image_paths = [os.path.join(images, image_names.get(name, name)) for name in names]
+        mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in names]
+        listing = cls.of(map(Pair, names, image_paths, mask_paths))
+        return cls(listing.pairs, [*problems, *listing.problems])
+
+    def require_complete(self, root: Path, split: str) -> None:
+        """Raise a `FileError` if there are problems, or no items."""
+        if self.problems:
+            first, more = self.problems[0], len(self.problems) - 1
+            others = f" (and {counted(more, 'more problem')}: see check_dataset)" if more else ""
+            raise DataError(first.kind, first.path, first.reason + others)
+        if not self.pairs:
+            raise DataError("missing", root, f"has no images in its {split} split")
+
+
+class FileDataset:
+    """Images with masks in files; base class of `CamVid`, `VOC` and `Folder`.
+
+    Files are read when their item is requested, and nothing is cached.
+
+    Attributes:
+        root: The folder.
+        split: "train", "validation" or "test".
+        class_names: Names of the K classes.
+        palette: Their colours, uint8 (K, 3).
+        problems: What was missing when the folder was listed; empty unless `strict` was False.
+        chosen: How the items were chosen, if neither a folder nor a list says so; otherwise empty.
+
+    Example:
+        >>> from minifcn.data import VOC, FileDataset, Folder
+        >>> issubclass(Folder, FileDataset), issubclass(VOC, FileDataset)
+        (True, True)
+    """
+
+    palette_colors = False
+    """Whether colours of palettes are looked up in the colour map; otherwise the indices are the values."""
+
+    def __init__(self, root: Path, split: str, listing: Listing, classes: Classes, *, strict: bool) -> None:
+        if strict:
+            listing.require_complete(root, split)
+        self.root = root
+        self.split = split
+        self.classes = classes
+        self.class_names = classes.names
+        self.palette = classes.palette
+        self.problems = tuple(listing.problems)
+        self.chosen = listing.chosen
+        self._pairs = listing.pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        """Return an image, uint8 (H, W, 3), and its labels, uint8 (H, W) with 255 for void.
+
+        Raises:
+            IndexError: If there is no such item.
+            OSError: If a file cannot be opened.
+            FileError: If a file cannot be used, or image and mask differ in size.
+        """
+        image, labels = self.image(index), self.labels(index)
+        self.check_sizes(index, image.shape, labels.shape)
+        return image, labels
+
+    def item_name(self, index: int) -> str:
+        """Return the name of an item: that of its files, without suffix."""
+        return self.pair(index).name
+
+    def pair(self, index: int) -> Pair:
+        """Return name and paths of an item."""
+        if not 0 <= index < len(self._pairs):
+            raise IndexError(f"index must be from 0 to {len(self._pairs) - 1}, got {index}")
+        return self._pairs[index]
+
+    def image(self, index: int) -> Array:
+        """Return the image of an item alone, uint8 (H, W, 3)."""
+        return read_image(self.pair(index).image)
+
+    def pixel_count(self, index: int) -> int:
+        """Return height times width of an item; only the header of its image file is read."""
+        return pixel_count(self.pair(index).image)
+
+    def labels(self, index: int) -> Array:
+        """Return the labels of an item alone, uint8 (H, W); masks are read much faster than images."""
+        return self.to_labels(index, self.values(index, self.mask(index)))
+
+    def mask(self, index: int) -> Mask:
+        """Return the mask of an item as it is in its file."""
+        return read_mask(self.pair(index).mask)
+
+    def values(self, index: int, mask: Mask) -> Array:
+        """Return the values that the mask of an item has or its colours stand for, uint8 (H, W)."""
+        path = self.pair(index).mask
+        return mask_values(mask, path, self.classes.colors, palette_colors=self.palette_colors)
+
+    def to_labels(self, index: int, values: Array) -> Array:
+        """Return the labels of the values of a mask, uint8 (H, W).
+
+        Raises:
+            FileError: If a value is no class.
+        """
+        known = self.classes.known[values]
+        if not known.all():
+            wrong, counts = np.unique(values[~known], return_counts=True)
+            most = np.argsort(-counts, kind="stable")
+            listed = ", ".join(f"{wrong[i]} on {counted(int(counts[i]), 'pixel')}" for i in most[:3])
+            more = f" and {counted(len(most) - 3, 'other value')}" if len(most) > 3 else ""
+            reason = f"has values that are no class: {listed}{more}; expected {self._expected()}"
+            raise DataError("labels", self.pair(index).mask, reason)
+        return np.asarray(self.classes.table[values])
+
+    def _expected(self) -> str:
+        values = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
+        contiguous = len(values) == values[-1] - values[0] + 1
+        return f"{f'{values[0]} to {values[-1]}' if contiguous else values} or {VOID} for void"
+
+    def check_sizes(self, index: int, image: Sequence[int], labels: Sequence[int]) -> None:
+        """Raise a `FileError` unless the shapes (H, W, ...) of image and labels agree."""
+        (height, width), (rows, columns) = image[:2], labels[:2]
+        if (height, width) != (rows, columns):
+            _, image_path, path = self.pair(index)
+            reason = f"has {columns} x {rows} pixels, but its image has {width} x {height}"
+            if (height, width) == (columns, rows) and is_rotated(image_path):
+                reason += "; the image is rotated by its EXIF orientation"
+            raise DataError("size", path, reason)
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError unless a dataset can have such a split."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
+
+
+def folder_of(path: StrPath) -> Path:
+    """Return the path of a folder, with `~` expanded.
+
+    Raises:
+        FileError: If there is no such folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError("missing", folder, "is not a folder" if folder.exists() else "does not exist")
+    return folder
+
+
+def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
+    """Return the image files in a folder, and a problem for each two that differ in their suffix only.
+
+    The folder is read once, however many files it has; hidden files are ignored.
+
+    Returns:
+        The names of the files by their stem, sorted; and the problems.
+    """
+    found: dict[str, str] = {}
+    problems = []
+    for name in sorted(os.listdir(folder)):
+        base = stem(name)
+        if base in found:  # never for a name without suffix, which sorts first
+            problems.append(DataError("missing", folder / name, f"and {found[base]} have the same name"))
+        elif base != name and not name.startswith("."):
+            found[base] = name
+    return found, problems
+
+
+def _contents(folder: Path) -> str:
+    """Return which kinds of files a folder has instead of images."""
+    suffixes = sorted({Path(name).suffix.lower() or "without suffix" for name in os.listdir(folder)})
+    expected = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+    return f"it has files {', '.join(suffixes[:5])}; expected {expected}" if suffixes else "it is empty"

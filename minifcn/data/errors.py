@@ -1,4 +1,4 @@
-"""What is wrong with a file of a dataset, in a form that `check_dataset` can sort."""
+"""The error that names a file of a dataset, in a form that `check_dataset` can sort."""
 
 import os
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from minifcn.files import FileError
 
 Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode"]
 Color: TypeAlias = tuple[int, int, int]
+StrPath: TypeAlias = str | os.PathLike[str]
 
-_MOST_LINES = 8
+_MAX_LINES = 8
 
 
 class DataError(FileError):
     """A file of a dataset that cannot be used.
 
     Attributes:
-        kind: "unreadable" (damaged, too large, or no image at all), "missing" (there is nothing to go with
-            it), "size" (image and mask differ), "lossy" (a mask whose format changes labels), "labels"
-            (numbers or colours that mean no class) or "mode" (a kind of pixel that has no agreed meaning
-            here).
+        kind: "unreadable" (damaged, too large, or not an image), "missing" (a file that belongs to it does
+            not exist), "size" (image and mask differ), "lossy" (a mask whose format changes labels), "labels"
+            (values or colours that are no class) or "mode" (a pixel format that has no agreed meaning here).
         path: The file.
         reason: What is wrong with it.
-        colors: Colours in it that mean no class, with their pixels. The text of the error goes on with lines
-            for them, to be pasted into `classes.txt`.
+        colors: Colours in it that are no class, with the number of their pixels. The message then ends with
+            lines for them, to be pasted into `classes.txt`.
 
     Example:
         >>> print(DataError("lossy", "masks/cat.jpg", "a mask must not be a JPEG"))
@@ -31,7 +31,7 @@ class DataError(FileError):
     """
 
     def __init__(
-        self, kind: Kind, path: str | os.PathLike[str], reason: str, colors: Mapping[Color, int] | None = None
+        self, kind: Kind, path: StrPath, reason: str, colors: Mapping[Color, int] | None = None
     ) -> None:
         self.kind: Kind = kind
         self.path = os.fspath(path)
@@ -42,26 +42,29 @@ class DataError(FileError):
 
 
 def class_lines(colors: Mapping[Color, int]) -> str:
-    """Return lines of `classes.txt` for colours and their pixels, under a heading; the most frequent first.
+    """Return lines of `classes.txt` for colours, the most frequent first, below a heading.
+
+    Args:
+        colors: Colours (red, green, blue) and the number of their pixels.
 
     Example:
         >>> print(class_lines({(200, 30, 30): 1, (0, 0, 0): 99}))
-        lines for classes.txt, with names to be changed:
+        lines for classes.txt (replace the names):
             class1 0 0 0  # 99 pixels
             class2 200 30 30  # 1 pixel
     """
-    most = sorted(colors, key=lambda color: (-colors[color], color))
+    ordered = sorted(colors, key=lambda color: (-colors[color], color))
     lines = [
-        f"class{number} {red} {green} {blue}  # {counted(colors[red, green, blue], 'pixel')}"
-        for number, (red, green, blue) in enumerate(most[:_MOST_LINES], 1)
+        f"class{number} {color[0]} {color[1]} {color[2]}  # {counted(colors[color], 'pixel')}"
+        for number, color in enumerate(ordered[:_MAX_LINES], 1)
     ]
-    if len(most) > _MOST_LINES:
-        lines.append(f"# and {counted(len(most) - _MOST_LINES, 'more colour')}")
-    return "\n    ".join(["lines for classes.txt, with names to be changed:", *lines])
+    if len(ordered) > _MAX_LINES:
+        lines.append(f"# and {counted(len(ordered) - _MAX_LINES, 'more colour')}")
+    return "\n    ".join(["lines for classes.txt (replace the names):", *lines])
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number and its noun.
+    """Return a number and its noun, in the plural where that is right.
 
     Example:
         >>> counted(1, "image"), counted(1464, "image"), counted(0, "class")

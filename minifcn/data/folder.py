@@ -1,4 +1,4 @@
-"""One's own photographs and masks."""
+"""Datasets of your own: a folder of images and a folder of masks."""
 
 import hashlib
 import os
@@ -8,44 +8,43 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn.data.errors import Color, DataError
-from minifcn.data.files import SPLITS, FileDataset, Listing, check_split, folder_of, paired, require_complete
-from minifcn.data.lists import Classes, read_classes, read_names
+from minifcn.data.classes import Classes, read_classes, read_names
+from minifcn.data.dataset import SPLITS, FileDataset, Listing, check_split, folder_of
+from minifcn.data.errors import Color, DataError, StrPath
 from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
 from minifcn.palette import VOID
 
 _NAMES = {"train": ("train", "training"), "validation": ("val", "validation", "valid"), "test": ("test",)}
 _ONE_IN = 5
-_MOST_COLORS = 32  # that are taken for classes where none are listed; paint with soft edges has hundreds
+_MAX_COLORS = 32  # that are taken for classes if none are listed; paint with soft edges has hundreds
 
 
 class Folder(FileDataset):
-    r"""Photographs in `images/`, and a mask of the same name for each in `masks/`.
+    r"""Images in `images/`, and a mask of the same name for each in `masks/`.
 
-    Masks are PNG, BMP or TIFF files: grey or with a palette, where a pixel's number is its class, or
+    Masks are PNG, BMP or TIFF files: grey or with a palette, where the value of a pixel is its class, or
     painted in colours. 255 is void.
 
-    `classes.txt` (or `classes.json`, see `minifcn.data.read_classes`) names the classes, a line each: "cat",
-    or, for painted masks, "cat 255 0 0". Then the colours of palettes count as well, not the indices. A class
-    called "void" is left out of everything. Without such a file all masks are read once, and the numbers
-    found in them, or else up to 32 colours, are the classes; adding a mask may then change which class has
-    which label.
+    `classes.txt` (or `classes.json`, see `minifcn.data.read_classes`) lists the classes, one per line: "cat",
+    or, for painted masks, "cat 255 0 0". With colours, the colours of palettes count as well, not the
+    indices. A class named "void" is void. Without such a file all masks are read once, and the values in
+    them, or else up to 32 colours, are the classes; adding a mask may then change the labels of the classes.
 
-    Which photographs are for training and which for validation is told by folders (`images/train`,
-    `masks/train`, or `train/images`, `train/masks`; `val`, `test`), or by lists of names (`train.txt`,
-    `val.txt`, `test.txt`). If there is only one of `train.txt` and `val.txt`, the photographs that are in no
-    list are the other part. Without both, one in five of these, at least one, is for validation: those whose
-    names have the least SHA-256. So each photograph that is added moves one other at most.
+    The splits are folders (`images/train`, `masks/train`, or `train/images`, `train/masks`; `val`, `test`),
+    or lists of names (`train.txt`, `val.txt`, `test.txt`). With only one of `train.txt` and `val.txt`, the
+    images that are in no list form the other split. Without both, every fifth image, at least one, is for
+    validation: those whose names have the smallest SHA-256 hashes. So adding an image moves at most one other
+    image to the other split.
 
     Args:
         path: The folder.
         split: "train", "validation" or "test".
-        strict: Refuse a folder in which a photograph has no mask, or a mask no photograph; else these are
-            left out and told in `problems`.
+        strict: Refuse a folder in which an image has no mask, or a mask no image; otherwise these are left
+            out and listed in `problems`.
 
     Raises:
         ValueError: If there is no such split.
-        FileError: If a folder or file is missing or damaged, or the masks do not say what the classes are.
+        FileError: If a folder or file is missing or damaged, or the classes cannot be found from the masks.
 
     Example:
         >>> import tempfile
@@ -63,38 +62,36 @@ class Folder(FileDataset):
 
     palette_colors = True
 
-    def __init__(self, path: str | os.PathLike[str], split: str, *, strict: bool = True) -> None:
+    def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
         check_split(split)
         root = folder_of(path)
-        parts = _parts(root)
-        if split not in parts:
-            raise DataError(
-                "missing",
-                root,
-                f"has no {split} part, only {', '.join(parts)}: list its names in {_NAMES[split][0]}.txt",
-            )
-        listing = parts[split]
+        listings = _listings(root)
+        if split not in listings:
+            has = ", ".join(listings)
+            reason = f"has no {split} split, only {has}: list its names in {_NAMES[split][0]}.txt"
+            raise DataError("missing", root, reason)
+        listing = listings[split]
         if strict:
-            require_complete(root, split, listing)  # before masks are read
+            listing.require_complete(root, split)  # before masks are read
         files = [file for name in ("classes.txt", "classes.json") if (file := root / name).exists()]
         if len(files) == 2:
-            raise DataError("missing", root, "has classes.txt and classes.json: keep one of them")
+            raise DataError("missing", root, "has both classes.txt and classes.json: keep one of them")
         if files:
             classes = read_classes(files[0])
         else:
-            masks = sorted({pair.mask for part in parts.values() for pair in part.pairs})
-            classes = _found(root, masks, strict=strict)
+            masks = sorted({pair.mask for listing in listings.values() for pair in listing.pairs})
+            classes = _classes_in(masks, root, strict=strict)
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Return the parts that the folder has."""
-        return tuple(_parts(folder_of(path)))
+    def splits(path: StrPath) -> tuple[str, ...]:
+        """Return the splits that the folder has."""
+        return tuple(_listings(folder_of(path)))
 
 
-def _parts(root: Path) -> dict[str, Listing]:
-    """Return the parts of a folder: by folders, by lists, or by hashes of the names."""
-    parts: dict[str, Listing] = {}
+def _listings(root: Path) -> dict[str, Listing]:
+    """Return the splits of a folder: by folders, by lists, or by hashes of the names."""
+    listings: dict[str, Listing] = {}
     for split, names in _NAMES.items():
         for name in names:
             for images, masks in (
@@ -103,110 +100,96 @@ def _parts(root: Path) -> dict[str, Listing]:
             ):
                 if images.is_dir():
                     if not masks.is_dir():
-                        raise DataError("missing", masks, f"is not there, but {images} is")
-                    parts[split] = paired(images, masks)
-    if parts:
-        return parts
+                        raise DataError("missing", masks, f"does not exist, but {images} does")
+                    listings[split] = Listing.by_name(images, masks)
+    if listings:
+        return listings
     images, masks = root / "images", root / "masks"
     if not (images.is_dir() and masks.is_dir()):
-        there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())[:5]
-        has = f"the folder{'s' if len(there) > 1 else ''} {', '.join(there)}" if there else "no folders"
-        raise DataError("missing", root, f"must hold the folders images and masks, but has {has}")
-    listed: dict[str, list[str]] = {}
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())[:5]
+        has = f"only {', '.join(folders)}" if folders else "no folders"
+        raise DataError("missing", root, f"must have the folders images and masks, but has {has}")
+    listed: set[str] = set()
     files = []
     for split, names in _NAMES.items():
         for file in (root / f"{name}.txt" for name in names):
             if file.exists():
-                listed[split] = read_names(file)
-                parts[split] = paired(images, masks, listed[split])
+                items = read_names(file)
+                listed |= set(items)
+                listings[split] = Listing.by_name(images, masks, items)
                 files.append(file.name)
-    unsaid = [split for split in ("train", "validation") if split not in parts]
-    if not unsaid:
-        return parts
-    rest = paired(images, masks, without={name for names in listed.values() for name in names})
-    if len(unsaid) == 1:
+    unlisted = [split for split in ("train", "validation") if split not in listings]
+    if not unlisted:
+        return listings
+    rest = Listing.by_name(images, masks, exclude=listed)
+    if len(unlisted) == 1:
         if rest.pairs or rest.problems:
-            parts[unsaid[0]] = rest._replace(chosen=f"those not in {' or '.join(files)}")
+            listings[unlisted[0]] = rest._replace(chosen=f"those not in {' or '.join(files)}")
     else:
         held_back = _held_back(pair.name for pair in rest.pairs)
-        parts["train"] = rest._replace(pairs=[pair for pair in rest.pairs if pair.name not in held_back])
+        listings["train"] = rest._replace(pairs=[pair for pair in rest.pairs if pair.name not in held_back])
         if held_back:
             pairs = [pair for pair in rest.pairs if pair.name in held_back]
-            parts["validation"] = Listing(pairs, [], "held back, as there is no val.txt")
-    return {split: parts[split] for split in SPLITS if split in parts}
+            listings["validation"] = Listing(pairs, [], "held back, because there is no val.txt")
+    return {split: listings[split] for split in SPLITS if split in listings}
 
 
 def _held_back(names: Iterable[str]) -> set[str]:
-    """Return the names of the validation part: a fifth, at least one; none if there is one name only."""
-    order = sorted(names, key=_hash)
-    return set(order[: min(max(1, len(order) // _ONE_IN), len(order) - 1)])
+    """Return the names of the validation split: a fifth, at least one; none if there is one name only."""
+    ordered = sorted(names, key=_hash)
+    return set(ordered[: min(max(1, len(ordered) // _ONE_IN), len(ordered) - 1)])
 
 
-def _hash(name: str) -> int:
-    """Return a number that follows from a name alone, however a file system writes its accents."""
-    return int.from_bytes(
-        hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "replace")).digest()
-    )
+def _hash(name: str) -> bytes:
+    """Return a hash that depends on a name alone, however the file system encodes its accents."""
+    return hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "replace")).digest()
 
 
-def _found(root: Path, masks: list[str], *, strict: bool) -> Classes:
-    """Return the classes that occur in masks, where no file names them."""
-    numbers: set[int] = set()
-    shown: dict[int, set[Color]] = {}  # the colours of each number in the palettes
+def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
+    """Return the classes that occur in masks, if no file lists them."""
     colors: set[Color] = set()
-    numbered = painted = ""  # a mask that can only be read by its numbers, and one that only by its colours
+    shown: dict[int, set[Color]] = {}  # the values, and their colours in the palettes
+    valued = painted = ""  # a mask that only its values can explain, and one that only its colours can
     for path in masks:
         try:
             pixels, palette = read_mask(path)
         except (DataError, OSError):
             if strict:
                 raise
-            continue  # `check_dataset` meets it again
+            continue  # `check_dataset` reads it again and reports it
         if pixels.ndim == 3:
-            here = {color_of(code) for code in np.unique(color_codes(pixels)).tolist()}
-            colors |= here
-            numbers |= {red for red, _, _ in here}
+            here = list(map(color_of, np.unique(color_codes(pixels)).tolist()))
+            for red, _, _ in here:
+                shown.setdefault(red, set())
             if any(len(set(color)) > 1 for color in here):
                 painted = path
         else:
-            here_numbers = np.unique(pixels).tolist()
-            numbers |= set(here_numbers)
-            if palette is None:
-                numbered = path
-            else:
-                for number in here_numbers:
-                    color = color_of(int(color_codes(palette[number])))
-                    colors.add(color)
-                    shown.setdefault(number, set()).add(color)
-                    if len(shown[number]) > 1:  # the numbers do not mean the same everywhere
-                        painted = path
-        if painted and numbered:
-            raise DataError(
-                "labels",
-                painted,
-                f"is painted in colours, but {numbered} has numbers: list the classes in classes.txt",
-            )
-        if painted and len(colors) > _MOST_COLORS:
-            raise DataError(
-                "labels",
-                path,
-                f"brings the masks to more than {_MOST_COLORS} colours: paint with a hard brush, and list "
-                "each class and its colour in classes.txt",
-            )
+            values = np.unique(pixels)
+            here = [] if palette is None else list(map(color_of, color_codes(palette[values]).tolist()))
+            valued = path if palette is None else valued
+            for i, value in enumerate(values.tolist()):
+                known = shown.setdefault(value, set())
+                known |= set(here[i : i + 1])
+                if len(known) > 1:  # the value does not mean the same everywhere
+                    painted = path
+        colors.update(here)
+        if painted and valued:
+            reason = f"is painted in colours, but {valued} has values: list the classes in classes.txt"
+            raise DataError("labels", painted, reason)
+        if painted and len(colors) > _MAX_COLORS:
+            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: paint with a hard brush"
+            raise DataError("labels", path, f"{reason}, and list each class and its colour in classes.txt")
     if painted:
-        names = tuple(map(hex_of, sorted(colors)))
-        color_map = {color: label for label, color in enumerate(sorted(colors))}
-        return Classes.of(names, np.array(sorted(colors), np.uint8), color_map=color_map)
-    if numbers != {0, VOID}:  # black and white: with white as void there would be a single class
-        numbers.discard(VOID)
-    if len(numbers) < 2 and strict:
-        only = f"class {min(numbers)}" if numbers else "no class"
-        raise DataError("labels", root, f"has masks that hold {only} and nothing to tell it from")
-    found = sorted(numbers) or [0]
-    distinct = {color for number in found for color in shown.get(number, ())}
-    own = [next(iter(shown[number])) for number in found] if len(distinct) == len(found) else None
-    return Classes.of(
-        tuple(map(str, found)),
-        None if own is None else np.array(own, np.uint8),
-        numbers={number: label for label, number in enumerate(found)},
-    )
+        ordered = sorted(colors)
+        color_map = {color: label for label, color in enumerate(ordered)}
+        return Classes.of(tuple(map(hex_of, ordered)), np.array(ordered, np.uint8), color_map=color_map)
+    if set(shown) != {0, VOID}:  # black and white: if white were void, there would be a single class
+        shown.pop(VOID, None)
+    if len(shown) < 2 and strict:
+        only = f"only class {min(shown)}" if shown else "no class"
+        raise DataError("labels", root, f"has masks with {only}: at least two classes are needed")
+    classes = sorted(shown) or [0]
+    own = [color for value in classes for color in shown.get(value, ())]
+    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(classes) else None
+    labels = {value: label for label, value in enumerate(classes)}
+    return Classes.of(tuple(map(str, classes)), own_colors, values=labels)

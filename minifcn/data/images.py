@@ -1,50 +1,63 @@
-"""Pictures from files: any mode of Pillow's in, uint8 RGB out, and nothing decoded that is too large.
+"""Images from files: any of Pillow's modes in, uint8 RGB out, and nothing decoded that is too large.
 
-Files are opened by their first bytes, whatever their name, and by the few formats below only: Pillow knows
-others that start programs or follow pointers into other files.
+The format of a file is found from its first bytes, whatever its name, and only the formats below are read:
+Pillow knows others that start programs or refer to other files.
 """
 
+import importlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 
 MAX_PIXELS = 64_000_000
-"""Height times width of the largest image that is decoded: converting it takes 0.7 to 0.9 GB. Of WebP, whose
-decoder keeps two more copies, it is half as many."""
+"""Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
+WebP, whose decoder keeps two more copies, the limit is half of that."""
 
-_MAX_BYTES = 1 << 30  # of a file; WebP is read whole
+_MAX_BYTES = 1 << 30  # of a file; WebP files are read as a whole
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 )
 
+_SIGNATURES = {  # the first bytes of a file, and the name of Pillow's plugin for it
+    rb"\x89PNG\r\n\x1a\n": "Png",
+    rb"\xff\xd8\xff": "Jpeg",
+    rb"GIF8[79]a": "Gif",
+    rb"BM": "Bmp",
+    rb"II\*\0|MM\0\*": "Tiff",
+    rb"RIFF....WEBP": "WebP",
+    rb"P[1-6]\s": "Ppm",
+}
+_PHOTOGRAPHS = ("cat", "cup")
 
-def read_image(path: str | os.PathLike[str]) -> Array:
-    """Read a picture as it is meant to be seen.
 
-    Every mode becomes RGB: grey is repeated, palettes are looked up, what is transparent lies on white, and
-    of 16-bit pixels the high byte is kept. The orientation of the EXIF data is honoured, so a photograph
-    taken upright comes out upright. Of an animation it is the first frame. Floating-point pixels are refused,
-    for their range is not known.
+def read_image(path: StrPath) -> Array:
+    """Read an image file as RGB.
+
+    Every mode is converted: grey is repeated, palettes are looked up, transparent pixels are put on white,
+    and of 16-bit values the high byte is kept. The EXIF orientation is applied. Of an animation, the first
+    frame is read. Floating-point images are refused, because their range is unknown.
 
     Args:
-        path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file, whatever its name ends in.
+        path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file, whatever its suffix.
 
     Returns:
-        uint8 (H, W, 3) in RGB.
+        uint8 (H, W, 3), RGB.
 
     Raises:
-        OSError: If there is no such file, or it may not be read.
-        FileError: If it is no such image, is damaged or cut off, or has more than `MAX_PIXELS` pixels, which
-            is seen before anything is decoded.
+        OSError: If the file does not exist or cannot be opened.
+        FileError: If it is not such an image, is damaged or truncated, or has more than `MAX_PIXELS` pixels;
+            the size is checked before anything is decoded.
 
     Example:
         >>> import tempfile
@@ -54,102 +67,90 @@ def read_image(path: str | os.PathLike[str]) -> Array:
         >>> read_image(path).shape, read_image(path)[0, 0].tolist()
         ((4, 5, 3), [200, 200, 200])
     """
-    with opened(path) as (image, _):
-        rgb = _rgb(upright(image), path)
+    with opened(path) as image:
+        rgb = _to_rgb(upright(image), path)
         if rgb is not image:
-            image.close()  # gives its memory back before there is one more copy
+            image.close()  # frees its memory before one more copy is made
         return np.array(rgb)
 
 
-def pixel_count(path: str | os.PathLike[str]) -> int:
-    """Return height times width of a picture as its file declares them: nothing is decoded.
+def photograph(name: str) -> Array:
+    """Return one of the two photographs that come with the package.
+
+    Both were taken from scikit-image's data and are in the public domain (CC0): "cat" shows Chelsea, by
+    Stéfan van der Walt; "cup" shows an espresso, by Rachel Michetti, courtesy of Pikolo Espresso Bar.
+
+    Args:
+        name: "cat" (300 x 451 pixels) or "cup" (400 x 600).
+
+    Returns:
+        uint8 (H, W, 3), RGB.
 
     Raises:
-        OSError: If there is no such file, or it may not be read.
-        FileError: As `read_image`, as far as the head of the file tells.
+        ValueError: If there is no such photograph.
+
+    Example:
+        >>> photograph("cat").shape, photograph("cup").shape
+        ((300, 451, 3), (400, 600, 3))
     """
-    with opened(path) as (image, _):
+    if name not in _PHOTOGRAPHS:
+        raise ValueError(f"name must be one of {', '.join(map(repr, _PHOTOGRAPHS))}, got {name!r}")
+    with as_file(files("minifcn.data") / "bundled" / f"{name}.jpg") as path:
+        return read_image(path)
+
+
+def pixel_count(path: StrPath) -> int:
+    """Return height times width of an image as its file declares them; nothing is decoded.
+
+    Raises:
+        OSError: If the file does not exist or cannot be opened.
+        FileError: As `read_image`, as far as the header shows.
+    """
+    with opened(path) as image:
         return int(image.width * image.height)
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, str]]:
-    """Yield Pillow's image of a file, not yet decoded but of a bearable size, and the name of its format.
+def opened(path: StrPath) -> Iterator[Any]:
+    """Yield Pillow's image of a file; its size is within the limit, and it is not decoded yet.
 
-    Whatever goes wrong in the block, which decodes it, becomes a `DataError`.
+    `PIL.Image.open` is not used, because its warning about large images can only be switched off globally.
+
+    Raises:
+        OSError: If the file does not exist or cannot be opened.
+        DataError: Instead of whatever else is raised here or in the block, which decodes the image.
     """
     status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would block
         raise DataError("unreadable", path, "is not a file")
     if status.st_size > _MAX_BYTES:
-        raise DataError("unreadable", path, f"has {status.st_size:,} bytes, expected 1 GB at most")
+        raise DataError("unreadable", path, f"has {status.st_size:,} bytes, expected at most {_MAX_BYTES:,}")
     with Path(path).open("rb") as file:
+        head = file.read(30)
+        file.seek(0)
+        name = next((name for begin, name in _SIGNATURES.items() if re.match(begin, head, re.DOTALL)), "")
+        if not name:
+            reason = "is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
+            raise DataError("unreadable", path, reason)
+        if name == "WebP":  # its decoder takes memory as soon as it is made
+            _check_size(_webp_size(head), path, MAX_PIXELS // 2)
         try:
-            name, image = _plugin(file)
+            plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
+            image = getattr(plugin, f"{name}ImageFile")(file)
             _check_size(image.size, path)
-            yield image, name
+            yield image
         except DataError:
             raise
-        except _NoImageError as error:
-            raise DataError("unreadable", path, str(error)) from None
-        except Exception as error:  # damaged files make Pillow raise errors of a dozen kinds
-            raise DataError(
-                "unreadable", path, f"cannot be read, it is damaged or cut off: {str(error)[:200]}"
-            ) from error
+        except Exception as error:  # damaged files make Pillow raise many kinds of errors
+            reason = f"cannot be read, it is damaged or truncated: {str(error)[:200]}"
+            raise DataError("unreadable", path, reason) from error
 
 
-def _check_size(size: tuple[int, int], path: str | os.PathLike[str], limit: int = MAX_PIXELS) -> None:
+def _check_size(size: tuple[int, int], path: StrPath, limit: int = MAX_PIXELS) -> None:
     width, height = size
     if width * height > limit:
-        raise DataError(
-            "unreadable",
-            path,
-            f"has {width} x {height} pixels, expected {limit // 10**6} megapixels at most",
-        )
-
-
-class _NoImageError(ValueError):
-    """The file is of none of the formats."""
-
-
-def _plugin(file: IO[bytes]) -> tuple[str, Any]:
-    """Return name and opened image of the format that a file begins like.
-
-    Pillow's `Image.open` is not used: it tries formats that are not wanted here, and warns on standard error
-    about sizes that are refused anyway.
-    """
-    head = file.read(30)
-    file.seek(0)
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        from PIL.PngImagePlugin import PngImageFile
-
-        return "PNG", PngImageFile(file)
-    if head.startswith(b"\xff\xd8\xff"):
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return "JPEG", JpegImageFile(file)
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        from PIL.GifImagePlugin import GifImageFile
-
-        return "GIF", GifImageFile(file)
-    if head.startswith(b"BM"):
-        from PIL.BmpImagePlugin import BmpImageFile
-
-        return "BMP", BmpImageFile(file)
-    if head.startswith((b"II*\0", b"MM\0*")):
-        from PIL.TiffImagePlugin import TiffImageFile
-
-        return "TIFF", TiffImageFile(file)
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        from PIL.WebPImagePlugin import WebPImageFile
-
-        _check_size(_webp_size(head), file.name, MAX_PIXELS // 2)  # its decoder takes memory when it is made
-        return "WebP", WebPImageFile(file)
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
-        from PIL.PpmImagePlugin import PpmImageFile
-
-        return "PPM", PpmImageFile(file)
-    raise _NoImageError("is no image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+        reason = f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels"
+        raise DataError("unreadable", path, reason)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
@@ -163,62 +164,39 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def upright(image: Any) -> Any:
-    """Decode an image, and turn or mirror it as its EXIF data say."""
-    from PIL import Image
+    """Decode an image, rotate or mirror it in place as its EXIF data say, and return it."""
+    from PIL import ImageOps
 
     image.load()
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }.get(_orientation(image))
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    image.close()
-    return turned
-
-
-def lies_on_its_side(path: str | os.PathLike[str]) -> bool:
-    """Return whether a picture is stored turned by a quarter, as its EXIF data say.
-
-    Raises:
-        OSError: If there is no such file, or it may not be read.
-        FileError: As `read_image`, as far as the head of the file tells.
-    """
-    with opened(path) as (image, _):
-        return _orientation(image) in (5, 6, 7, 8)
-
-
-def _orientation(image: Any) -> Any:
-    """Return what the EXIF data of an image say of its orientation, or None."""
-    from PIL import ExifTags
-
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the photograph is whole, only its notes are not
-        return None
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF data do not make the image unreadable
+        pass
+    return image
 
 
-def _rgb(image: Any, path: str | os.PathLike[str]) -> Any:
+def is_rotated(path: StrPath) -> bool:
+    """Return whether the EXIF orientation of an image that is not square exchanges height and width."""
+    with opened(path) as image:
+        width = image.width
+        return bool(upright(image).width != width)
+
+
+def _to_rgb(image: Any, path: StrPath) -> Any:
     """Return a decoded image in mode RGB."""
     from PIL import Image
 
     if image.mode == "F":
-        raise DataError(
-            "mode", path, "has floating-point pixels, whose range is not known: save it with 8 or 16 bits"
-        )
+        reason = "has floating-point pixels, whose range is unknown: save it with 8 or 16 bits"
+        raise DataError("mode", path, reason)
     if image.mode.startswith("I"):  # 16 bits, which some formats keep in 32
         values = np.asarray(image)
-        least, largest = int(values.min()), int(values.max())
-        if least < 0 or largest > 0xFFFF:
-            raise DataError(
-                "mode", path, f"has pixels from {least} to {largest}, expected 0 to 65535 (16 bits)"
-            )
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 0xFFFF:
+            reason = f"has pixels from {low} to {high}, expected 0 to 65535 (16 bits)"
+            raise DataError("mode", path, reason)
         image = Image.fromarray((values >> 8).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")

@@ -1,32 +1,30 @@
-"""Label masks from files: numbers as they are, colours through a colour map, and nothing guessed."""
+"""Label masks from files: values as they are, colours looked up in a colour map, and nothing guessed."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError, counted
+from minifcn.data.errors import Color, DataError, StrPath, counted
 from minifcn.data.images import opened, upright
 
 ColorMap: TypeAlias = Mapping[Color, int]
 
-_REFUSED = {
+_REFUSED = {  # by Pillow's name of the format
     "JPEG": "its compression mixes the labels along every edge",
-    "WebP": "its compression may mix the labels along every edge",
-    "GIF": "programs that write it number the colours anew in every file",
-    "PPM": "its numbers are stretched to 0..255",
+    "WEBP": "its compression may mix the labels along every edge",
+    "GIF": "programs renumber the colours whenever they write such a file",
+    "PPM": "its values are scaled to 0 to 255",
 }
+_MAX_COLORS = 20  # that an error lists; a soft brush makes hundreds
 
-_MOST_COLORS = 20  # that are told; a soft brush makes hundreds
-
-# How Pillow stretches grey of fewer than eight bits to 0..255: right for a picture, but labels are counted.
-_STRETCHED = {"L;2": 85, "L;4": 17}
+# Pillow scales grey values of 2 and 4 bits to 0 to 255, which is right for photographs but not for labels.
+_SCALED = {"L;2": 85, "L;4": 17}
 
 
 class Mask(NamedTuple):
-    """What a mask file holds, before anyone says what it means.
+    """The contents of a mask file, before they are interpreted.
 
     Attributes:
         pixels: uint8 (H, W), grey values or indices of the palette; or uint8 (H, W, 3), colours.
@@ -37,29 +35,27 @@ class Mask(NamedTuple):
     palette: Array | None = None
 
 
-def read_labels(
-    path: str | os.PathLike[str], colors: ColorMap | None = None, *, palette_colors: bool = False
-) -> Array:
+def read_labels(path: StrPath, colors: ColorMap | None = None, *, palette_colors: bool = False) -> Array:
     """Read a label mask.
 
-    Masks of one number a pixel (grey of 1 to 16 bits, or with a palette) give these numbers; of a palette it
-    is the indices that count. Colour masks are looked up in `colors`; without it, only those are taken in
-    which red, green and blue are equal, as some programs save grey. If every colour of the map is grey, grey
-    masks are looked up too, since then 255 means white and not the label 255.
+    Of masks with one value per pixel (grey of 1 to 16 bits, or with a palette), the values are the labels;
+    of a palette, these are the indices. Colour masks are looked up in `colors`; without it, they are read
+    only if red, green and blue are equal everywhere, as some programs save grey. If every colour of the map
+    is grey, grey masks are looked up, too, because 255 then means white and not the label 255.
 
     Args:
         path: A PNG, BMP or TIFF file: formats that keep each pixel as it was.
-        colors: The number that each colour (r, g, b) stands for.
-        palette_colors: Look up the colours of palettes as well, instead of taking the indices: paint programs
-            number the colours as they please.
+        colors: The value that each colour (r, g, b) stands for.
+        palette_colors: Look up the colours of palettes, too, instead of taking the indices: paint programs
+            number the colours arbitrarily.
 
     Returns:
         uint8 (H, W).
 
     Raises:
-        OSError: If there is no such file, or it may not be read.
-        FileError: If it is of a format that changes labels, such as JPEG, or is damaged, too large, partly
-            transparent, or has numbers above 255 or colours that are not in the map; these are named.
+        OSError: If the file does not exist or cannot be opened.
+        FileError: If its format changes labels, as JPEG does; if it is damaged, too large or partly
+            transparent; or if it has values above 255 or colours that are not in the map. These are listed.
 
     Example:
         >>> import tempfile
@@ -70,74 +66,63 @@ def read_labels(
         >>> read_labels(path, {(0, 0, 0): 0, (0, 128, 0): 7}).tolist()
         [[7, 7, 7], [7, 7, 7]]
     """
-    return labels_of(read_mask(path), path, colors, palette_colors=palette_colors)
+    return mask_values(read_mask(path), path, colors, palette_colors=palette_colors)
 
 
-def read_mask(path: str | os.PathLike[str]) -> Mask:
-    """Read a mask as it is; see `read_labels` for what is refused."""
-    with opened(path) as (image, name):
-        if name == "TIFF" and image.info.get("compression") == "jpeg":
-            name = "JPEG"
+def read_mask(path: StrPath) -> Mask:
+    """Read a mask without interpreting it; see `read_labels` for what is refused."""
+    with opened(path) as image:
+        name = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # inside TIFF, too
         if name in _REFUSED:
-            raise DataError(
-                "lossy", path, f"a mask must be a PNG, BMP or TIFF, this is a {name}: {_REFUSED[name]}"
-            )
-        stretch = _STRETCHED.get(_raw_mode(image), 1)
+            reason = f"a mask must be a PNG, BMP or TIFF file, this is {name}: {_REFUSED[name]}"
+            raise DataError("lossy", path, reason)
+        scale = _SCALED.get(_raw_mode(image), 1)
         image = upright(image)
         if image.mode == "P":
             return Mask(np.array(image), _palette(image))
         if image.mode in ("1", "L"):
-            return Mask(np.array(image).astype(np.uint8) // np.uint8(stretch))
+            return Mask(np.array(image).astype(np.uint8) // np.uint8(scale))
         if image.mode.startswith("I"):
-            return Mask(_small(np.asarray(image), path))
+            return Mask(_to_uint8(np.asarray(image), path))
         if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255):
-            raise DataError(
-                "mode", path, "is transparent in places: fill the ground with the colour of a class"
-            )
+            reason = "is partly transparent: fill the background with the colour of a class"
+            raise DataError("mode", path, reason)
         if image.mode in ("LA", "RGBA", "RGB"):
             return Mask(np.array(image.convert("RGB")))
         raise DataError("mode", path, f"has the mode {image.mode}: save the mask as grey, palette or RGB")
 
 
 def _raw_mode(image: Any) -> str:
-    """Return how the pixels of an image lie in its file, before it is decoded."""
+    """Return how the pixels of an image are stored in its file, before it is decoded."""
     arguments = image.tile[0][3] if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _palette(image: Any) -> Array:
-    """Return the palette of an image as uint8 (256, 3); indices beyond it are black, as viewers show them."""
+    """Return the palette of an image as uint8 (256, 3); indices beyond it are black, as in image viewers."""
     colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colors)] = colors
-    return palette
+    return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
-def _small(values: Array, path: str | os.PathLike[str]) -> Array:
+def _to_uint8(values: Array, path: StrPath) -> Array:
     """Return labels of 16 or 32 bits as uint8."""
-    wrong = (values < 0) | (values > 255)
-    if wrong.any():
-        first = int(values[wrong][0])
-        raise DataError(
-            "labels",
-            path,
-            f"has labels that are not in 0 to 255, {counted(int(wrong.sum()), 'pixel')}, for example {first}",
-        )
+    wrong = values[(values < 0) | (values > 255)]
+    if wrong.size:
+        pixels = counted(wrong.size, "pixel")
+        reason = f"has values outside 0 to 255 on {pixels}, for example {int(wrong[0])}"
+        raise DataError("labels", path, reason)
     return values.astype(np.uint8)
 
 
-def labels_of(
-    mask: Mask, path: str | os.PathLike[str], colors: ColorMap | None, *, palette_colors: bool = False
-) -> Array:
-    """Return the numbers that a mask means, uint8 (H, W); see `read_labels`."""
+def mask_values(mask: Mask, path: StrPath, colors: ColorMap | None, *, palette_colors: bool = False) -> Array:
+    """Return the values that a mask has or its colours stand for, uint8 (H, W); see `read_labels`."""
     pixels, palette = mask
     if pixels.ndim == 3:
         if colors is not None:
             return _looked_up(pixels, colors, path)
-        red, green, blue = (pixels[..., channel] for channel in range(3))
-        if (red == green).all() and (green == blue).all():
-            return red.copy()
-        raise _unknown(color_codes(pixels), path)
+        if (pixels == pixels[..., :1]).all():
+            return pixels[..., 0].copy()
+        raise _unknown_colors(color_codes(pixels), path)
     if colors is not None and palette is not None and palette_colors:
         return _looked_up(palette[pixels], colors, path)
     if colors is not None and palette is None and all(len(set(color)) == 1 for color in colors):
@@ -146,13 +131,13 @@ def labels_of(
 
 
 def color_codes(colors: Array) -> Array:
-    """Return colours, uint8 (..., 3), as one number each."""
+    """Return colours, uint8 (..., 3), as one integer each, uint32 (...)."""
     red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
 def color_of(code: int) -> Color:
-    """Return the colour (r, g, b) that a number of `color_codes` stands for."""
+    """Return the colour (r, g, b) of an integer from `color_codes`."""
     return code >> 16, code >> 8 & 255, code & 255
 
 
@@ -161,29 +146,28 @@ def hex_of(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
-def _looked_up(rgb: Array, colors: ColorMap, path: str | os.PathLike[str]) -> Array:
-    """Return the number of each colour, or say which have none."""
+def _looked_up(rgb: Array, colors: ColorMap, path: StrPath) -> Array:
+    """Return the value of each colour, uint8 (H, W), or list the colours that have none."""
     codes = color_codes(rgb)
-    known = np.array(sorted(colors), np.uint8).reshape(-1, 3)
-    labels = np.array([colors[color] for color in sorted(colors)], np.uint8)
-    known_codes = color_codes(known)
-    where = np.minimum(np.searchsorted(known_codes, codes), len(known_codes) - 1)
-    wrong = known_codes[where] != codes
+    ordered = sorted(colors)
+    known = color_codes(np.array(ordered, np.uint8).reshape(-1, 3))
+    index = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    wrong = known[index] != codes
     if wrong.any():
-        raise _unknown(codes[wrong], path)
-    return labels[where]
+        raise _unknown_colors(codes[wrong], path)
+    return np.array([colors[color] for color in ordered], np.uint8)[index]
 
 
-def _unknown(codes: Array, path: str | os.PathLike[str]) -> DataError:
-    """Return the error that names the colours, by `color_codes`, which mean no class."""
+def _unknown_colors(codes: Array, path: StrPath) -> DataError:
+    """Return the error that lists the colours (integers from `color_codes`) that are no class."""
     unknown, counts = np.unique(codes, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:_MOST_COLORS]
+    most = np.argsort(-counts, kind="stable")[:_MAX_COLORS]
     colors = {
         color_of(code): n for code, n in zip(unknown[most].tolist(), counts[most].tolist(), strict=True)
     }
-    named = ", ".join(f"{color} on {counted(colors[color], 'pixel')}" for color in list(colors)[:3])
-    mean = "means" if len(unknown) == 1 else "mean"
-    reason = f"has {counted(len(unknown), 'colour')} that {mean} no class: {named}"
-    if len(unknown) > _MOST_COLORS:
+    listed = ", ".join(f"{color} on {counted(colors[color], 'pixel')}" for color in list(colors)[:3])
+    verb = "is" if len(unknown) == 1 else "are"
+    reason = f"has {counted(len(unknown), 'colour')} that {verb} no class: {listed}"
+    if len(unknown) > _MAX_COLORS:
         return DataError("labels", path, f"{reason}; soft brushes mix colours: paint with a hard one")
     return DataError("labels", path, reason, colors)

@@ -1,28 +1,32 @@
-"""The one array that is wanted out of SBD's MATLAB files, and as little as possible of the rest.
+"""Reads one array out of SBD's MATLAB files, and as little as possible of the rest.
 
 MATLAB 5 files ("MAT-File Format", MathWorks): a header of 128 bytes, then elements, each a tag (type and
-length) and its data, padded to 8 bytes; elements of up to 4 bytes have them inside the tag. An array is an
-element made of elements: flags, dimensions, name, and then numbers, or, in a structure, names of fields and
-an array for each.
+length) and its data, padded to 8 bytes; elements of up to 4 bytes have their data in the tag. An array is an
+element that consists of elements: flags, dimensions, name, and then numbers, or, in a structure, the names of
+its fields and an array for each.
+
+SciPy's reader is not used: it takes 5 GB of memory for a damaged file of 230 KB, and crashes on others.
 """
 
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 from minifcn.data.images import MAX_PIXELS
 
-_MAX_BYTES = 1 << 28  # of a file, and of what is compressed in it
-_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-_INT8, _INT32, _UINT32, _ARRAY, _COMPRESSED = 1, 5, 6, 14, 15
+Element: TypeAlias = tuple[int, memoryview]
+
+_MAX_BYTES = 1 << 28  # of a file, and of the compressed data in it
+_DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_ARRAY, _COMPRESSED = 14, 15  # types of elements
 _STRUCTURE, _NUMERIC = 2, range(6, 16)  # classes of arrays: double, single, int8, ..., uint64
 
 
@@ -30,15 +34,8 @@ class _BadFileError(ValueError):
     """The file is not what it should be."""
 
 
-class _Element(NamedTuple):
-    type: int
-    data: memoryview
-
-
-def read_segmentation(
-    path: str | os.PathLike[str], variable: str = "GTcls", field: str = "Segmentation"
-) -> Array:
-    """Read the labels out of a file of the Semantic Boundaries Dataset.
+def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segmentation") -> Array:
+    """Read the labels from a file of the Semantic Boundaries Dataset.
 
     Args:
         path: A MATLAB 5 file, compressed or not.
@@ -49,121 +46,97 @@ def read_segmentation(
         uint8 (H, W).
 
     Raises:
-        OSError: If there is no such file, or it may not be read.
-        FileError: If it is no such file, is damaged, too large, or holds anything but labels there.
+        OSError: If the file cannot be opened.
+        FileError: If there is no such file, it is damaged or too large, or has something other than labels.
     """
     file = Path(path)
     if not file.is_file():
-        raise DataError("missing", path, "is not there, or is not a file")
+        raise DataError("missing", path, "does not exist, or is not a file")
     if file.stat().st_size > _MAX_BYTES:
-        raise DataError("unreadable", path, f"is longer than {_MAX_BYTES >> 20} MB")
+        raise DataError("unreadable", path, f"is larger than {_MAX_BYTES >> 20} MB")
     try:
         return _segmentation(file.read_bytes(), variable, field)
     except _BadFileError as error:
         raise DataError("unreadable", path, str(error)) from None
+    except (struct.error, zlib.error, ValueError, StopIteration) as error:
+        raise DataError("unreadable", path, f"is damaged or truncated: {str(error)[:200]}") from None
 
 
 def _segmentation(data: bytes, variable: str, field: str) -> Array:
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
-    if len(data) < 128 or order is None or struct.unpack(f"{order}H", data[124:126])[0] >> 8 != 1:
-        newer = " (of version 7.3, that is HDF5: save it with -v7)" if b"MATLAB 7.3" in data[:20] else ""
-        raise _BadFileError(f"is no MATLAB 5 file{newer}")
-    for element in _elements(memoryview(data)[128:], order):
-        if element.type == _COMPRESSED:
-            element = next(_elements(memoryview(_inflated(element.data)), order), element)
-        if element.type == _ARRAY:
-            kind, _, name, rest = _array(element, order)
-            if name == variable and kind == _STRUCTURE:
-                return _labels(_field(rest, field, order), order)
-    raise _BadFileError(f"holds no structure {variable!r}")
+    if order is None or struct.unpack(f"{order}H", data[124:126])[0] >> 8 != 1:
+        newer = " (version 7.3 is HDF5: save it with -v7)" if b"MATLAB 7.3" in data[:20] else ""
+        raise _BadFileError(f"is not a MATLAB 5 file{newer}")
+    for kind, content in _elements(memoryview(data)[128:], order):
+        if kind == _COMPRESSED:
+            kind, content = next(_elements(_decompressed(content), order))
+        if kind == _ARRAY:
+            array_class, _, name, parts = _array(content, order)
+            if name == variable and array_class == _STRUCTURE:
+                return _labels(_field(parts, field, order), order)
+    raise _BadFileError(f"has no structure {variable!r}")
 
 
-def _elements(data: memoryview, order: str) -> Iterator[_Element]:
-    """Yield the elements that lie one after the other in the data."""
+def _elements(data: memoryview, order: str) -> Iterator[Element]:
+    """Yield type and data of the elements one after the other."""
     at = 0
     while at + 8 <= len(data):
-        first, length = struct.unpack(f"{order}II", data[at : at + 8])
-        if first >> 16:  # a small element: length and type share four bytes, the data are the other four
-            kind, length, start, at = first & 0xFFFF, first >> 16, at + 4, at + 8
-            if length > 4:
-                raise _BadFileError(f"is damaged: a small element of {length} bytes")
+        kind, length = struct.unpack(f"{order}II", data[at : at + 8])
+        if kind >> 16:  # a small element: length and type share four bytes, the data are the other four
+            kind, length, start, at = kind & 0xFFFF, kind >> 16, at + 4, at + 8
         else:
-            kind, start = first, at + 8
+            start = at + 8
             at = start + length + (-length % 8 if kind != _COMPRESSED else 0)
         if start + length > len(data):
-            raise _BadFileError(
-                f"is damaged or cut off: an element of {length} bytes, {len(data) - start} are left"
-            )
-        yield _Element(kind, data[start : start + length])
+            raise ValueError(f"an element of {length} bytes, {len(data) - start} are left")
+        yield kind, data[start : start + length]
 
 
-def _inflated(data: memoryview) -> bytes:
-    """Return what is compressed, up to the limit and not a byte further."""
+def _decompressed(data: memoryview) -> memoryview:
+    """Return decompressed data, of which at most the limit is ever in memory."""
     stream = zlib.decompressobj()
-    try:
-        plain = stream.decompress(data, _MAX_BYTES)
-    except zlib.error as error:
-        raise _BadFileError(f"is damaged: {error}") from None
+    plain = stream.decompress(data, _MAX_BYTES)
     if stream.unconsumed_tail:
-        raise _BadFileError(f"holds more than {_MAX_BYTES >> 20} MB")
-    return plain
+        raise _BadFileError(f"has more than {_MAX_BYTES >> 20} MB of compressed data")
+    return memoryview(plain)
 
 
-def _array(element: _Element, order: str) -> tuple[int, tuple[int, ...], str, Iterator[_Element]]:
-    """Return class, dimensions, name and the further elements of an array."""
-    parts = _elements(element.data, order)
-    flags, size, name = next(parts, None), next(parts, None), next(parts, None)
-    if flags is None or size is None or name is None:
-        raise _BadFileError("is damaged: an array without flags, dimensions and name")
-    if (flags.type, size.type, name.type) != (_UINT32, _INT32, _INT8) or len(flags.data) != 8:
-        raise _BadFileError("is damaged: an array begins with elements of the wrong types")
-    kind = struct.unpack(f"{order}I", flags.data[:4])[0] & 0xFF
-    if len(size.data) % 4 or not 8 <= len(size.data) <= 128:
-        raise _BadFileError(f"is damaged: dimensions of {len(size.data)} bytes")
-    shape = struct.unpack(f"{order}{len(size.data) // 4}i", size.data)
-    return kind, shape, bytes(name.data).decode("latin-1"), parts
+def _array(data: memoryview, order: str) -> tuple[int, list[int], str, Iterator[Element]]:
+    """Return class, dimensions and name of an array, and its other elements."""
+    parts = _elements(data, order)
+    (_, flags), (_, shape), (_, name) = islice(parts, 3)
+    array_class = struct.unpack(f"{order}I", flags[:4])[0] & 0xFF
+    return array_class, np.frombuffer(shape[:128], f"{order}i4").tolist(), _text(name), parts
 
 
-def _field(parts: Iterator[_Element], field: str, order: str) -> _Element:
-    """Return one field of a structure of one element; the others are passed over."""
-    width, names = next(parts, None), next(parts, None)
-    if width is None or names is None or width.type != _INT32 or len(width.data) != 4 or names.type != _INT8:
-        raise _BadFileError("is damaged: a structure without names of fields")
-    (step,) = struct.unpack(f"{order}i", width.data)
-    if step < 1:
-        raise _BadFileError(f"is damaged: names of fields of {step} characters")
-    texts = bytes(names.data)
-    fields = [texts[at : at + step].split(b"\0")[0].decode("latin-1") for at in range(0, len(texts), step)]
-    for name, part in zip(fields, parts, strict=False):
-        if name == field:
-            return part
-    raise _BadFileError(f"has no field {field!r}, only {', '.join(fields)[:100]}")
+def _field(parts: Iterator[Element], field: str, order: str) -> memoryview:
+    """Return one field, an array, of a structure with one element."""
+    (_, width), (_, names) = islice(parts, 2)
+    (step,) = struct.unpack(f"{order}i", width)
+    found = []
+    for start, (kind, content) in zip(range(0, len(names), step), parts, strict=False):
+        found.append(_text(names[start : start + step]))
+        if found[-1] == field and kind == _ARRAY:
+            return content
+    raise _BadFileError(f"has no field {field!r}, only {', '.join(found)[:100]}")
 
 
-def _labels(element: _Element, order: str) -> Array:
-    """Return an array of two dimensions as labels."""
-    if element.type != _ARRAY:
-        raise _BadFileError("is damaged: the labels are no array")
-    kind, shape, _, parts = _array(element, order)
-    numbers = next(parts, None)
-    if (
-        kind not in _NUMERIC
-        or len(shape) != 2
-        or min(shape) < 1
-        or numbers is None
-        or numbers.type not in _NUMBERS
-    ):
-        raise _BadFileError(f"is damaged: the labels are no array of numbers (H, W), but of shape {shape}")
-    if math.prod(shape) > MAX_PIXELS:
-        raise _BadFileError(
-            f"has labels of {shape[0]} x {shape[1]}, expected {MAX_PIXELS // 10**6} million at most"
-        )
-    dtype = np.dtype(order + _NUMBERS[numbers.type])
-    if len(numbers.data) != math.prod(shape) * dtype.itemsize:
-        raise _BadFileError(f"is damaged: {len(numbers.data)} bytes for labels of shape {shape}")
-    values = np.frombuffer(numbers.data, dtype).reshape(shape, order="F")  # MATLAB goes down the columns
-    with np.errstate(invalid="ignore"):  # NaN becomes something else, which the next line sees
+def _text(data: memoryview) -> str:
+    """Return a name, which MATLAB limits to 63 characters."""
+    return bytes(data[:64]).split(b"\0")[0].decode("latin-1")
+
+
+def _labels(data: memoryview, order: str) -> Array:
+    """Return an array of two dimensions as labels, uint8 (H, W)."""
+    array_class, shape, _, parts = _array(data, order)
+    if array_class not in _NUMERIC or len(shape) != 2 or not 0 < math.prod(shape) <= MAX_PIXELS:
+        raise _BadFileError(f"has labels that are not a numeric array (H, W), but of shape {tuple(shape)}")
+    kind, numbers = next(parts)
+    if kind not in _DTYPES:
+        raise _BadFileError(f"has labels of the unknown type {kind}")
+    values = np.frombuffer(numbers, order + _DTYPES[kind]).reshape(shape, order="F")  # MATLAB stores columns
+    with np.errstate(invalid="ignore"):  # NaN becomes some integer, which differs from it in the next line
         labels = values.astype(np.uint8, order="C", casting="unsafe")
     if not np.array_equal(labels, values):
-        raise _BadFileError("has labels that are no whole numbers from 0 to 255")
+        raise _BadFileError("has labels that are not integers from 0 to 255")
     return labels

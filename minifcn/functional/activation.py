@@ -2,11 +2,11 @@
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_same_shape
-from minifcn.kernels.threads import parallel_map, pieces
+from minifcn.kernels.threads import flat_chunks, parallel_map
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
-    """Return max(x, 0), number by number.
+    """Return max(x, 0), element by element.
 
     Args:
         x: Any shape, float32 or float64.
@@ -23,14 +23,14 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     xp = array_module(x=x)
     check_float(x=x)
     y: Array = xp.empty_like(x) if out is None else out
-    parallel_map(lambda piece: xp.maximum(piece[0], 0, out=piece[1]), pieces(x, y), xp)
+    parallel_map(lambda chunk: xp.maximum(chunk[0], 0, out=chunk[1]), flat_chunks(x, y), xp)
     return y
 
 
 def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """Return the gradient of `relu`: dy where the output y is positive, 0 elsewhere.
 
-    The output serves as well as the input, and a network keeps it anyway for the next layer.
+    It is computed from the output, which a network keeps anyway for the next layer.
 
     Args:
         dy: Gradient to the output.
@@ -46,7 +46,7 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
     dx: Array = xp.empty_like(dy) if out is None else out
-    parallel_map(lambda piece: xp.multiply(piece[0], piece[1] > 0, out=piece[2]), pieces(dy, y, dx), xp)
+    parallel_map(lambda chunk: xp.multiply(chunk[0], chunk[1] > 0, out=chunk[2]), flat_chunks(dy, y, dx), xp)
     return dx
 
 

@@ -1,6 +1,6 @@
 """Convolution, its two gradients, and the transposed convolution, which is one of them.
 
-Convolution is one bilinear map y = conv2d(x, w). All of minifcn follows from its two adjoints:
+Convolution is a bilinear map y = conv2d(x, w). Both its gradients are adjoints of it:
 
     <conv2d(x, w), g>  =  <x, conv2d_input_grad(g, w)>  =  <w, conv2d_weight_grad(x, g)>     for all x, w, g.
 
@@ -9,7 +9,8 @@ gradients are `conv2d` and, with the operands exchanged, `conv2d_weight_grad`.
 
 Notation: N images, C input channels, O output channels (filters), H x W input, KH x KW kernel. Convolution
 means cross-correlation, as everywhere in deep learning: the kernel is not flipped. Padding is always the
-padding of the forward convolution.
+padding of the forward convolution: an integer for all sides, a pair (rows, columns), or ((top, bottom),
+(left, right)).
 """
 
 import numpy as np
@@ -17,11 +18,12 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_bias, check_float, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair
-from minifcn.kernels.choosing import compute
-from minifcn.kernels.threads import parallel_map, pieces_of
+from minifcn.kernels.choosing import convolve, convolve_input_grad, convolve_weight_grad
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.workspace import cut
 
-BIAS_STRIP = 1 << 18
-"""Numbers that are summed in one strip, at least: less is not worth waking another core for."""
+BIAS_CHUNK = 1 << 18
+"""Elements that are summed in one chunk, at least: less is not worth a second thread."""
 
 
 def _check_groups(groups: int, channels: int, filters: int) -> None:
@@ -52,20 +54,21 @@ def conv2d(
         x: Images (N, C, H, W), float32 or float64.
         w: Filters (O, C / groups, KH, KW), of the same dtype.
         b: Bias (O,), added to every position, or `None`.
-        stride: Step of the window; a number or a pair (rows, columns), as are the next two.
-        padding: Zeros around the image.
-        dilation: Distance between the taps of the kernel.
-        groups: Channels and filters are cut into so many groups that do not see one another; with
-            `groups == C` the convolution is depthwise.
+        stride: Step of the window, an integer or a pair (rows, columns).
+        padding: Zeros around the image: an integer, a pair (rows, columns), or ((top, bottom), (left,
+            right)).
+        dilation: Distance between the taps of the kernel, an integer or a pair.
+        groups: Channels and filters are divided into this many independent groups; with `groups == C` the
+            convolution is depthwise.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
 
     Returns:
-        (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding of
-        both ends together.
+        (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding
+        of both ends together.
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -84,7 +87,7 @@ def convolution(
     """Return `conv2d` for the window of a geometry, whose kernel is that of w."""
     shape = check_convolution(x, w, b, geometry)
     y: Array = array_module(x=x).empty(shape, x.dtype)
-    compute("conv2d", algorithm, w.shape, x, w, geometry, b, y, False)
+    convolve(x, w, b, geometry, y, algorithm=algorithm)
     return y
 
 
@@ -106,7 +109,7 @@ def check_convolution(
 
 
 def conv2d_bias_grad(dy: Array) -> Array:
-    """Return the gradient of `conv2d` to its bias: every output's gradient, summed for each filter.
+    """Return the gradient of `conv2d` to its bias: the gradients of all outputs, summed for each filter.
 
     Args:
         dy: Gradient to the output, (N, O, OH, OW).
@@ -126,16 +129,16 @@ def conv2d_bias_grad(dy: Array) -> Array:
     whole = (1, images * filters) if dy.flags.c_contiguous else (images, filters)
     planes = dy.reshape(*whole, height * width)
     sums: Array = xp.empty(planes.shape[:2], dy.dtype)
-    # A product with ones sums faster than `sum` does, and `dot`, unlike `matmul`, lets other threads run even
-    # if its result is small.
+    # A product with ones sums faster than `sum` does, and `dot`, unlike `matmul`, releases the interpreter's
+    # lock even if its result is small.
     ones = xp.ones(height * width, dy.dtype)
 
-    def sum_some(strip: tuple[int, slice]) -> None:
-        xp.dot(planes[strip], ones, out=sums[strip])
+    def sum_some(chunk: tuple[int, slice]) -> None:
+        xp.dot(planes[chunk], ones, out=sums[chunk])
 
-    step = max(BIAS_STRIP // max(height * width, 1), 1) if xp is np else images * filters
-    blocks = list(pieces_of(planes.shape[1], step))
-    parallel_map(sum_some, [(n, block) for n in range(len(planes)) for block in blocks], xp)
+    step = max(BIAS_CHUNK // max(height * width, 1), 1) if xp is np else images * filters
+    some = list(cut(planes.shape[1], step))
+    parallel_map(sum_some, [(n, rows) for n in range(len(planes)) for rows in some], xp)
     total: Array = sums.reshape(images, filters).sum(axis=0)
     return total
 
@@ -151,7 +154,8 @@ def conv2d_input_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Return the gradient of `conv2d` to its input: every output's gradient spread back over its window.
+    """Return the gradient of `conv2d` to its input: the gradient of each output, times its filter, added to
+    its window.
 
     Args:
         dy: Gradient to the output, (N, O, OH, OW).
@@ -168,7 +172,7 @@ def conv2d_input_grad(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -199,7 +203,8 @@ def convolution_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    dx: Array = compute("conv2d_input_grad", algorithm, w.shape, dy, w, geometry, input_size)
+    dx: Array = array_module(dy=dy).empty((len(dy), w.shape[1] * groups, *input_size), dy.dtype)
+    convolve_input_grad(dy, w, geometry, dx, algorithm)
     return dx
 
 
@@ -214,12 +219,12 @@ def conv2d_weight_grad(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Array:
-    """Return the gradient of `conv2d` to its filters: every output's gradient times its window, summed.
+    """Return the gradient of `conv2d` to its filters: the gradient of each output, times its window, summed.
 
     Args:
         x: Input of the convolution, (N, C, H, W).
         dy: Gradient to the output, (N, O, OH, OW).
-        kernel_size: KH, KW; with a stride above 1 the shapes of x and dy do not tell.
+        kernel_size: KH, KW; with a stride above 1 they do not follow from the shapes of x and dy.
         stride: As in `conv2d`; so are `padding`, `dilation` and `groups`.
         padding: See `conv2d`.
         dilation: See `conv2d`.
@@ -231,7 +236,7 @@ def conv2d_weight_grad(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit.
+        ValueError: If shapes or options do not fit together.
 
     Example:
         >>> import numpy as np
@@ -258,7 +263,8 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
             f"x {x.shape} with kernel_size {geometry.kernel_size} gives {expected}, but dy is {dy.shape}"
         )
     shape = (dy.shape[1], x.shape[1] // groups, *geometry.kernel_size)
-    dw: Array = compute("conv2d_weight_grad", algorithm, shape, x, dy, geometry)
+    dw: Array = array_module(x=x).empty(shape, x.dtype)
+    convolve_weight_grad(x, dy, geometry, dw, algorithm)
     return dw
 
 
@@ -285,11 +291,11 @@ def conv_transpose2d(
         w: (C, O / groups, KH, KW): the filters of the convolution from O to C channels that this one is the
             adjoint of, neither flipped nor exchanged.
         b: Bias (O,) or `None`.
-        stride: Step of the window over the *output*; a number or a pair (rows, columns).
-        padding: Padding of the forward convolution, which here takes rows and columns away.
+        stride: Step of the window over the *output*, an integer or a pair (rows, columns).
+        padding: Padding of the forward convolution, which here removes rows and columns; as in `conv2d`.
         output_padding: With a stride of s, s output sizes belong to one input size; this many rows and
             columns are added (0 to s - 1), and they are real values, not zeros.
-        groups: Groups of channels that do not see one another.
+        groups: Number of independent groups of channels.
         dilation: Distance between the taps of the kernel.
         output_size: The output size itself, in place of `output_padding`.
         algorithm: `"auto"` or one of `algorithms_for("conv2d_input_grad")`.
@@ -300,7 +306,7 @@ def conv_transpose2d(
 
     Raises:
         TypeError: If the operands are not floating-point arrays of one dtype in one place.
-        ValueError: If shapes or numbers do not fit; for `output_size` the valid range is named.
+        ValueError: If shapes or options do not fit together; for `output_size` with the valid range.
 
     Example:
         >>> import numpy as np
@@ -322,8 +328,8 @@ def conv_transpose2d(
             f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
             f"range from {smallest} to {largest}"
         )
-    smallest = _transposed_size(x, geometry, (0, 0))
-    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    rows, cols = (n - hi + s - 1 for n, hi, s in zip(output_size, largest, geometry.stride, strict=True))
+    extra = rows, cols
     return transposed_convolution(x, w, b, geometry, extra, algorithm)
 
 
@@ -343,8 +349,9 @@ def transposed_convolution(
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} takes {len(w)}")
     _check_groups(geometry.groups, len(w), w.shape[1] * geometry.groups)
     check_bias(b, w.shape[1] * geometry.groups)
-    output_size = _transposed_size(x, geometry, output_padding)
-    y: Array = compute("conv2d_input_grad", algorithm, w.shape, x, w, geometry, output_size)
+    shape = (len(x), w.shape[1] * geometry.groups, *_transposed_size(x, geometry, output_padding))
+    y: Array = array_module(x=x).empty(shape, x.dtype)
+    convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:
         y += b[:, None, None]
     return y

@@ -1,6 +1,6 @@
-"""The one rule about labels: uint8 class numbers, one value for void, and nothing else.
+"""Labels: uint8 class numbers, one value for void, and nothing else.
 
-Loss and metrics both leave out the pixels that `valid_pixels` leaves out.
+Loss and metrics both ignore the pixels that `valid_pixels` marks as void.
 """
 
 from minifcn.backend import Array, array_module
@@ -8,18 +8,18 @@ from minifcn.geometry import whole_number
 
 
 def check_classes(num_classes: int, ignore_index: int) -> None:
-    """Refuse a number of classes, or a void label, that uint8 labels cannot hold.
+    """Raise an error for a number of classes, or a void label, that uint8 labels cannot hold.
 
     Args:
         num_classes: Classes are numbered 0 to num_classes - 1.
         ignore_index: The label of void, 0 to 255; inside 0 to num_classes - 1 that class becomes void.
 
     Raises:
-        ValueError: If one of them is no whole number in its range.
+        ValueError: If one of them is not an integer in its range.
     """
     whole_number(num_classes, "num_classes", 1)
     if whole_number(ignore_index, "ignore_index", 0) > 255:
-        raise ValueError(f"ignore_index must be from 0 to 255, for labels are uint8, got {ignore_index}")
+        raise ValueError(f"ignore_index must be from 0 to 255 (labels are uint8), got {ignore_index}")
 
 
 def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
@@ -38,9 +38,9 @@ def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
 
 
 def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tuple[Array, Array]:
-    """Return which pixels are labelled with a class, and which with something that is no label.
+    """Return which pixels are labelled with a class, and which with an invalid label.
 
-    Nothing is looked at here, so a GPU is not waited for.
+    No value is read on the CPU, so this does not wait for a GPU.
 
     Args:
         labels: Class numbers and void, any shape, uint8.
@@ -51,7 +51,7 @@ def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tu
         Two boolean arrays of the shape of `labels`. Both are false at void pixels.
 
     Raises:
-        TypeError: If `labels` is no array of uint8.
+        TypeError: If `labels` is not an array of uint8.
 
     Example:
         >>> import numpy as np
@@ -81,7 +81,7 @@ def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Ar
         Boolean array of the shape of `labels`, false at void pixels.
 
     Raises:
-        TypeError: If `labels` is no array of uint8.
+        TypeError: If `labels` is not an array of uint8.
         ValueError: If a label is neither a class nor void.
 
     Example:

@@ -8,7 +8,7 @@ from minifcn.geometry import whole_number
 
 
 def _channel_sums(x: Array, size: int) -> Array:
-    """Sum each channel of x (N, C, H, W) with its neighbours, `size` in all and fewer at the ends."""
+    """Sum each channel of x (N, C, H, W) with its neighbours, `size` in all, or fewer at the ends."""
     before, after = size // 2, (size - 1) // 2
     channels = x.shape[1]
     sums: Array = x.copy()
@@ -23,7 +23,7 @@ def _channel_sums(x: Array, size: int) -> Array:
 def local_response_norm(
     x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> tuple[Array, Array]:
-    """Divide each number by the energy of its neighbours in other channels.
+    """Divide each element by the energy of its neighbours in other channels.
 
     y = x / scale ** beta,  scale = k + alpha / size * (sum of x ** 2 over `size` neighbouring channels)
 
@@ -37,7 +37,7 @@ def local_response_norm(
         k: Added to the sum.
 
     Returns:
-        y, and `scale`, which the gradient needs.
+        y and `scale`, which the gradient needs.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -104,7 +104,7 @@ def batch_norm(
         eps: Added to the variance.
 
     Returns:
-        y, and what the gradient needs.
+        y and the cache that the gradient needs.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -135,7 +135,7 @@ def batch_norm_grad(
         dy: Gradient to the output, (N, C, H, W).
         gamma: Scale (C,).
         cache: From `batch_norm`.
-        of_batch: Whether mean and variance were those of x itself, so that x acts through them, too.
+        of_batch: Whether mean and variance were those of x itself, so that they depend on x, too.
 
     Example:
         >>> import numpy as np

@@ -1,13 +1,13 @@
-"""Checks that several maps share: what a user may hand in, said in one sentence where it is wrong."""
+"""Checks of arguments that several maps share."""
 
-from minifcn.backend import Array
+from minifcn.backend import Array, array_module
 
 
 def check_float(**arrays: Array | None) -> None:
-    """Demand that all arrays are float32, or all float64.
+    """Raise an error unless all arrays are float32, or all float64.
 
     Raises:
-        TypeError: Otherwise; the sentence says what to do.
+        TypeError: Otherwise, with the conversion that helps.
     """
     present = {name: array for name, array in arrays.items() if array is not None}
     for name, array in present.items():
@@ -22,12 +22,13 @@ def check_float(**arrays: Array | None) -> None:
 
 
 def check_rank(rank: int, layout: str, **arrays: Array) -> None:
-    """Demand arrays of a number of axes, for example 4 for "(N, C, H, W)".
+    """Raise an error unless all arrays have this number of axes, for example 4 for "(N, C, H, W)".
 
     Raises:
-        TypeError: If one is None, which other checks pass over.
-        ValueError: If one has another number of axes.
+        TypeError: If one is not an array, or is `None`, which other checks allow.
+        ValueError: If one has a different number of axes.
     """
+    array_module(**arrays)
     for name, array in arrays.items():
         if array is None:
             raise TypeError(f"{name} must be an array {layout}, got NoneType")
@@ -36,7 +37,7 @@ def check_rank(rank: int, layout: str, **arrays: Array) -> None:
 
 
 def check_same_shape(**arrays: Array) -> None:
-    """Demand that all arrays have one shape.
+    """Raise an error unless all arrays have the same shape.
 
     Raises:
         ValueError: Otherwise.
@@ -47,10 +48,10 @@ def check_same_shape(**arrays: Array) -> None:
 
 
 def check_bias(b: Array | None, channels: int) -> None:
-    """Demand one number for each output channel.
+    """Raise an error unless b is `None` or has one value for each output channel.
 
     Raises:
         ValueError: Otherwise.
     """
     if b is not None and b.shape != (channels,):
-        raise ValueError(f"b must have shape ({channels},), one number an output channel, got {b.shape}")
+        raise ValueError(f"b must have shape ({channels},), one value for each output channel, got {b.shape}")

@@ -1,10 +1,11 @@
 """Max and average pooling, with their gradients.
 
-Pooling slides a window as convolution does, with stride = kernel size unless told otherwise. All four maps
-walk over the few taps of the window, not over the many positions: tap (a, b) of all windows at once.
+Pooling slides a window as convolution does; the default stride is the kernel size. All four maps loop over
+the few taps of the window, not over the many positions: tap (a, b) of all windows at once.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair
-from minifcn.kernels.phases import Dealt, strips_of_planes
-from minifcn.kernels.threads import parallel_map, workspace
+from minifcn.kernels.phases import PhaseGrid, count_taps, cut_planes
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.workspace import workspace
 
 
 def pool_geometry(
@@ -22,8 +24,9 @@ def pool_geometry(
     """Return the geometry of a pooling window.
 
     Raises:
-        ValueError: If a number is out of range, or the padding is more than half of the kernel (a window
-            could then lie wholly in the padding).
+        ValueError: If a value is out of range, or the padding is more than half of the kernel (a window could
+        then lie
+            entirely in the padding).
     """
     geometry = ConvGeometry.of(
         kernel_size, kernel_size if stride is None else stride, padding, ceil_mode=ceil_mode
@@ -52,21 +55,21 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Keep the largest number of each window.
+    """Return the largest element of each window.
 
     Args:
         x: (N, C, H, W), float32 or float64.
-        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
-        stride: Step of the window; the kernel size unless given.
-        padding: Rows and columns of -inf set around the image, at most half of the kernel. They never win
-            against a finite number.
-        ceil_mode: Round the output size up: the last window may hang over the end, as in Caffe.
-        return_indices: Return the positions of the largest numbers, too, which the gradient needs.
+        kernel_size: Size of the window, an integer or a pair (rows, columns).
+        stride: Step of the window, likewise; `None` means the kernel size.
+        padding: Rows and columns of -inf around the image, at most half of the kernel: an integer, a pair, or
+            ((top, bottom), (left, right)). They are never larger than a finite element.
+        ceil_mode: Round the output size up: the last window may reach past the end, as in Caffe.
+        return_indices: Return the positions of the largest elements, too, which the gradient needs.
 
     Returns:
         y (N, C, OH, OW), or with `return_indices` (y, indices), where `indices` (int64, of the same shape)
-        holds for each output the position of its number in the flattened plane, row * W + column. Of equal
-        numbers the first one of a window counts.
+        holds for each output the position of its element in the flattened plane, row * W + column. Of equal
+        elements the first one of a window counts.
 
     Raises:
         TypeError: If x is not a floating-point array.
@@ -89,7 +92,7 @@ def _indices(winners: Array, geometry: ConvGeometry, size: tuple[int, ...]) -> A
     xp, (height, width) = array_module(winners=winners), size
     first_rows, first_cols = _first_positions(xp, winners.shape, geometry)
     number = winners.astype(xp.int64)
-    # A tap in the padding wins only if no number of its window is finite.
+    # A tap in the padding wins only if no element of its window is finite.
     rows = xp.clip(number // geometry.cols.kernel + first_rows, 0, height - 1)
     cols = xp.clip(number % geometry.cols.kernel + first_cols, 0, width - 1)
     positions: Array = rows * width + cols
@@ -106,11 +109,10 @@ def _first_positions(xp: Any, shape: tuple[int, ...], geometry: ConvGeometry) ->
 
 
 def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tuple[Array, Array | None]:
-    """Return `max_pool2d` for the window of a geometry, and the winners if they are wanted.
+    """Return `max_pool2d` for the window of a geometry, with the winners if they are wanted.
 
     Returns:
-        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of the largest tap of each window, or
-        `None`. Finding it takes half of the time.
+        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of each largest tap, or `None`.
     """
     _check(x)
     size = geometry.output_size((x.shape[2], x.shape[3]))
@@ -120,31 +122,31 @@ def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tupl
     many = geometry.taps > 255
     winners: Array | None = xp.empty(y.shape, xp.int32 if many else xp.uint8) if find_winners else None
 
-    def largest(strip: slice) -> None:
-        image = planes[strip]
-        dealt = Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
-        dealt.deal(image, -xp.inf)
-        bests = dealt.space("best", x.dtype)
-        best, taps = dealt.flat(bests), dealt.taps()
+    def largest(chunk: slice) -> None:
+        image = planes[chunk]
+        grid = PhaseGrid(xp, len(image), geometry, image.shape[1:], size, x.dtype)
+        grid.split(image, -xp.inf)
+        bests = grid.workspace("best", x.dtype)
+        best, taps = grid.flat(bests), grid.taps()
         best[...] = next(taps)
         if winners is None:
             for tap in taps:
                 xp.maximum(best, tap, out=best)
         else:
-            numbers = dealt.space("winner", winners.dtype)
-            winner, larger, number = map(
-                dealt.flat, (numbers, dealt.space("larger", xp.uint8), dealt.space("number", winners.dtype))
-            )
+            numbers = grid.workspace("winner", winners.dtype)
+            winner = grid.flat(numbers)
+            larger = grid.flat(grid.workspace("larger", xp.uint8))
+            number = grid.flat(grid.workspace("number", winners.dtype))
             winner[...] = 0
             for i, tap in enumerate(taps, 1):
                 xp.greater(tap, best, out=larger.view(bool))
                 xp.multiply(larger, winner.dtype.type(i), out=number)  # 0 or i
                 xp.maximum(winner, number, out=winner)  # a later winner has the larger number
                 xp.maximum(best, tap, out=best)
-            winners[strip] = dealt.inside(numbers)
-        y[strip] = dealt.inside(bests)
+            winners[chunk] = grid.inside(numbers)
+        y[chunk] = grid.inside(bests)
 
-    parallel_map(largest, strips_of_planes(xp, len(planes), planes[:1].size), xp)
+    parallel_map(largest, cut_planes(xp, len(planes), planes[:1].size), xp)
     shape = (*x.shape[:2], *size)
     return y.reshape(shape), None if winners is None else winners.reshape(shape)
 
@@ -159,7 +161,7 @@ def max_pool2d_grad(
     padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Array:
-    """Return the gradient of `max_pool2d`: each window passes its gradient to its largest number.
+    """Return the gradient of `max_pool2d`: each window passes its gradient to its largest element.
 
     Args:
         dy: Gradient to the output, (N, C, OH, OW).
@@ -200,35 +202,33 @@ def max_pooling_grad(dy: Array, winners: Array, geometry: ConvGeometry, input_si
     _check_gradient(dy, geometry, input_size)
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
     if xp is np:
-        return _added_to_winners(dy, winning, geometry, input_size)
+        return _add_to_winners(dy, winning, geometry, input_size)
 
-    def shares(strip: slice, gradient: Array, dealt: Dealt) -> Iterator[Array]:
-        grid = dealt.space("winner", winners.dtype)
-        dealt.inside(grid)[...] = winning[strip]
-        winner, share = dealt.flat(grid), dealt.flat(dealt.space("share", dy.dtype))
-        won = dealt.flat(dealt.space("won", bool))
+    def tap_gradients(chunk: slice, gradient: Array, grid: PhaseGrid) -> Iterator[Array]:
+        numbers = grid.workspace("winner", winners.dtype)
+        grid.inside(numbers)[...] = winning[chunk]
+        winner, product = grid.flat(numbers), grid.flat(grid.workspace("product", dy.dtype))
+        won = grid.flat(grid.workspace("won", bool))
         for number in range(geometry.taps):
             xp.equal(winner, number, out=won)
-            yield xp.multiply(gradient, won, out=share)
+            yield xp.multiply(gradient, won, out=product)
 
-    return _handed_back(dy, geometry, input_size, shares)
+    return _add_to_taps(dy, geometry, input_size, tap_gradients)
 
 
-def _added_to_winners(
-    dy: Array, winning: Array, geometry: ConvGeometry, input_size: tuple[int, int]
-) -> Array:
-    """Return dx, to which each gradient is added at one place; a GPU would add in an order of its own."""
+def _add_to_winners(dy: Array, winning: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+    """Return dx, where each gradient is added at one place; a GPU would add in an undefined order."""
     rows, cols = geometry.rows, geometry.cols
     gradients = dy.reshape(winning.shape)  # (N, C, OH, OW) -> (N * C, OH, OW)
-    # The padded image, and what the last windows hang over it: there the first tap wins if none is finite.
+    # The padded image, and what the last windows reach past its end: the first tap wins if none is finite.
     height, width = (
         max(size + sum(window.padding), (outputs - 1) * window.stride + window.extent)
         for size, outputs, window in zip(input_size, dy.shape[2:], (rows, cols), strict=True)
     )
     # Places in some flattened planes: of each tap in its window, and of each window.
     taps = (np.arange(rows.kernel)[:, None] * width + np.arange(cols.kernel)).reshape(-1)
-    strips = strips_of_planes(np, len(winning), height * width)
-    planes = max((strip.stop - strip.start for strip in strips), default=0)
+    chunks = cut_planes(np, len(winning), height * width)
+    planes = max((chunk.stop - chunk.start for chunk in chunks), default=0)
     windows = (
         np.arange(planes)[:, None, None] * (height * width)
         + np.arange(dy.shape[2])[:, None] * (rows.stride * width)
@@ -237,20 +237,20 @@ def _added_to_winners(
     overlap = rows.kernel > rows.stride or cols.kernel > cols.stride
     dx: Array = np.empty((len(winning), *input_size), dy.dtype)
 
-    def add(strip: slice) -> None:
-        count = strip.stop - strip.start
+    def add(chunk: slice) -> None:
+        count = chunk.stop - chunk.start
         places = workspace(np, (count, *windows.shape[1:]), windows.dtype, "places")
-        np.take(taps, winning[strip], out=places, mode="clip")
+        np.take(taps, winning[chunk], out=places, mode="clip")
         places += windows[:count]
         padded = workspace(np, (count, height, width), dy.dtype, "padded")
         padded[...] = 0
         if overlap:
-            np.add.at(padded.reshape(-1), places.reshape(-1), gradients[strip].reshape(-1))
-        else:  # no place twice: NumPy lets other threads run meanwhile
-            padded.reshape(-1)[places] = gradients[strip]
-        dx[strip] = padded[:, rows.padding[0] :, cols.padding[0] :][:, : input_size[0], : input_size[1]]
+            np.add.at(padded.reshape(-1), places.reshape(-1), gradients[chunk].reshape(-1))
+        else:  # no place twice: NumPy releases the interpreter's lock here
+            padded.reshape(-1)[places] = gradients[chunk]
+        dx[chunk] = padded[:, rows.padding[0] :, cols.padding[0] :][:, : input_size[0], : input_size[1]]
 
-    parallel_map(add, strips)
+    parallel_map(add, chunks)
     return dx.reshape(*dy.shape[:2], *input_size)
 
 
@@ -264,14 +264,13 @@ def avg_pool2d(
 ) -> Array:
     """Average each window.
 
-    Padding counts as zeros, as PyTorch counts it by default; what hangs over the padded end in `ceil_mode`
-    does not count.
+    Padding counts as zeros, as by default in PyTorch; what reaches past it in `ceil_mode` does not count.
 
     Args:
         x: (N, C, H, W), float32 or float64.
-        kernel_size: Size of the window; a number or a pair (rows, columns), as are the next two.
-        stride: Step of the window; the kernel size unless given.
-        padding: Zeros around the image, at most half of the kernel.
+        kernel_size: Size of the window, an integer or a pair (rows, columns).
+        stride: Step of the window, likewise; `None` means the kernel size.
+        padding: Zeros around the image, at most half of the kernel; as in `max_pool2d`.
         ceil_mode: Round the output size up.
 
     Returns:
@@ -296,20 +295,20 @@ def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     y: Array = xp.empty((len(planes), *size), x.dtype)
-    counts = _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
+    counts = count_taps(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
 
-    def averages(strip: slice) -> None:
-        image = planes[strip]
-        dealt = Dealt(xp, len(image), geometry, image.shape[1:], size, x.dtype)
-        dealt.deal(image, 0.0)
-        grid = dealt.space("sums", x.dtype)
-        sums = dealt.flat(grid)
+    def averages(chunk: slice) -> None:
+        image = planes[chunk]
+        grid = PhaseGrid(xp, len(image), geometry, image.shape[1:], size, x.dtype)
+        grid.split(image, 0.0)
+        totals = grid.workspace("sums", x.dtype)
+        sums = grid.flat(totals)
         sums[...] = 0
-        for tap in dealt.taps():
+        for tap in grid.taps():
             sums += tap
-        xp.divide(dealt.inside(grid), counts, out=y[strip])
+        xp.divide(grid.inside(totals), counts, out=y[chunk])
 
-    parallel_map(averages, strips_of_planes(xp, len(planes), planes[:1].size), xp)
+    parallel_map(averages, cut_planes(xp, len(planes), planes[:1].size), xp)
     return y.reshape(*x.shape[:2], *size)
 
 
@@ -322,7 +321,7 @@ def avg_pool2d_grad(
     padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Array:
-    """Return the gradient of `avg_pool2d`: each window hands every tap an equal share.
+    """Return the gradient of `avg_pool2d`: each window passes every tap an equal part.
 
     Args:
         dy: Gradient to the output, (N, C, OH, OW).
@@ -351,22 +350,20 @@ def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, i
     """Return the gradient of `avg_pooling`."""
     xp = array_module(dy=dy)
     _check_gradient(dy, geometry, input_size)
-    counts = _counts(xp, geometry, input_size, dy.dtype)
+    counts = count_taps(xp, geometry, input_size, dy.dtype)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
 
-    def shares(strip: slice, gradient: Array, dealt: Dealt) -> Iterator[Array]:
-        grid = dealt.space("share", dy.dtype)
-        grid[...] = 0
-        xp.divide(gradients[strip], counts, out=dealt.inside(grid))
-        share = dealt.flat(grid)
-        for _ in range(geometry.taps):
-            yield share
+    def tap_gradients(chunk: slice, _: Array, grid: PhaseGrid) -> Iterator[Array]:
+        quotients = grid.workspace("quotients", dy.dtype)
+        quotients[...] = 0
+        xp.divide(gradients[chunk], counts, out=grid.inside(quotients))
+        return repeat(grid.flat(quotients), geometry.taps)
 
-    return _handed_back(dy, geometry, input_size, shares)
+    return _add_to_taps(dy, geometry, input_size, tap_gradients)
 
 
 def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> None:
-    """Demand that a window leads from the input size to the shape of dy."""
+    """Raise an error unless the window leads from the input size to the shape of dy."""
     check_float(dy=dy)
     check_rank(4, "(N, C, OH, OW)", dy=dy)
     expected = geometry.output_size(input_size)
@@ -374,40 +371,30 @@ def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
         raise ValueError(f"input_size {input_size} gives an output of {expected}, but dy is {dy.shape[2:]}")
 
 
-def _handed_back(
+def _add_to_taps(
     dy: Array,
     geometry: ConvGeometry,
     input_size: tuple[int, int],
-    shares: Callable[[slice, Array, Dealt], Iterator[Array]],
+    tap_gradients: Callable[[slice, Array, PhaseGrid], Iterator[Array]],
 ) -> Array:
-    """Return dx, given the share of the gradient of some planes that each tap of the windows gets."""
+    """Return dx, given a function that yields the gradient of each tap of all windows.
+
+    It is called with a chunk of planes, their gradients as a flat grid, and the grid.
+    """
     xp = array_module(dy=dy)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
     dx: Array = xp.empty((len(gradients), *input_size), dy.dtype)
 
-    def hand_back(strip: slice) -> None:
-        outputs = (dy.shape[2], dy.shape[3])
-        dealt = Dealt(xp, len(gradients[strip]), geometry, input_size, outputs, dy.dtype)
-        dealt.clear()
-        grid = dealt.space("gradient", dy.dtype)
-        grid[...] = 0
-        dealt.inside(grid)[...] = gradients[strip]
-        for tap, share in zip(dealt.taps(), shares(strip, dealt.flat(grid), dealt), strict=True):
-            tap += share
-        dealt.collect(dx[strip])
+    def add(chunk: slice) -> None:
+        outputs = dy.shape[2], dy.shape[3]
+        grid = PhaseGrid(xp, len(gradients[chunk]), geometry, input_size, outputs, dy.dtype)
+        grid.clear()
+        gradient = grid.workspace("gradient", dy.dtype)
+        gradient[...] = 0
+        grid.inside(gradient)[...] = gradients[chunk]
+        for tap, more in zip(grid.taps(), tap_gradients(chunk, grid.flat(gradient), grid), strict=True):
+            tap += more
+        grid.merge(dx[chunk])
 
-    parallel_map(hand_back, strips_of_planes(xp, len(dx), dx[:1].size), xp)
+    parallel_map(add, cut_planes(xp, len(dx), dx[:1].size), xp)
     return dx.reshape(*dy.shape[:2], *input_size)
-
-
-def _counts(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:
-    """Return (OH, OW): how many taps of each window lie inside the padded input."""
-    rows, cols = (
-        [
-            min(i * window.stride + window.extent, n + sum(window.padding)) - i * window.stride
-            for i in range(window.output_size(n))
-        ]
-        for window, n in zip((geometry.rows, geometry.cols), size, strict=True)
-    )
-    counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)
-    return counts

@@ -17,14 +17,14 @@ def bilinear_kernel(
 ) -> Array:
     """Return weights with which a depthwise transposed convolution interpolates bilinearly.
 
-    Along one axis the kernel is a tent: 1 at its centre and 0 at a distance of `stride`. The shifted tents of
-    all inputs sum to 1 everywhere but at the border, so there is no checkerboard. The even width 2s puts the
-    centre between two outputs, the odd width 2s - 1 on one: which one is needed depends on how the coarse
-    grid lies over the fine one (`minifcn.models.fcn`). The reference code of Long et al. (2015) uses 64 for
-    VGG16 and 63 for AlexNet, both at stride 32.
+    Along one axis the kernel is a triangle: 1 at its centre and 0 at a distance of `stride`. The shifted
+    triangles of all inputs sum to 1 except at the border, so there is no checkerboard. With the even width 2s
+    the centre lies between two outputs, with the odd width 2s - 1 on one: which is needed depends on how the
+    coarse grid lies over the fine one (`minifcn.models.fcn`). The reference code of Long et al. (2015) uses
+    64 for VGG16 and 63 for AlexNet, both at stride 32.
 
     Args:
-        channels: Number of channels; each is upsampled by itself.
+        channels: Number of channels; each is upsampled on its own.
         stride: Factor of the upsampling.
         kernel_size: 2 * stride (the default) or 2 * stride - 1.
         dtype: `"float32"` or `"float64"`.
@@ -33,7 +33,7 @@ def bilinear_kernel(
         (channels, 1, kernel_size, kernel_size), for `conv_transpose2d(..., stride=stride, groups=channels)`.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a value is out of range.
 
     Example:
         >>> bilinear_kernel(1, 2)[0, 0, 0] * 16

@@ -1,28 +1,62 @@
-"""Which algorithm computes one of the three maps of convolution: the one asked for, or the fastest.
+"""Which algorithm computes one of the three maps of convolution: the one with the fewest estimated seconds.
 
-To add one, write a module in `minifcn/kernels/` and enter it in the table below.
+The choice depends on geometry, shapes, dtype and array library alone, never on threads, a clock or files, so
+equal inputs give equal bits. To add an algorithm, write a module in `minifcn/kernels/` and enter it in the
+table below.
 """
 
-from math import prod
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from typing import TypeAlias
 
-from minifcn.backend import Array
+import numpy as np
+
+from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import blocks, im2col, loops, polyphase, winograd
+from minifcn.kernels import blocks, im2col, loops, plain, polyphase, winograd
+from minifcn.kernels.plans import Plan, Problem
 
-_ALGORITHMS: dict[str, dict[str, ModuleType]] = {
-    "conv2d": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
-    "conv2d_input_grad": {"polyphase": polyphase, "im2col": im2col, "winograd": winograd, "loops": loops},
-    "conv2d_weight_grad": {"im2col": im2col, "blocks": blocks, "winograd": winograd, "loops": loops},
+Planner: TypeAlias = Callable[[Problem], Plan | None]
+"""Makes a plan for a problem, or returns `None` if the algorithm is not suitable."""
+
+_PLANNERS: dict[str, dict[str, Planner]] = {
+    "conv2d": {
+        "im2col": im2col.plan_conv2d,
+        "blocks": blocks.plan_conv2d,
+        "winograd": winograd.plan_conv2d,
+        "plain": plain.plan_conv2d,
+        "loops": loops.plan_conv2d,
+    },
+    "conv2d_input_grad": {
+        "polyphase": polyphase.plan_input_grad,
+        "im2col": im2col.plan_input_grad,
+        "winograd": winograd.plan_input_grad,
+        "plain": plain.plan_input_grad,
+        "loops": loops.plan_input_grad,
+    },
+    "conv2d_weight_grad": {
+        "im2col": im2col.plan_weight_grad,
+        "blocks": blocks.plan_weight_grad,
+        "winograd": winograd.plan_weight_grad,
+        "plain": plain.plan_weight_grad,
+        "loops": loops.plan_weight_grad,
+    },
 }
 
-SMALL_SUM = 1 << 17
-"""So many weights may be summed up by several cores, each for itself, and then once more."""
+OPERATIONS = tuple(_PLANNERS)
 
-MANY_IMAGES = 8
-SMALL_IMAGE = 1 << 14
-"""Of so many images, so many numbers more to copy are worth a step less for each image."""
+
+def plans(operation: str, problem: Problem) -> dict[str, Plan]:
+    """Return the plans of all algorithms that are suitable for a problem, by name."""
+    candidates = {name: planner(problem) for name, planner in _PLANNERS[operation].items()}
+    return {name: plan for name, plan in candidates.items() if plan is not None}
+
+
+@lru_cache(maxsize=1024)  # a network asks for the same few plans in every step
+def best(operation: str, problem: Problem) -> Plan:
+    """Return the plan with the fewest estimated seconds."""
+    return min(plans(operation, problem).values(), key=attrgetter("seconds"))
 
 
 def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tuple[str, ...]:
@@ -30,72 +64,85 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
 
     Args:
         operation: `"conv2d"`, `"conv2d_input_grad"` or `"conv2d_weight_grad"`.
-        geometry: Leave out the algorithms that are not for such convolutions.
+        geometry: Leave out the algorithms that are not suitable for such convolutions.
 
     Example:
         >>> algorithms_for("conv2d_input_grad")
-        ('polyphase', 'im2col', 'winograd', 'loops')
+        ('polyphase', 'im2col', 'winograd', 'plain', 'loops')
         >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
-        ('im2col', 'blocks', 'loops')
+        ('im2col', 'blocks', 'plain', 'loops')
     """
+    if geometry is None:
+        return tuple(_PLANNERS[operation])
+    size = geometry.rows.input_size_range(1)[0], geometry.cols.input_size_range(1)[0]
+    channels = geometry.groups
     return tuple(
-        name
-        for name, algorithm in _ALGORITHMS[operation].items()
-        if geometry is None or not hasattr(algorithm, "fits") or algorithm.fits(geometry)
+        plans(operation, Problem(geometry, 1, channels, channels, size, (1, 1), np.dtype("float32"), np))
     )
 
 
-def compute(operation: str, algorithm: str, shape: tuple[int, ...], *operands: Any) -> Any:
-    """Run an operation by the algorithm that was asked for, or by the best one for this shape of w."""
-    first, _, geometry, *_ = operands
+def _plan(operation: str, algorithm: str, problem: Problem) -> Plan:
+    """Return the plan of an algorithm, or the best one for "auto"."""
     if algorithm == "auto":
-        algorithm = best(operation, first, shape, geometry)
-    elif algorithm not in (offered := algorithms_for(operation, geometry)):
-        raise ValueError(
-            f"algorithm for {operation} must be one of {', '.join(('auto', *offered))}, got {algorithm!r}"
-        )
-    return getattr(_ALGORITHMS[operation][algorithm], operation)(*operands)
+        return best(operation, problem)
+    planner = _PLANNERS[operation].get(algorithm)
+    plan = planner(problem) if planner else None
+    if plan is None:
+        offered = ", ".join(("auto", *plans(operation, problem)))
+        raise ValueError(f"algorithm for {operation} must be one of {offered}, got {algorithm!r}")
+    return plan
 
 
-def best(operation: str, first: Array, shape: tuple[int, ...], geometry: ConvGeometry) -> str:
-    """Return the algorithm that "auto" means for a first operand x or dy, and the shape of w."""
-    filters, channels, *kernel = shape
-    if first.dtype == "float32" and winograd.fits(geometry):
-        # What a tile of 4 x 4 outputs takes, in nanoseconds of a core, by measurement: with the columns of
-        # im2col, and with the transforms of Winograd. For each filter and channel, transforming the filters
-        # takes 14 more, and where tiles are few, all that does not depend on their number takes 50.
-        per_channel, per_filter = {"conv2d": (44, 27), "conv2d_input_grad": (27, 44)}.get(operation, (44, 25))
-        products = filters * channels
-        columns = 43 * min(channels, filters) + 2.0 * products
-        saved = columns - (per_channel * channels + per_filter * filters + 0.6 * products)
-        tiles = len(first) * first.shape[2] * first.shape[3] / 16
-        few = winograd.has_few_tiles(tiles, filters, channels)
-        # From some tiles on that are not few there is a strip of them for each core.
-        if (few or tiles > 128) and tiles * saved > (50 if few else 14) * products:
-            return "winograd"
-    if operation != "conv2d_input_grad":
-        few_sums = operation == "conv2d" or prod(shape) <= SMALL_SUM
-        return "blocks" if few_sums and _blocks_save(shape, geometry) else "im2col"
-    # There are two ways: gather the windows of dy, phase by phase, or scatter the columns of dx. What is
-    # copied again and again should have the fewer channels. Scattering needs no filters turned around, but
-    # takes many small steps where there are many small images. The limits are measurements.
-    filters, taps = filters // geometry.groups, kernel[0] * kernel[1]
-    if geometry.rows.stride == geometry.cols.stride == 1:
-        more = (filters - channels) * first.shape[2] * first.shape[3]
-        scatter = taps > 1 and more >= (SMALL_IMAGE if len(first) > MANY_IMAGES else 0)
-    else:
-        gathered = filters * prod(blocks.taps(geometry))
-        scatter = gathered > max(polyphase.FEW_PRODUCTS, 0.4 * channels * taps)
-    return "im2col" if scatter else "polyphase"
+def _problem(x: Array, y: Array, geometry: ConvGeometry) -> Problem:
+    """Return the problem of a convolution from arrays like x (N, C, H, W) to arrays like y (N, O, OH, OW)."""
+    n, channels, height, width = x.shape
+    _, filters, *size = y.shape
+    outputs = size[0], size[1]
+    return Problem(geometry, n, channels, filters, (height, width), outputs, y.dtype, array_module(x=x, y=y))
 
 
-def _blocks_save(shape: tuple[int, ...], geometry: ConvGeometry) -> bool:
-    """Return whether blocks are less work than columns, counted for one output of each filter of a group."""
-    if not blocks.fits(geometry):
-        return False
-    filters, channels, kernel = shape[0] // geometry.groups, shape[1], shape[2] * shape[3]
-    block = geometry.rows.stride * geometry.cols.stride
-    taps = prod(blocks.taps(geometry))
-    # Numbers that are copied, and multiplications, sixteen of which take about as long.
-    columns = kernel * channels * (1 + filters / 16)
-    return columns > 1.1 * (block * channels + 2 * taps * filters + taps * block * channels * filters / 16)
+def convolve(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    geometry: ConvGeometry,
+    y: Array,
+    *,
+    relu: bool = False,
+    algorithm: str = "auto",
+) -> None:
+    """Write the convolution of x (N, C, H, W) with filters w, plus a bias b, to y (N, O, OH, OW).
+
+    Args:
+        x: Images.
+        w: Filters (O, C / groups, KH, KW).
+        b: Bias (O,) or `None`.
+        geometry: The window; its kernel is that of w.
+        y: The result; it may be some channels of a larger array.
+        relu: Write max(y, 0) instead, in one pass, while the outputs are in the cache.
+        algorithm: One of `algorithms_for("conv2d")`, or "auto" for the fastest.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.zeros((1, 2, 1, 3))
+        >>> x, w = np.array([[[[1.0, -2.0, 3.0]]]]), np.ones((1, 1, 1, 1))
+        >>> convolve(x, w, None, ConvGeometry.of(1), y[:, 1:], relu=True)
+        >>> y[0, :, 0]
+        array([[0., 0., 0.],
+               [1., 0., 3.]])
+    """
+    _plan("conv2d", algorithm, _problem(x, y, geometry)).run(x, w, b, y, relu)
+
+
+def convolve_input_grad(
+    dy: Array, w: Array, geometry: ConvGeometry, dx: Array, algorithm: str = "auto"
+) -> None:
+    """Write the gradient of `convolve` to its input to dx (N, C, H, W)."""
+    _plan("conv2d_input_grad", algorithm, _problem(dx, dy, geometry)).run(dy, w, dx)
+
+
+def convolve_weight_grad(
+    x: Array, dy: Array, geometry: ConvGeometry, dw: Array, algorithm: str = "auto"
+) -> None:
+    """Write the gradient of `convolve` to its filters to dw (O, C / groups, KH, KW), a C-contiguous array."""
+    _plan("conv2d_weight_grad", algorithm, _problem(x, dy, geometry)).run(x, dy, dw)

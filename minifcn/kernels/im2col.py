@@ -1,294 +1,247 @@
-"""Convolution as one large matrix product, made strip by strip.
+"""Convolution as matrix products with columns, one chunk of positions at a time.
 
-Written as columns, the windows of an image form a matrix with C KH KW rows and one column for each output
-position; the filters times that matrix are the outputs ("im2col", Chellapilla et al. 2006). The whole matrix
-is KH KW times as large as the image: more than a gigabyte for one layer of VGG16 at 500 x 375. So it is never
-made whole. A *strip* of output positions at a time is copied into a small work space that stays in the cache,
-multiplied, and forgotten. Strips are independent, so all cores work at once.
+The mathematics is that of `plain`. But the matrix of all columns is KH KW times as large as the images: more
+than a gigabyte for one layer of VGG16 at 500 x 375. So it is never made whole. The columns of a chunk of
+positions are copied to a small workspace that stays in the cache, and multiplied. All cores work at once,
+since chunks are independent.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels.padding import pad_or_crop
-from minifcn.kernels.threads import GPU_STRIP_BYTES, parallel_map, pieces_of, shares_of, workspace
-
-STRIP_BYTES = 1 << 23
-"""Columns of one strip and what they are multiplied into: what a cache holds, and long enough for the work on
-it to outweigh the few microseconds that each call of NumPy costs where threads take turns in Python."""
-
-MIN_POSITIONS = 64
-MAX_POSITIONS = 512
-"""Output positions of a strip, at least: between these, as many as there are filters, which each strip reads
-again. The columns of VGG16's first dense layer (7 x 7 on 512 channels) take 51 MB then."""
-
-RUN = 16
-"""Numbers side by side that are worth copying as one."""
-
-STRIPS = 16
-"""Strips at least, where there is much to do."""
+from minifcn.kernels.costs import Work, copy, matmul
+from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_positions, matrix, part_of, run_length
+from minifcn.kernels.workspace import cut, parts, workspace
 
 MANY_WEIGHTS = 1 << 20
-FEW = 4
-"""So many weights are worth sharing, if there are fewer strips than this."""
-
+FEW_CHUNKS = 4
+"""With fewer chunks of positions than this, threads share the filters, if there are so many weights."""
 
 FEW_RESULTS = 500
-LONG = 1024
-"""So few results, and so long a sum: see `multiply_long`."""
+LONG_SUM = 1024
+"""Products with so few results and so long sums are cut; see `multiply_long`."""
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Some output positions: whole images, or rows of one image, or a part of one row."""
-
-    images: slice
-    rows: slice
-    cols: slice
-
-
-def strips_of(xp: Any, shape: tuple[int, ...], bytes_each: int, wanted: int = STRIPS) -> list[Strip]:
-    """Cut the outputs (N, O, OH, OW) into strips, given the bytes that one output position costs.
-
-    There are as many as are wanted, or more, if there is much to do. The cut depends on sizes alone, never on
-    the number of threads: so the result does not, either.
+def _cut_outputs(
+    xp: Any, shape: tuple[int, ...], groups: int, per_group: int, column: int, itemsize: int
+) -> tuple[list[tuple[Chunk, slice]], int]:
+    """Cut outputs (N, O, OH, OW) into positions and filters of a group; return the workspace of a chunk,
+    too.
     """
-    images, filters, height, width = shape
-    # Fewer positions would read large filters from memory again and again for next to nothing.
-    least = min(max(filters, MIN_POSITIONS), MAX_POSITIONS)
-    most = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // bytes_each, least)
-    # Small enough that cores which take them in turn finish at about the same time, if there is much to do.
-    some = max(images * height * width // wanted, most // 8, least)
-    positions = min(most, some) if xp is np else most
-    if positions >= height * width:
-        whole = slice(0, height), slice(0, width)
-        return [Strip(piece, *whole) for piece in pieces_of(images, positions // max(height * width, 1))]
-    return [
-        Strip(slice(n, n + 1), rows, cols)
-        for n in range(images)
-        for rows in pieces_of(height, positions // width)
-        for cols in pieces_of(width, positions if positions < width else width)
-    ]
-
-
-class Windows:
-    """The windows of an image, as columns of a matrix, a strip at a time.
-
-    Args:
-        x: (N, C, H, W).
-        geometry: Of the windows.
-        first: Row and column of x where the first window begins; before 0 there is padding, and there are
-            zeros on all sides.
-    """
-
-    def __init__(self, x: Array, geometry: ConvGeometry, first: tuple[int, int]):
-        images, channels, *size = x.shape
-        self.x = x.reshape(images, geometry.groups, channels // geometry.groups, *size)
-        self.geometry, self.first = geometry, first
-        self.xp = array_module(x=x)
-
-    def columns(self, strip: Strip, channels: slice = slice(None)) -> Array:
-        """Return the columns (G, C/G * KH * KW, positions) of a strip, for all channels or for some."""
-        xp, rows, cols = self.xp, self.geometry.rows, self.geometry.cols
-        x = self.x[strip.images, :, channels]
-        n, groups, c = x.shape[:3]
-        height, width = strip.rows.stop - strip.rows.start, strip.cols.stop - strip.cols.start
-        top = self.first[0] + strip.rows.start * rows.stride
-        tall = (height - 1) * rows.stride + rows.extent
-        left = self.first[1] + strip.cols.start * cols.stride
-        wide = (width - 1) * cols.stride + cols.extent
-        part = self._part(x, top, tall, left, wide)
-        shape = groups, c * rows.kernel * cols.kernel, n * height * width
-        if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
-            return part.reshape(shape)  # the pixels are the columns already
-        image, group, channel, down, across = part.strides
-        taps = (channel, rows.dilation * down, cols.dilation * across)
-        places = (image, rows.stride * down, cols.stride * across)
-        if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= RUN:  # a row of a window is a run
-            windows = workspace(
-                xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns"
-            )
-            windows[...] = xp.lib.stride_tricks.as_strided(part, windows.shape, (group, *places, *taps))
-            # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
-            return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)
-        columns = workspace(xp, (groups, c, rows.kernel, cols.kernel, n, height, width), x.dtype, "columns")
-        columns[...] = xp.lib.stride_tricks.as_strided(part, columns.shape, (group, *taps, *places))
-        return columns.reshape(shape)
-
-    def _part(self, x: Array, top: int, tall: int, left: int, wide: int) -> Array:
-        """Return `tall` rows and `wide` columns of x from a place on, with zeros where x has none."""
-        height, width = x.shape[3:]
-        start, stop = min(max(top, 0), height), max(min(top + tall, height), 0)
-        begin, end = min(max(left, 0), width), max(min(left + wide, width), 0)
-        within = x[..., start:stop, begin:end]
-        if within.shape[3:] == (tall, wide):
-            return within
-        part = workspace(self.xp, (*x.shape[:3], tall, wide), x.dtype, "part")
-        part[...] = 0
-        part[..., start - top : stop - top, begin - left : end - left] = within
-        return part
-
-
-def windows_of(x: Array, geometry: ConvGeometry) -> Windows:
-    """Return the windows of a convolution."""
-    return Windows(x, geometry, (-geometry.rows.padding[0], -geometry.cols.padding[0]))
-
-
-def _part(y: Array, strip: Strip, groups: int) -> Array:
-    """Return the part (G, O/G, n, rows, cols) of y (N, O, OH, OW) that belongs to a strip, as a view."""
-    part = y[strip.images, :, strip.rows, strip.cols]
-    n, o, height, width = part.shape
-    return part.reshape(n, groups, o // groups, height, width).transpose(1, 2, 0, 3, 4)
-
-
-def _matrix(y: Array, strip: Strip, groups: int) -> Array:
-    """Return that part as (G, O/G, positions): a view where the strip is rows of one image, else a copy."""
-    part = _part(y, strip, groups)
-    return part.reshape(*part.shape[:2], -1)
-
-
-def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
-    """Filters times columns, plus the bias."""
-    groups = geometry.groups
-    filters = w.reshape(groups, len(w) // groups, -1)  # (G, O/G, C/G * KH * KW)
-    multiply(filters, windows_of(x, geometry), b, y, relu)
+    bytes_each = groups * (column + per_group) * itemsize
+    chunks = cut_positions(xp, shape, bytes_each)
+    many = xp is np and groups * per_group * column >= MANY_WEIGHTS
+    count = -(-FEW_CHUNKS // len(chunks)) if chunks and many else 1
+    filters = list(cut(per_group, -(-per_group // count)))
+    positions = shape[0] * shape[2] * shape[3] // max(len(chunks), 1)
+    return [(chunk, some) for chunk in chunks for some in filters], positions * bytes_each
 
 
 def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: bool = False) -> None:
     """Write filters (G, O/G, C/G * KH * KW) times windows, plus a bias (O,), to y (N, O, OH, OW)."""
-    xp = array_module(y=y)
-    groups, per_group, taps = filters.shape
+    xp, (groups, per_group, column) = windows.xp, filters.shape
     shift = None if b is None else b.reshape(groups, -1, 1)  # (O,) -> (G, O/G, 1)
+    rows_touch = y.strides[2] == y.shape[3] * y.strides[3]  # not so in a part of a larger array
 
-    strips = strips_of(xp, y.shape, groups * (taps + per_group) * y.itemsize)
-    rows_touch = y.strides[2] == y.shape[3] * y.strides[3]  # not so in every array that a user hands in
-    # Few positions of many filters, as in dense layers: cores share the filters instead.
-    many = xp is np and filters.size >= MANY_WEIGHTS
-    parts = -(-FEW // len(strips)) if strips and many else 1
-    blocks = list(pieces_of(per_group, -(-per_group // parts)))
-
-    def share_of_outputs(share: tuple[Strip, slice]) -> None:
-        strip, block = share
-        part = _part(y, strip, groups)[:, block]
-        columns = windows.columns(strip)
-        # Rows of one image that lie one behind another: a view of them is a matrix.
-        direct = rows_touch and part.shape[2] == 1 and strip.cols == slice(0, y.shape[3])
+    def outputs_of(chunk_and_filters: tuple[Chunk, slice]) -> None:
+        chunk, some = chunk_and_filters
+        part = part_of(y, chunk, groups)[:, some]
+        columns = windows.columns(chunk)
+        # Rows of one image that are contiguous: a view of them is a matrix.
+        direct = rows_touch and part.shape[2] == 1 and chunk.cols == slice(0, y.shape[3])
         shape = groups, part.shape[1], columns.shape[2]
         outputs = part.reshape(shape) if direct else workspace(xp, shape, y.dtype, "outputs")
         # (G, O/G, positions) = (G, O/G, C/G * KH * KW) @ (G, C/G * KH * KW, positions)
-        xp.matmul(filters[:, block], columns, out=outputs)
+        xp.matmul(filters[:, some], columns, out=outputs)
         if shift is not None:
-            outputs += shift[:, block]
+            outputs += shift[:, some]
         if relu:
             xp.maximum(outputs, 0, out=outputs)
         if not direct:
             part[...] = outputs.reshape(part.shape)
 
-    parallel_map(share_of_outputs, [(strip, block) for strip in strips for block in blocks], xp)
+    chunks, _ = _cut_outputs(xp, y.shape, groups, per_group, column, y.itemsize)
+    parallel_map(outputs_of, chunks, xp)
 
 
-def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
-    """Gradients of the outputs times columns, summed over strips."""
-    xp = array_module(x=x, dy=dy)
-    groups, filters = geometry.groups, dy.shape[1]
-    windows = windows_of(x, geometry)
-    kh, kw, channels = geometry.rows.kernel, geometry.cols.kernel, x.shape[1] // groups
-    taps = kh * kw
-    dw: Array = xp.empty((groups, filters // groups, channels * taps), x.dtype)
-    # A share of the work is some channels of the filters and some of the strips; shares of the same channels
-    # are added up in the end. Few channels give small sums, so they are cut into more sums.
-    most = shares_of(xp)
-    blocks = list(pieces_of(channels, max(-(-channels // most), -(-256 // taps))))
-    numbers = channels * taps * groups // len(blocks) + filters
-    strips = strips_of(xp, dy.shape, numbers * x.itemsize, -(-most // len(blocks)))
-    sums = max(1, min(most // len(blocks), len(strips)))
-    shares = [(block, part) for block in blocks for part in pieces_of(len(strips), -(-len(strips) // sums))]
+def work_of_product(
+    p: Problem,
+    shape: tuple[int, ...],
+    per_group: int,
+    column: int,
+    unit: ConvGeometry,
+) -> tuple[Work, int]:
+    """Return the work and the workspace of `multiply` for outputs (N, O, OH, OW) of a window of stride
+    `unit`.
+    """
+    chunks, space = _cut_outputs(p.xp, shape, p.groups, per_group, column, p.dtype.itemsize)
+    positions = shape[0] * shape[2] * shape[3]
+    pixels = unit.taps == unit.rows.stride == unit.cols.stride == 1
+    count = max(len(chunks), 1)
+    filters = chunks[0][1].stop if chunks else 1  # of a chunk and a group
+    times = -(-per_group // filters)  # that each column is copied
+    product = matmul(filters, column, positions * times // count, p.groups) * count + Work(
+        calls=(5 + CALLS) * count
+    )
+    copies = Work() if pixels else copy(times * p.groups * column * positions, run_length(unit, shape[3]))
+    return (product + copies) * elapsed(len(chunks)) + Work(maps=1), space
 
-    def share_of_sum(share: tuple[slice, slice]) -> Array:
-        block, part = share
-        columns_of_dw = dw[:, :, block.start * taps : block.stop * taps]
-        # The first strips of each block are summed in place.
-        total = columns_of_dw if part.start == 0 else xp.empty(columns_of_dw.shape, x.dtype)
-        for i, strip in enumerate(strips[part]):
-            gradient = _matrix(dy, strip, groups)
-            columns = windows.columns(strip, block).transpose(0, 2, 1)
+
+def _conv2d(geometry: ConvGeometry, x: Array, w: Array, b: Array | None, y: Array, relu: bool) -> None:
+    filters = w.reshape(geometry.groups, len(w) // geometry.groups, -1)  # (G, O/G, C/G * KH * KW)
+    multiply(filters, Windows.of(x, geometry), b, y, relu)
+
+
+def plan_conv2d(p: Problem) -> Plan:
+    """Filters times columns, plus the bias."""
+    work, space = work_of_product(p, p.output_shape, p.group_filters, p.column, p.geometry)
+    return Plan("im2col", p.dtype, work, space, partial(_conv2d, p.geometry))
+
+
+class _PartOfSum(NamedTuple):
+    """Some input channels of all filters, and the positions over which one thread sums for them."""
+
+    channels: slice
+    chunks: list[Chunk]
+    first: bool  # of these channels: its sum is made in place, and the others are added to it
+
+
+def _cut_sum(p: Problem) -> list[_PartOfSum]:
+    """Cut the sum of the gradient to the weight: first by channels, and where these are few by positions,
+    too.
+    """
+    wanted, taps = parts(p.xp), p.geometry.taps
+    # Products with fewer than 256 rows of dw are slow.
+    channels = list(cut(p.group_channels, max(-(-p.group_channels // wanted), -(-256 // taps))))
+    per_position = p.column * p.groups // len(channels) + p.filters
+    chunks = cut_positions(p.xp, p.output_shape, per_position * p.dtype.itemsize, -(-wanted // len(channels)))
+    sums = max(1, min(wanted // len(channels), len(chunks)))
+    return [
+        _PartOfSum(some, chunks[positions], positions.start == 0)
+        for some in channels
+        for positions in cut(len(chunks), -(-len(chunks) // sums))
+    ]
+
+
+def _weight_grad(geometry: ConvGeometry, plan: list[_PartOfSum], x: Array, dy: Array, dw: Array) -> None:
+    windows = Windows.of(x, geometry)
+    xp, groups, taps = windows.xp, geometry.groups, geometry.taps
+    whole = dw.reshape(groups, len(dw) // groups, -1)  # (G, O/G, C/G * KH * KW), a view
+
+    def view(part: _PartOfSum) -> Array:
+        """Return the part of dw for the channels of a part of the sum."""
+        return whole[:, :, part.channels.start * taps : part.channels.stop * taps]
+
+    def partial_sum(part: _PartOfSum) -> Array:
+        total: Array = view(part) if part.first else xp.empty(view(part).shape, dw.dtype)
+        for chunk in part.chunks:
+            columns = windows.columns(chunk, part.channels).transpose(0, 2, 1)
+            begun = chunk is not part.chunks[0]
+            product = workspace(xp, total.shape, dw.dtype, "product") if begun else total
             # (G, O/G, C/G * KH * KW) = (G, O/G, positions) @ (G, positions, C/G * KH * KW)
-            product = workspace(xp, total.shape, x.dtype, "product") if i else total
-            multiply_long(xp, gradient, columns, product)
-            if i:
+            multiply_long(xp, matrix(dy, chunk, groups), columns, product)
+            if begun:
                 total += product
         return total
 
-    totals = parallel_map(share_of_sum, shares, xp)
-    for (block, part), total in zip(shares, totals, strict=True):
-        if part.start:
-            dw[:, :, block.start * taps : block.stop * taps] += total
-    if not strips:
+    sums = parallel_map(partial_sum, plan, xp)
+    for part, total in zip(plan, sums, strict=True):
+        if not part.first:
+            view(part)[...] += total
+    if not plan:
         dw[...] = 0
-    return dw.reshape(filters, channels, kh, kw)
+
+
+def plan_weight_grad(p: Problem) -> Plan:
+    """Gradients of the outputs times columns, summed over chunks."""
+    plan = _cut_sum(p)
+    chunks = sum(len(part.chunks) for part in plan)
+    sums = sum(not part.first for part in plan)
+    channels = len(plan) - sums
+    width, positions = p.column // max(channels, 1), p.positions * channels // max(chunks, 1)
+    product = matmul(p.group_filters, positions, width, p.groups) * chunks
+    add = copy(p.filters * width, width) * (chunks - len(plan))
+    work = copy(p.groups * p.column * p.positions, run_length(p.geometry, p.output_size[1])) + product + add
+    work = (work + Work(calls=(6 + CALLS) * chunks)) * elapsed(len(plan)) + copy(
+        p.filters * width, width
+    ) * sums
+    space = (p.groups * width * positions + p.filters * (positions + width)) * p.dtype.itemsize
+    return Plan("im2col", p.dtype, work + Work(maps=1), space, partial(_weight_grad, p.geometry, plan))
 
 
 def multiply_long(xp: Any, a: Array, b: Array, out: Array) -> None:
     """Write a (G, O/G, positions) @ b (G, positions, taps) to out.
 
-    NumPy keeps all other threads waiting during a product with few results, however long the sums are. So
-    they are cut into parts, many products at once, and added up.
+    NumPy keeps the interpreter's lock during a product with few results, however long the sums are. So they
+    are cut into parts, many products at once, and added.
     """
-    parts = a.shape[2] // LONG
-    if xp is not np or out.size >= FEW_RESULTS or parts < 2:
+    count = a.shape[2] // LONG_SUM
+    if xp is not np or out.size >= FEW_RESULTS or count < 2:
         xp.matmul(a, b, out=out)
         return
-    done = parts * LONG
-    # (G, O/G, parts, LONG) -> (G, parts, O/G, LONG), and (G, parts, LONG, taps): views
-    some = a[:, :, :done].reshape(*a.shape[:2], parts, LONG).transpose(0, 2, 1, 3)
-    xp.sum(xp.matmul(some, b[:, :done].reshape(len(b), parts, LONG, -1)), axis=1, out=out)
+    done = count * LONG_SUM
+    # (G, O/G, count, LONG_SUM) -> (G, count, O/G, LONG_SUM), and (G, count, LONG_SUM, taps): views
+    some = a[:, :, :done].reshape(*a.shape[:2], count, LONG_SUM).transpose(0, 2, 1, 3)
+    xp.sum(xp.matmul(some, b[:, :done].reshape(len(b), count, LONG_SUM, -1)), axis=1, out=out)
     out += xp.matmul(a[:, :, done:], b[:, done:])
 
 
-def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
-    """Filters, transposed, times gradients are columns of gradients; each is added back into its window."""
-    xp = array_module(dy=dy, w=w)
-    (height, width), rows, cols, groups = input_size, geometry.rows, geometry.cols, geometry.groups
-    channels = w.shape[1]
-    # (O, C/G, KH, KW) -> (G, C/G, KH * KW, O/G)
-    filters = w.reshape(groups, len(w) // groups, channels, -1).transpose(0, 2, 3, 1)
-    dx: Array = xp.zeros(
-        (len(dy), groups, channels, height + sum(rows.padding), width + sum(cols.padding)), dy.dtype
-    )
-    # Windows overlap, and so do strips here. What can be shared among cores are images and channels.
-    blocks = list(pieces_of(channels, max(-(-channels * len(dy) // shares_of(xp)), 1)))
-    bytes_each = (w[0].size * groups // len(blocks) + len(w)) * dy.itemsize
-    strips = strips_of(xp, (1, *dy.shape[1:]), bytes_each, 1)
-    shares = [(image, block) for image in range(len(dy)) for block in blocks]
+def _cut_windows(p: Problem) -> tuple[list[tuple[int, slice]], list[Chunk]]:
+    """Cut the gradient to the input: windows overlap, so threads share images and channels, not positions."""
+    channels = list(cut(p.group_channels, max(-(-p.group_channels * p.images // parts(p.xp)), 1)))
+    bytes_each = (p.column * p.groups // len(channels) + p.filters) * p.dtype.itemsize
+    chunks = cut_positions(p.xp, (1, *p.output_shape[1:]), bytes_each, 1)
+    return [(image, some) for image in range(p.images) for some in channels], chunks
 
-    def share_of_windows(share: tuple[int, slice]) -> None:
-        image, block = share
-        part = dx[image, :, block]
-        taps = filters[:, block].reshape(groups, -1, len(w) // groups)
-        for strip in strips:
-            gradient = _matrix(dy[image : image + 1], strip, groups)
-            strip_height = strip.rows.stop - strip.rows.start
-            strip_width = strip.cols.stop - strip.cols.start
+
+def _input_grad(p: Problem, dy: Array, w: Array, dx: Array) -> None:
+    xp, rows, cols, groups = p.xp, p.geometry.rows, p.geometry.cols, p.groups
+    # (O, C/G, KH, KW) -> (G, C/G, KH * KW, O/G)
+    filters = w.reshape(groups, p.group_filters, p.group_channels, -1).transpose(0, 2, 3, 1)
+    height, width = p.input_size[0] + sum(rows.padding), p.input_size[1] + sum(cols.padding)
+    padded: Array = xp.zeros((p.images, groups, p.group_channels, height, width), dy.dtype)
+    tasks, chunks = _cut_windows(p)
+
+    def add_to_windows(task: tuple[int, slice]) -> None:
+        image, channels = task
+        part = padded[image, :, channels]
+        taps = filters[:, channels].reshape(groups, -1, p.group_filters)
+        for chunk in chunks:
+            gradient = matrix(dy[image : image + 1], chunk, groups)
             columns = workspace(xp, (groups, taps.shape[1], gradient.shape[2]), dy.dtype, "columns")
             # (G, C/G * KH * KW, positions) = (G, C/G * KH * KW, O/G) @ (G, O/G, positions)
             xp.matmul(taps, gradient, out=columns)
-            windows = columns.reshape(groups, -1, rows.kernel, cols.kernel, strip_height, strip_width)
+            windows = columns.reshape(groups, -1, rows.kernel, cols.kernel, *chunk.size)
             for a in range(rows.kernel):
                 for b in range(cols.kernel):
-                    top = strip.rows.start * rows.stride + a * rows.dilation
-                    left = strip.cols.start * cols.stride + b * cols.dilation
-                    places = part[
-                        :,
-                        :,
-                        top : top + (strip_height - 1) * rows.stride + 1 : rows.stride,
-                        left : left + (strip_width - 1) * cols.stride + 1 : cols.stride,
-                    ]
-                    places += windows[:, :, a, b]  # `part[...] +=` would be a copy more in CuPy
+                    top = chunk.rows.start * rows.stride + a * rows.dilation
+                    left = chunk.cols.start * cols.stride + b * cols.dilation
+                    down = slice(top, top + (chunk.size[0] - 1) * rows.stride + 1, rows.stride)
+                    across = slice(left, left + (chunk.size[1] - 1) * cols.stride + 1, cols.stride)
+                    places = part[:, :, down, across]
+                    places += windows[:, :, a, b]  # `part[...] +=` would be one more copy in CuPy
 
-    parallel_map(share_of_windows, shares, xp)
-    dx = dx.reshape(len(dy), groups * channels, *dx.shape[3:])
-    return pad_or_crop(dx, *(-side for side in (*rows.padding, *cols.padding)))
+    parallel_map(add_to_windows, tasks, xp)
+    padded = padded.reshape(p.images, p.channels, height, width)
+    top, left = rows.padding[0], cols.padding[0]
+    dx[...] = padded[:, :, top : top + p.input_size[0], left : left + p.input_size[1]]
+
+
+def plan_input_grad(p: Problem) -> Plan:
+    """Transposed filters times gradients are columns of gradients; each is added back to its window."""
+    tasks, chunks = _cut_windows(p)
+    runs, once = len(tasks) * len(chunks), p.images * len(chunks)
+    column, positions = p.column * once // max(runs, 1), p.positions // max(once, 1)
+    product = matmul(column, p.group_filters, positions, p.groups) * runs
+    run = p.output_size[1] if p.geometry.cols.stride == 1 else 1
+    add = copy(2 * p.groups * p.column * p.positions, run) + Work(calls=(2 * p.geometry.taps + 4) * runs)
+    crop = copy(2 * p.images * p.channels * p.input_size[0] * p.input_size[1], p.input_size[1])
+    space = (p.groups * column + p.filters) * positions * p.dtype.itemsize
+    work = (product + add) * elapsed(len(tasks)) + crop + Work(maps=1)
+    return Plan("im2col", p.dtype, work, space, partial(_input_grad, p))

@@ -1,62 +1,67 @@
 """The gradient to the input, and with it the transposed convolution, by phases: no zero is multiplied.
 
 A transposed convolution of stride s is often drawn as zeros inserted between the inputs, followed by a
-convolution: of all products only one in s * s meets something else than a zero. But an output at position
-u = s Q + r, of *phase* r, only ever meets the taps a with a d = r modulo s. For each phase these few taps
-form a small convolution of stride 1 over the small input, and the results of all phases are interleaved:
+convolution: of all products only one in s * s does not multiply a zero. But an output at position u = s Q +
+r, of *phase* r, only depends on the taps a with a d = r modulo s. For each phase these few taps form a small
+convolution of stride 1 over the small input, and the results of all phases are interleaved:
 
     dx[s Q + r]  =  sum over m of  dy[Q - q - d' m] * w[j + s' m],
 
 where, with g = gcd(s, d), s' = s / g and d' = d / g, the taps a = j + s' m, j < s', share the phase
-r = j d mod s and the shift q = j d // s. Phases with equally many taps are channels of one convolution: at
-most two groups an axis without dilation, so a 64 x 64 kernel of stride 32 is one 2 x 2 convolution with
-32 * 32 times the channels. (Polyphase filters are textbook signal processing; Shi et al. 2016 call the
-interleaving a pixel shuffle.)
+r = j d mod s and the shift q = j d // s. Phases with equally many taps are channels of one convolution.
+Without dilation there are at most two groups of them along an axis, so a 64 x 64 kernel of stride 32 is one 2
+x 2 convolution with 32 * 32 times the channels. (Polyphase filters are textbook signal processing; Shi et al.
+2016 call the interleaving a pixel shuffle.)
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import gcd
-from typing import Any
-
-import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry, Window
-from minifcn.kernels.im2col import (
-    RUN,
-    STRIP_BYTES,
-    Strip,
-    Windows,
-    multiply,
-)
+from minifcn.kernels.costs import Work, copy, matmul
+from minifcn.kernels.im2col import multiply, work_of_product
 from minifcn.kernels.padding import pad_or_crop
-from minifcn.kernels.threads import GPU_STRIP_BYTES, parallel_map, pieces_of, shares_of, workspace
+from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.windows import CALLS, LONG_RUN, Chunk, Windows
+from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 FEW_PRODUCTS = 16
-"""So few products of an output that they do not matter, nor whether the matrices are thin."""
+"""With so few products for an output, it does not matter that some are zero or that matrices are thin."""
 
 
 @dataclass(frozen=True)
 class _Phases:
-    """Neighbouring phases along one axis whose taps are alike."""
+    """Neighbouring phases along one axis whose taps have the same number and shift."""
 
-    first_tap: int  # j of the first of them
+    first_tap: int  # j of the first phase
     count: int
     taps: int  # the number of m
-    phase: int  # r of the first of them
+    first: int  # r of the first phase
     shift: int  # q
+
+    @property
+    def slice(self) -> slice:
+        """These phases among all phases."""
+        return slice(self.first, self.first + self.count)
+
+
+def _period(window: Window) -> int:
+    """Return s', the distance between taps of one phase."""
+    return window.stride // gcd(window.stride, window.dilation)
 
 
 def _phases(window: Window) -> list[_Phases]:
     """Group the phases of a window by the number and the shift of their taps."""
-    period = window.stride // gcd(window.stride, window.dilation)
     groups: list[_Phases] = []
-    for tap in range(min(period, window.kernel)):
+    for tap in range(min(_period(window), window.kernel)):
         shift, phase = divmod(tap * window.dilation, window.stride)
-        one = _Phases(tap, 1, -(-(window.kernel - tap) // period), phase, shift)
+        one = _Phases(tap, 1, -(-(window.kernel - tap) // _period(window)), phase, shift)
         last = groups[-1] if groups else None
-        if last and (last.taps, last.shift, last.phase + last.count) == (one.taps, shift, phase):
+        if last and (last.taps, last.shift, last.first + last.count) == (one.taps, shift, phase):
             groups[-1] = replace(last, count=last.count + 1)
         else:
             groups.append(one)
@@ -65,144 +70,210 @@ def _phases(window: Window) -> list[_Phases]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Phases of rows and columns with equally many taps: one small convolution."""
+    """Phases of rows and columns with equally many taps: one small convolution of dy with stride 1.
 
-    rows: slice  # its phases
-    cols: slice
-    filters: Array  # (G, C/G * phases * phases, O/G * m * m), or as below
-    windows: Windows  # of dy
-    side_by_side: bool
-    """Whether the phases of columns come out of the product side by side, and not one after the other: then
-    the filters are (G, C/G * phases of rows, O/G * m * m, phases of columns)."""
+    Attributes:
+        rows: Phases of rows.
+        cols: Phases of columns.
+        unit: The window of the small convolution.
+        products: Length of a sum, O/G * m * m.
+        interleaved: Whether the product puts the phases of a column side by side, and not one after the
+            other. Then there is little left to copy, but the matrices are thin.
+    """
 
+    rows: _Phases
+    cols: _Phases
+    unit: ConvGeometry
+    products: int
+    interleaved: bool
 
-def _parts(dy: Array, w: Array, geometry: ConvGeometry, first: tuple[int, int]) -> Iterator[_Part]:
-    """Yield the small convolutions, which give the outputs Q from `first` on."""
-    xp = array_module(dy=dy, w=w)
-    axes = (geometry.rows, geometry.cols)
-    period = [window.stride // gcd(window.stride, window.dilation) for window in axes]
-    dilation = [window.dilation // gcd(window.stride, window.dilation) for window in axes]
-    groups = geometry.groups
-    filters = w.reshape(groups, len(w) // groups, w.shape[1], *w.shape[2:])
-    for a in _phases(geometry.rows):
-        for b in _phases(geometry.cols):
-            top, left = (
-                start - group.shift - d * (group.taps - 1)
-                for start, group, d in zip(first, (a, b), dilation, strict=True)
-            )
+    def filters(self, w: Array, geometry: ConvGeometry) -> Array:
+        """Return (G, C/G * phases * phases, products), or interleaved (G, C/G * phases, products, phases)."""
+        xp, groups = array_module(w=w), geometry.groups
+        rows, cols = (
             # The taps a = j + s' m as (phases, m), the last m first: correlation runs backwards.
-            tap_rows, tap_cols = (
-                group.first_tap
-                + xp.arange(group.count)[:, None]
-                + step * xp.arange(group.taps - 1, -1, -1)[None, :]
-                for group, step in zip((a, b), period, strict=True)
+            xp.arange(phases.first_tap, phases.first_tap + phases.count)[:, None]
+            + _period(window) * xp.arange(phases.taps)[::-1]
+            for phases, window in ((self.rows, geometry.rows), (self.cols, geometry.cols))
+        )
+        filters = w.reshape(groups, len(w) // groups, *w.shape[1:])
+        # (G, O/G, C/G, phases, m, phases, m)
+        taps = filters[..., rows[:, :, None, None], cols[None, None]]
+        if self.interleaved:
+            taps = taps.transpose(0, 2, 3, 1, 4, 6, 5)
+            return taps.reshape(groups, -1, self.products, self.cols.count)
+        return taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(groups, -1, self.products)
+
+    def windows(self, dy: Array, first: tuple[int, int]) -> Windows:
+        """Return the windows of dy that the blocks Q from `first` on depend on."""
+        top, left = (
+            start - phases.shift - window.dilation * (phases.taps - 1)
+            for start, phases, window in zip(
+                first, (self.rows, self.cols), (self.unit.rows, self.unit.cols), strict=True
             )
-            # (G, O/G, C/G, phases, m, phases, m)
-            taps = filters[..., tap_rows[:, :, None, None], tap_cols[None, None]]
-            products = filters.shape[1] * a.taps * b.taps  # of an output
-            side_by_side = geometry.cols.stride > 1 and (products <= FEW_PRODUCTS or b.count >= RUN)
-            if side_by_side:  # -> (G, C/G * phases, O/G * m * m, phases)
-                taps = taps.transpose(0, 2, 3, 1, 4, 6, 5).reshape(groups, -1, products, b.count)
-            else:  # -> (G, C/G * phases * phases, O/G * m * m)
-                taps = taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(groups, -1, products)
-            unit = ConvGeometry(
-                Window(a.taps, dilation=dilation[0]), Window(b.taps, dilation=dilation[1]), groups
+        )
+        return Windows(dy, self.unit, (top, left))
+
+
+def _parts(geometry: ConvGeometry, group_filters: int) -> Iterator[_Part]:
+    """Yield the small convolutions."""
+    dilations = [
+        window.dilation // gcd(window.stride, window.dilation) for window in (geometry.rows, geometry.cols)
+    ]  # d'
+    for rows in _phases(geometry.rows):
+        for cols in _phases(geometry.cols):
+            row_window, col_window = (
+                Window(axis.taps, dilation=d) for axis, d in zip((rows, cols), dilations, strict=True)
             )
-            yield _Part(
-                slice(a.phase, a.phase + a.count),
-                slice(b.phase, b.phase + b.count),
-                taps,
-                Windows(dy, unit, (top, left)),
-                side_by_side,
+            unit = ConvGeometry(row_window, col_window, geometry.groups)
+            products = group_filters * rows.taps * cols.taps
+            thin = products <= FEW_PRODUCTS or cols.count >= LONG_RUN
+            interleaved = geometry.cols.stride > 1 and thin
+            yield _Part(rows, cols, unit, products, interleaved)
+
+
+class _Interleaving:
+    """The parts of a problem, and the cut of its blocks Q into chunks.
+
+    The input is cut into blocks of s x s positions, from the last one that begins in the padding or before.
+    """
+
+    def __init__(self, p: Problem):
+        self.p, self.geometry = p, p.geometry
+        if p.filters * p.group_channels <= FEW_PRODUCTS * p.groups:
+            # With taps of zeros, so that all phases have equally many, one part is less work than four.
+            rows, cols = (
+                replace(window, kernel=-(-window.kernel // _period(window)) * _period(window))
+                for window in (p.geometry.rows, p.geometry.cols)
             )
+            self.geometry = ConvGeometry(rows, cols, p.groups)
+        rows, cols = self.geometry.rows, self.geometry.cols
+        # The first block, and how many of its rows and columns are padding.
+        (row, self.top), (col, self.left) = (divmod(w.padding[0], w.stride) for w in (rows, cols))
+        self.first = row, col
+        self.blocks = (
+            -(-(self.top + p.input_size[0]) // rows.stride),
+            -(-(self.left + p.input_size[1]) // cols.stride),
+        )
+        self.parts = list(_parts(self.geometry, p.group_filters))
+        row_bytes = 4 * p.channels * rows.stride * cols.stride * self.blocks[1]
+        wanted = max(chunk_bytes(p.xp) // row_bytes, 1)
+        wanted = min(wanted, -(-p.images * self.blocks[0] // parts(p.xp)))  # so many that all cores have some
+        self.chunks = [
+            Chunk(slice(image, image + 1), some, slice(0, self.blocks[1]))
+            for image in range(p.images)
+            for some in cut(self.blocks[0], wanted)
+        ]
+
+    @property
+    def covered(self) -> int:
+        """Number of phases, of rows times columns, that depend on any tap."""
+        return sum(part.rows.count * part.cols.count for part in self.parts)
+
+    def filled(self, w: Array) -> Array:
+        """Return w with the taps of zeros."""
+        more = [self.geometry.kernel_size[i] - w.shape[2 + i] for i in (0, 1)]
+        return pad_or_crop(w, 0, more[0], 0, more[1])
+
+    def write(self, block: Array, chunk: Chunk, dx: Array) -> None:
+        """Write a block (C, Q, phases, Q, phases) to the rows of dx, without what lies in the padding."""
+        stride, width = self.geometry.rows.stride, dx.shape[3]
+        for phase in range(stride):
+            start = chunk.rows.start * stride + phase - self.top  # row of dx; before 0 there is padding
+            skip = max(-(start // stride), 0)
+            rows = dx[chunk.images.start, :, start + skip * stride :: stride][:, : block.shape[1] - skip]
+            some = block[:, skip : skip + rows.shape[1], phase]
+            some = some.reshape(*rows.shape[:2], block.shape[3] * block.shape[4])  # (C, Q, columns)
+            rows[...] = some[..., self.left : self.left + width]
 
 
-def _filled(w: Array, geometry: ConvGeometry) -> tuple[Array, ConvGeometry]:
-    """Return filters and geometry with taps of zeros up to a whole number of periods."""
-    rows, cols = (
-        replace(window, kernel=-(-window.kernel // period) * period)
-        for window in (geometry.rows, geometry.cols)
-        for period in [window.stride // gcd(window.stride, window.dilation)]
-    )
-    filled = pad_or_crop(w, 0, rows.kernel - w.shape[2], 0, cols.kernel - w.shape[3])
-    return filled, ConvGeometry(rows, cols, geometry.groups)
+def _product(part: _Part, filters: Array, columns: Array, shape: tuple[int, ...]) -> Array:
+    """Return filters times columns for blocks (C, Q, _, Q, _), as a view (C, Q, phases, Q, phases)."""
+    xp, (groups, rows) = array_module(columns=columns), filters.shape[:2]
+    product = workspace(xp, (groups, rows, columns.shape[2]), columns.dtype, "product")
+    # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
+    xp.matmul(filters, columns, out=product)
+    phases = product.reshape(-1, part.rows.count, part.cols.count, shape[1], shape[3])
+    return phases.transpose(0, 3, 1, 4, 2)
 
 
-def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
-    """One small convolution of stride 1 for each group of phases, interleaved strip by strip."""
-    xp = array_module(dy=dy, w=w)
-    if len(w) * w.shape[1] <= FEW_PRODUCTS * geometry.groups:
-        # Taps of zeros, so that all phases have equally many: one part is less work than four.
-        w, geometry = _filled(w, geometry)
-    rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
-    channels = w.shape[1] * groups
-    # Q of the first position that is not padding, how many Q there are, and the padding before the first.
-    first, top = divmod(rows.padding[0], rows.stride)
-    first_col, left = divmod(cols.padding[0], cols.stride)
-    blocks = -(-(top + input_size[0]) // rows.stride), -(-(left + input_size[1]) // cols.stride)
-    parts = list(_parts(dy, w, geometry, (first, first_col)))
-    dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
-    if rows.stride == cols.stride == 1:  # there is one phase, and nothing to interleave
-        (part,) = parts
-        multiply(part.filters, part.windows, None, dx)
-        return dx
+def _interleaved_product(part: _Part, filters: Array, columns: Array, shape: tuple[int, ...]) -> Array:
+    """Return the same from interleaved filters: the phases of a column are side by side in memory."""
+    xp, (groups, rows) = array_module(columns=columns), filters.shape[:2]
+    product = workspace(xp, (groups, rows, columns.shape[2], part.cols.count), columns.dtype, "product")
+    # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
+    xp.matmul(columns.transpose(0, 2, 1)[:, None], filters, out=product)
+    phases = product.reshape(-1, part.rows.count, shape[1], shape[3], part.cols.count)
+    return phases.transpose(0, 2, 1, 3, 4)
 
-    whole = slice(0, rows.stride), slice(0, cols.stride)
-    covered = sum((p.rows.stop - p.rows.start) * (p.cols.stop - p.cols.start) for p in parts)
-    width = blocks[1] * cols.stride
 
-    def strip_of_blocks(strip: Strip) -> None:
-        # (C, Q, phases, Q, phases): the order of dx, of which Q and phases are rows and columns.
-        shape = channels, strip.rows.stop - strip.rows.start, rows.stride, blocks[1], cols.stride
+def _place(part: _Part, phases: Array, block: Array) -> None:
+    """Copy the phases (C, Q, phases, Q, phases) of a part to their place in a block."""
+    place = block[:, :, part.rows.slice, :, part.cols.slice]
+    if part.interleaved:
+        place[...] = phases
+    else:  # one phase at a time: NumPy copies short runs slowly
+        for phase in range(part.cols.count):
+            place[..., phase] = phases[..., phase]
+
+
+def _input_grad(plan: _Interleaving, dy: Array, w: Array, dx: Array) -> None:
+    p, (rows, cols) = plan.p, plan.geometry.stride
+    xp, w = p.xp, plan.filled(w)
+    ready = [(part, part.filters(w, plan.geometry), part.windows(dy, plan.first)) for part in plan.parts]
+    if rows == cols == 1:  # there is one phase, and nothing to interleave
+        ((_, filters, windows),) = ready
+        multiply(filters, windows, None, dx)
+        return
+
+    def write_blocks(chunk: Chunk) -> None:
+        # The order of dx, of which Q and phases are rows and columns.
+        shape = p.channels, chunk.size[0], rows, chunk.size[1], cols
         block: Array | None = None
-        for part in parts:
-            phases = _phases_of(part, part.windows.columns(strip), shape[1::2])
-            if part.side_by_side and (part.rows, part.cols) == whole:
-                block = phases  # a view will do
-                continue
+        for part, filters, windows in ready:
+            multiplied = _interleaved_product if part.interleaved else _product
+            phases = multiplied(part, filters, windows.columns(chunk), shape)
+            if part.interleaved and phases.shape == shape:
+                block = phases  # all phases in order: there is nothing to copy
+                break
             if block is None:
                 block = workspace(xp, shape, dy.dtype, "block")
-                if covered < rows.stride * cols.stride:
-                    block[...] = 0  # some phases meet no tap
-            place = block[:, :, part.rows, :, part.cols]
-            if part.side_by_side:
-                place[...] = phases
-            else:
-                for phase in range(place.shape[-1]):
-                    place[..., phase] = phases[..., phase]
+                if plan.covered < rows * cols:
+                    block[...] = 0
+            _place(part, phases, block)
         assert block is not None
-        for phase in range(rows.stride):
-            start = strip.rows.start * rows.stride + phase - top  # of dx; before 0 there is padding
-            skip = max(-(start // rows.stride), 0)
-            here = dx[strip.images.start, :, start + skip * rows.stride :: rows.stride][:, : shape[1] - skip]
-            some = block[:, skip : skip + here.shape[1], phase].reshape(*here.shape[:2], width)
-            here[...] = some[..., left : left + input_size[1]]
+        plan.write(block, chunk, dx)
 
-    parallel_map(strip_of_blocks, _strips(xp, len(dy), blocks, channels * rows.stride * cols.stride), xp)
-    return dx
+    parallel_map(write_blocks, plan.chunks, xp)
 
 
-def _phases_of(part: _Part, columns: Array, blocks: tuple[int, ...]) -> Array:
-    """Return what a part gives for columns (G, O/G * m * m, Q): (C, Q, phases, Q, phases), a view."""
-    xp, (groups, filters, *_) = array_module(columns=columns), part.filters.shape
-    rows, cols = part.rows.stop - part.rows.start, part.cols.stop - part.cols.start
-    if part.side_by_side:
-        product = workspace(xp, (groups, filters, columns.shape[2], cols), columns.dtype, "product")
-        # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
-        xp.matmul(columns.transpose(0, 2, 1)[:, None], part.filters, out=product)
-        return product.reshape(-1, rows, *blocks, cols).transpose(0, 2, 1, 3, 4)
-    product = workspace(xp, (groups, filters, columns.shape[2]), columns.dtype, "product")
-    # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
-    xp.matmul(part.filters, columns, out=product)
-    return product.reshape(-1, rows, cols, *blocks).transpose(0, 3, 1, 4, 2)
-
-
-def _strips(xp: Any, images: int, blocks: tuple[int, int], numbers: int) -> list[Strip]:
-    """Cut the blocks Q of each image into strips of rows, given the numbers of dx in one block."""
-    wanted = max((STRIP_BYTES if xp is np else GPU_STRIP_BYTES) // (4 * numbers * blocks[1]), 1)
-    wanted = min(wanted, -(-images * blocks[0] // shares_of(xp)))  # so many that all cores have some
-    return [
-        Strip(slice(image, image + 1), piece, slice(0, blocks[1]))
-        for image in range(images)
-        for piece in pieces_of(blocks[0], wanted)
-    ]
+def plan_input_grad(p: Problem) -> Plan:
+    """One small convolution of stride 1 for each group of phases, interleaved chunk by chunk."""
+    plan = _Interleaving(p)
+    stride, count = plan.geometry.stride, max(len(plan.chunks), 1)
+    if stride == (1, 1):
+        (part,) = plan.parts
+        shape = p.images, p.channels, *p.input_size
+        work, space = work_of_product(p, shape, p.group_channels, part.products, part.unit)
+        turn = copy(2 * p.filters * p.column, 1) + Work(calls=20)
+        return Plan("polyphase", p.dtype, work + turn, space, partial(_input_grad, plan))
+    blocks = p.images * plan.blocks[0] * plan.blocks[1]
+    work = copy(2 * p.channels * stride[0] * stride[1] * blocks, plan.blocks[1] * stride[1])
+    work += Work(calls=(4 * stride[0] + (8 + CALLS) * len(plan.parts)) * count)
+    for part in plan.parts:
+        rows, cols = p.group_channels * part.rows.count, part.cols.count
+        if part.interleaved:
+            work += matmul(blocks // count, part.products, cols, p.groups * rows) * count
+        else:
+            work += matmul(rows * cols, part.products, blocks // count, p.groups) * count
+        if len(plan.parts) > 1 or not part.interleaved:
+            run = cols if part.interleaved else 1
+            work += copy(p.groups * rows * cols * blocks, run) + Work(calls=cols * count)
+        if part.products > p.group_filters:
+            work += copy(p.groups * part.products * blocks, plan.blocks[1])
+    values = p.channels * stride[0] * stride[1] + p.groups * max(part.products for part in plan.parts)
+    space = 2 * values * blocks // count * p.dtype.itemsize
+    turn = copy(2 * p.filters * p.column, 1) + Work(calls=20 * len(plan.parts))
+    return Plan(
+        "polyphase", p.dtype, work * elapsed(count) + turn + Work(maps=1), space, partial(_input_grad, plan)
+    )

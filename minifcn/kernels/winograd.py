@@ -5,18 +5,19 @@ twelve multiplications, but six are enough. Read both as polynomials. To multipl
 evaluate them at as many points as their product has coefficients, multiply the values, and interpolate (Toom
 and Cook); a correlation is the transpose of such a product, and so takes the same three steps in the order
 
-    y  =  A^T [ (G g) * (B^T d) ],        * number by number,
+    y  =  A^T [ (G g) * (B^T d) ],        * element by element,
 
 where G evaluates the filter at the points, B^T combines the inputs, and A^T puts the outputs together. With
 the points 0, 1, -1, 2, -2 and "infinity" (the leading coefficient), six multiplications give m = 4 outputs:
 F(4, 3). In two dimensions rows and columns are transformed alike, and a *tile* of 6 x 6 inputs gives 4 x 4
 outputs by 36 multiplications instead of 144: F(4 x 4, 3 x 3) (Lavin & Gray 2016). Over C channels, and over
-all tiles of an image, the multiplications are 36 matrix products, one for each of the 36 numbers k of a tile:
+all tiles of an image, the multiplications are 36 matrix products, one for each of the 36 elements k of a
+tile:
 
     M[k]  =  U[k] @ V[k],     (O, tiles) = (O, C) @ (C, tiles),
 
 with U = G w G^T of the filters and V = B^T x B of the tiles. Each transform, too, is one matrix product: on
-tiles whose numbers lie along one axis, B^T d B is multiplication by the Kronecker product of B^T with itself.
+flattened tiles, B^T d B is multiplication by the Kronecker product of B^T with itself.
 
 The gradient to the filters is the same steps transposed, in the opposite order, and with dM = A dy A^T
 
@@ -24,64 +25,51 @@ The gradient to the filters is the same steps transposed, in the opposite order,
 
 The gradient to the input is a convolution again, of dy with the filters turned by half a turn.
 
-The price is rounding: points as large as 2 make numbers of different sizes meet. In float32 the error is
-about 1e-5 of the largest output, ten times that of the definition.
+The price is rounding: points as large as 2 lead to sums of terms of different magnitude. In float32 the error
+is about 1e-5 of the largest output, ten times that of the definition.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from typing import Any
+from functools import cache, cached_property, partial
 
 import numpy as np
 
-from minifcn.backend import Array, array_module
-from minifcn.geometry import ConvGeometry
-from minifcn.kernels.threads import GPU_STRIP_BYTES, add_to, parallel_map, pieces_of, shares_of, workspace
+from minifcn.backend import Array
+from minifcn.kernels.costs import CORES, Work, copy, matmul
+from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.threads import add_to, parallel_map
+from minifcn.kernels.windows import MIN_CHUNKS
+from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 TAPS = 3
-STRIP_BYTES = 1 << 23
-"""Transformed tiles of one strip, in and out: what the nearest caches hold."""
-
-STRIPS = 16
-"""Strips at least, where there are so many tiles: cores that take them in turn then finish together."""
 
 MIN_TILES = 96
-"""Tiles of a strip, at least: fewer make thin matrix products."""
+"""Tiles of a chunk, at least: fewer make thin matrix products."""
 
 FEW_TILES = 256
 FILTERS_OF_A_TILE = 90
-"""Tiles are few if there are not more of them, and so many filters times channels for each; measurements."""
+"""Tiles are few if there are not more of them, and so many filters times channels for each; measured."""
 
-FEW = 64
-FEW_SHARES = 4
-"""Filters, or channels, of a share of the work then, at most; and how many shares there are at least."""
+FEW_FILTERS = 64
+FEW_CHUNKS = 4
+"""Filters, or channels, of a chunk then, at most; and how many chunks there are at least."""
 
 SUM_BYTES = 1 << 20
-"""Products that are added to a sum in one go."""
+"""Products that are added to a sum at a time, so that they are in the cache."""
 
 SMALL_SUM_BYTES = 1 << 22
 """Sums over tiles, from which the gradient to the weight is made: up to this size there are four of them."""
 
 
-def fits(geometry: ConvGeometry) -> bool:
-    """Return whether a convolution is of the kind that is computed here."""
-    return geometry.groups == 1 and all(
-        (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
-        for window in (geometry.rows, geometry.cols)
-    )
-
-
-def has_few_tiles(tiles: float, filters: int, channels: int) -> bool:
-    """Return whether there are so few tiles that it is they that are all kept, and not the filters."""
+def has_few_tiles(tiles: int, filters: int, channels: int) -> bool:
+    """Return whether there are so few tiles that all of them are kept transformed, and not the filters."""
     return 0 < tiles <= min(FEW_TILES, filters * channels / FILTERS_OF_A_TILE)
 
 
-def _few(total: int) -> Iterator[slice]:
-    """Cut filters or channels into shares."""
-    return pieces_of(total, min(FEW, -(-total // FEW_SHARES)))
+def _cut_few(total: int) -> list[slice]:
+    """Cut filters or channels into chunks, where tiles are few."""
+    return list(cut(total, min(FEW_FILTERS, -(-total // FEW_CHUNKS))))
 
 
 def transforms(outputs: int) -> tuple[Array, Array, Array]:
@@ -116,7 +104,7 @@ def _on_tiles(outputs: int) -> tuple[Array, Array, Array]:
 
 
 @dataclass(frozen=True)
-class _Strip:
+class _Chunk:
     """Rows of tiles of some images."""
 
     images: slice
@@ -124,56 +112,66 @@ class _Strip:
 
 
 class _Tiling:
-    """How the outputs of a convolution are cut into tiles, and the tiles into strips.
+    """How the outputs of a correlation are cut into tiles, and the tiles into chunks.
 
     Args:
+        p: The problem.
         shape: (N, O, OH, OW) of the outputs.
         channels: C.
-        padding: Zeros before the first row and column of the input, or how many of them are left out.
+        padding: Zeros before the first row and column of the input; negative where some are left out.
     """
 
-    def __init__(self, xp: Any, shape: tuple[int, ...], channels: int, padding: tuple[int, int], dtype: Any):
-        self.xp, self.dtype, self.padding = xp, dtype, padding
+    def __init__(self, p: Problem, shape: tuple[int, ...], channels: int, padding: tuple[int, int]):
+        self.xp, self.dtype, self.padding, self.channels = p.xp, p.dtype, padding, channels
         self.images, self.filters, height, width = shape
         self.m = 4 if max(height, width) > 2 else 2  # tiles of 4 would be mostly empty
         self.n = self.m + TAPS - 1
-        self.a, self.g, self.b = (xp.asarray(matrix, dtype) for matrix in _on_tiles(self.m))
         self.rows, self.cols = -(-height // self.m), -(-width // self.m)
         self.tiles = self.images * self.rows * self.cols
-        self.all = _Strip(slice(0, self.images), slice(0, self.rows))
-        self.tile_bytes = self.n**2 * (channels + self.filters) * np.dtype(dtype).itemsize
+        self.few = self.xp is np and has_few_tiles(self.tiles, self.filters, channels)
+        self.all = _Chunk(slice(0, self.images), slice(0, self.rows))
+        self.tile_bytes = self.n**2 * (channels + self.filters) * self.dtype.itemsize
+        self.chunks = [] if self.few else self._cut()
 
-    def strips(self) -> list[_Strip]:
-        """Cut all tiles into strips; the cut depends on sizes alone."""
-        on_cpu = self.xp is np
-        wanted = max((STRIP_BYTES if on_cpu else GPU_STRIP_BYTES) // self.tile_bytes, MIN_TILES)
-        if on_cpu:
-            wanted = min(wanted, max(self.tiles // STRIPS, MIN_TILES))
-        if wanted >= self.rows * self.cols:
-            step = max(wanted // max(self.rows * self.cols, 1), 1)
-            return [
-                _Strip(slice(i, min(i + step, self.images)), slice(0, self.rows))
-                for i in range(0, self.images, step)
-            ]
-        count = -(-self.rows // max(wanted // self.cols, 1))
-        bounds = [self.rows * i // count for i in range(count + 1)]
-        return [
-            _Strip(slice(i, i + 1), slice(*rows)) for i in range(self.images) for rows in pairwise(bounds)
-        ]
+    @cached_property
+    def matrices(self) -> tuple[Array, Array, Array]:
+        """The transforms of flattened tiles: A^T, G, B^T."""
+        a, g, b = (self.xp.asarray(matrix, self.dtype) for matrix in _on_tiles(self.m))
+        return a, g, b
 
-    def inputs(self, x: Array, strip: _Strip, out: Array | None = None) -> Array:
-        """Return V = B^T x B of the tiles of a strip, (n * n, C, tiles), in work space or in `out`."""
+    def _cut(self) -> list[_Chunk]:
+        """Cut all tiles into chunks."""
+        wanted = max(chunk_bytes(self.xp) // self.tile_bytes, MIN_TILES)
+        if self.xp is np:
+            wanted = min(wanted, max(self.tiles // MIN_CHUNKS, MIN_TILES))
+        plane = max(self.rows * self.cols, 1)
+        if wanted >= plane:
+            return [_Chunk(some, slice(0, self.rows)) for some in cut(self.images, wanted // plane)]
+        rows = list(cut(self.rows, max(wanted // self.cols, 1)))
+        return [_Chunk(slice(i, i + 1), some) for i in range(self.images) for some in rows]
+
+    def work(self, inputs: int, outputs: int, chunks: int) -> Work:
+        """Return the work on all tiles, whose inputs are transformed so many times, and so the outputs."""
+        n, m, channels, filters = self.n**2, self.m**2, self.channels, self.filters
+        tiles = self.tiles // max(chunks, 1)
+        once = matmul(filters, channels, tiles, n) + Work(calls=12 + self.m)
+        once += (matmul(n, n, channels * tiles) + copy(n * channels * tiles, 1)) * inputs
+        once += (matmul(m, n, filters * tiles) + copy(m * filters * tiles, 1)) * outputs
+        return once * chunks
+
+    def inputs(self, x: Array, chunk: _Chunk, out: Array | None = None) -> Array:
+        """Return V = B^T x B of the tiles of a chunk, (n * n, C, tiles), in workspace or in `out`."""
         xp, m, n = self.xp, self.m, self.n
         top, left = self.padding
         channels, height, width = x.shape[1:]
-        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
-        # The part of the padded image below the strip, (C, images, rows, columns).
-        first = strip.rows.start * m - top
+        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
+        # The part of the padded image below the chunk, (C, images, rows, columns).
+        first = chunk.rows.start * m - top
         size = rows * m + TAPS - 1, self.cols * m + TAPS - 1
         part = workspace(xp, (channels, images, *size), self.dtype, "part")
         start, stop = min(max(first, 0), height), max(min(first + size[0], height), 0)
         begin, end = max(-left, 0), min(size[1] - left, width)
-        within = x[strip.images, :, start:stop, begin:end].transpose(1, 0, 2, 3)
+        within = x[chunk.images, :, start:stop, begin:end].transpose(1, 0, 2, 3)
         if within.shape != part.shape:
             part[...] = 0
         part[:, :, start - first : stop - first, left + begin : left + end] = within
@@ -181,39 +179,39 @@ class _Tiling:
         shape = n * n, channels, images * rows * self.cols
         v = workspace(xp, shape, self.dtype, "inputs") if out is None else out
         # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
-        xp.matmul(self.b, columns.reshape(n * n, -1), out=v.reshape(n * n, -1))
+        xp.matmul(self.matrices[2], columns.reshape(n * n, -1), out=v.reshape(n * n, -1))
         return v
 
-    def _rows(self, y: Array, strip: _Strip) -> Array:
-        """Return the part (O, images, rows, columns) of y that belongs to a strip, as a view."""
-        rows: Array = y[strip.images, :, strip.rows.start * self.m : strip.rows.stop * self.m]
+    def _rows(self, y: Array, chunk: _Chunk) -> Array:
+        """Return the part (O, images, rows, columns) of y that belongs to a chunk, as a view."""
+        rows: Array = y[chunk.images, :, chunk.rows.start * self.m : chunk.rows.stop * self.m]
         return rows.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, strip: _Strip, y: Array, relu: bool) -> None:
-        """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a strip."""
+    def outputs(self, products: Array, chunk: _Chunk, y: Array, relu: bool) -> None:
+        """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
         xp, m, filters = self.xp, self.m, y.shape[1]
-        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
+        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
         tiles = workspace(xp, (m, m, filters, images, rows, self.cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
-        xp.matmul(self.a, products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
-        # Side by side, in work space: the last tiles may reach beyond y.
+        xp.matmul(self.matrices[0], products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
+        # Side by side, in workspace: the last tiles may reach beyond y.
         image = workspace(xp, (filters, images, rows, m, self.cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
             image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
-        part = self._rows(y, strip)
+        part = self._rows(y, chunk)
         whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
             xp.maximum(whole, 0, out=part)
         else:
             part[...] = whole
 
-    def gradients(self, dy: Array, strip: _Strip, out: Array | None = None) -> Array:
-        """Return dM = A dy A^T of the tiles of a strip, (n * n, O, tiles), in work space or in `out`."""
+    def gradients(self, dy: Array, chunk: _Chunk, out: Array | None = None) -> Array:
+        """Return dM = A dy A^T of the tiles of a chunk, (n * n, O, tiles), in workspace or in `out`."""
         xp, m, filters = self.xp, self.m, dy.shape[1]
-        images, rows = strip.images.stop - strip.images.start, strip.rows.stop - strip.rows.start
+        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
         image = workspace(xp, (filters, images, rows * m, self.cols * m), self.dtype, "part")
-        part = self._rows(dy, strip)
+        part = self._rows(dy, chunk)
         if part.shape != image.shape:
             image[...] = 0
         image[:, :, : part.shape[2], : part.shape[3]] = part
@@ -221,7 +219,7 @@ class _Tiling:
         shape = self.n**2, filters, images * rows * self.cols
         dm = workspace(xp, shape, self.dtype, "products") if out is None else out
         # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
-        xp.matmul(self.a.T, columns.reshape(m * m, -1), out=dm.reshape(self.n**2, -1))
+        xp.matmul(self.matrices[0].T, columns.reshape(m * m, -1), out=dm.reshape(self.n**2, -1))
         return dm
 
     def _tiles(self, image: Array, size: int, rows: int) -> Array:
@@ -235,7 +233,7 @@ class _Tiling:
 
     def weights(self, w: Array, u: Array, *, turned: bool) -> None:
         """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
-        g = self.g[:, ::-1] if turned else self.g
+        g = self.matrices[1][:, ::-1] if turned else self.matrices[1]
         # (n * n, O * C) = (n * n, 9) @ (9, O * C)
         self.xp.matmul(g, w.reshape(-1, TAPS**2).T, out=u.reshape(self.n**2, -1))
 
@@ -243,48 +241,41 @@ class _Tiling:
         """Write dw = G^T dU G (O, C, 3, 3) for dU (n * n, O, C)."""
         taps = workspace(self.xp, (TAPS**2, *dw.shape[:2]), self.dtype, "tiles")
         # (9, O * C) = (9, n * n) @ (n * n, O * C)
-        self.xp.matmul(self.g.T, du.reshape(self.n**2, -1), out=taps.reshape(TAPS**2, -1))
+        self.xp.matmul(self.matrices[1].T, du.reshape(self.n**2, -1), out=taps.reshape(TAPS**2, -1))
         # (9, O, C) -> (O, C, 3, 3)
         dw[...] = taps.reshape(TAPS, TAPS, *dw.shape[:2]).transpose(2, 3, 0, 1)
 
     def of_all_tiles(self, transform: Callable[..., Array], x: Array, slot: str) -> Array:
-        """Return what a transform gives for all tiles of x (N, C, H, W); cores share the channels."""
+        """Return a transform of all tiles of x (N, C, H, W); threads share the channels."""
         whole = workspace(self.xp, (self.n**2, x.shape[1], self.tiles), self.dtype, slot)
 
         def some_channels(some: slice) -> None:
             transform(x[:, some], self.all, out=whole[:, some])
 
-        parallel_map(some_channels, _few(x.shape[1]), self.xp)
+        parallel_map(some_channels, _cut_few(x.shape[1]), self.xp)
         return whole
 
 
-def conv2d(x: Array, w: Array, geometry: ConvGeometry, b: Array | None, y: Array, relu: bool) -> None:
-    """Filters and tiles, transformed and multiplied, are outputs, transformed."""
-    padding = geometry.rows.padding[0], geometry.cols.padding[0]
-    tiling = _Tiling(array_module(x=x, w=w, b=b), y.shape, x.shape[1], padding, x.dtype)
-    _correlate(tiling, x, w, b, y, relu, turned=False)
-
-
 def _correlate(
-    tiling: _Tiling, x: Array, w: Array, b: Array | None, y: Array, relu: bool, *, turned: bool
+    tiling: _Tiling, turned: bool, x: Array, w: Array, b: Array | None, y: Array, relu: bool
 ) -> None:
     """Write the correlation of x with filters, or with filters turned and seen from y, to y.
 
-    What there is less of is transformed first, and kept: all filters, or all tiles. The other is transformed
-    where it is multiplied, a share at a time, and stays in the cache.
+    The smaller operand is transformed first and kept: all filters, or all tiles. The other one is transformed
+    chunk by chunk.
     """
     xp = tiling.xp
 
-    def multiply(u: Array, v: Array, strip: _Strip, some: slice) -> None:
+    def multiply(u: Array, v: Array, chunk: _Chunk, some: slice) -> None:
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
         products = workspace(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
         if b is not None:
             # At the point 1 every power is 1: what is added to this product is added to all outputs.
             products[tiling.n + 1] += b[some, None]
-        tiling.outputs(products, strip, y[:, some], relu)
+        tiling.outputs(products, chunk, y[:, some], relu)
 
-    if xp is np and has_few_tiles(tiling.tiles, *w.shape[:2]):
+    if tiling.few:
         v = tiling.of_all_tiles(tiling.inputs, x, "all inputs")
 
         def some_filters(some: slice) -> None:
@@ -293,28 +284,32 @@ def _correlate(
             tiling.weights(filters, u, turned=turned)
             multiply(u, v, tiling.all, some)
 
-        parallel_map(some_filters, _few(y.shape[1]), xp)
+        parallel_map(some_filters, _cut_few(y.shape[1]), xp)
         return
 
     u = workspace(xp, (tiling.n**2, *w.shape[:2]), x.dtype, "filters")
     # Few filters are not worth a second core.
-    step = max(-(-len(w) // shares_of(xp)), (1 << 14) // w.shape[1], 1)
-    parallel_map(lambda part: tiling.weights(w[part], u[:, part], turned=turned), pieces_of(len(w), step), xp)
+    step = max(-(-len(w) // parts(xp)), (1 << 14) // w.shape[1], 1)
+    parallel_map(lambda part: tiling.weights(w[part], u[:, part], turned=turned), cut(len(w), step), xp)
 
-    def strip_of_outputs(strip: _Strip) -> None:
-        multiply(u, tiling.inputs(x, strip), strip, slice(None))
+    def outputs_of(chunk: _Chunk) -> None:
+        multiply(u, tiling.inputs(x, chunk), chunk, slice(None))
 
-    parallel_map(strip_of_outputs, tiling.strips(), xp)
+    parallel_map(outputs_of, tiling.chunks, xp)
 
 
-def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
-    """The steps of `conv2d` transposed: dw = G^T (dM V^T) G, summed over strips."""
-    xp = array_module(x=x, dy=dy)
-    filters, channels = dy.shape[1], x.shape[1]
-    padding = geometry.rows.padding[0], geometry.cols.padding[0]
-    tiling = _Tiling(xp, dy.shape, channels, padding, x.dtype)
-    dw: Array = xp.empty((filters, channels, TAPS, TAPS), x.dtype)
-    if xp is np and has_few_tiles(tiling.tiles, filters, channels):
+def _input_grad(tiling: _Tiling, dy: Array, w: Array, dx: Array) -> None:
+    _correlate(tiling, True, dy, w, None, dx, False)
+
+
+def _number_of_sums(tiling: _Tiling) -> int:
+    size = tiling.n**2 * tiling.filters * tiling.channels * tiling.dtype.itemsize
+    return (4 if size <= SMALL_SUM_BYTES else 2) if tiling.xp is np else 1
+
+
+def _weight_grad(tiling: _Tiling, x: Array, dy: Array, dw: Array) -> None:
+    xp, (filters, channels) = tiling.xp, dw.shape[:2]
+    if tiling.few:
         dm = tiling.of_all_tiles(tiling.gradients, dy, "all gradients")
 
         def some_channels(some: slice) -> None:
@@ -323,47 +318,83 @@ def conv2d_weight_grad(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
             xp.matmul(dm, v, out=du)  # (n * n, O, some C) = (n * n, O, tiles) @ (n * n, tiles, some C)
             tiling.taps(du, dw[:, some])
 
-        parallel_map(some_channels, _few(channels), xp)
-        return dw
+        parallel_map(some_channels, _cut_few(channels), xp)
+        return
 
-    strips = tiling.strips()
-    shape = tiling.n**2, filters, channels
-
-    shares = (4 if math.prod(shape) * x.itemsize <= SMALL_SUM_BYTES else 2) if xp is np else 1
-    # Work space of the caller: fresh pages for arrays as large as these would cost as much as the products.
-    totals = [workspace(xp, shape, x.dtype, f"sum {share}") for share in range(shares)]
-    # A few of the matrices at a time, so that what is added is in the cache.
+    shape, count = (tiling.n**2, filters, channels), _number_of_sums(tiling)
+    # Workspace of the caller: fresh pages for arrays as large as these would cost as much as the products.
+    totals = [workspace(xp, shape, x.dtype, f"sum {i}") for i in range(count)]
     step = max(SUM_BYTES // (filters * channels * x.itemsize), 1) if xp is np else tiling.n**2
 
-    def share_of_sum(share: int) -> None:
-        total, mine = totals[share], strips[share::shares]
-        if not mine:
+    def partial_sum(i: int) -> None:
+        total, chunks = totals[i], tiling.chunks[i::count]
+        if not chunks:
             total[...] = 0
-        for strip in mine:
+        for chunk in chunks:
             # (some n * n, O, C) = (some n * n, O, tiles) @ (some n * n, tiles, C)
-            dm, v = tiling.gradients(dy, strip), tiling.inputs(x, strip).transpose(0, 2, 1)
+            dm, v = tiling.gradients(dy, chunk), tiling.inputs(x, chunk).transpose(0, 2, 1)
             for k in range(0, tiling.n**2, step):
                 some = slice(k, k + step)
-                if strip is mine[0]:
+                if chunk is chunks[0]:
                     xp.matmul(dm[some], v[some], out=total[some])
                 else:
                     product = workspace(xp, total[some].shape, x.dtype, "product")
                     total[some] += xp.matmul(dm[some], v[some], out=product)
 
-    parallel_map(share_of_sum, range(shares), xp)
+    parallel_map(partial_sum, range(count), xp)
     du, *others = totals
     for other in others:
         add_to(du, other)
-    some_filters = pieces_of(filters, -(-filters // shares_of(xp)))
+    some_filters = cut(filters, -(-filters // parts(xp)))
     parallel_map(lambda some: tiling.taps(du[:, some], dw[some]), some_filters, xp)
-    return dw
 
 
-def conv2d_input_grad(dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
-    """Each number of dx meets the taps in the opposite order: a convolution of dy with the filters turned."""
-    xp, (filters, channels) = array_module(dy=dy, w=w), w.shape[:2]
-    padding = TAPS - 1 - geometry.rows.padding[0], TAPS - 1 - geometry.cols.padding[0]
-    dx: Array = xp.empty((len(dy), channels, *input_size), dy.dtype)
-    tiling = _Tiling(xp, dx.shape, filters, padding, dy.dtype)
-    _correlate(tiling, dy, w, None, dx, relu=False, turned=True)
-    return dx
+def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> Plan:
+    n, weights = tiling.n**2, p.filters * p.channels
+    once = matmul(n, TAPS**2, weights) + copy(TAPS**2 * weights, 1)
+    tiles = tiling.tiles * (p.channels + p.filters)
+    if p.dtype == "float64":  # asked for where rounding matters, as in checks: never chosen there
+        return Plan("winograd", p.dtype, Work(calls=float("inf")), 0, run)
+    if tiling.few:
+        chunks = len(_cut_few(p.channels if sums else p.filters))
+        work = tiling.work(1, 1, 1) + once * (2 if sums else 1) + Work(calls=20 * chunks, maps=2 * CORES)
+        space = n * (tiles + weights // chunks) * p.dtype.itemsize
+        return Plan("winograd", p.dtype, work * elapsed(chunks), space, run)
+    chunks = len(tiling.chunks)
+    work = tiling.work(1, 1, chunks) + copy(2 * n * weights, n) * (chunks if sums else 0)
+    work = work * elapsed(min(chunks, sums) if sums else chunks)
+    work += (once + copy(2 * n * weights, n) * sums) * elapsed(CORES) + Work(maps=2 + sums)
+    space = n * (tiles // max(chunks, 1) + weights * max(sums, 1)) * p.dtype.itemsize
+    return Plan("winograd", p.dtype, work, space, run)
+
+
+def _fits(p: Problem) -> bool:
+    return p.groups == 1 and all(
+        (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
+        for window in (p.geometry.rows, p.geometry.cols)
+    )
+
+
+def plan_conv2d(p: Problem) -> Plan | None:
+    """Filters and tiles, transformed and multiplied, are outputs, transformed."""
+    if not _fits(p):
+        return None
+    tiling = _Tiling(p, p.output_shape, p.channels, (p.geometry.rows.padding[0], p.geometry.cols.padding[0]))
+    return _plan(p, tiling, 0, partial(_correlate, tiling, False))
+
+
+def plan_input_grad(p: Problem) -> Plan | None:
+    """Each element of dx meets the taps in reverse order: a convolution of dy with the filters turned."""
+    if not _fits(p):
+        return None
+    padding = TAPS - 1 - p.geometry.rows.padding[0], TAPS - 1 - p.geometry.cols.padding[0]
+    tiling = _Tiling(p, (p.images, p.channels, *p.input_size), p.filters, padding)
+    return _plan(p, tiling, 0, partial(_input_grad, tiling))
+
+
+def plan_weight_grad(p: Problem) -> Plan | None:
+    """The steps of `plan_conv2d` transposed: dw = G^T (dM V^T) G, summed over chunks."""
+    if not _fits(p):
+        return None
+    tiling = _Tiling(p, p.output_shape, p.channels, (p.geometry.rows.padding[0], p.geometry.cols.padding[0]))
+    return _plan(p, tiling, _number_of_sums(tiling), partial(_weight_grad, tiling))

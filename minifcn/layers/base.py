@@ -110,7 +110,13 @@ class Parameter:
 
 
 class Buffer:
-    """An array that belongs to a layer's state but is not trained, such as a running mean."""
+    """An array that belongs to a layer's state but is not trained, such as a running mean.
+
+    Example:
+        >>> import numpy as np
+        >>> Buffer(np.zeros(3)).data
+        array([0., 0., 0.])
+    """
 
     def __init__(self, data: Array):
         _check_limit(data.shape)
@@ -401,7 +407,13 @@ class Layer:
 
 
 class Pointwise(Layer):
-    """A layer whose outputs have the shape and the places of its inputs."""
+    """A layer whose outputs have the shape and the places of its inputs.
+
+    Example:
+        >>> from minifcn.layers import ReLU
+        >>> isinstance(ReLU(), Pointwise), ReLU().output_shape((3, 8, 9))
+        (True, (3, 8, 9))
+    """
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the same shape."""

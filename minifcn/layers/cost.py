@@ -52,6 +52,11 @@ class Cost:
         forward: Elements of other temporary arrays in forward, at their peak.
         backward: The same in backward, besides the gradients to output and input.
         backward_weights: The same, for arrays whose size does not depend on the batch.
+
+    Example:
+        >>> from minifcn.layers import Conv2d
+        >>> Conv2d(3, 8, 3, rng=0).cost((3, 10, 10)).multiplications  # 8 x 8 positions, 8 x 27 weights
+        13824
     """
 
     multiplications: int | None = 0

@@ -63,6 +63,9 @@ class LocalResponseNorm(Pointwise):
 class BatchNorm2d(Pointwise):
     """Normalise each channel by the mean and variance of the batch, or, in evaluation, by running averages.
 
+    A frozen layer (see `freeze_batch_norm`) normalises by the running mean and variance in training, too, and
+    none of its values change. Like the mode, this is not part of a model file.
+
     Args:
         num_features: C.
         eps: Added to the variance.

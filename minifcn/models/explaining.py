@@ -120,6 +120,7 @@ class _Reader(Visitor):
         self.steps: list[Step] = []
         self.sizes: list[int] = []
         self.parts: list[tuple[Layer, int]] = []  # those that the data is in, with their input arrays
+        self.failed = False
 
     def bytes_of(self, shape: Shape) -> int:
         return math.prod(shape) * self.itemsize * self.batch
@@ -132,10 +133,10 @@ class _Reader(Visitor):
         try:
             y: _Map = layer.walk(self, x, *arguments)
         except ValueError as error:
-            if not hasattr(error, "minifcn_layer"):  # the innermost part names the error
-                error.minifcn_layer = self.names[id(layer)]  # type: ignore[attr-defined]
-                raise ValueError(f"{self.names[id(layer)]}: {error}") from error
-            raise
+            if self.failed:
+                raise
+            self.failed = True  # the innermost part is named
+            raise ValueError(f"{self.names[id(layer)]}: {error}") from error
         self.parts.pop()
         for step in self.steps[first:]:
             step.gradients_held.add(y.array)
@@ -181,8 +182,8 @@ class _Reader(Visitor):
         shape = channels, rows - top - bottom, cols - left - right
         if min(*sides, *shape[1:]) < 0:
             raise ValueError(
-                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right): if this is "
-                f"alignment 'paper', an image of this size takes alignment 'exact'"
+                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right); in "
+                f"alignment 'paper', that means an image of this size needs alignment 'exact'"
             )
         row = self._row(self._joint_name("crop"), "crop", shape, _shifted(x.views, top, left))
         return self._step(row, [x], Cost())

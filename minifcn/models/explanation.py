@@ -123,6 +123,12 @@ class Explanation:
         title: Which network, and which images.
         rows: The layers, in the order of the forward pass.
         total: Sums and predicted peaks.
+
+    Example:
+        >>> from minifcn.models import digit_classifier, explain
+        >>> explanation = explain(digit_classifier(rng=0), (32, 32))
+        >>> explanation.rows[0].name
+        'features.0'
     """
 
     title: str

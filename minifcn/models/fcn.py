@@ -379,8 +379,8 @@ class FCN(Layer):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Name and arguments for `minifcn.models.build`, or {} if the classifier has none."""
-        return self._classifier and {
+        """Name and arguments for `minifcn.models.build`; the classifier's are {} if it has no name."""
+        return {
             "name": "fcn",
             "arguments": {
                 "classifier": self._classifier,

@@ -38,14 +38,14 @@ class ScoreLayer(Conv2d):
         dx = super().backward(dy)
         return dx if self.scale == 1 else dx * self.scale
 
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
-
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: a scaled copy of the input is kept."""
         cost, inputs = super().cost(shape), math.prod(shape)
         return cost if self.scale == 1 else replace(cost, keeps_input=False, extra=inputs, backward=inputs)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
 
     def __repr__(self) -> str:
         scaled = "" if self.scale == 1 else f", scale={self.scale:g}"

@@ -10,7 +10,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.convolution import check_convolution
 from minifcn.geometry import CoordinateMap
-from minifcn.kernels.choosing import compute
+from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Init, Rng, Shape
@@ -103,7 +103,7 @@ def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
     """Write max(conv(x), 0) to y in one pass, while the outputs are in the cache."""
     w, b = conv.weight.data, conv.bias.data if conv.bias else None
     check_convolution(x, w, b, conv.geometry)
-    compute("conv2d", "auto", w.shape, x, w, conv.geometry, b, y, True)
+    convolve(x, w, b, conv.geometry, y, relu=True)
     conv.keep(x, output=y)
 
 

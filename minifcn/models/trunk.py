@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from minifcn.convolutionalize import convert
+from minifcn.dense import convert
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Graph, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.models.classifiers import Classifier

@@ -8,7 +8,6 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from minifcn.backend import Array, array_module, device_of, to_device
 from minifcn.data import Loader
@@ -17,9 +16,11 @@ from minifcn.layers import Layer, seed_dropout
 from minifcn.losses import Reduction, softmax_cross_entropy
 from minifcn.optim import Constant, Optimizer, Schedule
 from minifcn.palette import VOID
+from minifcn.training.callbacks.base import Callback
+from minifcn.training.callbacks.log import Log
 from minifcn.training.evaluation import evaluate, json_number
-from minifcn.training.outputs import Log
-from minifcn.training.state import Callback, Training
+from minifcn.training.progress import Progress
+from minifcn.training.state import Training
 
 
 def fit(
@@ -37,49 +38,51 @@ def fit(
     progress: str | None = "training",
     callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
-    """Train a network, and say after each epoch how far it is.
+    """Train a network, and return a record of each epoch.
 
-    A step is one update of the weights, from `accumulate` batches. Their gradients are added up and divided
-    once, by what `reduction` says of all their pixels together: so accumulating k batches gives, up to
-    rounding, the step of one batch k times as large. (Caffe's `iter_size` averages the means of its batches
-    instead; there an image with few labelled pixels counts as much as one with many.) Where the batches of an
-    epoch run out, the last step takes those that are left.
+    A step is one update of the weights, from `accumulate` batches. Their gradients are summed and divided
+    once, by what `reduction` says of all their pixels together: up to rounding, accumulating k batches gives
+    the step of one batch k times as large. (Caffe's `iter_size` averages the means of its batches instead, so
+    an image with few labelled pixels counts as much as one with many.) If the number of batches in an epoch
+    is not divisible by `accumulate`, the last step of the epoch uses those that are left.
+
+    Dropout is seeded for each batch from the loader's seed, the epoch and the batch.
 
     Args:
         model: The network; it is left in evaluation mode.
         loader: Batches of preprocessed images and labels.
-        optimizer: Updates the network's parameters. Its learning rate now is the base that `schedule` scales.
-        epochs: How often to go through the data.
+        optimizer: Updates the network's parameters. Its learning rate is the base that `schedule` scales.
+        epochs: Number of passes over the data.
         schedule: Factor of the learning rate for each step, counted from 0.
         reduction: How the loss is averaged; see `minifcn.losses.softmax_cross_entropy`.
-        class_weights: A weight for each class, likewise.
-        accumulate: How many batches make one step.
-        validation: Batches to score after each epoch.
-        log: A file to which one JSON object a line is added after each epoch. A resumed training writes it
-            anew, so that no line is there twice.
-        progress: Name of the progress bar, which is drawn on terminals only; `None` for none.
+        class_weights: A weight for each class; see there.
+        accumulate: Number of batches in a step.
+        validation: Batches to evaluate after each epoch.
+        log: A file to which one JSON object is added after each epoch, one per line. A resumed training
+            writes it anew, without duplicates.
+        progress: Name of the progress bar, also of the evaluation; without a terminal it is one line per
+            minute. `None` for none.
         callbacks: Called in this order, before the first step and after each step and epoch.
 
     Returns:
-        A record for each epoch: "epoch", "step", "loss" (mean over the epoch's labelled pixels, so it is
-        comparable whatever the reduction; with class weights it is the weighted mean), "lr", "seconds",
-        "images_per_second", and where there is a validation set the entries of `ConfusionMatrix.summary`
-        and "iou" for each class by name. Its means leave out classes without labelled pixels ("truth"), of
-        which a few predicted pixels would otherwise decide which network is the best.
+        A record for each epoch: "epoch", "step", "loss" (the mean over the epoch's labelled pixels, so it is
+        comparable for every reduction; with class weights, the weighted mean), "lr", "seconds",
+        "images_per_second", and with a validation set the entries of `ConfusionMatrix.summary` and "iou", the
+        IoU of each class by name. Its means leave out classes without labelled pixels ("truth"): otherwise a
+        few predicted pixels of such a class would decide which network is the best.
 
     Raises:
-        Diverged: If scores, loss or weights become NaN or infinite (the message names the step and the
-            learning rate).
+        DivergedError: If scores, loss or weights become NaN or infinite; the message names the step and the
+            learning rate.
         ValueError: If the data do not fit the network.
 
     Example:
         >>> from minifcn.data import DigitCrops, Loader
         >>> from minifcn.models import Preprocessing, digit_classifier
         >>> from minifcn.optim import Adam
-        >>> model, grey = digit_classifier(), Preprocessing("L", (128.0,), (64.0,))
-        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True)
-        >>> adam = Adam(dict(model.named_parameters()), lr=1e-3)
-        >>> [record] = fit(model, loader, adam, progress=None)
+        >>> model, grey = digit_classifier(rng=0), Preprocessing("L", (128.0,), (64.0,))
+        >>> loader = Loader(DigitCrops("validation"), 64, preprocess=grey, shuffle=True, seed=0)
+        >>> [record] = fit(model, loader, Adam(model, lr=1e-3), progress=None)
         >>> record["step"]
         4
     """
@@ -98,48 +101,54 @@ def fit(
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
     for callback in callbacks:
         callback.start(training)
-    bar = tqdm(
-        total=epochs * len(loader.dataset),
-        initial=training.epoch * len(loader.dataset) + training.images,
-        desc=progress,
-        disable=True if progress is None else None,
-        unit="img",
-        leave=False,
-    )
+    done = training.epoch * len(loader.dataset) + training.images
     try:
-        while training.epoch < epochs:
-            model.train()
-            clock = time.perf_counter()
-            for x, labels in loader:
-                optimizer.lr = base_lr * schedule(training.step)
-                seed_dropout(model, loader.seed, training.epoch, training.batches)
-                objective.add_gradients(training, x, labels)
-                bar.update(len(x))
-                if training.batches % accumulate and not training.ends_epoch:
-                    continue
-                objective.divide_gradients(training)
-                optimizer.step()
-                optimizer.zero_grad()
-                training.step += 1
-                now = time.perf_counter()
-                training.seconds, clock = training.seconds + now - clock, now
-                bar.set_postfix(loss=f"{training.loss:.3f}", lr=f"{optimizer.lr:.1e}", refresh=False)
+        with Progress(progress, epochs * len(loader.dataset), done) as bar:
+            while training.epoch < epochs:
+                _epoch(training, objective, schedule, base_lr, callbacks, bar)
+                _finish_epoch(training, validation, progress)
                 for callback in callbacks:
-                    callback.step(training)
-                training.scores = None
-                clock += time.perf_counter() - now  # what callbacks do is no training
-            _finish_epoch(training, validation, progress)
-            for callback in callbacks:
-                callback.epoch(training)
+                    callback.epoch(training)
     finally:
-        bar.close()
         model.eval()
         optimizer.lr = base_lr
     return training.records
 
 
+def _epoch(
+    training: Training,
+    objective: "_Objective",
+    schedule: Schedule,
+    base_lr: float,
+    callbacks: Sequence[Callback],
+    bar: Progress,
+) -> None:
+    """Make the steps of one epoch."""
+    model, loader, optimizer = training.model, training.loader, training.optimizer
+    model.train()
+    clock = time.perf_counter()
+    for x, labels in loader:
+        optimizer.lr = base_lr * schedule(training.step)
+        seed_dropout(model, loader.seed, training.epoch, training.batches)
+        objective.add_gradients(training, x, labels)
+        complete = training.batches % objective.accumulate == 0 or training.ends_epoch
+        if complete:
+            objective.divide_gradients(training)
+            optimizer.step()
+            optimizer.zero_grad()
+            training.step += 1
+            now = time.perf_counter()
+            training.seconds, clock = training.seconds + now - clock, now
+        bar.update(len(x), f"loss={training.loss:.3f}, lr={optimizer.lr:.1e}")
+        if complete:
+            for callback in callbacks:
+                callback.step(training)
+            training.scores = None
+            clock += time.perf_counter() - now  # the time of callbacks is no training time
+
+
 class _Objective:
-    """The loss of a step, over all the batches that it is accumulated from."""
+    """The loss of a step, over the batches that are accumulated."""
 
     def __init__(
         self,
@@ -150,22 +159,22 @@ class _Objective:
     ):
         self.reduction, self.accumulate, self.device = reduction, accumulate, device
         self.class_weights = None if class_weights is None else np.array([float(w) for w in class_weights])
-        self._forget()
+        self._reset()
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides about the gradients."""
+        """Return what determines the gradients."""
         weights = None if self.class_weights is None else self.class_weights.tolist()
         return {"reduction": self.reduction, "accumulate": self.accumulate, "class_weights": weights}
 
     def add_gradients(self, training: Training, x: Array, labels: Array) -> None:
-        """Do forward, loss and backward for one batch."""
+        """Run forward, loss and backward for one batch."""
         counts = np.bincount(labels.reshape(-1), minlength=VOID)[:VOID]  # (N, ...) -> (pixels,)
         labels = to_device(labels, self.device)
         scores = training.scores = training.model(to_device(x, self.device))
         weights = self.class_weights
         if weights is not None:
             weights = to_device(weights.astype(scores.dtype), self.device)
-        # One batch alone is divided within the loss; of several, only all together know their divisor.
+        # The loss divides a single batch; the divisor of several is known only when all have been seen.
         reduction = self.reduction if self.accumulate == 1 else "sum"
         try:
             loss, dscores = softmax_cross_entropy(scores, labels, reduction=reduction, class_weights=weights)
@@ -184,7 +193,7 @@ class _Objective:
         self._images += len(x)
 
     def divide_gradients(self, training: Training) -> None:
-        """Turn what was added up into the gradient of one step, and put its loss on record."""
+        """Divide the summed gradients, and add the loss of the step to the totals."""
         if self.accumulate > 1:
             factor = 1 / self._divisor(self.reduction, self._weight, self._images)
             for parameter in training.optimizer.parameters.values():
@@ -194,19 +203,19 @@ class _Objective:
         training.total_loss += self._total
         training.weight += self._weight
         training.images += self._images
-        self._forget()
+        self._reset()
 
     @staticmethod
     def _divisor(reduction: Reduction, weight: float, images: int) -> float:
-        """Return by what the summed loss is divided; 1 where no pixel counts, for the sum is 0 then."""
+        """Return the divisor of the summed loss; 1 where no pixel counts, because the sum is 0 then."""
         return {"mean": weight or 1.0, "sum": 1.0, "batch": float(images)}[reduction]
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._total, self._weight, self._images = 0.0, 0.0, 0
 
 
 def _finish_epoch(training: Training, validation: Loader | None, progress: str | None) -> None:
-    """Evaluate, and put the epoch on record."""
+    """Evaluate, and add the record of the epoch."""
     training.check_finite()
     training.epoch += 1
     record: dict[str, Any] = {

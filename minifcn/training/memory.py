@@ -1,4 +1,4 @@
-"""How much memory a training will take, and how much there is."""
+"""The memory that training and labelling take, and the memory that is free."""
 
 import os
 import sys
@@ -21,17 +21,22 @@ _CGROUPS = (
         "sys/fs/cgroup/memory/memory.stat",
     ),
 )
-"""Limit, use, and what of the use is cache, of a container in Linux's newer and older layout."""
+"""Files with limit, use and cache of a container, in version 2 and 1 of Linux's control groups."""
 
 
 def available_memory(root: str | os.PathLike[str] = "/") -> int | None:
-    """Return the bytes of memory this process may still take, or `None` where nothing says so.
+    """Return the bytes of memory that are free for this process, or `None` if unknown.
 
-    Linux tells what is free on the machine and what is left of a container's limit, of which the smaller one
-    counts. Elsewhere it is all the memory the machine has.
+    On Linux it is the smaller one of what is free on the machine and what is left of a container's limit; on
+    other systems it is all the memory of the machine.
 
     Args:
-        root: Where the system's own files are; another folder in tests.
+        root: Root of the file system; another folder in tests.
+
+    Example:
+        >>> free = available_memory()
+        >>> free is None or free > 0
+        True
     """
     found = [left for names in _CGROUPS if (left := _left_in_container(Path(root), *names)) is not None]
     for line in _read(Path(root) / "proc/meminfo").splitlines():
@@ -44,21 +49,21 @@ def available_memory(root: str | os.PathLike[str] = "/") -> int | None:
 
 
 def available_on(device: str) -> int | None:
-    """Return the bytes that are free on a device, or `None` where nothing says so."""
+    """Return the bytes that are free on a device, or `None` if unknown."""
     if device == "cpu":
         return available_memory()
     cupy = sys.modules["cupy"]
     with cupy.cuda.Device(int(device.partition(":")[2] or 0)):
         free, _ = cupy.cuda.runtime.memGetInfo()
-        return int(free + cupy.get_default_memory_pool().free_bytes())  # what CuPy keeps for later arrays
+        return int(free + cupy.get_default_memory_pool().free_bytes())  # CuPy's pool reuses its blocks
 
 
 def training_memory(model: Layer, optimizer: Optimizer, batch_size: int, size: tuple[int, int]) -> int:
-    """Return the bytes that a step of training will take, on top of the weights that are there already.
+    """Return the bytes that a step of training takes, in addition to the weights.
 
     Args:
         model: The network.
-        optimizer: Its optimiser.
+        optimizer: SGD or Adam.
         batch_size: Images in a batch.
         size: (H, W) of the largest image.
     """
@@ -67,13 +72,13 @@ def training_memory(model: Layer, optimizer: Optimizer, batch_size: int, size: t
 
 
 def inference_memory(model: Layer, size: tuple[int, int]) -> int:
-    """Return the bytes that labelling one image of (H, W) will take, likewise."""
+    """Return the bytes that labelling one image of (H, W) takes, in addition to the weights."""
     total = explain(model, size).total
     return total.inference_bytes - total.weight_bytes
 
 
 def largest_item(dataset: Dataset) -> int:
-    """Return the index of the largest image of a dataset in files; elsewhere it is the first one."""
+    """Return the index of the largest image of a dataset in files; for other datasets 0."""
     if isinstance(dataset, FileDataset):
         return max(range(len(dataset)), key=dataset.pixel_count)
     return 0
@@ -82,19 +87,19 @@ def largest_item(dataset: Dataset) -> int:
 def check_step(
     model: Layer, optimizer: Optimizer, batch_size: int, images: int, size: tuple[int, int], device: str
 ) -> str:
-    """Say what a step of training takes, as `check_memory`, or what of it would fit.
+    """Compare the memory of a training step with what is free; see `check_memory`.
 
     Args:
         model: The network.
-        optimizer: Its optimiser.
+        optimizer: SGD or Adam.
         batch_size: Images in a batch.
         images: Images in a step, of one batch or more.
         size: (H, W) of the largest image.
-        device: Where the network is.
+        device: The device of the network.
 
     Raises:
-        ValueError: If it does not fit: with the largest batch that does or, if not even one image does,
-            with the largest crop.
+        ValueError: If it does not fit. The message contains the largest batch size that does or, if not even
+            one image fits, the largest crop.
     """
 
     def advice(free: int) -> str:
@@ -103,17 +108,15 @@ def check_step(
 
         fits = bisect_right(range(1, batch_size), free, key=of_batch)
         if fits:
-            whole = (
-                f" (with --accumulate {images // fits} for about as many images a step)"
-                if images > fits
-                else ""
+            more = (
+                f" (accumulate {images // fits} for about as many images per step)" if images > fits else ""
             )
-            return f"--batch {fits} would fit{whole}"
+            return f"batch size {fits} would fit{more}"
         crop = largest_size(lambda smaller: training_memory(model, optimizer, 1, smaller), size, free)
         if crop is None:
-            return "take a smaller network, or --freeze-trunk"
-        one = " --batch 1" if batch_size > 1 else ""
-        return f"--crop {crop[1]}x{crop[0]}{one} would fit, or try --freeze-trunk"
+            return "take a smaller network, or freeze the trunk"
+        one = " with batch size 1" if batch_size > 1 else ""
+        return f"a crop of {crop[1]} x {crop[0]}{one} would fit, or freeze the trunk"
 
     height, width = size
     return check_memory(
@@ -125,10 +128,10 @@ def check_step(
 
 
 def check_inference(model: Layer, what: str, size: tuple[int, int], device: str) -> None:
-    """Refuse to label an image of (H, W) that would not fit, before the system ends the program for it.
+    """Refuse to label an image of (H, W) that would not fit, before the system kills the process for it.
 
     Raises:
-        ValueError: With the largest size that would fit.
+        ValueError: If it does not fit; the message contains the largest size that does.
     """
 
     def advice(free: int) -> str:
@@ -141,12 +144,12 @@ def check_inference(model: Layer, what: str, size: tuple[int, int], device: str)
 def largest_size(
     needed: Callable[[tuple[int, int]], int], size: tuple[int, int], free: int
 ) -> tuple[int, int] | None:
-    """Return the largest (H, W) of the proportions of `size` that fits, or `None` if all are too large.
+    """Return the largest (H, W) with the proportions of `size` that fits, or `None`.
 
     Args:
-        needed: Gives the bytes that a size takes.
+        needed: Returns the bytes for an (H, W).
         size: (H, W) that does not fit.
-        free: Bytes that there are.
+        free: Free bytes.
 
     Example:
         >>> largest_size(lambda size: 4 * size[0] * size[1], (300, 400), 120_000)
@@ -169,36 +172,36 @@ def check_memory(
     *,
     available: Callable[[], int | None] = available_memory,
 ) -> str:
-    """Compare what is needed with what there is.
+    """Compare the bytes that are needed with those that are free.
 
     Args:
         needed: Bytes.
-        what: What takes them, to begin a sentence with.
-        advice: Says of the bytes that are free what would fit, to end it with.
-        available: Tells how many are free, or `None` where nothing says so.
+        what: What needs them; the beginning of the sentence.
+        advice: Returns for the free bytes what would fit; the end of the sentence.
+        available: Returns the free bytes, or `None` if unknown.
 
     Returns:
         A sentence with both numbers.
 
     Raises:
-        ValueError: If it cannot fit; with the advice.
+        ValueError: If it does not fit; the message ends with the advice.
 
     Example:
         >>> check_memory(5_000_000, "a step", lambda free: "take less", available=lambda: 10**9)
         'a step takes about 5 MB of 1,000 MB that are free'
     """
-    takes, there = f"{what} takes about {needed / MB:,.0f} MB", available()
-    if there is None:
+    takes, free = f"{what} takes about {needed / MB:,.0f} MB", available()
+    if free is None:
         return takes
-    if needed > there:
-        raise ValueError(f"{takes}, and {there / MB:,.0f} MB are free: {advice(there)}")
-    return f"{takes} of {there / MB:,.0f} MB that are free"
+    if needed > free:
+        raise ValueError(f"{takes}, and {free / MB:,.0f} MB are free: {advice(free)}")
+    return f"{takes} of {free / MB:,.0f} MB that are free"
 
 
 def _left_in_container(root: Path, limit: str, used: str, stat: str) -> int | None:
-    """Return what is left of a container's limit; cached files make room where it is needed."""
+    """Return what is left of a container's limit; cached files count as free."""
     most, now = _read(root / limit).strip(), _read(root / used).strip()
-    if not (most.isdecimal() and now.isdecimal()) or int(most) >= 1 << 60:  # "max", or a number as good as it
+    if not (most.isdecimal() and now.isdecimal()) or int(most) >= 1 << 60:  # "max", or as large as that
         return None
     cached = [0]
     for line in _read(root / stat).splitlines():

@@ -1,4 +1,4 @@
-"""The network that a training begins with, and the one that it ends with."""
+"""The FCN for a dataset: from a classifier, from a trained network, or from a model file."""
 
 import os
 
@@ -11,7 +11,7 @@ from minifcn.models.fcn import Alignment, Upsampling
 from minifcn.weights import load
 
 COLOUR = Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and deviation of ImageNet's pixels, as torchvision takes them: for networks from workspace."""
+"""Mean and standard deviation of ImageNet, as in torchvision, for classifiers without preprocessing."""
 GREY = Preprocessing("L", (128.0,), (64.0,))
 
 
@@ -26,20 +26,20 @@ def fcn_from(
 ) -> FCN:
     """Return a network for a dataset, from a classifier or from a trained network.
 
-    A trained network is taken as it is, or with skips down to a finer stride. Arguments that are `None` mean
-    what it has; from a classifier they mean the finest stride, "exact", "fixed" and stage by stage.
+    A trained network is used as it is, or gets skips down to a finer stride. For it, arguments that are
+    `None` keep its values; for a classifier they mean the finest stride, "exact", "fixed" and `False`.
 
     Args:
-        start: Where its weights come from.
-        dataset: Names its classes and colours.
-        stride: Of the finest map that is scored.
+        start: A classifier or a trained network.
+        dataset: Defines the class names and colours.
+        stride: Stride of the finest map that is scored.
         alignment: See `FCN`.
         upsampling: See `FCN`.
         at_once: See `FCN`.
 
     Raises:
-        ValueError: If the network cannot become what is wanted, or has other classes than the dataset, or
-            that has one class only.
+        ValueError: If the trained network does not fit the arguments or the classes of the dataset, or the
+            dataset has only one class.
 
     Example:
         >>> from minifcn.data import DigitCanvases
@@ -51,27 +51,27 @@ def fcn_from(
     """
     if len(dataset.class_names) < 2:
         raise ValueError(
-            f"the dataset has one class only ({_listed(tuple(dataset.class_names))}), and nothing to tell it "
-            f"from: the background is a class, too, and as a rule the first one"
+            f"dataset must have at least 2 classes, got 1 ({_listed(tuple(dataset.class_names))}): the "
+            f"background is a class, too, usually the first one"
         )
     wanted = {"alignment": alignment, "upsampling": upsampling, "at_once": at_once}
     if isinstance(start, FCN):
         for name, value in wanted.items():
             if value not in (None, getattr(start, name)):
                 raise ValueError(
-                    f"the trained network has {name} = {getattr(start, name)}, so it cannot become {value}"
+                    f"{name} must be {getattr(start, name)!r} as in the trained network, got {value!r}"
                 )
         check_classes(start.info, dataset)
         fcn = start
         if stride is not None and stride > fcn.stride:
             raise ValueError(
-                f"the trained network has stride {fcn.stride}, it cannot become coarser: {stride}"
+                f"stride must be at most {fcn.stride}, that of the trained network, got {stride}"
             )
         while stride is not None and fcn.stride > stride:
             fcn = fcn.finer()
         if stride not in (None, fcn.stride):
             raise ValueError(
-                f"stride {stride} is none that this network offers; the next finer is {fcn.stride}"
+                f"stride must be one of the network's, got {stride}; the next finer one is {fcn.stride}"
             )
     else:
         fcn = FCN(
@@ -92,24 +92,18 @@ def fcn_from(
     return fcn
 
 
-def trained(path: str | os.PathLike[str]) -> tuple[FCN, ModelInfo]:
-    """Read a network that labels pixels from a model file, and what it says of itself.
+def load_trained(path: str | os.PathLike[str]) -> tuple[FCN, ModelInfo]:
+    """Read an FCN and its info from a model file.
 
     Raises:
         OSError: If there is no such file, or it cannot be read.
         FileError: If it is damaged or no model file.
-        ValueError: If it is a classifier.
+        ValueError: If it contains a classifier.
     """
-    try:
-        model = load(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}: a training writes its model to model.safetensors in --out"
-        ) from error
+    model = load(path)
     if not isinstance(model, FCN) or model.info is None:
         raise ValueError(
-            f"{path} is a classifier: it says what is in an image, not where; "
-            f"minifcn train --from {path} makes a network that labels pixels of it"
+            f"{path} contains a classifier, which does not label pixels: train an FCN that starts from it"
         )
     return model, model.info
 
@@ -118,10 +112,10 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
     """Compare the classes of a network and of a dataset.
 
     Returns:
-        A sentence if they are as many but have other names, else `None`.
+        A warning if their names differ, else `None`.
 
     Raises:
-        ValueError: If they are not equally many.
+        ValueError: If their numbers differ.
     """
     if info is None:
         return None
@@ -140,19 +134,17 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
     )
 
 
-def set_dropout(model: FCN, probability: float | None, seed: int) -> None:
-    """Give every dropout a generator that follows from the seed, and, if given, a probability.
+def set_dropout(model: FCN, p: float) -> None:
+    """Set the probability of all dropout layers.
 
     Raises:
-        ValueError: If the network has no dropout, and some is wanted.
+        ValueError: If p is no probability, or the network has no dropout layer and p is not 0.
     """
     dropouts = [layer for layer in model.layers() if isinstance(layer, Dropout)]
-    if probability and not dropouts:
-        raise ValueError("--dropout: this network has no dropout layer")
-    for i, dropout in enumerate(dropouts):
-        dropout.rng = np.random.default_rng([seed, i])
-        if probability is not None:
-            dropout.p = Dropout(probability).p  # refuses what is no probability
+    if p and not dropouts:
+        raise ValueError(f"dropout must be 0 for a network without dropout layers, got {p}")
+    for layer in dropouts:
+        layer.p = Dropout(p).p  # checks the value
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Training on one image: a pipeline that cannot learn that by heart is broken."""
+"""Training on one image, as a test: a pipeline that cannot learn one image is broken."""
 
 import math
 from collections.abc import Callable
@@ -6,42 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minifcn.backend import Array, device_of, to_device, to_numpy
+from minifcn.backend import Array
 from minifcn.data import Dataset, Loader
 from minifcn.data.loader import Preprocess
 from minifcn.losses import Reduction
 from minifcn.models import FCN
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
-from minifcn.training.evaluation import evaluate, predict
+from minifcn.training.callbacks import Callback, Watch
+from minifcn.training.evaluation import evaluate
 from minifcn.training.fit import fit
-from minifcn.training.outputs import show
-from minifcn.training.state import Callback, Training
-from minifcn.training.watch import Watch
+from minifcn.training.label import label
+from minifcn.training.progress import show
+from minifcn.training.state import Training
 
 STEPS = 400
-"""Steps in which one image should be learned."""
-_LOOKS = 20  # every so many steps
-_LEARNT = 0.95
+"""Steps that should be enough to learn one image."""
+_INTERVAL = 20  # steps between two evaluations
+_LEARNED = 0.95
 
 
 class _DoneError(Exception):
-    """Ends the training early: there is nothing more to learn, or nothing will be."""
+    """Ends the training early: the image is learned, or will not be."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of it.
+    """The result of training on one image.
 
     Attributes:
-        learnt: Whether the image is known by heart.
-        sentence: What happened and, if it is not learnt, why.
+        learned: Whether the image was learned.
+        sentence: What happened and, if it was not learned, why.
         accuracy: Share of its labelled pixels that are right.
-        prediction: Its classes, (H, W).
-        index: Of the image in the dataset.
+        prediction: Its predicted classes, (H, W).
+        index: Index of the image in the dataset.
     """
 
-    learnt: bool
+    learned: bool
     sentence: str
     accuracy: float
     prediction: Array
@@ -59,30 +60,30 @@ def overfit_one(
     tell: Callable[[str], None] = show,
     progress: str | None = "one image",
 ) -> Verdict:
-    """Train on one image of a dataset until it is learnt, or say what stands in the way.
+    """Train on one image of a dataset until it is learned, or report why it is not.
 
-    It is the first image with more than one class: to call everything the same, even a dead network learns.
-    Neither dropout nor augmentation should be at work, and but for a short warm-up no schedule is. The image
-    counts as learnt at 95 % of its labelled pixels, or at what labels on a grid of the network's stride can
-    say about it, if that is less.
+    It is the first image with more than one class: predicting one class is what even a dead network learns.
+    There should be no dropout and no augmentation; the rate is constant after a short warm-up. The image
+    counts as learned if 95 % of its labelled pixels are right, or 98 % of what is possible with one label per
+    cell of a grid of the network's stride, if that is less.
 
     Args:
         model: The network.
-        dataset: Where the image is taken from.
-        optimizer: Its optimiser.
-        preprocess: Of the images.
-        reduction: Of the loss.
-        steps: Steps to try.
-        tell: Called with a line now and then.
-        progress: Name of the progress bar.
+        dataset: Contains the image.
+        optimizer: Updates the network's parameters.
+        preprocess: Turns images into network input.
+        reduction: How the loss is averaged.
+        steps: Number of steps at most.
+        tell: Called with a line after every 20 steps.
+        progress: Name of the progress bar, or `None`.
     """
     index = next((i for i in range(len(dataset)) if len(_classes_in(dataset[i][1])) > 1), 0)
-    one = _One(dataset, index, steps=min(_LOOKS, steps))
+    one = _One(dataset, index, steps=min(_INTERVAL, steps))
     _, labels = one[0]
     if len(present := _classes_in(labels)) < 2:
         what = "no image has more than one class" if present else "all of its pixels are void"
         return Verdict(False, f"{what}, so there is nothing to learn", 0.0, labels)
-    limit = min(_LEARNT, 0.98 * grid_accuracy(labels, model.stride))
+    limit = min(_LEARNED, 0.98 * grid_accuracy(labels, model.stride))
     loader = Loader(one, 1, preprocess=preprocess, workers=0)
     score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0)
     watch = Watch(tell)
@@ -90,7 +91,7 @@ def overfit_one(
     if not any(parameter.data.any() for layer in model.score_layers() for parameter in layer.parameters()):
         k = model.num_classes
         start = f"the loss starts at about ln {k} = {math.log(k):.3f}"
-        tell(f"{start}: the score layers begin at zero, so every class is as likely as another")
+        tell(f"{start}: the score layers begin at zero, so all classes are equally likely")
     try:
         records = fit(
             model,
@@ -106,36 +107,35 @@ def overfit_one(
     except _DoneError:
         records = look.records
     accuracy = evaluate(model, score).pixel_accuracy()
-    x = to_device(preprocess(one[0][0][None]), device_of(next(model.parameters()).data))
-    prediction = to_numpy(predict(model.eval(), x))[0]
+    prediction = label(model, one[0][0], preprocess=preprocess)
     first, last = records[0]["loss"], records[-1]["loss"]
     fell = f"{first:.3f} to {last:.3f}" if len(records) > 1 else f"{last:.3f}"
     numbers = f"loss {fell}, {accuracy:.1%} of its pixels right"
-    if look.learnt:
-        sentence = f"learnt in {records[-1]['step']} steps: {numbers}"
+    if look.learned:
+        sentence = f"learned in {records[-1]['step']} steps: {numbers}"
         return Verdict(True, sentence, accuracy, prediction, index)
     if watch.told:
         why = "; ".join(watch.told.values())
     elif last > 0.8 * first:
-        why = "the loss hardly fell: is the rate too small, the trunk frozen, or are its weights missing?"
+        why = "the loss hardly fell: is the rate too small, is the trunk frozen, or are its weights missing?"
     elif last < 0.3 * first:
-        why = "it is still being learnt: try a larger rate or the recipe 'quick'"
+        why = "the loss is still falling: try a larger rate or the recipe 'quick'"
     else:
         why = (
-            "the loss fell and then stayed: look at the picture whether labels and image belong together "
-            "(minifcn check-data), and whether the stride is fine enough"
+            "the loss fell and then stayed: check that labels and image belong together, and that the stride "
+            "is fine enough"
         )
-    sentence = f"not learnt in {records[-1]['step']} steps: {numbers}; {why}"
+    sentence = f"not learned in {records[-1]['step']} steps: {numbers}; {why}"
     return Verdict(False, sentence, accuracy, prediction, index)
 
 
 def _warm_up(step: int) -> float:
-    """Let the rate rise at first: Adam's first steps are as large as its rate, and scores would jump."""
-    return min(1.0, (step + 1) / _LOOKS)
+    """Return the factor of a warm-up: without it, Adam's large first steps make the scores jump."""
+    return min(1.0, (step + 1) / _INTERVAL)
 
 
 def _classes_in(labels: Array) -> list[int]:
-    """Return the labels that occur, but for void."""
+    """Return the labels that occur, except void."""
     return [int(label) for label in np.unique(labels) if label != VOID]
 
 
@@ -155,7 +155,7 @@ def grid_accuracy(labels: Array, stride: int) -> float:
 
 
 class _One:
-    """One item of a dataset, again and again."""
+    """A dataset that repeats one item of another."""
 
     def __init__(self, dataset: Dataset, index: int, steps: int):
         self.class_names, self.palette = dataset.class_names, dataset.palette
@@ -169,17 +169,17 @@ class _One:
 
 
 class _Look(Callback):
-    """Looks now and then whether the image is known."""
+    """Ends the training when the image is learned, or a warning says that it will not be."""
 
     def __init__(self, limit: float, watch: Watch, tell: Callable[[str], None]):
         self.limit, self.watch, self.tell = limit, watch, tell
-        self.learnt = False
+        self.learned = False
 
     def epoch(self, training: Training) -> None:
         self.records = training.records
         record = training.records[-1]
         accuracy = record["pixel_accuracy"]
         self.tell(f"step {record['step']}: loss {record['loss']:.3f}, {accuracy:.1%} of the pixels right")
-        self.learnt = accuracy >= self.limit
-        if self.learnt or {"constant scores", "loss at chance"} & self.watch.told.keys():
+        self.learned = accuracy >= self.limit
+        if self.learned or {"constant scores", "loss at chance"} & self.watch.told.keys():
             raise _DoneError

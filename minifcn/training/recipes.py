@@ -1,9 +1,9 @@
 """Recipes: reduction, learning rate and momentum bound together.
 
-A learning rate means nothing without the loss it belongs to: on a picture of 500 x 375, a rate of 1e-10 on
-the sum over pixels is one of 1.9e-5 on their mean. So a rate comes with its reduction, and one that belongs
-to the other is refused. The figures are those of Long, Shelhamer & Darrell (2015), of Shelhamer et al. (2017)
-and of the reference code.
+A learning rate depends on the scale of the loss: for an image of 500 x 375, a rate of 1e-10 on the sum over
+pixels equals one of 1.9e-5 on their mean. So a recipe binds a rate to its reduction, and refuses a rate that
+fits the other one. The values are those of Long, Shelhamer & Darrell (2015), of Shelhamer et al. (2017) and
+of the reference code.
 """
 
 from dataclasses import dataclass, replace
@@ -16,30 +16,30 @@ from minifcn.optim import SGD, Adam, Constant, Optimizer, Poly, Schedule
 
 _LARGEST_RATE = 0.1
 _SMALLEST_RATE = 5e-9
-"""Rates on the mean over pixels outside of these are mistaken for rates on a sum, or the reverse."""
+"""Rates on the mean over pixels outside of this range are taken for rates on a sum, or the reverse."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: what goes into a step, and how far it goes.
+    """Settings of the optimisation that belong together.
 
     Attributes:
-        name: What it is called.
-        purpose: When to take it, in a few words.
+        name: Its key in `RECIPES`.
+        purpose: When to use it, in a few words.
         method: "adam" or "sgd".
-        lr: Learning rate of a network that is begun from a classifier.
-        reduction: What the loss, and so the rate, is divided by.
+        lr: Learning rate for a network that starts from a classifier.
+        reduction: How the loss, and so the rate, is averaged.
         batch_size: Images in a batch.
         accumulate: Batches in a step.
-        momentum: Of SGD.
+        momentum: Momentum of SGD.
         weight_decay: Factor of the L2 penalty.
         score_rate: Factor of the rate of score layers, which begin at zero.
         bias_rate: Factor of the rate of biases.
-        bias_decay: Factor of the decay of biases.
+        bias_decay: Factor of the weight decay of biases.
         schedule: "poly" (power .9, down to 0 at the last step) or "constant".
-        warmup: Steps over which the rate of "poly" rises at first, at most a third of all.
-        per_skip: Factor of the rate for each skip of a network begun from a coarser one.
-        staged: Whether a network with skips must be begun so.
+        warmup: Steps of the linear warm-up of "poly", at most a third of all steps.
+        per_skip: Factor of the rate for each skip of a network that starts from a coarser one.
+        staged: Whether a network with skips must start from a coarser one.
 
     Example:
         >>> from minifcn.models import digit_classifier
@@ -69,10 +69,10 @@ class Recipe:
     def changed(
         self, *, lr: float | None = None, batch_size: int | None = None, accumulate: int | None = None
     ) -> "Recipe":
-        """Return the recipe with some numbers of one's own.
+        """Return the recipe with other values.
 
-        A rate is taken as it is, whatever the skips. With larger batches, fewer of them are accumulated, so
-        that as many images as before make a step, unless `accumulate` says otherwise.
+        A given rate is used as it is, for any number of skips. With larger batches, fewer of them are
+        accumulated, to keep the number of images in a step, unless `accumulate` is given.
         """
         changes: dict[str, Any] = {}
         if lr is not None:
@@ -84,22 +84,22 @@ class Recipe:
         return replace(self, **changes)
 
     def optimizer(self, model: Layer, *, staged: bool = False) -> Optimizer:
-        """Return an optimiser for a network, and set the multipliers of its parameters.
+        """Set the multipliers of a network's parameters, and return an optimiser for it.
 
         Args:
             model: The network.
-            staged: Whether it was begun from a network of a coarser stride, or of the same.
+            staged: Whether it starts from a trained network of a coarser stride, or of the same.
 
         Raises:
-            ValueError: If the network has skips and the recipe's rate is for one that is begun from a
-                coarser network, which this one is not.
+            ValueError: If the network has skips, and the recipe's rate is for one that starts from a trained
+                coarser network.
         """
         skips, at_once = (len(model.skips), model.at_once) if isinstance(model, FCN) else (0, False)
         if skips and self.staged and not staged and not at_once:
             raise ValueError(
-                f"recipe {self.name!r} trains strides one after the other: a network with {skips} skip(s) "
-                f"is begun from the trained one of the next coarser stride (--from) or made --at-once; "
-                f"the recipe 'quick', or a rate of your own (--lr), takes all strides together"
+                f"recipe {self.name!r} trains one stride after the other, this network has {skips} skips: "
+                f"start from a trained network of the next coarser stride, make it at once, or take recipe "
+                f"'quick' or a learning rate of your own, which train all strides together"
             )
         lr = self.lr * (1.0 if at_once or not staged else self.per_skip**skips)
         scores = {id(layer) for layer in model.score_layers()} if isinstance(model, FCN) else set()
@@ -111,13 +111,12 @@ class Recipe:
                         self.score_rate if id(layer) in scores else 1.0
                     )
                     parameter.decay_multiplier = self.bias_decay if bias else 1.0
-        parameters = dict(model.named_parameters())
         if self.method == "adam":
-            return Adam(parameters, lr, weight_decay=self.weight_decay)
-        return SGD(parameters, lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return Adam(model, lr, weight_decay=self.weight_decay)
+        return SGD(model, lr, self.momentum, weight_decay=self.weight_decay)
 
     def schedule_of(self, epochs: int, batches: int) -> Schedule:
-        """Return the schedule for a training of so many epochs, each of so many batches."""
+        """Return the schedule for a number of epochs, and of batches in each."""
         steps = epochs * -(-batches // self.accumulate)
         if self.schedule == "poly":
             return Poly(steps, 0.9, warmup_steps=min(self.warmup, steps // 3))
@@ -138,27 +137,26 @@ class Recipe:
         return lr * {"mean": 1.0, "batch": float(pixels), "sum": float(pixels * images)}[self.reduction]
 
     def check_rate(self, lr: float, pixels: int) -> None:
-        """Refuse a rate that belongs to another reduction.
+        """Refuse a rate that fits another reduction.
 
         Args:
             lr: The rate.
-            pixels: Labelled pixels of one image, more or less.
+            pixels: About the number of labelled pixels in an image.
 
         Raises:
-            ValueError: With the numbers.
+            ValueError: With both rates and the number of pixels.
         """
         on_mean = self.rate_on_mean(lr, pixels)
         if self.reduction == "mean":
             if lr < _SMALLEST_RATE:
                 raise ValueError(
-                    f"a rate of {lr:.1e} belongs to a loss summed over pixels; recipe {self.name!r} takes "
-                    f"the mean, where it learns nothing: on {pixels:,} pixels it equals {lr * pixels:.1e}"
+                    f"lr {lr:.1e} fits a loss summed over pixels; recipe {self.name!r} uses the mean, where "
+                    f"it is too small to learn: for {pixels:,} pixels, take {lr * pixels:.1e}"
                 )
         elif self.method == "sgd" and on_mean > _LARGEST_RATE:
             raise ValueError(
-                f"a rate of {lr:.1e} belongs to a mean over pixels; recipe {self.name!r} takes the sum, and "
-                f"over {pixels:,} pixels an image that is a rate of {on_mean:.1e} on the mean: the same step "
-                f"has {lr * lr / on_mean:.1e}"
+                f"lr {lr:.1e} fits a mean over pixels; recipe {self.name!r} uses the sum, where it equals a "
+                f"rate of {on_mean:.1e} on the mean for {pixels:,} pixels: take {lr * lr / on_mean:.1e}"
             )
 
 
@@ -167,7 +165,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="quick",
-            purpose="Adam on the mean, all strides together: good results in few epochs",
+            purpose="Adam, mean over pixels, all strides together: good results in few epochs",
             method="adam",
             lr=2e-4,
             reduction="mean",
@@ -177,20 +175,20 @@ RECIPES = {
             bias_rate=1.0,
             bias_decay=1.0,
             schedule="poly",
-            warmup=100,  # Adam's first steps are as large as its rate: scores of large features jump
+            warmup=100,  # without it, Adam's large first steps make the scores jump
             per_skip=1.0,
             staged=False,
         ),
         Recipe(
             name="online",
-            purpose="one image a step, momentum .9, sum over pixels: effectively the rate of heavy",
+            purpose="one image per step, momentum .9, sum over pixels: effectively the rate of heavy",
             method="sgd",
             lr=1e-9,
             reduction="sum",
         ),
         Recipe(
             name="accumulated",
-            purpose="20 images a step, momentum .9, mean over labelled pixels, as the conference paper",
+            purpose="20 images per step, momentum .9, mean over pixels, as in the conference paper",
             method="sgd",
             lr=1e-4,
             reduction="mean",
@@ -198,7 +196,7 @@ RECIPES = {
         ),
         Recipe(
             name="heavy",
-            purpose="one image a step, momentum .99, sum over pixels, as the reference code",
+            purpose="one image per step, momentum .99, sum over pixels, as in the reference code",
             method="sgd",
             lr=1e-10,
             reduction="sum",

@@ -1,4 +1,4 @@
-"""Where a training stands, and what may be done beside it."""
+"""The state of a training in progress."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,30 +11,46 @@ from minifcn.metrics import ConfusionMatrix
 from minifcn.optim import Optimizer
 
 
-class Diverged(ValueError):
-    """Scores, the loss or the weights became NaN or infinite; the message says when, and what to do."""
+class DivergedError(ValueError):
+    """Scores, the loss or the weights became NaN or infinite.
+
+    The message names the step and the learning rate, and suggests a smaller one.
+
+    Example:
+        >>> issubclass(DivergedError, ValueError)
+        True
+    """
 
 
 @dataclass
 class Training:
-    """A training in progress: what `fit` works on, callbacks look at, and a checkpoint holds.
+    """A training in progress: `fit` updates it, callbacks read it, and a checkpoint stores it.
 
     Attributes:
         model: The network.
-        loader: Its position says which batches come next.
+        loader: Its position determines which batches come next.
         optimizer: Its `lr` is that of the last step.
-        epochs: How many there will be.
-        settings: What must be the same for a resumed training to end alike, as JSON knows it.
+        epochs: Number of epochs in all.
+        settings: What must be equal for a resumed training to give the same result; JSON values.
         epoch: Epochs finished.
         step: Updates made.
-        loss: Loss of the last update, a labelled pixel.
-        scores: Scores of the last batch, (N, C, H, W), while callbacks look at a step.
+        loss: Mean loss per labelled pixel of the last update.
+        scores: Scores of the last batch, (N, C, H, W), during `Callback.step`.
         matrix: The last evaluation.
-        records: One for each epoch finished; see `fit`.
-        total_loss: Loss of this epoch so far, summed over pixels times their weight.
-        weight: What it is divided by: labelled pixels, times their weight.
-        images: Images seen in this epoch so far.
-        seconds: Time taken by them.
+        records: One record for each epoch finished; see `fit`.
+        total_loss: Loss of this epoch so far, summed over pixels times their weights.
+        weight: Labelled pixels of this epoch so far, times their weights.
+        images: Images of this epoch so far.
+        seconds: Time that they took.
+
+    Example:
+        A callback that stops after ten updates:
+
+        >>> from minifcn.training import Callback
+        >>> class TenSteps(Callback):
+        ...     def step(self, training: Training) -> None:
+        ...         if training.step == 10:
+        ...             training.epochs = training.epoch + 1
     """
 
     model: Layer
@@ -55,68 +71,48 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Updates that there will be in all."""
+        """Number of updates in all."""
         accumulate: int = self.settings.get("accumulate", 1)
         return self.epochs * -(-len(self.loader) // accumulate)
 
     @property
     def lr(self) -> float:
-        """The learning rate as it was chosen, before a schedule scaled it."""
+        """The learning rate that was chosen, before a schedule scales it."""
         return float(self.settings.get("lr", self.optimizer.lr))
 
     @property
     def batches(self) -> int:
-        """Batches of this epoch that have been worked on."""
+        """Batches of this epoch that have been used."""
         return self.loader.state_dict()["batches"]
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the batch that is worked on is the last one of its epoch."""
+        """Whether the current batch is the last one of its epoch."""
         return self.batches == len(self.loader)
 
     def check_finite(self) -> None:
-        """Demand finite weights: nothing else may be evaluated or saved.
+        """Check that all weights are finite, before they are evaluated or saved.
 
         Raises:
-            Diverged: Otherwise; the first parameter that is not finite is named.
+            DivergedError: If not; the message names the first parameter that is not finite.
         """
         for name, parameter in self.model.named_parameters():
             if not array_module(parameter.data).isfinite(parameter.data).all():
                 raise self.diverged(f"{name} is NaN or infinite")
 
-    def diverged(self, what: str) -> Diverged:
-        """Return the error that says that training has diverged, and what to do."""
-        return Diverged(
+    def diverged(self, what: str) -> DivergedError:
+        """Return the error for a training that has diverged."""
+        return DivergedError(
             f"step {self.step}, learning rate {self.optimizer.lr:.2e}: {what}; the training has diverged, "
-            f"and nothing of it was saved: begin again, or from what was saved before (--from), with a tenth "
-            f"of the rate (--lr {self.lr / 10:.1e})"
+            f"and this state was not saved. Start again, or from a model that was saved earlier, with a "
+            f"smaller learning rate, such as {self.lr / 10:.1e}"
         )
 
 
-class Callback:
-    """Something that `fit` calls beside the training, such as `Checkpoints` or `Watch`.
-
-    A subclass overrides what it needs. What it raises ends the training.
-
-    Example:
-        >>> class Patience(Callback):
-        ...     def epoch(self, training):
-        ...         if training.records[-1]["loss"] > training.records[0]["loss"]:
-        ...             raise ValueError("it has become worse")
-    """
-
-    def start(self, training: Training) -> None:
-        """Called once before the first step; the place to continue an earlier training."""
-
-    def step(self, training: Training) -> None:
-        """Called after each update."""
-
-    def epoch(self, training: Training) -> None:
-        """Called after each epoch, when it is evaluated and its record is the last of `training.records`."""
-
-
 def best(records: list[dict[str, Any]]) -> int | None:
-    """Return which record has the highest mean IoU, the first of equals; the last one if none has any.
+    """Return the index of the record with the highest mean IoU, the first one if several are equal.
+
+    If no record has a mean IoU, it is the last one.
 
     Example:
         >>> best([{"mean_iou": 0.2}, {"mean_iou": 0.5}, {"mean_iou": None}])

@@ -29,6 +29,11 @@ class Transfer:
         shape: In the network.
         source: Its name in the file.
         source_shape: Its shape in the file.
+
+    Example:
+        >>> transfer = Transfer("head.0.weight", (128, 64, 4, 4), "classifier.0.weight", (128, 1024))
+        >>> transfer.shape == transfer.source_shape  # a dense weight became that of a convolution
+        False
     """
 
     name: str
@@ -78,15 +83,16 @@ class Report:
         for entry in self.reshaped:
             origin = f"from {shown(entry.source)} {_text(entry.source_shape)}"
             rows.append(("reshaped", entry.name, entry.shape, origin))
-        rows += [("missing", name, shape, "") for name, shape in self.missing.items()]
-        rows += [("left over", shown(name), shape, "") for name, shape in self.left_over.items()]
-        names = max((len(name) for _, name, _, _ in rows), default=0)
-        shapes = max((len(_text(shape)) for _, _, shape, _ in rows), default=0)
-        lines = [
-            f"{what:9}  {name:{names}}  {_text(shape):{shapes}}  {origin}".rstrip()
-            for what, name, shape, origin in rows
+        for what, shapes in (("missing", self.missing), ("left over", self.left_over)):
+            rows += [(what, shown(name), shape, "") for name, shape in shapes.items()]
+        widths = [
+            max((len(text) for text in texts), default=0)
+            for texts in ([name for _, name, _, _ in rows], [_text(shape) for _, _, shape, _ in rows])
         ]
-        return "\n".join([self.summary(), *lines])
+        lines = [self.summary()]
+        for what, name, shape, origin in rows:
+            lines.append(f"{what:9}  {name:{widths[0]}}  {_text(shape):{widths[1]}}  {origin}".rstrip())
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -236,10 +242,7 @@ def _depthwise(file: Path, name: str, kernels: Array) -> Array:
     classes = np.arange(len(kernels))
     diagonal = kernels[classes, classes]
     if np.count_nonzero(kernels) != np.count_nonzero(diagonal):
-        raise FileError(
-            f"{file}: {shown(name)} mixes the scores of different classes: it is not zero off the diagonal, "
-            f"and here each class is upsampled by itself"
-        )
+        raise FileError(f"{file}: {shown(name)} mixes the scores of different classes off its diagonal")
     return diagonal[:, None]
 
 

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import strategies as st
 
 from minifcn import viz
-from minifcn.checks import CheckFailedError, check_exercise, check_gradient, strategies, whole_numbers
+from minifcn.checks import (
+    CheckFailedError,
+    check_exercise,
+    check_gradient,
+    checked,
+    strategies,
+    whole_numbers,
+)
 from minifcn.checks.exercise import show_comparison
 from minifcn.layers import Layer, MaxPool2d
 
@@ -347,3 +354,18 @@ def test_a_mistake_that_fits_the_smallest_case_by_chance_is_not_named(capsys):
     assert "Likely mistake" not in said
     check_exercise(lambda x: x.sum() * 2, np.sum, vectors(), mistakes=[twice_the_sum])
     assert "Likely mistake: The sum is doubled." in capsys.readouterr().out
+
+
+def test_checked_returns_the_learners_function_after_ok_only(capsys):
+    def right(x):
+        return x.T.copy()
+
+    def wrong(x):
+        return x.copy()
+
+    assert checked(right, otherwise=np.transpose) is np.transpose
+    for mine in (right, wrong):
+        check_exercise(mine, np.transpose, matrices())
+    assert capsys.readouterr().out.startswith("ok    right")
+    assert checked(right, otherwise=np.transpose) is right
+    assert checked(wrong, otherwise=np.transpose) is np.transpose

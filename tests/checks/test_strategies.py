@@ -11,15 +11,15 @@ from minifcn.checks.strategies import arrays, conv_geometries, pool_geometries
 
 def windows(size, kernel, stride, padding, dilation=1):
     """Count window positions by walking, without any formula."""
-    first, count = -padding, 0
-    while first + dilation * (kernel - 1) < size + padding:
+    first, count = -padding[0], 0
+    while first + dilation * (kernel - 1) < size + padding[1]:
         first, count = first + stride, count + 1
     return count
 
 
 @given(conv_geometries())
 def test_conv_cases_are_possible(case):
-    axes = zip(case.input_size, case.kernel_size, case.stride, case.padding, case.dilation, strict=True)
+    axes = zip(case.input_size, case.kernel_size, case.stride, case.sides, case.dilation, strict=True)
     counted = tuple(windows(*axis) for axis in axes)
     assert case.output_size == counted
     assert min(*case.input_size, *counted, case.batch, case.groups) >= 1
@@ -35,16 +35,16 @@ def test_conv_cases_are_possible(case):
 def test_pool_cases_are_possible(case):
     for i, outputs in enumerate(case.output_size):
         size, kernel, stride, padding = (
-            pair[i] for pair in (case.input_size, case.kernel_size, case.stride, case.padding)
+            pair[i] for pair in (case.input_size, case.kernel_size, case.stride, case.sides)
         )
         assert size >= 1
         assert outputs >= 1
-        assert 2 * padding <= kernel
+        assert 2 * max(padding) <= kernel
         if case.ceil_mode:
-            assert (outputs - 1) * stride < size + padding  # the last window starts inside
+            assert (outputs - 1) * stride < size + padding[0]  # the last window starts inside
             last = outputs * stride
-            assert (
-                last >= size + padding or last - stride + kernel >= size + 2 * padding
+            assert last >= size + padding[0] or last - stride + kernel >= size + sum(
+                padding
             )  # and no other would
         else:
             assert outputs == windows(size, kernel, stride, padding)
@@ -60,16 +60,17 @@ def test_pool_cases_are_possible(case):
         lambda c: c.groups == c.in_channels > 1,  # depthwise
         lambda c: c.groups == c.in_channels > 1 and c.out_channels > c.in_channels,  # with a multiplier
         lambda c: c.stride[0] != c.stride[1],
-        lambda c: c.padding[0] != c.padding[1],
+        lambda c: c.padding == (1, 0),
+        lambda c: c.sides == ((0, 1), (2, 0)),
         lambda c: c.dilation[0] != c.dilation[1],
         lambda c: c.kernel_size[0] != c.kernel_size[1],
         lambda c: c.stride[0] > c.kernel_size[0],
         lambda c: c.stride[0] > c.input_size[0],
         lambda c: c.stride[0] == 3 and c.dilation[0] == 2 and c.kernel_size[0] == 4,
-        lambda c: c.padding[0] >= c.kernel_size[0],
+        lambda c: c.sides[0][0] >= c.kernel_size[0],
         lambda c: c.input_size == (1, 1) and c.kernel_size == (4, 4),
         lambda c: (
-            (c.input_size[0] + 2 * c.padding[0] - c.kernel_size[0]) % c.stride[0] == 2 and c.dilation[0] == 1
+            (c.input_size[0] + sum(c.sides[0]) - c.kernel_size[0]) % c.stride[0] == 2 and c.dilation[0] == 1
         ),
         lambda c: c.batch == 2,
     ],
@@ -84,7 +85,7 @@ def test_cases_shrink_towards_ones():
     assert find(conv_geometries(), lambda case: case.stride[0] == 2) == ConvCase(stride=(2, 1))
     assert find(conv_geometries(), lambda c: c.input_size[1] > 1) == ConvCase(input_size=(1, 2))
     hangs_over = find(
-        pool_geometries(), lambda c: c.ceil_mode and c.kernel_size[0] > c.input_size[0] + 2 * c.padding[0]
+        pool_geometries(), lambda c: c.ceil_mode and c.kernel_size[0] > c.input_size[0] + sum(c.sides[0])
     )
     assert hangs_over == PoolCase(kernel_size=(2, 1), stride=(2, 1), ceil_mode=True)
 

@@ -1,9 +1,9 @@
-"""A folder of photographs and painted masks, as small as a training can be."""
+"""A folder of images and masks for the smallest training."""
 
 import numpy as np
 from PIL import Image
 
-SCRATCH = ["--model", "digit_classifier", "--from-workspace", "--lr", "3e-3"]
+SCRATCH = ["--model", "digit_classifier", "--from-scratch", "--lr", "3e-3"]
 
 
 def photographs(root, count=8, size=(36, 48), classes="ground\nblob"):

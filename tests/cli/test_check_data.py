@@ -29,7 +29,7 @@ def root(tmp_path):
 def test_a_clean_dataset(root, capsys):
     assert run(f"folder:{root}") == 0
     said = capsys.readouterr()
-    assert "nothing is wrong" in said.out
+    assert "no findings" in said.out
     assert "of 8 x 6" in said.out
     assert said.err == ""
 
@@ -42,7 +42,7 @@ def test_findings_are_told_line_by_line_with_the_rest_counted(root, capsys):
     assert run(f"folder:{root}") == 1
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("cannot be read: 1")
-    assert lines[start + 1].startswith(f"  {Path('images') / names[20]}: is no image")
+    assert lines[start + 1].startswith(f"  {Path('images') / names[20]}: is not an image")
     assert lines[start + 2] == "labels that are no class: 14"
     shown = lines[start + 3 : start + 13]
     assert all("77 on 48 pixels; expected 0 to 2 or 255 for void" in line for line in shown)
@@ -58,14 +58,16 @@ def test_one_is_no_plural(tmp_path, capsys):
     assert run(f"folder:{tmp_path}") == 1
     said = capsys.readouterr().out
     assert said.count(": 1 image") == 2
-    assert "3 on 1 pixel, 4 on 1 pixel, 5 on 1 pixel and 1 other number;" in said
+    assert "3 on 1 pixel, 4 on 1 pixel, 5 on 1 pixel and 1 other value;" in said
     assert said.endswith("\n1 finding\n")
     assert not re.search(r"\b1 \w+s\b|\(s\)", said)
 
 
 def test_it_is_said_who_is_held_back(root, capsys):
     run(f"folder:{root}")
-    assert "validation: 6 images (held back, as there is no val.txt): 6 of 8 x 6" in capsys.readouterr().out
+    assert (
+        "validation: 6 images (held back, because there is no val.txt): 6 of 8 x 6" in capsys.readouterr().out
+    )
     (root / "val.txt").write_text("photo 03.png\nphoto 04")
     run(f"folder:{root}")
     lines = capsys.readouterr().out.splitlines()
@@ -100,7 +102,7 @@ def test_lines_for_painted_masks_can_be_pasted(root, capsys):
         write(file, colors[np.arange(48).reshape(6, 8) % 3])
     assert run(f"folder:{root}") == 1
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index("  lines for classes.txt, with names to be changed:")
+    start = lines.index("  lines for classes.txt (replace the names):")
     pasted = lines[start + 1 : start + 4]
     assert pasted[0] == "    class1 0 0 0  # 480 pixels"
     (root / "classes.txt").write_text("\n".join(pasted))
@@ -126,8 +128,8 @@ def test_json(root, capsys):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("folder:{root}/nowhere", "nowhere: is not there, though the dataset 'folder:"),
-        ("camvid:{root}", "has no part of CamVid: expected train.txt, val.txt, test.txt, or such folders"),
+        ("folder:{root}/nowhere", "nowhere: does not exist (dataset 'folder:"),
+        ("camvid:{root}", "has no split of CamVid"),
         ("photos:x", "unknown dataset 'photos:x'"),
         ("folder:{root}", "line 2 has"),
     ],
@@ -152,4 +154,4 @@ def test_camvid_is_clean(capsys):
     said = capsys.readouterr().out
     assert "train: 367 images: 367 of 480 x 360" in said
     assert "validation: 101 images: 101 of 480 x 360" in said
-    assert "nothing is wrong" in said
+    assert "no findings" in said

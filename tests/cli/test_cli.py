@@ -1,5 +1,7 @@
+import argparse
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -8,11 +10,11 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.cli import demo, main
+from minifcn.cli import COMMANDS, _with_option, demo, main
 
 LOGS = {
     f"{name}.jsonl"
-    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-workspace")
+    for name in ("classifier", "stride-8", "stride-4", "stride-2", "from-the-classifier", "from-scratch")
 }
 
 
@@ -26,12 +28,12 @@ def short(monkeypatch):
     monkeypatch.setattr(demo, "FEW_EPOCHS", 8)
 
 
-def test_demo_writes_pictures_log_and_a_model_that_loads(short, tmp_path, capsys):
+def test_demo_writes_figures_logs_and_a_model_that_loads(short, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert "stride 2, 126 canvases" in said
-    assert "from workspace" in said
+    assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
     assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}
@@ -55,12 +57,12 @@ def test_ctrl_c_stops_in_one_line(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == "\nstopped\n"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise elsewhere")
+@pytest.mark.skipif(os.name != "posix", reason="broken pipes are different on other systems")
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["info"], ["explain", "squeezenet1_0"], ["weights", "inspect", "nowhere"]]
 )
-def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
-    """Whether it breaks while something is printed, at the last flush, or where an error is told."""
+def test_a_closed_pipe_ends_it_silently(arguments):
+    """Whether it is closed while something is printed, at the last flush, or when an error is reported."""
     reader, writer = os.pipe()
     os.close(reader)
     errors = writer if "nowhere" in arguments else subprocess.PIPE
@@ -73,18 +75,18 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "expected"),
     [
         (["--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'cuda' or 'cuda:N'"),
         (["--device", "cuda:x"], "unknown device 'cuda:x'"),
         (["--seed", "-1"], "--seed must be an integer >= 0, got -1"),
     ],
 )
-def test_wrong_input_gets_one_sentence_before_anything_is_written(arguments, sentence, tmp_path, capsys):
+def test_wrong_input_is_refused_in_one_line_before_anything_is_written(arguments, expected, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["demo", "--out", str(out), *arguments]) == 2
     error = capsys.readouterr().err
-    assert sentence in error
+    assert expected in error
     assert error.count("\n") == 1
     assert not out.exists()
 
@@ -93,10 +95,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, ca
     file = tmp_path / "file"
     file.touch()
     assert main(["demo", "--out", str(file)]) == 2
-    assert f"--out {file} cannot be written to" in capsys.readouterr().err
+    assert f"--out: {file} cannot be written to" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user may write everywhere")
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user can write everywhere")
 def test_no_write_permission(tmp_path, capsys):
     tmp_path.chmod(stat.S_IREAD | stat.S_IEXEC)
     assert main(["demo", "--out", str(tmp_path)]) == 2
@@ -108,3 +110,49 @@ def test_info_names_versions_and_threads(capsys):
     said = capsys.readouterr().out
     assert mf.__version__ in said
     assert "threads" in said
+
+
+def help_of(*arguments):
+    call = f"main({[*arguments, '--help']})"
+    code = f"import sys; from minifcn.cli import main\ntry: {call}\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stdout.rsplit("\n", 2)[0], set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_help_of_the_command_loads_no_numpy():
+    text, modules = help_of()
+    assert all(command in text for command in COMMANDS)
+    assert "argparse" in modules
+    assert not {"numpy", "tqdm", "minifcn.cli.train"} & modules
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_a_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: minifcn {command}" in capsys.readouterr().out
+
+
+def test_train_has_at_most_32_options(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    options = set(re.findall(r"^ {2,8}(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--out", "--lr", "--overfit-one"} < options
+    assert len(options) <= 32
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("batch_size must be an integer >= 1, got 0", "--batch must be an integer >= 1, got 0"),
+        ("start: no such file", "--from: no such file"),
+        ("class_weights must be x", "--class-weights must be x"),
+        ("batch_size 3 is too large", "batch_size 3 is too large"),
+        ("stride must be 4", "stride must be 4"),  # not an argument of this command
+        ("step 3: lr must be 4", "step 3: lr must be 4"),
+    ],
+)
+def test_errors_of_the_library_name_the_option(message, expected):
+    arguments = argparse.Namespace(batch_size=3, start="x", class_weights="none", lr=1.0)
+    assert _with_option(message, arguments) == expected

@@ -20,7 +20,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def model(tmp_path):
-    """A network that calls everything "blob"."""
+    """A network that labels everything as "blob"."""
     return stored(tmp_path / "model.safetensors", ("ground", "blob"))
 
 
@@ -33,12 +33,12 @@ def stored(path, names):
 
 
 def counted(root, names=("photo6", "photo7")):
-    """Count the pixels of each class in masks, as a painter would."""
+    """Count the pixels of each class in masks."""
     masks = np.concatenate([np.array(Image.open(root / "masks" / f"{name}.png")).ravel() for name in names])
     return int((masks == 0).sum()), int((masks == 1).sum())
 
 
-def test_the_four_metrics_with_what_they_are_over(data, model, tmp_path, capsys):
+def test_the_four_metrics_and_their_numbers_of_pixels_and_classes(data, model, tmp_path, capsys):
     files = ["--json", str(tmp_path / "a.json"), "--confusion", str(tmp_path / "a.png")]
     assert main(["evaluate", model, data, *files]) == 0
     said = capsys.readouterr()
@@ -82,21 +82,21 @@ def test_the_split_and_the_rule_for_absent_classes_are_chosen(data, tmp_path, ca
     assert means["truth"]["mean_iou"] == pytest.approx(two / 2)
 
 
-def test_as_in_training_a_class_that_is_only_predicted_is_left_out(data, tmp_path, capsys):
+def test_a_class_that_is_only_predicted_is_left_out_as_in_training(data, tmp_path, capsys):
     model = stored(tmp_path / "three.safetensors", ("ground", "never", "blob"))
     (tmp_path / "photos" / "classes.txt").write_text("ground\nnever\nblob")
     for mask in (tmp_path / "photos" / "masks").iterdir():
         labels = np.array(Image.open(mask))
         labels[labels == 1] = 2
         Image.fromarray(labels).save(mask)
-    assert main(["evaluate", model, data]) == 0  # all is "never", so the others are 0, and it is nothing
+    assert main(["evaluate", model, data]) == 0  # everything is "never": the IoU of the others is 0
     said = capsys.readouterr().out
     assert "mean IoU                 0.000  over 2 of 3 classes" in said
     assert "never                        -         -             0" in said
 
 
 def test_images_are_scored_whole_at_their_own_size(tmp_path, capsys):
-    """Of unequal sizes, too: padding to a common one would change scores near the border."""
+    """Padding to a common size would change scores near the border."""
     root = tmp_path / "photos"
     data = photographs(root)
     small = np.array(Image.open(root / "images" / "photo6.png"))[:20, :30]
@@ -118,10 +118,10 @@ def test_images_are_scored_whole_at_their_own_size(tmp_path, capsys):
             for p in range(2):
                 expected[t, p] += ((labels == t) & (predicted == p)).sum()
     counts = np.array(json.loads((tmp_path / "a.json").read_text())["confusion_matrix"])
-    assert np.abs(counts - expected).sum() <= 4  # Pillow rounds grey a little otherwise
+    assert np.abs(counts - expected).sum() <= 4  # Pillow rounds grey in another way
 
 
-def test_other_class_names_are_told(data, tmp_path, capsys):
+def test_other_class_names_cause_a_warning(data, tmp_path, capsys):
     model = stored(tmp_path / "m", ("blob", "ground"))
     assert main(["evaluate", model, data]) == 0
     assert (
@@ -130,13 +130,13 @@ def test_other_class_names_are_told(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "expected"),
     [
-        ({"model": "classifier"}, "is a classifier: it says what is in an image, not where"),
+        ({"model": "classifier"}, "classifier contains a classifier"),
         ({"model": "three"}, "the network has 3 classes (a, b, c), the dataset 2 (ground, blob)"),
         ({"model": "nowhere"}, "nowhere"),
         ({"data": "folder:nowhere"}, "nowhere"),
-        ({"options": ["--device", "tpu"]}, "unknown device 'tpu'"),
+        ({"options": ["--device", "tpu"]}, "'tpu'"),
         ({"options": ["--json", "nowhere/a.json"]}, "there is no folder"),
         ({"options": ["--json", "a.txt"]}, "a.txt does not end in .json"),
         ({"options": ["--confusion", "a.jpg"]}, "a.jpg does not end in .png"),
@@ -144,7 +144,7 @@ def test_other_class_names_are_told(data, tmp_path, capsys):
         ({"options": ["--split", "test"]}, "test"),
     ],
 )
-def test_one_sentence(data, model, tmp_path, capsys, change, sentence):
+def test_wrong_input_is_refused_in_one_line(data, model, tmp_path, capsys, change, expected):
     classifier = digit_classifier(2, rng=0)
     classifier.info = ModelInfo(("a", "b"), GREY)
     mf.save(classifier, tmp_path / "classifier")
@@ -154,5 +154,5 @@ def test_one_sentence(data, model, tmp_path, capsys, change, sentence):
     assert main(["evaluate", file, change.get("data", data), *change.get("options", [])]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert sentence in error
+    assert expected in error
     assert set(os.listdir(tmp_path)) == before

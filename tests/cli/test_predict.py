@@ -18,7 +18,7 @@ COLORS = ((10, 20, 30), (250, 120, 0))
 
 @pytest.fixture
 def model(tmp_path):
-    """A network that calls a pixel "bright" where it is."""
+    """A network that labels bright pixels as "bright"."""
     fcn = FCN(digit_classifier(init="zeros"), 2, 2)
     fcn.features[0].weight.data[0, 0, 1, 1] = 1
     fcn.skips["2"].weight.data[1, 0] = 1
@@ -28,8 +28,8 @@ def model(tmp_path):
     return str(tmp_path / "model.safetensors")
 
 
-def picture(path, size=(24, 16), bright=slice(12, None), **options):
-    """Write a dark picture (width, height) with bright columns."""
+def draw(path, size=(24, 16), bright=slice(12, None), **options):
+    """Write a dark image of (width, height) with bright columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     pixels[:, bright] = 255
@@ -48,7 +48,7 @@ def mask(path):
 
 
 def test_mask_overlay_and_areas(model, tmp_path, capsys):
-    path, out = picture(tmp_path / "a.png"), tmp_path / "new" / "out"
+    path, out = draw(tmp_path / "a.png"), tmp_path / "new" / "out"
     assert run(model, path, "--out", out) == 0
     labels, palette = mask(out / "masks" / "a.png")
     assert labels.shape == (16, 24)
@@ -72,19 +72,19 @@ def test_mask_overlay_and_areas(model, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{path}: 24 x 16 pixels" in said
     assert f"bright                  {bright:>12,}  {100 * bright / labels.size:6.2f} %" in said
-    assert f"1 of 1 pictures labelled; masks, overlays and areas: {out}" in said
+    assert f"1 of 1 images labelled; masks, overlays and areas: {out}" in said
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (41, 2), (97, 61)])
 def test_any_size(model, tmp_path, size):
-    assert run(model, picture(tmp_path / "a.png", size), "--out", tmp_path / "out") == 0
+    assert run(model, draw(tmp_path / "a.png", size), "--out", tmp_path / "out") == 0
     labels, _ = mask(tmp_path / "out" / "masks" / "a.png")
     assert labels.shape == size[::-1]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "LA", "I;16"])
-def test_any_kind_of_picture(model, tmp_path, mode):
-    pixels = Image.open(picture(tmp_path / "rgb.png"))
+def test_any_kind_of_image(model, tmp_path, mode):
+    pixels = Image.open(draw(tmp_path / "rgb.png"))
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     if mode == "I;16":
         Image.fromarray(np.array(pixels.convert("L")).astype(np.uint16) * 257).save(path)
@@ -96,28 +96,28 @@ def test_any_kind_of_picture(model, tmp_path, mode):
     assert (labels[:, :10] == 0).all()
 
 
-def test_photographs_are_turned_as_their_exif_data_say(model, tmp_path):
-    """Taken with the camera on its side: bright is at the right as stored, and below as seen."""
+def test_photographs_are_rotated_by_their_exif_orientation(model, tmp_path):
+    """The camera was rotated: bright is at the right as stored, and below as displayed."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert run(model, picture(tmp_path / "a.jpg", exif=exif), "--out", tmp_path / "out") == 0
+    assert run(model, draw(tmp_path / "a.jpg", exif=exif), "--out", tmp_path / "out") == 0
     labels, _ = mask(tmp_path / "out" / "masks" / "a.png")
     assert labels.shape == (24, 16)
     assert labels[:10].max() == 0
     assert labels[14:].min() == 1
 
 
-def test_folders_are_gone_through_and_names_do_not_collide(model, tmp_path, capsys):
+def test_folders_are_searched_and_names_are_unique(model, tmp_path, capsys):
     folder = tmp_path / "in"
-    picture(folder / "one" / "a.png")
-    picture(folder / "two" / "a.png", bright=slice(0, 4))
-    picture(folder / "a.JPG")
-    picture(folder / "A-2.png")
-    picture(folder / ".hidden.png")
-    (folder / "notes.txt").write_text("no picture")
+    draw(folder / "one" / "a.png")
+    draw(folder / "two" / "a.png", bright=slice(0, 4))
+    draw(folder / "a.JPG")
+    draw(folder / "A-2.png")
+    draw(folder / ".hidden.png")
+    (folder / "notes.txt").write_text("no image")
     out = folder / "out"
-    for _ in range(2):  # what it wrote itself is no input
-        assert run(model, folder, picture(tmp_path / "b" / "a.png"), "--out", out) == 0
+    for _ in range(2):  # its own output is no input
+        assert run(model, folder, draw(tmp_path / "b" / "a.png"), "--out", out) == 0
         assert len(os.listdir(out / "masks")) == len(os.listdir(out / "overlays")) == 5
     rows = json.loads((out / "areas.json").read_text())
     masks = {row["image"]: row["mask"] for row in rows}
@@ -127,19 +127,19 @@ def test_folders_are_gone_through_and_names_do_not_collide(model, tmp_path, caps
     assert labels[8, 20] == 0
 
 
-def test_an_unreadable_picture_is_told_and_the_others_are_done(model, tmp_path, capsys):
+def test_an_unreadable_image_is_reported_and_the_others_are_labelled(model, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     paths = [
         tmp_path / "broken.png",
-        picture(tmp_path / "a.png"),
+        draw(tmp_path / "a.png"),
         tmp_path / "text.jpg",
         tmp_path / "nowhere.png",
     ]
     assert run(model, *paths, "--out", tmp_path / "out") == 1
     said = capsys.readouterr()
     assert os.listdir(tmp_path / "out" / "masks") == ["a.png"]
-    assert "1 of 4 pictures labelled" in said.out
+    assert "1 of 4 images labelled" in said.out
     assert len(said.err.splitlines()) == 3
     assert f"minifcn predict: {tmp_path / 'nowhere.png'}: No such file or directory\n" in said.err
     for name in ("broken.png", "text.jpg", "nowhere.png"):
@@ -147,39 +147,36 @@ def test_an_unreadable_picture_is_told_and_the_others_are_done(model, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "expected"),
     [
-        (
-            {"model": "classifier"},
-            "is a classifier: it says what is in an image, not where; minifcn train --from",
-        ),
+        ({"model": "classifier"}, "classifier contains a classifier"),
         ({"model": "nowhere"}, "nowhere"),
         ({"model": "a.png"}, "a.png"),
-        ({"model": "."}, "is a folder: give a file in it, such as"),
-        ({"images": ["empty"]}, "there are no pictures in the folder"),
-        ({"options": ["--device", "cuda:x"]}, "unknown device 'cuda:x'"),
-        ({"out": "a.png"}, "a.png must be a folder"),
-        ({"out": "new.JPG"}, "new.JPG must be a folder: it gets a mask, PNG, for each picture, and more"),
-        ({"out": "mine"}, "mine holds masks without the areas.json of minifcn predict"),
-        ({"out": "bad"}, "areas.json is damaged or not of minifcn predict: move it away"),
+        ({"model": "."}, "is a folder"),
+        ({"images": ["empty"]}, "empty"),
+        ({"options": ["--device", "cuda:x"]}, "'cuda:x'"),
+        ({"out": "a.png"}, "--out must be a folder"),
+        ({"out": "new.JPG"}, "new.JPG"),
+        ({"out": "mine"}, "mine contains masks without areas.json"),
+        ({"out": "bad"}, "areas.json is damaged"),
     ],
 )
-def test_one_sentence(model, tmp_path, capsys, change, sentence):
+def test_wrong_input_is_refused_in_one_line(model, tmp_path, capsys, change, expected):
     classifier = digit_classifier(2, rng=0)
     classifier.info = ModelInfo(NAMES, Preprocessing("L", (128.0,), (64.0,)))
     mf.save(classifier, tmp_path / "classifier")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "areas.json").write_text('[{"image": "a.png"}]')
-    picture(tmp_path / "mine" / "masks" / "painted.png")
-    picture(tmp_path / "a.png")
+    draw(tmp_path / "mine" / "masks" / "painted.png")
+    draw(tmp_path / "a.png")
     file = tmp_path / change["model"] if "model" in change else model
     images = [tmp_path / image for image in change.get("images", ["a.png"])]
     out = tmp_path / change.get("out", "out")
     assert run(file, *images, *change.get("options", []), "--out", out) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert sentence in error
+    assert expected in error
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "new.JPG").exists()
     assert os.listdir(tmp_path / "mine") == ["masks"]
@@ -187,7 +184,7 @@ def test_one_sentence(model, tmp_path, capsys, change, sentence):
 
 
 def areas(out):
-    """Return the pictures in the areas file and their masks; both files say the same."""
+    """Return the images in the areas file and their masks; both files agree."""
     rows = json.loads((out / "areas.json").read_text())
     table = list(csv.DictReader((out / "areas.csv").read_text().splitlines()))
     assert [{name: str(value) for name, value in row.items()} for row in rows] == table
@@ -196,53 +193,53 @@ def areas(out):
 
 
 def test_ctrl_c_loses_nothing(model, tmp_path, monkeypatch, capsys):
-    real, calls = predict.predict, itertools.count(1)
+    real, calls = predict.label, itertools.count(1)
 
     def stops(*arguments):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    paths = [picture(tmp_path / f"{name}.png") for name in "abcd"]
+    paths = [draw(tmp_path / f"{name}.png") for name in "abcd"]
     out = tmp_path / "out"
-    monkeypatch.setattr(predict, "predict", stops)
+    monkeypatch.setattr(predict, "label", stops)
     assert run(model, *paths, "--out", out) == 130
     assert areas(out) == {paths[0]: "masks/a.png", paths[1]: "masks/b.png"}
     assert sorted(os.listdir(out / "masks")) == ["a.png", "b.png"]
 
 
-def test_what_other_pictures_left_in_the_folder_stays(model, tmp_path):
-    one, two = picture(tmp_path / "one" / "a.png"), picture(tmp_path / "two" / "a.png", bright=slice(0, 4))
-    other, out = picture(tmp_path / "b.png"), tmp_path / "out"
+def test_results_of_other_images_are_kept(model, tmp_path):
+    one, two = draw(tmp_path / "one" / "a.png"), draw(tmp_path / "two" / "a.png", bright=slice(0, 4))
+    other, out = draw(tmp_path / "b.png"), tmp_path / "out"
     assert run(model, one, "--out", out) == 0
     before = (out / "masks" / "a.png").read_bytes()
-    for _ in range(2):  # once more, and each picture keeps its mask
+    for _ in range(2):  # repeated, and each image keeps its mask
         assert run(model, two, other, "--out", out) == 0
         assert areas(out) == {one: "masks/a.png", two: "masks/a-2.png", other: "masks/b.png"}
         assert (out / "masks" / "a.png").read_bytes() == before
-    picture(tmp_path / "one" / "a.png", bright=slice(0, 4))
+    draw(tmp_path / "one" / "a.png", bright=slice(0, 4))
     assert run(model, one, "--out", out) == 0
     assert (out / "masks" / "a.png").read_bytes() == (out / "masks" / "a-2.png").read_bytes() != before
     assert len(areas(out)) == 3
 
 
-def test_masks_and_overlays_are_no_pictures_whatever_run_they_are_of(model, tmp_path):
-    """In the folder of the pictures, below it, and where an earlier run into another folder left them."""
+def test_masks_and_overlays_of_all_runs_are_no_input(model, tmp_path):
+    """In the folder of the images, below it, and in the folder of an earlier run."""
     folder = tmp_path / "in"
-    path = picture(folder / "a.png")
+    path = draw(folder / "a.png")
     for _ in range(2):
         for out in (folder, folder / "first", folder / "second"):
             assert run(model, folder, "--out", out) == 0
             assert areas(out) == {path: "masks/a.png"}
 
 
-def test_a_picture_that_does_not_fit_into_memory_is_told(model, tmp_path, monkeypatch, capsys):
+def test_an_image_that_does_not_fit_into_memory_is_reported(model, tmp_path, monkeypatch, capsys):
     def fails(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(predict, "predict", fails)
-    assert run(model, picture(tmp_path / "a.png"), "--out", tmp_path / "out") == 1
-    assert f"{tmp_path / 'a.png'}: it does not fit into memory" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "label", fails)
+    assert run(model, draw(tmp_path / "a.png"), "--out", tmp_path / "out") == 1
+    assert f"{tmp_path / 'a.png'}: not enough memory" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
@@ -251,4 +248,4 @@ def test_a_picture_that_does_not_fit_into_memory_is_told(model, tmp_path, monkey
     enough = memory.inference_memory(mf.load(model), (8, 12))
     monkeypatch.setattr(memory, "available_memory", lambda: enough)
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
-    assert capsys.readouterr().err.endswith("are free: make it smaller: 12 x 8 would fit\n")
+    assert capsys.readouterr().err.endswith(" 12 x 8 would fit\n")

@@ -51,7 +51,9 @@ def test_a_folder_of_photographs_becomes_a_network(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 12, "--batch", 2, "--out", out) == 0
     said = capsys.readouterr()
     assert "6 images to train on, 2 to evaluate, 2 classes, up to 48 x 36 pixels" in said.out
-    assert "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 images a step, 12 epochs" in said.out
+    assert (
+        "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 images per step, 12 epochs" in said.out
+    )
     assert "a step on 2 images of 48 x 36 takes about" in said.err
     assert "warning" not in said.err
     assert set(os.listdir(out)) == OUTPUTS
@@ -111,9 +113,9 @@ def test_stages_frozen_trunk_and_the_papers_recipes(data, tmp_path, capsys):
         assert run(data, "--from", start, *options, "--epochs", 1, "--out", stages[-1]) == 0
         start = stages[-1] / "model.safetensors"
     said = capsys.readouterr().out
-    assert "SGD, rate 1.0e-10 on the sum over pixels (as 1.7e-07 on their mean), 1 image a step" in said
+    assert "SGD, rate 1.0e-10 on the sum over pixels (as 1.7e-07 on their mean), 1 image per step" in said
     assert "SGD, rate 1.0e-11 on the sum" in said
-    assert "SGD, rate 1.0e-08 on the mean over pixels, 20 images a step" in said
+    assert "SGD, rate 1.0e-08 on the mean over pixels, 20 images per step" in said
     assert "class weights: ground" in said
     third, fourth = (mf.load(stage / "model.safetensors") for stage in stages[2:])
     assert third.stride == fourth.stride == 2
@@ -138,17 +140,19 @@ def test_weights_of_a_classifier_in_public_names(data, tmp_path, out, capsys):
 
 
 def interrupted(monkeypatch, step):
-    """Let Ctrl-C come in a step."""
-    real, count = train.Loader._load, [0]
+    """Send SIGINT, as Ctrl-C does, in a step."""
+    if os.name == "nt":
+        pytest.skip("os.kill ends the process on Windows")
+    real, count = train.Loader._item, [0]
 
-    def load(self, *arguments, **options):
+    def item(self, *arguments, **options):
         if self.batch_size == 2:  # the training's, not that of the evaluation
             count[0] += 1
-            if count[0] == step:
+            if count[0] == 2 * step - 1:
                 os.kill(os.getpid(), signal.SIGINT)
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(train.Loader, "_load", load)
+    monkeypatch.setattr(train.Loader, "_item", item)
 
 
 def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypatch, capsys):
@@ -166,12 +170,11 @@ def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypat
     ours, theirs = (Checkpoint.read(folder / "last.safetensors") for folder in (out, tmp_path / "whole"))
     for part in ("model", "optimizer"):
         assert all(np.array_equal(a, theirs.part(part)[name]) for name, a in ours.part(part).items())
-    assert ours.entries["generators"] == theirs.entries["generators"]
     assert run("--resume", "--out", out) == 0  # a finished one, once more
 
 
 def test_resume_from_any_folder(data, tmp_path, out, monkeypatch):
-    """Paths are kept as absolute ones, so the folder where a training began does not matter."""
+    """Paths are stored as absolute ones, so the working directory does not matter."""
     classifier = digit_classifier(10, rng=0)
     classifier.info = ModelInfo(tuple("0123456789"), Preprocessing("L", (90.0,), (50.0,)))
     mf.save(classifier, tmp_path / "start.safetensors")
@@ -189,57 +192,52 @@ def test_resume_from_any_folder(data, tmp_path, out, monkeypatch):
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
-def test_more_epochs_are_another_training(data, out, capsys):
+def test_for_more_epochs_there_is_another_training(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     capsys.readouterr()
     error = refused(capsys, "--resume", "--epochs", 3, "--out", out)
     how = f"with --from {out / 'model.safetensors'}"
-    assert "epochs was 1, is 3; leave them out, or begin another training in another folder; for" in error
-    assert error.endswith(f"; for more epochs begin it {how}")
+    assert "epochs was 1, is 3; " in error
+    assert error.endswith(how)
     assert run("--resume", "--out", out) == 0
     said = capsys.readouterr().out
-    assert f"all 1 epochs were done before; for more, begin another training {how}\n" in said
+    assert f"all 1 epochs were done before; for more, train {how}\n" in said
     assert run(data, "--from", out / "model.safetensors", "--epochs", 1, "--out", out / "more") == 0
     assert "done before" not in capsys.readouterr().out
 
 
-def test_resume_with_other_settings_is_refused_by_name(data, out, capsys):
+def test_a_difference_in_settings_is_refused_by_name(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     capsys.readouterr()
     same = ["--model", "digit_classifier", "--epochs", 1]
     assert run(data, *same, "--resume", "--out", out) == 0
     capsys.readouterr()
     error = refused(capsys, "--resume", "--out", out, "--epochs", 2, "--seed", 7, "--no-flip")
-    assert (
-        "other settings: epochs was 1, is 2; seed was 0, is 7; flip was None, is False; leave them out"
-        in error
-    )
+    assert error.startswith("--resume: ")
+    assert "epochs was 1, is 2; seed was 0, is 7; flip was None, is False" in error
 
 
-def test_a_used_folder_is_not_written_over(data, out, capsys):
+def test_a_used_folder_is_not_overwritten(data, out, capsys):
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     capsys.readouterr()
     error = refused(capsys, data, *SCRATCH, "--epochs", 1, "--out", out)
-    assert (
-        "holds a training already (last.safetensors): continue it with --resume, or take another folder"
-        in error
-    )
+    assert error.startswith(f"--out: {out} contains a training (last.safetensors): ")
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
 def test_nothing_to_resume(out, capsys):
     error = refused(capsys, "--resume", "--out", out)
-    assert error == f"--resume: {out} holds no checkpoint (last.safetensors) to continue from"
+    assert error == f"--resume: {out} contains no checkpoint (last.safetensors)"
     assert not out.exists()
 
 
 def test_a_checkpoint_of_something_else_is_refused(out, capsys):
     out.mkdir()
     save_file({"a": np.zeros(3, np.float32)}, out / "last.safetensors")
-    assert "is no checkpoint of a training" in refused(capsys, "--resume", "--out", out)
+    assert "is no checkpoint" in refused(capsys, "--resume", "--out", out)
 
 
 @pytest.mark.parametrize(
@@ -273,41 +271,43 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
         assert capsys.readouterr().err.splitlines()[-1].startswith("minifcn train: ")
 
 
-# What is refused before anything is done
+# Wrong input
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "expected"),
     [
-        ([], "say what the network begins with, one of: --weights FILE .* got 0 of them"),
-        (["--from-workspace"], "--from-workspace needs --model, one of alexnet"),
-        (["--from-workspace", "--from", "x"], "got 2 of them"),
-        (["--from", "x", "--model", "vgg16"], "--from x says itself which network it is"),
+        ([], "one of --weights .* --from .* --from-scratch .* got 0 of them"),
+        (["--from-scratch"], "--from-scratch needs --model, one of alexnet"),
+        (["--from-scratch", "--from", "x"], "got 2 of them"),
+        (["--from", "x", "--model", "vgg16"], "--from x .* --model"),
         ([*SCRATCH, "--epochs", "0"], "--epochs must be an integer >= 1, got 0"),
         ([*SCRATCH, "--batch", "-1"], "--batch must be an integer >= 1, got -1"),
         ([*SCRATCH, "--seed", "-1"], "--seed must be an integer >= 0, got -1"),
         ([*SCRATCH, "--lr", "nan"], "--lr must be positive and finite, got nan"),
-        ([*SCRATCH, "--device", "tpu"], "unknown device 'tpu'"),
-        ([*SCRATCH, "--stride", "3"], r"stride must be one of \[2, 4, 8\], got 3"),
+        ([*SCRATCH, "--device", "tpu"], "'tpu'"),
+        ([*SCRATCH, "--stride", "3"], r"--stride must be one of \[2, 4, 8\], got 3"),
         ([*SCRATCH, "--dropout", "1.5"], "p must be a probability"),
-        ([*SCRATCH, "--color", "3"], "color must be from 0 to 1, got 3.0"),
+        ([*SCRATCH, "--color", "3"], "--color must be .* got 3.0"),
         (["--from", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
-        (["--weights", "nowhere.pth"], "--weights: there is no file nowhere.pth; minifcn weights download"),
-        (["--from", "tests"], "tests is a folder, and a file is expected"),
-        ([*SCRATCH, "--recipe", "heavy"], "a rate of 3.0e-03 belongs to a mean over pixels; recipe 'heavy'"),
+        (["--weights", "nowhere.pth"], "--weights: .*nowhere.pth.* minifcn weights download"),
+        (["--from", "tests"], "tests is a folder"),
+        ([*SCRATCH, "--recipe", "heavy"], "lr 3.0e-03 .* recipe 'heavy'"),
         (
-            ["--model", "digit_classifier", "--from-workspace", "--recipe", "heavy"],
-            "trains strides one after the other",
+            ["--model", "digit_classifier", "--from-scratch", "--recipe", "heavy"],
+            "recipe 'heavy' .* 2 skips",
         ),
         (
-            ["--model", "digit_classifier", "--from-workspace", "--lr", "1e-10"],
-            "1.0e-10 belongs to a loss summed",
+            ["--model", "digit_classifier", "--from-scratch", "--lr", "1e-10"],
+            "lr 1.0e-10 .* recipe 'quick'",
         ),
     ],
 )
-def test_one_sentence_before_anything_is_written(data, out, capsys, arguments, sentence):
+def test_wrong_input_is_refused_in_one_line_before_anything_is_written(
+    data, out, capsys, arguments, expected
+):
     error = refused(capsys, data, *arguments, "--out", out)
-    assert re.search(sentence, error), error
+    assert re.search(expected, error), error
     assert not out.exists()
 
 
@@ -335,30 +335,27 @@ def test_arguments_that_cannot_be_read(data, out, capsys, arguments):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "file"])
-def test_the_name_of_a_file_is_no_folder(data, tmp_path, capsys, name):
+def test_the_name_of_a_file_is_refused_as_folder(data, tmp_path, capsys, name):
     (tmp_path / "file").touch()
     error = refused(capsys, data, *SCRATCH, "--out", tmp_path / name)
-    assert error.endswith(
-        f"{name} must be a folder: it gets the model (model.safetensors), a checkpoint and more"
-    )
+    assert error.startswith("--out must be a folder")
+    assert name in error
 
 
-def test_each_file_of_a_run_says_what_it_is_for(data, out, capsys):
-    """A model is no classifier's weights, and a checkpoint neither; a folder is not its file."""
+def test_a_wrong_file_is_refused_with_the_right_one(data, out, capsys):
+    """A model and a checkpoint are no weights of a classifier, and a folder is no file."""
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     capsys.readouterr()
     model, last = out / "model.safetensors", out / "last.safetensors"
-    for arguments, sentence in (
-        (["--weights", model], "holds an FCN: load reads it, and minifcn train --from"),
-        (["--weights", last], "is the checkpoint of a training, which minifcn train --resume goes on from"),
-        (["--from", last], f"which minifcn train --resume goes on from; its best network is {model}"),
-        (["--from", out], f"{out} is a folder: give a file in it, such as {model}"),
+    for arguments, expected in (
+        (["--weights", model], f"{model} .* FCN"),
+        (["--weights", last], f"{last} .* checkpoint"),
+        (["--from", last], f"{last}.* checkpoint .*{model}"),
+        (["--from", out], f"{out} is a folder.*{model}"),
     ):
-        assert sentence in refused(capsys, data, *arguments, "--out", out.parent / "new")
+        assert re.search(expected, refused(capsys, data, *arguments, "--out", out.parent / "new"))
     assert main(["weights", "inspect", str(last)]) == 0
-    assert (
-        "the checkpoint of a training, which minifcn train --resume goes on from" in capsys.readouterr().out
-    )
+    assert "checkpoint" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch):
@@ -367,7 +364,7 @@ def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     error = refused(capsys, data, *SCRATCH, "--out", out)
     assert "a step on 4 images of 48 x 36 takes about" in error
-    batch, rest = re.search(r"--batch (\d) would fit \(with --accumulate (\d)", error).groups()
+    batch, rest = re.search(r"batch size (\d) would fit \(accumulate (\d)", error).groups()
     assert int(batch) * int(rest) <= 4
     monkeypatch.undo()
     assert run(data, *SCRATCH, "--batch", batch, "--accumulate", rest, "--epochs", 1, "--out", out) == 0
@@ -381,10 +378,10 @@ def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch
     assert not out.exists()
 
 
-# Early words, and one image
+# Warnings, and one image
 
 
-def test_a_dead_trunk_is_told_before_the_first_step(data, tmp_path, out, capsys):
+def test_a_dead_trunk_causes_a_warning_before_the_first_step(data, tmp_path, out, capsys):
     dead = digit_classifier(2, init="zeros")
     dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
     mf.save(dead, tmp_path / "dead.safetensors")
@@ -394,51 +391,51 @@ def test_a_dead_trunk_is_told_before_the_first_step(data, tmp_path, out, capsys)
     assert "100.0 % of the pixels are predicted as" in said.err
 
 
-def test_divergence_leaves_the_checkpoint_and_says_what_to_do(data, out, capsys):
+def test_divergence_keeps_the_checkpoint(data, out, capsys):
     assert run(data, *SCRATCH[:3], "--lr", "1e30", "--epochs", 3, "--out", out) == 2
     said = capsys.readouterr().err
-    assert "the training has diverged" in said.splitlines()[-1]
+    assert "diverged" in said.splitlines()[-1]
     assert "RuntimeWarning" not in said
     checkpoint = Checkpoint.read(out / "last.safetensors")
     assert all(np.isfinite(array).all() for array in checkpoint.part("model").values())
 
 
-def test_one_image_is_learnt(data, out, capsys):
+def test_one_image_is_learned(data, out, capsys):
     assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
     said = capsys.readouterr()
-    assert "1 image a step, at most 400 steps\nthe loss starts at about ln 2 = 0.693" in said.out
-    assert "one image: learnt in " in said.out
+    assert "1 image per step, at most 400 steps\nthe loss starts at about ln 2 = 0.693" in said.out
+    assert "one image: learned in " in said.out
     assert "a step on 1 image of 48 x 36 takes about" in said.err
     assert "warning" not in said.err
     assert os.listdir(out) == ["overfit-one.png"]
-    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0  # the folder holds nothing of a training
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0  # the folder contains no training
 
 
-def test_one_image_leaves_a_training_in_its_folder_alone(data, out, capsys):
+def test_one_image_does_not_change_a_training_in_its_folder(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     before = (out / "last.safetensors").read_bytes()
     assert run(data, *SCRATCH, "--overfit-one", "--out", out) == 0
     assert (out / "last.safetensors").read_bytes() == before
     capsys.readouterr()
-    assert "--overfit-one begins anew" in refused(capsys, "--resume", "--overfit-one", "--out", out)
+    assert "--overfit-one" in refused(capsys, "--resume", "--overfit-one", "--out", out)
 
 
-def test_one_image_that_cannot_be_learnt_is_status_1(data, tmp_path, out, capsys):
+def test_one_image_that_cannot_be_learned_is_status_1(data, tmp_path, out, capsys):
     dead = digit_classifier(2, init="zeros")
     dead.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
     mf.save(dead, tmp_path / "dead.safetensors")
     assert run(data, "--from", tmp_path / "dead.safetensors", "--overfit-one", "--out", out) == 1
-    assert "not learnt in 20 steps" in capsys.readouterr().out
+    assert "not learned in 20 steps" in capsys.readouterr().out
 
 
-def test_a_damaged_photograph_is_named(data, tmp_path, out, capsys):
+def test_a_damaged_image_is_named(data, tmp_path, out, capsys):
     (tmp_path / "photos" / "images" / "photo3.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 2
     assert "photo3.png" in capsys.readouterr().err
 
 
 def test_everything_on_a_gpu(data, tmp_path, out, strict, capsys):
-    """The second one, which is not current until somebody says so; and the files are as from the CPU."""
+    """On the second one, which is not current until it is selected; the files are as on the CPU."""
     device = "--device", "cuda:1"
     assert run(data, *SCRATCH, "--epochs", 2, "--out", out, *device) == 0
     assert "MB that are free" in capsys.readouterr().err

@@ -83,16 +83,16 @@ def test_inspect_says_what_would_be_missing_or_left_over(source, capsys):
 def test_inspect_says_when_nothing_is_recognised(source, capsys):
     save_file({"a": np.zeros(3, "f4")}, source)
     assert weights("inspect", source) == 0
-    assert capsys.readouterr().out.endswith("no network is recognised\n")
+    assert capsys.readouterr().out.endswith("no known network\n")
     save_file(small().state_dict(), source)
     assert weights("inspect", source) == 0
-    assert "input: unknown, to be given by --preprocessing" in capsys.readouterr().out
+    assert "input: unknown, give --preprocessing" in capsys.readouterr().out
 
 
 def test_convert_takes_what_it_is_told(source, target, capsys):
     save_file(small().state_dict(), source)
     assert weights("convert", source, target) == 2
-    assert "source.safetensors does not say how images are preprocessed" in capsys.readouterr().err
+    assert "source.safetensors does not describe the preprocessing" in capsys.readouterr().err
     assert not target.exists()
     names = source.with_name("names.txt")
     names.write_text("one\ntwo\nthree\n")
@@ -115,7 +115,7 @@ def test_convert_with_order_architecture_and_partial(source, target, capsys):
     assert weights(*arguments, "--partial") == 0
     said = capsys.readouterr().out
     assert "12 copied, 1 reshaped, 1 missing, 0 left over" in said
-    assert said.splitlines()[1:] == ["missing, and random now: features.0.bias", f"wrote {target}"]
+    assert said.splitlines()[1:] == ["missing, now random: features.0.bias", f"wrote {target}"]
     assert np.array_equal(mf.load(target).state_dict()["classifier.0.weight"], dense)
 
 
@@ -128,8 +128,9 @@ def test_convert_names_a_few_of_those_left_over(source, target, capsys):
 
 @pytest.mark.slow
 def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
+    from minifcn.weights.naming import fcn_naming
+
     from minifcn.models import vgg16
-    from minifcn.weights.names import fcn_naming
 
     classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
@@ -150,9 +151,9 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
         (["inspect", "{folder}"], "is a folder: give a file in it, such as"),
         (["convert", "missing", "{source}"], "there is no file missing"),
         (["convert", "{source}", "{folder}/model.pt"], "model files are safetensors: call it"),
-        (["inspect", __file__], "begins like no safetensors file, npz file or PyTorch file"),
+        (["inspect", __file__], "is not a safetensors, npz or PyTorch file"),
         (["convert", "{source}", "{source}"], "is the source itself: give another name"),
-        (["convert", "{source}", "{target}", "--preprocessing", "x"], "no preprocessing is said by 'x'"),
+        (["convert", "{source}", "{target}", "--preprocessing", "x"], "unknown preprocessing 'x'"),
         (["convert", "{source}", "{target}", "--class-names", "{source}"], "source.safetensors"),
         (["convert", "{source}", "{folder}/a/b"], "b: No such file or directory"),
         (["convert", "{source}", "{target}", "--at-once"], "--at-once is for FCNs of the reference code"),

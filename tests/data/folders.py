@@ -1,13 +1,13 @@
-"""Small datasets in files, laid out as the real ones are."""
+"""Small datasets in files with the layout of the real ones."""
 
 import numpy as np
 
-from minifcn.data.voc import voc_colors
+from minifcn.data.known_datasets import voc_colors
 from tests.data.pictures import noise, write, write_palette
 
 
 def camvid(root, names="abc", split="train", numbers=12):
-    """CamVid's folders for one part, without its list."""
+    """CamVid's folders for one split, without its list."""
     for seed, name in enumerate(names):
         write(root / split / f"{name}.png", noise(6, 8, seed=seed))
         write(root / f"{split}annot" / f"{name}.png", noise(6, 8, 1, seed=seed) % numbers)
@@ -15,7 +15,7 @@ def camvid(root, names="abc", split="train", numbers=12):
 
 
 def voc(root, **lists):
-    """VOC's folders, with pictures and masks for the names in the lists."""
+    """VOC's folders, with images and masks for the names in the lists."""
     sets = root / "ImageSets" / "Segmentation"
     sets.mkdir(parents=True)
     for name, names in lists.items():
@@ -31,7 +31,7 @@ def voc(root, **lists):
 def folder(
     root, names="abcdefghij", *, image=(6, 8), classes=3, suffix=".png", images="images", masks="masks"
 ):
-    """One's own folder: pictures, and masks of numbers."""
+    """A folder of your own: images, and masks of values."""
     for seed, name in enumerate(names):
         write(root / images / f"{name}{suffix}", noise(*image, seed=seed))
         values = np.arange(image[0] * image[1], dtype=np.uint8).reshape(image) % classes

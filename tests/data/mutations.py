@@ -1,4 +1,4 @@
-"""Damaged and hostile files, made from good ones."""
+"""Damaged and hostile files, made from valid ones."""
 
 import struct
 import time
@@ -11,7 +11,7 @@ EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFF
 
 
 def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield `count` damaged copies: bits, bytes and numbers changed, pieces cut, moved, doubled or put in."""
+    """Yield `count` damaged copies: bits, bytes and integers changed, parts removed, repeated or inserted."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         copy = bytearray(data)
@@ -23,7 +23,7 @@ def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
 def _mutated(data: bytearray, rng: np.random.Generator) -> bytearray:
     if not data:
         return bytearray(rng.bytes(8))
-    # The head decides how the rest is read, so it is damaged more often than its length deserves.
+    # The header decides how the rest is read, so it is damaged more often than the rest.
     reach = len(data) if rng.random() < 0.5 else min(len(data), 300)
     at, length = int(rng.integers(reach)), int(rng.integers(1, 65))
     match int(rng.integers(8)):
@@ -51,7 +51,7 @@ def _mutated(data: bytearray, rng: np.random.Generator) -> bytearray:
 
 
 def with_right_checksums(png: bytes) -> bytes:
-    """Return a PNG with the checksum of each chunk made right: else damage is seen before it does any."""
+    """Return a PNG with the right checksum of each chunk; otherwise damage is detected at once."""
     fixed, at = bytearray(png), 8
     while at + 12 <= len(fixed):
         (length,) = struct.unpack(">I", fixed[at : at + 4])
@@ -64,22 +64,22 @@ def with_right_checksums(png: bytes) -> bytes:
 
 
 def survivors(
-    read: Callable[[bytes], object], damaged: Iterator[bytes], refusals: type[Exception]
+    read: Callable[[bytes], object], damaged: Iterator[bytes], rejection: type[Exception]
 ) -> tuple[int, int]:
-    """Read damaged files; return how many were accepted and how many refused; other errors come through.
+    """Read damaged files; return how many were accepted and how many rejected. Other errors propagate.
 
-    None may take longer than five seconds.
+    Each may take at most five seconds.
     """
-    accepted = refused = longest = 0
+    accepted = rejected = longest = 0
     for data in damaged:
         started = time.monotonic()
         try:
             read(data)
-        except refusals as error:
-            refused += 1
+        except rejection as error:
+            rejected += 1
             longest = max(longest, len(str(error)))
         else:
             accepted += 1
         assert time.monotonic() - started < 5, "too slow"
-    assert longest < 1_000, "a file must not flood the screen"
-    return accepted, refused
+    assert longest < 1_000, "messages must be short"
+    return accepted, rejected

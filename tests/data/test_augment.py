@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**32)
 @given(sizes, st.booleans(), st.floats(0.3, 3), st.floats(1, 3), st.none() | sizes, seeds, st.integers(0, 1))
 @settings(max_examples=150)
 def test_image_and_labels_move_together(size, flip, least, more, crop, seed, axis):
-    """Rows (columns) of the image are its labels: wherever they go, they must go together."""
+    """Rows (columns) of the image are its labels: they must stay together."""
     image = ramps(*size)
     labels = image[..., axis].copy()
     augment = Augment(flip=flip, scale=(least, least * more), crop=crop)
@@ -44,7 +44,7 @@ def test_image_and_labels_move_together(size, flip, least, more, crop, seed, axi
 
 @given(sizes, sizes, st.booleans(), seeds)
 @settings(max_examples=80)
-def test_a_piece_is_cut_out_exactly(size, crop, flip, seed):
+def test_crop_copies_pixels_exactly(size, crop, flip, seed):
     image = ramps(*size)
     labels = image[..., 0] ^ image[..., 1]
     seen, moved = Augment(crop=crop, flip=flip)(image, labels, rng(seed))
@@ -55,7 +55,7 @@ def test_a_piece_is_cut_out_exactly(size, crop, flip, seed):
     assert (np.diff(seen[..., 1].astype(int), axis=1) == step).all()
 
 
-def test_every_place_is_cut_out_and_every_other_is_mirrored():
+def test_all_crop_positions_occur_and_half_of_the_images_are_mirrored():
     image = ramps(6, 7)
     pieces = [Augment(crop=(4, 5), flip=True)(image, image[..., 0], rng(seed))[0] for seed in range(400)]
     corners = {(int(piece[0, 0, 0]), int(piece[..., 1].min())) for piece in pieces}
@@ -63,7 +63,7 @@ def test_every_place_is_cut_out_and_every_other_is_mirrored():
     assert 150 < sum(piece[0, 0, 1] > piece[0, 1, 1] for piece in pieces) < 250
 
 
-def test_scales_are_drawn_evenly_in_octaves():
+def test_scales_are_uniform_on_a_logarithmic_scale():
     heights = [
         Augment(scale=(0.5, 2))(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8), rng(i))[
             1
@@ -77,7 +77,7 @@ def test_scales_are_drawn_evenly_in_octaves():
 
 @given(sizes, seeds)
 @settings(max_examples=40)
-def test_no_label_arises_that_was_not_there(size, seed):
+def test_no_new_label_appears(size, seed):
     labels = rng(seed).choice(np.array([0, 7, 255], np.uint8), size)
     _, moved = Augment(flip=True, scale=(0.3, 3), crop=(50, 50), color=1)(noise(*size), labels, rng(seed))
     assert set(np.unique(moved)) <= {0, 7, 255}
@@ -85,7 +85,7 @@ def test_no_label_arises_that_was_not_there(size, seed):
 
 @given(seeds, st.booleans(), st.booleans())
 @settings(max_examples=30)
-def test_each_draw_is_its_own(seed, flip, color):
+def test_options_do_not_change_what_is_drawn_for_others(seed, flip, color):
     image, labels = noise(40, 50), noise(40, 50, 1)
     geometry = Augment(flip=flip, scale=(0.5, 2), crop=20)(image, labels, rng(seed))
     both = Augment(flip=flip, scale=(0.5, 2), crop=20, color=0.5 if color else 0)(image, labels, rng(seed))
@@ -94,18 +94,18 @@ def test_each_draw_is_its_own(seed, flip, color):
     assert np.array_equal(geometry[0], again[0])
 
 
-def test_nothing_asked_for_is_nothing_done():
+def test_without_options_items_are_copied_unchanged():
     image, labels = noise(5, 6), noise(5, 6, 1)
     seen, moved = Augment()(image, labels, rng())
     assert np.array_equal(seen, image)
     assert np.array_equal(moved, labels)
-    seen[:] = moved[:] = 3  # results are the caller's own
+    seen[:] = moved[:] = 3  # the results are copies
     assert np.array_equal(image, noise(5, 6))
     assert np.array_equal(labels, noise(5, 6, 1))
 
 
 def colored_by_steps(image, brightness, contrast, saturation, hue):
-    """The four changes one after the other, pixel by pixel, with Python's own colour arithmetic."""
+    """The four changes one after the other, pixel by pixel, with the conversions of `colorsys`."""
     bright = image * (1 + brightness)
     middle = (bright @ [0.299, 0.587, 0.114]).mean()
     changed = middle + (1 + contrast) * (bright - middle)
@@ -120,7 +120,7 @@ def colored_by_steps(image, brightness, contrast, saturation, hue):
 
 
 def colorsys_linear(y, i, q):
-    """As `colorsys.yiq_to_rgb`, which cuts off beyond 0 and 1."""
+    """As `colorsys.yiq_to_rgb`, but without clipping to 0 and 1."""
     return np.array(
         [
             y + 0.9468822 * i + 0.6235565 * q,
@@ -131,7 +131,7 @@ def colorsys_linear(y, i, q):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_colours_change_as_in_four_steps(seed):
+def test_colours_change_as_by_four_separate_steps(seed):
     image = np.kron(
         noise(3, 4, seed=seed), np.ones((4, 4, 1), np.uint8)
     )  # blocks, so that a sample has the mean
@@ -153,7 +153,7 @@ def test_grey_pixels_stay_grey():
         assert np.ptp(seen.astype(int), axis=2).max() <= 1
 
 
-def test_grey_images_and_one_label_an_image():
+def test_grey_images_and_one_label_per_image():
     image, label = noise(20, 30, 1)[..., None], np.array(4, np.uint8)
     augment = Augment(flip=True, scale=(0.5, 2), crop=(10, 12), color=0.5)
     seen, same = augment(image, label, rng())
@@ -165,18 +165,18 @@ def test_grey_images_and_one_label_an_image():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": (2, 1)}, r"scale must be \(smallest, largest\), both positive, got \(2, 1\)"),
-        ({"scale": (0, 1)}, "both positive"),
-        ({"scale": (1, float("inf"))}, "both positive"),
-        ({"scale": 2}, r"scale must be \(smallest, largest\), got 2"),
-        ({"scale": (1, 2, 3)}, r"scale must be \(smallest, largest\), got \(1, 2, 3\)"),
-        ({"crop": 0}, "crop must be an integer >= 1, got 0"),
-        ({"crop": (3, 4, 5)}, r"crop must be a whole number or a pair \(rows, columns\)"),
-        ({"color": -0.1}, "color must be from 0 to 1, got -0.1"),
-        ({"color": float("nan")}, "color must be from 0 to 1, got nan"),
+        ({"scale": (2, 1)}, r"scale .*\(2, 1\)"),
+        ({"scale": (0, 1)}, "scale"),
+        ({"scale": (1, float("inf"))}, "scale"),
+        ({"scale": 2}, "scale .*got 2"),
+        ({"scale": (1, 2, 3)}, r"scale .*\(1, 2, 3\)"),
+        ({"crop": 0}, "crop .*>= 1, got 0"),
+        ({"crop": (3, 4, 5)}, r"crop .*\(rows, columns\), got \(3, 4, 5\)"),
+        ({"color": -0.1}, "color .*0 to 1, got -0.1"),
+        ({"color": float("nan")}, "color .*0 to 1, got nan"),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_wrong_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         Augment(**options)
 
@@ -195,7 +195,7 @@ def test_wrong_options_are_refused(options, message):
         (noise(4, 5), noise(4, 5, 1).astype(np.int64), r"got int64 \(4, 5\)"),
     ],
 )
-def test_wrong_items_are_refused(image, labels, message):
+def test_wrong_items_are_rejected(image, labels, message):
     with pytest.raises(ValueError, match=message):
         Augment()(image, labels, rng())
 

@@ -14,7 +14,7 @@ from tests.data.pictures import noise, write, write_palette
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder with nothing wrong: eight photographs for training, four for validation, three classes."""
+    """A folder without faults: eight images for training, four for validation, three classes."""
     folder(tmp_path, "abcdefgh", images="images/train", masks="masks/train")
     folder(tmp_path, "ijkl", images="images/val", masks="masks/val")
     for seed, name in enumerate("ijkl"):
@@ -35,7 +35,7 @@ def found(root):
     ]
 
 
-def test_nothing_is_wrong(root):
+def test_a_good_dataset_has_no_findings(root):
     report = check(root)
     assert report.findings == ()
     assert report.splits["train"].items == 8
@@ -94,7 +94,7 @@ def absent(root):
     (root / "classes.txt").write_text("ground\ncat\ndog\nunicorn")
 
 
-def void_part(root):
+def void_split(root):
     for name in "ijkl":
         write(root / f"masks/val/{name}.png", np.full((6, 8), 255, np.uint8))
 
@@ -112,43 +112,43 @@ def in_validation_only(root):
 @pytest.mark.parametrize(
     ("spoil", "finding", "says"),
     [
-        (damage_image, ("unreadable", "train", "images/train/a.png"), "damaged or cut off"),
-        (damage_mask, ("unreadable", "train", "masks/train/a.png"), "is no image"),
-        (take_mask, ("missing", "train", "images/train/a.png"), "has no mask of the same name"),
-        (take_image, ("missing", "validation", "masks/val/k.png"), "has no image of the same name"),
+        (damage_image, ("unreadable", "train", "images/train/a.png"), "truncated"),
+        (damage_mask, ("unreadable", "train", "masks/train/a.png"), "is not an image"),
+        (take_mask, ("missing", "train", "images/train/a.png"), "has no mask"),
+        (take_image, ("missing", "validation", "masks/val/k.png"), "no image of the same name"),
         (
             other_size,
             ("size", "train", "masks/train/a.png"),
-            "has 8 x 6 pixels, but its image has 6 x 8$",
+            "8 x 6 .* 6 x 8$",
         ),
-        (jpeg_mask, ("lossy", "train", "masks/train/a.jpg"), "its compression mixes the labels"),
-        (strange_mask, ("mode", "train", "masks/train/a.png"), "is transparent in places"),
+        (jpeg_mask, ("lossy", "train", "masks/train/a.jpg"), "JPEG"),
+        (strange_mask, ("mode", "train", "masks/train/a.png"), "transparent"),
         (
             out_of_range,
             ("labels", "train", "masks/train/a.png"),
-            "3 on 48 pixels; expected 0 to 2 or 255 for void",
+            "3 on 48 pixels.* 0 to 2 or 255",
         ),
         (
             same_name,
             ("overlap", "validation", "images/val/a.png"),
-            "has the name of images.train.a.png, which is in train",
+            "images.train.a.png.* train$",
         ),
-        (same_bytes, ("overlap", "validation", "images/val/k.png"), "is in train too, as images.train.c.png"),
-        (absent, ("absent", "train", ""), r"no pixel is unicorn \(1 of 4 classes\), in any part$"),
-        (void_part, ("void", "validation", ""), "every pixel is void, in 4 masks"),
+        (same_bytes, ("overlap", "validation", "images/val/k.png"), "in train.* images.train.c.png"),
+        (absent, ("absent", "train", ""), r"unicorn \(1 of 4 classes\)"),
+        (void_split, ("void", "validation", ""), "void.* 4 masks"),
         (
             in_training_only,
             ("absent", "validation", ""),
-            r"no pixel is cat, dog \(2 of 3 classes\), though other parts have some: nothing to score",
+            r"cat, dog \(2 of 3 classes\)",
         ),
         (
             in_validation_only,
             ("absent", "train", ""),
-            r"no pixel is dog \(1 of 3 classes\), though other parts have some: nothing to learn from",
+            r"dog \(1 of 3 classes\)",
         ),
     ],
 )
-def test_each_kind_of_fault_is_found_and_nothing_else(root, spoil, finding, says):
+def test_each_fault_gives_one_finding(root, spoil, finding, says):
     spoil(root)
     report = check(root)
     assert [(f.kind, f.split, f.file.replace(os.sep, "/")) for f in report.findings] == [finding]
@@ -158,7 +158,7 @@ def test_each_kind_of_fault_is_found_and_nothing_else(root, spoil, finding, says
     assert message.startswith(report.findings[0].file or finding[1])
 
 
-def test_all_faults_at_once_with_the_worst_first(root):
+def test_several_faults_are_sorted_by_kind(root):
     for spoil in (damage_image, take_image, same_name, absent):
         spoil(root)
     write(root / "masks/train/b.png", noise(6, 9, 1) % 3)
@@ -168,19 +168,18 @@ def test_all_faults_at_once_with_the_worst_first(root):
     assert set(kinds) == {"unreadable", "missing", "size", "labels", "overlap", "absent"}
 
 
-def test_a_part_without_images(root):
+def test_a_split_without_images(root):
     for name in "ijkl":
         (root / f"images/val/{name}.png").unlink()
         (root / f"masks/val/{name}.png").unlink()
-    (root / "images/val/i.png").write_bytes(b"")  # a picture that has lost its mask
+    (root / "images/val/i.png").write_bytes(b"")  # an image without its mask
     assert found(root) == [("missing", "validation", "images/val/i.png"), ("void", "validation", "")]
-    assert check(root).findings[1].message == "there is no image with a mask"
 
 
-def test_of_parts_that_are_not_checked_nothing_is_said(root):
+def test_splits_that_are_not_checked_are_not_mentioned(root):
     absent(root)
     [finding] = check(root, "train").findings
-    assert finding.message == "no pixel is unicorn (1 of 4 classes)"
+    assert finding.message.endswith("unicorn (1 of 4 classes)")
 
 
 def test_masks_of_black_and_white(root):
@@ -191,17 +190,16 @@ def test_masks_of_black_and_white(root):
             write(root / "masks" / part / f"{name}.png", values)
     findings = check(root).findings
     assert [finding.kind for finding in findings] == ["binary"] * 12 + ["absent"]
-    assert "save white as 1, or list black and white as classes" in findings[0].message
-    (root / "classes.txt").write_text("background 0 0 0\nobject 255 255 255")  # as it says
+    (root / "classes.txt").write_text("background 0 0 0\nobject 255 255 255")  # as the message advises
     assert check(root).findings == ()
 
 
-def test_void_beside_one_class_is_no_fault_among_others(root):
+def test_a_single_mask_of_one_class_and_void_is_not_a_finding(root):
     write(root / "masks/train/a.png", (np.arange(48).reshape(6, 8) % 2 * 255).astype(np.uint8))
     assert check(root).findings == ()
 
 
-def test_without_names_faults_are_found_too(root):
+def test_faults_are_found_without_class_names(root):
     (root / "classes.txt").unlink()
     damage_mask(root)
     write_palette(root / "masks/val/i.png", noise(6, 8, 1) % 3, [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
@@ -212,11 +210,11 @@ RED, GREEN, BLUE, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)
 
 
 def test_palettes_that_differ(root):
-    """A paint program numbers the colours as they come, so the same number means another class."""
+    """A paint program numbers colours arbitrarily, so the same value means another class."""
     numbers = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
     numbers[0, 0] = 255
     for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
-        for seed, name in enumerate(names):  # what no pixel has, and the colour of void, are as they are
+        for seed, name in enumerate(names):  # unused colours and the colour of void may differ
             rest = noise(253, 3, 1, seed)
             write_palette(root / f"masks/{part}/{name}.png", numbers, [BLACK, RED, GREEN, *rest])
     assert check(root).findings == ()
@@ -227,10 +225,10 @@ def test_palettes_that_differ(root):
         ("palette", "validation", "masks/val/k.png"),
     ]
     message = check(root).findings[1].message.replace(os.sep, "/")
-    assert message.startswith("shows 1 as #00c800, but masks/train/b.png shows it as #c80000")
+    assert re.search("1 .*#00c800.* masks/train/b.png .*#c80000", message)
 
 
-def test_palettes_that_differ_are_right_where_the_colours_are_listed(root):
+def test_palettes_may_differ_if_colours_are_listed(root):
     (root / "classes.txt").write_text("ground 0 0 0\ncat 200 0 0\ndog 0 200 0")
     for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
         for seed, name in enumerate(names):
@@ -241,12 +239,12 @@ def test_palettes_that_differ_are_right_where_the_colours_are_listed(root):
     assert check(root).findings == ()
 
 
-def test_colours_that_no_class_has_are_counted_over_all_masks(root):
-    picture = np.zeros((6, 8, 3), np.uint8)
-    picture[0] = RED
-    write(root / "masks/train/a.png", picture)
-    picture[1] = GREEN
-    write(root / "masks/val/i.png", picture)
+def test_unknown_colours_are_counted_over_all_masks(root):
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[0] = RED
+    write(root / "masks/train/a.png", image)
+    image[1] = GREEN
+    write(root / "masks/val/i.png", image)
     report = check(root)
     assert [finding.kind for finding in report.findings] == ["labels"] * 2
     assert "\n" not in report.findings[0].message
@@ -263,7 +261,7 @@ def test_colours_that_no_class_has_are_counted_over_all_masks(root):
         ("ground 0 0 0\ncat 9 9 9", (), "void"),
     ],
 )
-def test_what_is_void_in_the_masks_is_said(root, classes, void, row):
+def test_report_says_what_is_void(root, classes, void, row):
     (root / "classes.txt").write_text(classes)
     report = check(root)
     assert report.void == void
@@ -273,16 +271,16 @@ def test_what_is_void_in_the_masks_is_said(root, classes, void, row):
 @pytest.mark.skipif(
     os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="this user may read everything"
 )
-def test_what_may_not_be_read(root):
+def test_unreadable_by_permission(root):
     (root / "images/train/a.png").chmod(0)
     assert found(root) == [("unreadable", "train", "images/train/a.png")]
 
 
-def test_a_photograph_that_is_turned_and_its_mask_that_is_not(root):
+def test_exif_orientation_is_mentioned_if_it_explains_the_sizes(root):
     exif = Image.Exif()
     exif[0x0112] = 8
     write(root / "images/train/a.png", noise(6, 8), exif=exif)
-    exif[0x0112] = 3  # upside down, which changes no size
+    exif[0x0112] = 3  # upside down, which does not change the size
     write(root / "images/train/b.png", noise(8, 6), exif=exif)
     turned, other = check(root).findings
     assert {turned.kind, other.kind} == {"size"}
@@ -290,7 +288,7 @@ def test_a_photograph_that_is_turned_and_its_mask_that_is_not(root):
     assert "EXIF" not in other.message
 
 
-def test_an_interrupted_check_stops(root, monkeypatch):
+def test_keyboard_interrupt_stops_the_check(root, monkeypatch):
     def interrupted(self, index):
         raise KeyboardInterrupt
 

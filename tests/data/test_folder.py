@@ -19,7 +19,7 @@ def names(dataset):
 
 
 def masks(root, *arrays):
-    """A folder with these masks, in training all but the last one."""
+    """A folder with the given masks, all in training."""
     for name, array in zip("abcdefgh", arrays, strict=False):
         write(root / "images" / f"{name}.png", noise(*array.shape[:2]))
         write(root / "masks" / f"{name}.png", array)
@@ -27,12 +27,12 @@ def masks(root, *arrays):
     return root
 
 
-# Which pictures are for what
+# Splits
 
 
 @pytest.mark.parametrize("layout", ["images/train", "train/images"])
 @pytest.mark.parametrize("validation", ["val", "validation", "valid"])
-def test_parts_by_folders(tmp_path, layout, validation):
+def test_splits_by_folders(tmp_path, layout, validation):
     for part, entries in (("train", "abc"), (validation, "de"), ("test", "f")):
         images = layout.replace("train", part)
         folder(tmp_path, entries, images=images, masks=images.replace("images", "masks"))
@@ -44,18 +44,16 @@ def test_parts_by_folders(tmp_path, layout, validation):
     assert Folder.splits(tmp_path) == ("train", "validation", "test")
 
 
-def test_parts_by_lists(tmp_path):
+def test_splits_by_lists(tmp_path):
     folder(tmp_path, "abcde", suffix=".jpg")
     (tmp_path / "train.txt").write_text("c\nimages/a.jpg\n")
     (tmp_path / "val.txt").write_text("b.jpg\nd")
     assert names(Folder(tmp_path, "train")) == ["c", "a"]
     assert names(Folder(tmp_path, "validation")) == ["b", "d"]
-    with pytest.raises(
-        FileError, match=r"has no test part, only train, validation: list its names in test\.txt"
-    ):
+    with pytest.raises(FileError, match=r"test .*train, validation.*test\.txt"):
         Folder(tmp_path, "test")
     (tmp_path / "val.txt").write_text("b\nz")
-    with pytest.raises(FileError, match="z: is listed, but there is no such image"):
+    with pytest.raises(FileError, match="z: is listed"):
         Folder(tmp_path, "validation")
 
 
@@ -68,7 +66,7 @@ def test_parts_by_lists(tmp_path):
         ({"train": "a c", "val": "b"}, "ac", "b", ("", "")),
     ],
 )
-def test_one_list_leaves_the_rest_to_the_other_part(tmp_path, lists, train, validation, chosen):
+def test_images_in_no_list_form_the_other_split(tmp_path, lists, train, validation, chosen):
     folder(tmp_path, "abcde")
     for name, entries in lists.items():
         (tmp_path / f"{name}.txt").write_text(entries.replace(" ", "\n"))
@@ -78,7 +76,7 @@ def test_one_list_leaves_the_rest_to_the_other_part(tmp_path, lists, train, vali
     assert Folder.splits(tmp_path) == ("train", "validation", "test")[: 3 if "test" in lists else 2]
 
 
-def test_what_is_in_no_list_must_be_whole_too(tmp_path):
+def test_images_in_no_list_must_be_complete(tmp_path):
     folder(tmp_path, "abcd")
     (tmp_path / "val.txt").write_text("a\nd")
     for file in ("masks/a.png", "images/b.png", "images/d.png"):
@@ -90,15 +88,15 @@ def test_what_is_in_no_list_must_be_whole_too(tmp_path):
         Folder(tmp_path, "train")
 
 
-def test_a_list_of_everything_leaves_no_other_part(tmp_path):
+def test_a_list_of_all_images_leaves_no_other_split(tmp_path):
     folder(tmp_path, "ab")
     (tmp_path / "val.txt").write_text("a\nb")
     assert Folder.splits(tmp_path) == ("validation",)
-    with pytest.raises(FileError, match=r"has no train part, only validation: list its names in train\.txt"):
+    with pytest.raises(FileError, match=r"train .*validation.*train\.txt"):
         Folder(tmp_path, "train")
 
 
-def test_a_list_of_tests_alone_leaves_the_rest_to_be_held_back_from(tmp_path):
+def test_with_a_test_list_alone_the_rest_is_split_by_hashes(tmp_path):
     folder(tmp_path)
     (tmp_path / "test.txt").write_text("a\nb\nc\nd")
     parts = [names(Folder(tmp_path, split)) for split in ("train", "validation", "test")]
@@ -111,7 +109,7 @@ def test_a_list_of_tests_alone_leaves_the_rest_to_be_held_back_from(tmp_path):
     st.text(max_size=8),
 )
 @settings(max_examples=60)
-def test_parts_by_hashes(some, another):
+def test_adding_an_image_moves_at_most_one_other(some, another):
     chosen = _held_back(some)
     assert chosen <= some
     assert len(chosen) == (max(1, len(some) // 5) if len(some) > 1 else 0)
@@ -119,36 +117,36 @@ def test_parts_by_hashes(some, another):
     assert len(moved) <= 1
 
 
-def test_who_is_held_back_does_not_depend_on_how_the_names_are_made():
+def test_hashes_do_not_depend_on_the_pattern_of_names():
     for prefix in ("IMG_", "photo-", ""):
         chosen = _held_back(f"{prefix}{i:04}" for i in range(5_000))
         assert sum(int(name[-4:]) < 2_500 for name in chosen) == pytest.approx(500, abs=80)
 
 
-def test_names_are_the_same_however_their_accents_are_written():
+def test_hashes_do_not_depend_on_the_encoding_of_accents():
     composed, decomposed = [f"caf\u00e9{i}" for i in range(30)], [f"cafe\u0301{i}" for i in range(30)]
     assert [name in _held_back(composed) for name in composed] == [
         name in _held_back(decomposed) for name in decomposed
     ]
 
 
-def test_ten_photographs_are_enough(tmp_path):
+def test_ten_images_are_enough(tmp_path):
     folder(tmp_path)
     train, validation = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
     assert sorted(names(train) + names(validation)) == [*"abcdefghij"]
     assert len(validation) == 2
-    assert (train.chosen, validation.chosen) == ("", "held back, as there is no val.txt")
+    assert (train.chosen, validation.chosen) == ("", "held back, because there is no val.txt")
     assert Folder.splits(tmp_path) == ("train", "validation")
 
 
-def test_a_single_photograph_is_for_training(tmp_path):
+def test_a_single_image_is_for_training(tmp_path):
     folder(tmp_path, "a")
     assert names(Folder(tmp_path, "train")) == ["a"]
-    with pytest.raises(FileError, match="has no validation part, only train"):
+    with pytest.raises(FileError, match=r"validation .*train"):
         Folder(tmp_path, "validation")
 
 
-def test_ten_thousand_are_listed_fast(tmp_path):
+def test_ten_thousand_images_are_listed_quickly(tmp_path):
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
         for i in range(10_000):
@@ -159,39 +157,39 @@ def test_ten_thousand_are_listed_fast(tmp_path):
     assert time.perf_counter() - started < 3
 
 
-# What is wrong is told in one sentence
+# Errors
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "must hold the folders images and masks, but has no folders"),
-        (["pictures/a.png", "labels/a.png"], "but has the folders labels, pictures$"),
-        (["images/a.png"], "but has the folder images$"),
+        ([], "images and masks"),
+        (["pictures/a.png", "labels/a.png"], "labels, pictures$"),
+        (["images/a.png"], "images$"),
         (
             ["images/a.png", "masks/b.png"],
-            r"has no image of the same name in .*images \(and 1 more: see minifcn check-data\)",
+            r"b\.png: .*images \(and 1 more",
         ),
-        (["images/a.png", "masks/notes.txt"], r"a\.png: has no mask of the same name in .*masks"),
+        (["images/a.png", "masks/notes.txt"], r"a\.png: has no mask: .*masks.a\.\*"),
         (
             ["images/IMG_1.HEIC", "masks/IMG_1.png"],
-            r"images: holds no images \(it has files \.heic; these are read: bmp, gif",
+            r"images: .*\.heic; expected bmp, gif",
         ),
         (["images/a.png", "images/a.jpg", "masks/a.png"], r"a\.png: and a\.jpg have the same name"),
-        (["images/train/a.png", "masks/a.png"], r"train: is not there, but .*train is"),
+        (["images/train/a.png", "masks/a.png"], r"train: does not exist"),
     ],
 )
-def test_wrong_folders(tmp_path, files, message):
+def test_wrong_folders_are_rejected(tmp_path, files, message):
     for file in files:
         write(tmp_path / "x.png", np.zeros((2, 2), np.uint8))
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "x.png").rename(tmp_path / file)
-    with pytest.raises(FileError, match=message) as refusal:
+    with pytest.raises(FileError, match=message) as caught:
         Folder(tmp_path, "train")
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_hidden_files_are_not_looked_at(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     folder(tmp_path)
     for name in ("._a.png", ".DS_Store"):
         (tmp_path / "images" / name).write_bytes(b"Mac OS X")
@@ -202,24 +200,22 @@ def test_sizes_must_agree(tmp_path):
     folder(tmp_path, "abc")
     (tmp_path / "train.txt").write_text("a")
     write(tmp_path / "images" / "a.png", noise(6, 9))
-    with pytest.raises(DataError, match=r"a\.png: has 8 x 6 pixels, but its image has 9 x 6$"):
+    with pytest.raises(DataError, match=r"a\.png: .*8 x 6.* 9 x 6$"):
         Folder(tmp_path, "train")[0]
     write(tmp_path / "images" / "a.png", noise(8, 6))
-    with pytest.raises(DataError, match=r"has 8 x 6 pixels, but its image has 6 x 8$"):
+    with pytest.raises(DataError, match=r"8 x 6.* 6 x 8$"):
         Folder(tmp_path, "train")[0]
     exif = Image.Exif()
     exif[0x0112] = 6
     write(tmp_path / "images" / "a.png", noise(6, 8), exif=exif)
-    with pytest.raises(
-        DataError, match=r"its image has 6 x 8; it is turned by the photograph's EXIF orientation"
-    ):
+    with pytest.raises(DataError, match=r"6 x 8; .*EXIF orientation"):
         Folder(tmp_path, "train")[0]
 
 
-# What the masks mean
+# Classes
 
 
-def test_names_of_classes(tmp_path):
+def test_class_names(tmp_path):
     folder(tmp_path)
     (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
     assert Folder(tmp_path, "train").class_names == ("ground", "cat", "dog")
@@ -227,31 +223,31 @@ def test_names_of_classes(tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps(["a", "b", "c"]))
     assert Folder(tmp_path, "train").class_names == ("a", "b", "c")
     (tmp_path / "classes.txt").touch()
-    with pytest.raises(FileError, match=r"has classes\.txt and classes\.json: keep one of them"):
+    with pytest.raises(FileError, match=r"classes\.txt and classes\.json"):
         Folder(tmp_path, "train")
 
 
-def test_painted_masks_with_their_colours_listed(tmp_path):
+def test_colour_masks_with_listed_colours(tmp_path):
     red, green = (255, 0, 0), (0, 255, 0)
-    picture = np.array([[red, green], [green, green]], np.uint8)
-    masks(tmp_path, picture)
+    image = np.array([[red, green], [green, green]], np.uint8)
+    masks(tmp_path, image)
     (tmp_path / "classes.txt").write_text("grass 0 255 0\nrose 255 0 0")
     dataset = Folder(tmp_path, "train")
     assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
     assert dataset.palette.tolist() == [[0, 255, 0], [255, 0, 0]]
-    # A paint program numbers the colours as they come; they still mean the same.
+    # A paint program numbers colours arbitrarily; they still mean the same.
     write_palette(tmp_path / "masks" / "a.png", np.array([[0, 1], [1, 1]], np.uint8), [red, green])
     assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
 
 
-def test_the_lines_of_the_error_list_the_colours(tmp_path):
-    """Names without colours cannot say what painted masks mean; the error's lines, pasted, can."""
-    picture = np.array([[(200, 30, 30), (0, 0, 0)], [(0, 0, 0), (0, 0, 0)]], np.uint8)
-    masks(tmp_path, picture)
+def test_the_error_has_lines_for_classes_txt(tmp_path):
+    """The lines can be pasted, and the masks are then read."""
+    image = np.array([[(200, 30, 30), (0, 0, 0)], [(0, 0, 0), (0, 0, 0)]], np.uint8)
+    masks(tmp_path, image)
     (tmp_path / "classes.txt").write_text("ground\nrose")
-    with pytest.raises(DataError, match=r"a\.png: has 2 colours that mean no class") as refusal:
+    with pytest.raises(DataError, match=r"a\.png: has 2 colours") as caught:
         Folder(tmp_path, "train")[0]
-    lines = str(refusal.value).splitlines()[1:]
+    lines = str(caught.value).splitlines()[1:]
     assert [line.strip() for line in lines] == ["class1 0 0 0  # 3 pixels", "class2 200 30 30  # 1 pixel"]
     (tmp_path / "classes.txt").write_text("\n".join(lines))
     dataset = Folder(tmp_path, "train")
@@ -259,7 +255,7 @@ def test_the_lines_of_the_error_list_the_colours(tmp_path):
     assert dataset[0][1].tolist() == [[1, 0], [0, 0]]
 
 
-def test_black_and_white_with_the_colours_listed(tmp_path):
+def test_black_and_white_with_listed_colours(tmp_path):
     masks(tmp_path, np.array([[0, 255]], np.uint8))
     (tmp_path / "classes.txt").write_text("ground 0 0 0\ncat 255 255 255")
     assert Folder(tmp_path, "train")[0][1].tolist() == [[0, 1]]
@@ -271,11 +267,11 @@ def test_void_by_name(tmp_path):
     assert Folder(tmp_path, "train")[0][1].tolist() == [[0, 255, 1, 255]]
 
 
-def test_without_names_the_numbers_that_are_found_are_the_classes(tmp_path):
+def test_without_names_the_values_are_the_classes(tmp_path):
     folder(tmp_path, "ab")
     write(tmp_path / "masks" / "b.png", np.full((6, 8), 33, np.uint8))
     (tmp_path / "train.txt").write_text("a")
-    (tmp_path / "val.txt").write_text("b")  # the parts have the same classes
+    (tmp_path / "val.txt").write_text("b")  # both splits have the same classes
     train, validation = Folder(tmp_path, "train"), Folder(tmp_path, "validation")
     assert train.class_names == validation.class_names == ("0", "1", "2", "33")
     assert (validation[0][1] == 3).all()
@@ -289,14 +285,14 @@ def test_without_names_black_and_white_are_two_classes(tmp_path):
         assert dataset[0][1].tolist() == [[0, 1]]
 
 
-def test_without_names_painted_colours_are_the_classes(tmp_path):
+def test_without_names_the_colours_are_the_classes(tmp_path):
     dataset = Folder(masks(tmp_path, np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)), "train")
     assert dataset.class_names == ("#000000", "#ff0000")
     assert dataset[0][1].tolist() == [[1, 0]]
     assert dataset.palette.tolist() == [[0, 0, 0], [255, 0, 0]]
 
 
-def test_palettes_that_number_their_colours_differently_are_read_by_colours(tmp_path):
+def test_palettes_that_differ_are_read_by_colours(tmp_path):
     masks(tmp_path, *[np.zeros((1, 3), np.uint8)] * 2)
     red, blue, grey = (200, 0, 0), (0, 0, 200), (9, 9, 9)
     write_palette(tmp_path / "masks" / "a.png", np.array([[0, 1, 1]], np.uint8), [red, blue, grey])
@@ -306,22 +302,22 @@ def test_palettes_that_number_their_colours_differently_are_read_by_colours(tmp_
     assert [dataset[i][1].tolist() for i in (0, 1)] == [[[2, 0, 0]], [[0, 1, 2]]]
     write_palette(tmp_path / "masks" / "b.png", np.array([[1, 1, 0]], np.uint8), [red, blue, grey])
     dataset = Folder(tmp_path, "train")
-    assert dataset.class_names == ("0", "1")  # alike, so the numbers count
+    assert dataset.class_names == ("0", "1")  # equal palettes, so the values count
     assert dataset.palette.tolist() == [[*red], [*blue]]
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ([noise(9, 9)], "brings the masks to more than 32 colours: paint with a hard brush"),
+        ([noise(9, 9)], "more than 32"),
         (
             [noise(1, 2), np.zeros((1, 2), np.uint8)],
-            r"a\.png: is painted in colours, but .*b\.png has numbers",
+            r"a\.png: .*b\.png",
         ),
-        ([np.zeros((1, 2), np.uint8)], "has masks that hold class 0 and nothing to tell it from"),
-        ([np.full((1, 2), 255, np.uint8)], "has masks that hold no class"),
+        ([np.zeros((1, 2), np.uint8)], "only class 0"),
+        ([np.full((1, 2), 255, np.uint8)], "no class"),
     ],
 )
-def test_masks_that_say_nothing(tmp_path, arrays, message):
+def test_masks_without_clear_classes_are_rejected(tmp_path, arrays, message):
     with pytest.raises(FileError, match=message):
         Folder(masks(tmp_path, *arrays), "train")

@@ -1,6 +1,7 @@
 import os
 import struct
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.data import DataError, read_image
+from minifcn.data import DataError, photograph, read_image
 from minifcn.data.images import MAX_PIXELS
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
 from tests.data.pictures import noise, write, write_palette
+from tests.real_data import DATA
 
 RGB = noise(7, 5)
 
@@ -44,7 +46,7 @@ def test_a_jpeg_is_close(tmp_path):
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA"]))
 @settings(max_examples=60)
-def test_every_mode_becomes_rgb_and_transparent_is_white(tmp_path, height, width, mode):
+def test_every_mode_becomes_rgb_on_white(tmp_path, height, width, mode):
     source = Image.fromarray(noise(height, width, 4, seed=height * 41 + width)).convert(mode)
     path = tmp_path / "a.png"
     source.save(path)
@@ -71,25 +73,25 @@ def test_a_transparent_colour_of_a_palette_is_white(tmp_path):
     assert read_image(path).tolist() == [[[9, 8, 7], [255, 255, 255]]]
 
 
-def test_sixteen_bits_keep_the_high_byte(tmp_path):
+def test_of_sixteen_bits_the_high_byte_is_kept(tmp_path):
     values = np.array([[0, 255, 256, 0x8000, 0xFFFF]], np.uint16)
     expected = np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
     for name in ("a.png", "a.tif", "a.pgm"):
         assert np.array_equal(read_image(write(tmp_path / name, values)), expected), name
 
 
-def test_numbers_beyond_sixteen_bits_and_fractions_are_refused(tmp_path):
+def test_more_than_sixteen_bits_and_floating_point_are_rejected(tmp_path):
     path = write(tmp_path / "a.tif", np.array([[0, 70_000]], np.int32))
-    with pytest.raises(FileError, match=r"a\.tif: has pixels from 0 to 70000, expected 0 to 65535"):
+    with pytest.raises(FileError, match=r"a\.tif: .* 0 to 70000, expected 0 to 65535"):
         read_image(path)
     path = write(tmp_path / "f.tif", np.array([[0.5]], np.float32))
-    with pytest.raises(FileError, match=r"f\.tif: has floating-point pixels"):
+    with pytest.raises(FileError, match=r"f\.tif: .*floating-point"):
         read_image(path)
 
 
 def upright_by_hand(stored, orientation):
-    """What EXIF 2.32 says of where the first row and the first column of the stored picture lie."""
-    turned = stored.swapaxes(0, 1) if orientation >= 5 else stored  # rows and columns change places
+    """Where EXIF 2.32 puts the first row and the first column of the stored image."""
+    turned = stored.swapaxes(0, 1) if orientation >= 5 else stored  # rows and columns are exchanged
     row_from_end = orientation in (3, 4, 7, 8)
     column_from_end = orientation in (2, 3, 6, 7)
     return turned[:: -1 if row_from_end else 1, :: -1 if column_from_end else 1]
@@ -118,18 +120,46 @@ def test_all_orientations_of_a_photograph(tmp_path, orientation):
 @pytest.mark.parametrize(
     "notes", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
 )
-def test_damaged_notes_do_not_cost_the_photograph(tmp_path, notes):
+def test_damaged_exif_data_are_ignored(tmp_path, notes):
     assert read_image(write(tmp_path / "a.png", RGB, exif=notes)).shape == RGB.shape
 
 
-def test_of_an_animation_it_is_the_first_frame(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
     for name in ("a.gif", "a.png", "a.webp", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         assert (read_image(tmp_path / name) == (255, 0, 0)).all(), name
 
 
-# What is refused
+def test_the_photographs_of_the_package():
+    cat, cup = photograph("cat"), photograph("cup")
+    assert (cat.shape, cup.shape) == ((300, 451, 3), (400, 600, 3))
+    assert cat.dtype == cup.dtype == np.uint8
+    eye, coffee = cat[120, 160], cup[150, 280].astype(int)  # dark pupil; brown: more red than green than blue
+    assert eye.max() < 120
+    assert coffee[0] > coffee[1] + 20 > coffee[2] + 40
+    cat[:] = 0  # a copy
+    assert photograph("cat").any()
+    with pytest.raises(ValueError, match="'cat', 'cup', got 'dog'"):
+        photograph("dog")
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the originals are not here (MINIFCN_DATA)")
+@pytest.mark.parametrize(("name", "original"), [("cat", "chelsea.png"), ("cup", "coffee.png")])
+def test_the_photographs_are_those_of_scikit_image(name, original):
+    difference = photograph(name).astype(int) - read_image(DATA / original)
+    assert np.abs(difference).mean() < 4
+
+
+def test_all_bundled_files_are_described_and_small():
+    folder = files("minifcn.data") / "bundled"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for file in folder.iterdir():
+        assert file.name == "README.md" or f"## {file.name}" in text
+        assert len(file.read_bytes()) < 80_000
+
+
+# Errors
 
 
 def webp_header(kind, body):
@@ -173,26 +203,24 @@ def too_large():
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in too_large()])
-def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, data, monkeypatch):
+def test_sizes_above_the_limit_are_rejected_before_decoding(tmp_path, data, monkeypatch):
     def decodes(self):
         raise AssertionError("decoded")
 
     monkeypatch.setattr(Image.Image, "load", decodes)
     path = tmp_path / "a.png"
     path.write_bytes(data)
-    with pytest.raises(
-        DataError, match=r"a\.png: has \d+ x \d+ pixels, expected (64|32) megapixels at most"
-    ) as refusal:
+    with pytest.raises(DataError, match=r"a\.png: has \d+ x \d+ pixels, .*(64|32) megapixels") as caught:
         read_image(path)
-    assert refusal.value.kind == "unreadable"
+    assert caught.value.kind == "unreadable"
 
 
-def test_the_largest_size_is_not_refused(tmp_path):
+def test_the_largest_size_is_accepted(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(
         png_header(MAX_PIXELS // 1000, 1000, 0, 1) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
-    with pytest.raises(FileError, match="damaged or cut off"):
+    with pytest.raises(FileError, match="truncated"):
         read_image(path)
 
 
@@ -200,16 +228,14 @@ def test_the_largest_size_is_not_refused(tmp_path):
     "data",
     [b"", b"GIF", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"not an image at all", bytes(1000)],
 )
-def test_what_is_no_image_is_refused(tmp_path, data):
+def test_files_that_are_not_images_are_rejected(tmp_path, data):
     path = tmp_path / "a.png"
     path.write_bytes(data)
-    with pytest.raises(
-        FileError, match=r"a\.png: (is no image: expected PNG, JPEG|cannot be read, it is damaged)"
-    ):
+    with pytest.raises(FileError, match=r"a\.png: "):
         read_image(path)
 
 
-def test_what_is_no_file(tmp_path):
+def test_paths_that_are_not_files_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "a.png")
     with pytest.raises(FileError, match="is not a file"):
@@ -217,14 +243,14 @@ def test_what_is_no_file(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_named_pipes_are_rejected_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(FileError, match=r"pipe\.png: is not a file"):
         read_image(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.tif", "a.webp", "a.ppm"])
-def test_a_file_cut_off_is_refused(tmp_path, name):
+def test_truncated_files_are_rejected(tmp_path, name):
     path = write(tmp_path / name, noise(64, 64))
     whole = path.read_bytes()
     for part in (0.02, 0.3, 0.6, 0.9):
@@ -234,7 +260,7 @@ def test_a_file_cut_off_is_refused(tmp_path, name):
 
 
 def kinds():
-    """The files that are damaged: name, how it is written, whether its checksums are made right again."""
+    """The files that are damaged: name, how it is written, whether its checksums are repaired."""
     yield "rgb.png", lambda path: write(path, noise(20, 30)), True
     yield "grey.png", lambda path: write(path, noise(20, 30, 1)), False
     yield (
@@ -278,19 +304,19 @@ def damage(tmp_path, write_file, name, count, checksums):
 @pytest.mark.parametrize(
     ("name", "write_file", "checksums"), [pytest.param(*kind, id=kind[0]) for kind in kinds()]
 )
-def test_damaged_pictures_are_read_or_refused(tmp_path, name, write_file, checksums):
-    accepted, refused = damage(tmp_path, write_file, name, 60, checksums)
-    assert refused > 5
-    assert accepted + refused == 60
+def test_damaged_images_are_read_or_rejected(tmp_path, name, write_file, checksums):
+    accepted, rejected = damage(tmp_path, write_file, name, 60, checksums)
+    assert rejected > 5
+    assert accepted + rejected == 60
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write_file", "checksums"), [pytest.param(*kind, id=kind[0]) for kind in kinds()]
 )
-def test_many_damaged_pictures_take_little_memory(tmp_path, name, write_file, checksums):
+def test_many_damaged_images_take_little_memory(tmp_path, name, write_file, checksums):
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    accepted, refused = damage(tmp_path, write_file, name, 1_000, checksums)
-    assert accepted + refused == 1_000
+    accepted, rejected = damage(tmp_path, write_file, name, 1_000, checksums)
+    assert accepted + rejected == 1_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GB

@@ -54,7 +54,7 @@ def loader_of(length, batch_size=2, **options):
 
 
 def stamped(image, labels, rng):
-    """Return an image that tells what was drawn; every other one is twice as high."""
+    """Return an image that shows what was drawn; half of them are twice as high."""
     times = rng.integers(1, 3)
     image, labels = (np.repeat(array, times, axis=0) for array in (image, labels))
     image[0] = rng.integers(256, size=image[0].shape)
@@ -87,7 +87,7 @@ def test_batches_are_network_input_and_labels():
         assert np.array_equal(x[:, 0], (labels + 1 - MEAN) / 2)
 
 
-def test_batches_belong_to_the_caller():
+def test_callers_may_change_batches():
     items = Listed(*[(np.ones((2, 2, 1), np.uint8), np.zeros((2, 2), np.uint8))] * 2)
     loader = Loader(items, 1, preprocess=preprocess)
     for x, labels in loader:
@@ -156,8 +156,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(length, batch_size, stop_afte
 
 
 def test_a_loop_left_early_starts_its_epoch_again():
-    loader = loader_of(6, shuffle=True)
-    whole = indices(loader_of(6, shuffle=True))
+    loader = loader_of(6, shuffle=True, seed=0)
+    whole = indices(loader_of(6, shuffle=True, seed=0))
     first = next(iter(loader))
     assert first[1][:, 0, 0].tolist() == whole[0]
     assert loader.state_dict()["batches"] == 1
@@ -182,7 +182,7 @@ def test_unequal_sizes_are_padded_with_the_mean_and_void(sizes, workers):
         assert (labels[i][~inside] == 255).all()
 
 
-def test_crops_give_one_label_an_image():
+def test_crops_give_one_label_per_image():
     crops = DigitCrops("validation", size=16)
     x, labels = next(iter(Loader(crops, 10, preprocess=preprocess)))
     assert (x.shape, labels.shape, labels.dtype) == ((10, 1, 16, 16), (10,), np.uint8)
@@ -190,12 +190,12 @@ def test_crops_give_one_label_an_image():
     assert np.array_equal(x[3], preprocess(crops[3][0][None])[0])
 
 
-def test_any_number_of_workers_gives_the_same_numbers():
+def test_batches_do_not_depend_on_the_number_of_workers():
     canvases = DigitCanvases("train", 12, size=(30, 40))
     runs = [
         [
             (x.tobytes(), labels.tobytes())
-            for x, labels in Loader(canvases, 5, preprocess=preprocess, shuffle=True, workers=workers)
+            for x, labels in Loader(canvases, 5, preprocess=preprocess, shuffle=True, seed=0, workers=workers)
         ]
         for workers in (0, 1, 4)
     ]
@@ -209,7 +209,7 @@ def test_an_error_reaches_the_caller_with_the_index(workers):
     with pytest.raises(RuntimeError, match="item 13 of the dataset: KeyError: 'lost'") as caught:
         seen.extend(indices([batch])[0] for batch in loader)
     assert isinstance(caught.value.__cause__, KeyError)
-    assert seen == [[2 * i, 2 * i + 1] for i in range(6)]  # all before it arrived
+    assert seen == [[2 * i, 2 * i + 1] for i in range(6)]  # all batches before it were delivered
     assert not loader_threads()
 
 
@@ -232,8 +232,8 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_does(length, batch_size, 
     assert [batch for batch, _ in begun] + rest == whole
 
 
-def test_each_item_and_each_epoch_draw_anew():
-    loader = loader_of(8, 1, augment=stamped)
+def test_each_item_and_each_epoch_draws_differently():
+    loader = loader_of(8, 1, seed=0, augment=stamped)
     draws = {batch[1][:12] for batch, _ in numbers(loader, 4)}  # of the first row
     assert len(draws) == 32
     other = loader_of(8, 1, seed=1, augment=stamped)
@@ -257,12 +257,12 @@ def test_the_generator_follows_from_seed_epoch_and_index():
     assert seen == expected[0] * 2 + expected[0] + expected[1]
 
 
-def test_damaged_files_are_named_and_nothing_else_is_said():
+def test_file_errors_are_raised_unchanged():
     class Damaged(Numbered):
         def __getitem__(self, index):
-            raise FileError("masks/cat.png: is no image")
+            raise FileError("masks/cat.png: is not an image")
 
-    with pytest.raises(FileError, match=r"^masks/cat\.png: is no image$"):
+    with pytest.raises(FileError, match=r"^masks/cat\.png: is not an image$"):
         list(Loader(Damaged(3), 1, preprocess=preprocess))
 
 
@@ -273,7 +273,7 @@ def test_damaged_files_are_named_and_nothing_else_is_said():
         (
             lambda image, labels, rng: (image, labels[:1]),
             ValueError,
-            "labels of item 0 must have the image's size",
+            "labels of item 0 must have shape",
         ),
         (
             lambda image, labels, rng: (image / 2, labels),
@@ -282,7 +282,7 @@ def test_damaged_files_are_named_and_nothing_else_is_said():
         ),
     ],
 )
-def test_an_augmentation_that_gives_something_else_is_refused(augment, error, message):
+def test_wrong_results_of_augment_are_rejected(augment, error, message):
     with pytest.raises(error, match=message):
         list(loader_of(1, augment=augment))
 
@@ -296,7 +296,7 @@ def test_an_error_of_the_preprocessing_names_the_item():
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, None])
-def test_leaving_early_leaves_no_thread_and_little_work(interruption):
+def test_leaving_a_loop_early_stops_its_threads(interruption):
     dataset = Numbered(1000)
     try:
         for _ in Loader(dataset, 1, preprocess=preprocess, workers=3):
@@ -312,7 +312,7 @@ def test_leaving_early_leaves_no_thread_and_little_work(interruption):
     assert asked == len(dataset.asked) <= 1 + 1 + 2 * 3
 
 
-def test_leaving_early_drops_what_has_not_begun():
+def test_leaving_a_loop_early_cancels_waiting_items():
     class Slow(Numbered):
         def __getitem__(self, index):
             item = super().__getitem__(index)
@@ -328,7 +328,7 @@ def test_leaving_early_drops_what_has_not_begun():
     assert dataset.asked == [0, 1]  # item 2 was waiting for the one worker
 
 
-def test_looking_ahead_is_bounded_and_happens():
+def test_batches_are_prepared_ahead_up_to_a_limit():
     dataset = Numbered(100)
     batches = iter(Loader(dataset, 1, preprocess=preprocess, workers=2))
     next(batches)
@@ -345,24 +345,24 @@ IMAGE, LABELS = np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8)
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ((IMAGE, LABELS[:3]), r"labels of item 1 must have the image's size \(4, 5\).*got shape \(3, 5\)"),
-        ((IMAGE, LABELS.T), r"labels of item 1 .*got shape \(5, 4\)"),
+        ((IMAGE, LABELS[:3]), r"labels of item 1 .*\(4, 5\).*got \(3, 5\)"),
+        ((IMAGE, LABELS.T), r"labels of item 1 .*got \(5, 4\)"),
         ((IMAGE / 255, LABELS), "image of item 1 must be uint8, got float64"),
         ((IMAGE, LABELS.astype(np.int64)), "labels of item 1 must be uint8, got int64"),
         ((IMAGE[..., 0], LABELS), r"image of item 1 must be \(H, W, C\).*got shape \(4, 5\)"),
-        ((IMAGE[:0], LABELS[:0]), r"image of item 1 .*each 1 or more, got shape \(0, 5, 3\)"),
-        ((IMAGE, LABELS[..., None]), r"labels of item 1 .*got shape \(4, 5, 1\)"),
-        ((IMAGE[..., :1], LABELS), "item 0 has 3 channels and labels of rank 2, item 1 has 1 and rank 2"),
-        ((IMAGE, LABELS[0, 0]), "item 0 has 3 channels and labels of rank 2, item 1 has 3 and rank 0"),
+        ((IMAGE[:0], LABELS[:0]), r"image of item 1 .*got shape \(0, 5, 3\)"),
+        ((IMAGE, LABELS[..., None]), r"labels of item 1 .*got \(4, 5, 1\)"),
+        ((IMAGE[..., :1], LABELS), "0 has 3 .*2-dimensional.* 1 has 1 and 2"),
+        ((IMAGE, LABELS[0, 0]), "0 has 3 .*2-dimensional.* 1 has 3 and 0"),
     ],
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_wrong_items_are_refused_with_their_index(item, message, workers):
+def test_wrong_items_are_rejected_with_their_index(item, message, workers):
     with pytest.raises(ValueError, match=message):
         list(Loader(Listed((IMAGE, LABELS), item), 2, preprocess=preprocess, workers=workers))
 
 
-def test_an_item_that_is_no_pair_is_refused_with_its_index():
+def test_an_item_that_is_not_a_pair_is_rejected_with_its_index():
     with pytest.raises(RuntimeError, match="item 0 of the dataset: ValueError"):
         list(Loader(Listed((IMAGE,)), 1, preprocess=preprocess))
 
@@ -375,31 +375,44 @@ def test_an_item_that_is_no_pair_is_refused_with_its_index():
         (lambda images: preprocess(images)[0], r"float32 \(1, 2, 3\)"),
     ],
 )
-def test_a_preprocessing_of_another_kind_is_refused(wrong, got):
-    with pytest.raises(ValueError, match=rf"into float32 \(1, C, 2, 3\), got {got}"):
+def test_wrong_results_of_preprocess_are_rejected(wrong, got):
+    with pytest.raises(ValueError, match=rf"float32 \(1, C, 2, 3\), got {got}"):
         list(Loader(Numbered(1), 1, preprocess=wrong))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"workers": -1}, "workers must be an integer >= 0, got -1"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
-        ({"length": 0}, "the dataset is empty"),
+        ({"batch_size": 0}, "batch_size .*>= 1, got 0"),
+        ({"workers": -1}, "workers .*>= 0, got -1"),
+        ({"seed": -1}, "seed .*>= 0, got -1"),
+        ({"length": 0}, "dataset"),
     ],
 )
-def test_wrong_arguments_are_refused(options, message):
+def test_wrong_arguments_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         loader_of(**{"length": 4, **options})
+
+
+def test_without_a_seed_each_loader_draws_one_and_records_it():
+    loaders = [loader_of(50, shuffle=True, augment=stamped) for _ in range(3)]
+    assert len({loader.seed for loader in loaders}) == 3
+    first, second, _ = loaders
+    assert first.state_dict()["seed"] == first.seed
+    begun = [batch for batch, _ in itertools.islice(numbers(first, 2), 30)]
+    second.load_state_dict(first.state_dict())
+    assert second.seed == first.seed
+    rest = [batch for batch, _ in numbers(second, 1)]
+    whole = [batch for batch, _ in numbers(loader_of(50, shuffle=True, seed=first.seed, augment=stamped), 2)]
+    assert begun + rest == whole
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batches": 4}, "batches of the state must be 3 at most, got 4"),
-        ({"batches": -1}, "batches of the state must be an integer >= 0, got -1"),
-        ({"epoch": 1.5}, "epoch of the state must be an integer >= 0, got 1.5"),
+        ({"batches": 4}, "batches of the state .*3, got 4"),
+        ({"batches": -1}, "batches of the state .*>= 0, got -1"),
+        ({"epoch": 1.5}, "epoch of the state .*>= 0, got 1.5"),
         ({"items": 7}, "state is of a loader with items = 7, this one has 6"),
         ({"batch_size": 3}, "batch_size = 3, this one has 2"),
         ({"seed": 1}, "seed = 1, this one has 0"),
@@ -408,8 +421,8 @@ def test_wrong_arguments_are_refused(options, message):
         ({"step": 1}, "state must have the entries"),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, message):
-    loader = loader_of(6, shuffle=True)
+def test_a_wrong_state_is_rejected_and_changes_nothing(change, message):
+    loader = loader_of(6, shuffle=True, seed=0)
     list(loader)
     state = loader.state_dict()
     with pytest.raises(ValueError, match=message):

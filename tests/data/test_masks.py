@@ -27,16 +27,16 @@ def test_grey_values_are_labels(tmp_path, values, name):
 
 @given(labels, st.sampled_from(["a.png", "a.tif"]), st.integers(0, 9))
 @settings(max_examples=60)
-def test_of_a_palette_it_is_the_indices(tmp_path, values, name, seed):
+def test_palette_indices_are_labels(tmp_path, values, name, seed):
     path = write_palette(tmp_path / name, values, noise(256, 3, 1, seed))
     assert np.array_equal(read_labels(path), values)
-    assert np.array_equal(read_labels(path, {(1, 2, 3): 4}), values)  # unless colours are asked for
+    assert np.array_equal(read_labels(path, {(1, 2, 3): 4}), values)  # unless palette_colors is set
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("kind", ["grey", "palette"])
-def test_few_bits_are_not_stretched(tmp_path, bits, kind):
-    """Programs that shrink PNG files save few greys with few bits; viewers stretch them to 0..255."""
+def test_few_bits_are_not_scaled(tmp_path, bits, kind):
+    """Optimised PNG files store few grey levels with few bits; viewers scale these to 0 to 255."""
     import zlib
 
     count = min(1 << bits, 16)
@@ -61,9 +61,7 @@ def test_labels_of_more_bits(tmp_path, dtype):
     path = write(tmp_path / "a.tif", np.array([[0, 7, 255]], dtype))
     assert read_labels(path).tolist() == [[0, 7, 255]]
     write(path, np.array([[0, 300, 7, 256]], dtype))
-    with pytest.raises(
-        FileError, match=r"a\.tif: has labels that are not in 0 to 255, 2 pixels, for example 300"
-    ):
+    with pytest.raises(FileError, match=r"a\.tif: .* 0 to 255 .*2 pixels.* 300"):
         read_labels(path)
 
 
@@ -83,14 +81,14 @@ def test_colours_are_looked_up(tmp_path, colors, size, data):
     assert np.array_equal(read_labels(path, color_map), np.array(numbers, np.uint8)[which])
 
 
-def test_palettes_are_looked_up_if_asked_for(tmp_path):
+def test_palettes_are_looked_up_on_request(tmp_path):
     path = write_palette(
         tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8), [[9, 9, 9], [0, 0, 0], [0, 9, 0]]
     )
     colors = {(0, 0, 0): 0, (9, 9, 9): 1, (0, 9, 0): 2}
     assert read_labels(path, colors, palette_colors=True).tolist() == [[1, 0, 2]]
     del colors[0, 9, 0]
-    with pytest.raises(FileError, match=r"has 1 colour that means no class: \(0, 9, 0\) on 1 pixel;"):
+    with pytest.raises(FileError, match=r"1 colour .*\(0, 9, 0\) on 1 pixel;"):
         read_labels(path, colors, palette_colors=True)
 
 
@@ -105,32 +103,30 @@ def test_grey_saved_as_colour_is_grey(tmp_path):
     assert np.array_equal(read_labels(write(tmp_path / "a.png", np.repeat(values[..., None], 3, 2))), values)
 
 
-def test_unknown_colours_are_named(tmp_path):
-    picture = np.zeros((4, 5, 3), np.uint8)
-    picture[0], picture[1, :2] = (1, 2, 3), (250, 0, 9)
-    path = write(tmp_path / "a.png", picture)
-    with pytest.raises(DataError, match="2 colour") as refusal:
+def test_unknown_colours_are_listed(tmp_path):
+    image = np.zeros((4, 5, 3), np.uint8)
+    image[0], image[1, :2] = (1, 2, 3), (250, 0, 9)
+    path = write(tmp_path / "a.png", image)
+    with pytest.raises(DataError, match="2 colour") as caught:
         read_labels(path, {(0, 0, 0): 0})
-    assert "(1, 2, 3) on 5 pixels, (250, 0, 9) on 2 pixels" in str(refusal.value)
-    assert refusal.value.kind == "labels"
-    assert refusal.value.colors == {(1, 2, 3): 5, (250, 0, 9): 2}
-    with pytest.raises(
-        FileError, match=r"has 3 colours that mean no class: \(0, 0, 0\) on 13 pixels, \(1, 2"
-    ):
+    assert "(1, 2, 3) on 5 pixels, (250, 0, 9) on 2 pixels" in str(caught.value)
+    assert caught.value.kind == "labels"
+    assert caught.value.colors == {(1, 2, 3): 5, (250, 0, 9): 2}
+    with pytest.raises(FileError, match=r"3 colours .*\(0, 0, 0\) on 13 pixels, \(1, 2"):
         read_labels(path)
-    with pytest.raises(DataError, match=r"soft brushes mix colours: paint with a hard one$") as refusal:
+    with pytest.raises(DataError, match="soft brush") as caught:
         read_labels(write(path, noise(9, 9)), {(0, 0, 0): 0})
-    assert refusal.value.colors == {}
+    assert caught.value.colors == {}
 
 
 @pytest.mark.parametrize("count", [8, 9, 20])
-def test_the_first_few_unknown_colours_are_given_as_lines(tmp_path, count):
-    picture = np.repeat(np.arange(count, dtype=np.uint8)[None, :, None], 3, axis=2) + np.array(
+def test_the_first_unknown_colours_are_given_as_lines(tmp_path, count):
+    image = np.repeat(np.arange(count, dtype=np.uint8)[None, :, None], 3, axis=2) + np.array(
         [1, 0, 0], np.uint8
     )
-    with pytest.raises(DataError) as refusal:
-        read_labels(write(tmp_path / "a.png", picture))
-    lines = str(refusal.value).splitlines()[1:]
+    with pytest.raises(DataError) as caught:
+        read_labels(write(tmp_path / "a.png", image))
+    lines = str(caught.value).splitlines()[1:]
     assert lines[:8] == [f"    class{i + 1} {i + 1} {i} {i}  # 1 pixel" for i in range(8)]
     assert lines[8:] == {8: [], 9: ["    # and 1 more colour"], 20: ["    # and 12 more colours"]}[count]
 
@@ -146,25 +142,23 @@ def test_the_first_few_unknown_colours_are_given_as_lines(tmp_path, count):
         ("a.tif", {"compression": "jpeg"}),
     ],
 )
-def test_lossy_masks_are_refused_with_the_reason(tmp_path, name, options):
+def test_lossy_masks_are_rejected_with_the_reason(tmp_path, name, options):
     path = write(tmp_path / name, noise(20, 20, 1), **options)
-    with pytest.raises(
-        DataError, match=r"a mask must be a PNG, BMP or TIFF, this is a (JPEG|WebP|GIF|PPM): "
-    ) as refusal:
+    with pytest.raises(DataError, match=r"PNG, BMP or TIFF.* (JPEG|WEBP|GIF|PPM): ") as caught:
         read_labels(path)
-    assert refusal.value.kind == "lossy"
+    assert caught.value.kind == "lossy"
 
 
-def test_transparent_and_strange_masks_are_refused(tmp_path):
-    picture = noise(4, 4, 4)
-    with pytest.raises(FileError, match="is transparent in places"):
-        read_labels(write(tmp_path / "a.png", picture))
-    with pytest.raises(FileError, match="has the mode F"):
+def test_transparent_and_floating_point_masks_are_rejected(tmp_path):
+    image = noise(4, 4, 4)
+    with pytest.raises(FileError, match="transparent"):
+        read_labels(write(tmp_path / "a.png", image))
+    with pytest.raises(FileError, match="mode F"):
         read_labels(write(tmp_path / "a.tif", np.ones((2, 2), np.float32)))
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_masks_are_turned_like_pictures(tmp_path, orientation):
+def test_masks_are_rotated_like_images(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     values = noise(3, 5, 1)
@@ -188,10 +182,10 @@ def damage(tmp_path, count):
     return survivors(read, iter(copies), FileError)
 
 
-def test_damaged_masks_are_read_or_refused(tmp_path):
-    accepted, refused = damage(tmp_path, 300)
+def test_damaged_masks_are_read_or_rejected(tmp_path):
+    accepted, rejected = damage(tmp_path, 300)
     assert accepted > 5
-    assert refused > 50
+    assert rejected > 50
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Operands and numbers that cannot be meant: one sentence each, with what was expected and what came."""
+"""Invalid operands and options raise one sentence, with what was expected and the value that came."""
 
 # ruff: noqa: E501 - a table is read row by row
 
@@ -45,7 +45,7 @@ def test_the_operands_fit_as_they_are():
 FLOAT = "must be float32 or float64, got"
 
 TABLE = [
-    # What is not an array
+    # Not an array
     (conv, {"x": X.tolist()}, TypeError, "x must be a NumPy or CuPy array, got list"),
     (conv, {"w": 3.0}, TypeError, "w must be a NumPy or CuPy array, got float"),
     # Ranks
@@ -63,7 +63,7 @@ TABLE = [
     (input_grad, {"dy": DY[:, :3]}, ValueError, "dy has 3 channels but w (4, 3, 3, 2) has 4 filters"),
     (weight_grad, {"dy": DY[:1]}, ValueError, "x (2, 3, 5, 6) with kernel_size (3, 2) gives (2, 4, 3, 5), but dy is (1, 4, 3, 5)"),
     (weight_grad, {"dy": DY[:, :, :2]}, ValueError, "gives (2, 4, 3, 5), but dy is (2, 4, 2, 5)"),
-    (weight_grad, {"kernel_size": 3}, ValueError, "x (2, 3, 5, 6) with kernel_size 3 gives (2, 4, 3, 4), but dy is (2, 4, 3, 5)"),
+    (weight_grad, {"kernel_size": 3}, ValueError, "x (2, 3, 5, 6) with kernel_size (3, 3) gives (2, 4, 3, 4), but dy is (2, 4, 3, 5)"),
     (up, {"x": X}, ValueError, "x has 3 channels but w (4, 3, 3, 2) takes 4"),
     # Dtypes
     (conv, {"x": single(X)}, TypeError, "dtypes are mixed: x is float32, w is float64; convert them to one with .astype"),
@@ -80,9 +80,9 @@ TABLE = [
     (weight_grad, {"dy": DY.astype(np.float16)}, TypeError, f"dy {FLOAT} float16"),
     (up, {"w": UP.astype(np.uint8)}, TypeError, f"w {FLOAT} uint8"),
     # Biases
-    (conv, {"b": np.zeros(3)}, ValueError, "b must have shape (4,), one number an output channel, got (3,)"),
-    (conv, {"b": np.zeros((4, 1))}, ValueError, "b must have shape (4,), one number an output channel, got (4, 1)"),
-    (up, {"b": np.zeros(4)}, ValueError, "b must have shape (3,), one number an output channel, got (4,)"),
+    (conv, {"b": np.zeros(3)}, ValueError, "b must have shape (4,), one value for each output channel, got (3,)"),
+    (conv, {"b": np.zeros((4, 1))}, ValueError, "b must have shape (4,), one value for each output channel, got (4, 1)"),
+    (up, {"b": np.zeros(4)}, ValueError, "b must have shape (3,), one value for each output channel, got (4,)"),
     # Kernels that do not fit
     (conv, {"x": X[:, :, :2]}, ValueError, "kernel of extent 3 (kernel_size 3, dilation 1) does not fit into height 2 with padding 0"),
     (conv, {"dilation": (1, 6)}, ValueError, "kernel of extent 7 (kernel_size 2, dilation 6) does not fit into width 6 with padding 0"),
@@ -92,7 +92,7 @@ TABLE = [
     (weight_grad, {"kernel_size": 6}, ValueError, "does not fit into height 5"),
     (weight_grad, {"kernel_size": 0}, ValueError, "kernel_size must be an integer >= 1, got 0"),
     (input_grad, {"input_size": (2, 6)}, ValueError, "does not fit into height 2"),
-    # Numbers of the window
+    # Options of the window
     *[
         (f, {name: value}, ValueError, f"{name} must be an integer >= {least}, got {shown!r}")
         for f in (conv, input_grad, weight_grad, up)
@@ -117,7 +117,7 @@ TABLE = [
         ]
     ],
     (conv, {"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a pair (rows, columns), got (1, 2, 3)"),
-    (conv, {"padding": ()}, ValueError, "padding must be an integer or a pair (rows, columns), got ()"),
+    (conv, {"padding": ()}, ValueError, "padding must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), got ()"),
     (conv, {"groups": 2}, ValueError, "groups 2 must divide both channels and filters, got 3 and 4"),
     (conv, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 3 and 4"),
     (input_grad, {"groups": 3}, ValueError, "groups 3 must divide both channels and filters, got 9 and 4"),
@@ -133,18 +133,18 @@ TABLE = [
     (up, {"output_padding": 1}, ValueError, "output_padding must be below the stride 1, got 1"),
     (up, {"output_padding": (0, 3), "stride": 3}, ValueError, "output_padding must be below the stride 3, got 3"),
     (up, {"output_padding": -1, "stride": 2}, ValueError, "output_padding must be an integer >= 0, got -1"),
-    (up, {"output_padding": 1, "output_size": (8, 11), "stride": 2}, ValueError, "output_size and output_padding say the same thing: give one of them"),
-    (up, {"padding": 3}, ValueError, "padding 3 takes away more than there is"),
+    (up, {"output_padding": 1, "output_size": (8, 11), "stride": 2}, ValueError, "output_size and output_padding exclude each other"),
+    (up, {"padding": 3}, ValueError, "padding 3 removes more than there is"),
     # Algorithms
-    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, loops, got 'fft'"),
-    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, loops, got 'polyphase'"),
+    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, plain, loops, got 'fft'"),
+    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, plain, loops, got 'polyphase'"),
     (weight_grad, {"algorithm": None}, ValueError, "algorithm for conv2d_weight_grad must be one of auto"),
-    (up, {"algorithm": "winograd?"}, ValueError, "must be one of auto, polyphase, im2col, loops, got 'winograd?'"),
+    (up, {"algorithm": "winograd?"}, ValueError, "must be one of auto, polyphase, im2col, plain, loops, got 'winograd?'"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("function", "arguments", "error", "message"), TABLE)
-def test_bad_input_is_refused_in_one_sentence(function, arguments, error, message):
+def test_invalid_input_raises_one_sentence(function, arguments, error, message):
     with pytest.raises(error, match=re.escape(message)) as caught:
         function(**arguments)
     assert "\n" not in str(caught.value)
@@ -158,8 +158,9 @@ def test_numpy_and_cupy_are_not_mixed(strict, function):
         function(**{name: elsewhere})
 
 
-def test_nothing_is_computed_for_an_impossible_geometry(monkeypatch):
-    monkeypatch.setattr(F.convolution, "compute", lambda *operands: pytest.fail("this was reached"))
+def test_nothing_is_computed_for_an_invalid_geometry(monkeypatch):
+    for name in ("convolve", "convolve_input_grad", "convolve_weight_grad"):
+        monkeypatch.setattr(F.convolution, name, lambda *_, **__: pytest.fail("this was reached"))
     for function, arguments, error, _ in TABLE:
         if "algorithm" not in arguments:
             with pytest.raises(error):

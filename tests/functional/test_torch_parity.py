@@ -1,4 +1,4 @@
-"""The same numbers as PyTorch: values, shapes, dtypes and every gradient, where PyTorch is installed."""
+"""Values, shapes, dtypes and all gradients equal those of PyTorch, where it is installed."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 
 def check_parity(layer, torch_function, x, dtype="float64"):
-    """Hold a layer against a PyTorch function of (x, *parameters): output and all gradients."""
+    """Compare a layer with a PyTorch function of (x, *parameters): output and all gradients."""
     layer = layer.astype(dtype)
     rng = np.random.default_rng(11)
     for parameter in layer.parameters():
@@ -23,7 +23,7 @@ def check_parity(layer, torch_function, x, dtype="float64"):
         torch.tensor(array, requires_grad=True) for array in (x, *(p.data for p in layer.parameters()))
     ]
     expected = torch_function(*operands)
-    assert y.shape == tuple(expected.shape)  # before backward, which would not say it so well
+    assert y.shape == tuple(expected.shape)  # before backward, whose message would be less clear
     expected.backward(torch.tensor(dy))
     mine = [y, layer.backward(dy), *(p.grad for p in layer.parameters())]
     theirs = [expected.detach().numpy(), *(operand.grad.numpy() for operand in operands)]
@@ -35,10 +35,17 @@ def check_parity(layer, torch_function, x, dtype="float64"):
     assert len(mine) == len(theirs)
 
 
+def padded(x, case, value=0.0):
+    """Pad the four sides, which PyTorch's convolutions and pools cannot do."""
+    (top, bottom), (left, right) = case.sides
+    return torch.nn.functional.pad(x, (left, right, top, bottom), value=value)
+
+
 def conv_pair(case, bias):
     """Return a layer and PyTorch's function for a case."""
     layer = layers.Conv2d(case.in_channels, case.out_channels, case.kernel_size, bias=bias, **case.options)
-    return layer, lambda x, w, b=None: torch.nn.functional.conv2d(x, w, b, **case.options)
+    options = case.options | {"padding": 0}
+    return layer, lambda x, w, b=None: torch.nn.functional.conv2d(padded(x, case), w, b, **options)
 
 
 @settings(max_examples=100)
@@ -52,32 +59,46 @@ def test_conv2d(case):
 def test_conv_transpose2d(case):
     """The case read backwards: from its output size to its input size, with all output paddings."""
     _, _, x = case.operands()
-    smallest = [
-        (x.shape[2 + i] - 1) * case.stride[i]
-        - 2 * case.padding[i]
-        + case.dilation[i] * (case.kernel_size[i] - 1)
-        + 1
-        for i in (0, 1)
-    ]
-    options = case.options | {
-        "output_padding": tuple(size - least for size, least in zip(case.input_size, smallest, strict=True))
-    }
+    options = case.options | {"output_padding": case.output_padding}
     layer = layers.ConvTranspose2d(case.out_channels, case.in_channels, case.kernel_size, **options)
-    check_parity(layer, lambda x, w, b: torch.nn.functional.conv_transpose2d(x, w, b, **options), x)
+    (top, _), (left, _) = case.sides
+    height, width = case.input_size
+
+    def transposed(x, w, b):
+        y = torch.nn.functional.conv_transpose2d(x, w, b, **options | {"padding": 0})
+        return y[:, :, top : top + height, left : left + width]
+
+    check_parity(layer, transposed, x)
 
 
 @settings(max_examples=100)
-@given(pool_geometries())
+@given(pool_geometries(asymmetric=False))
 def test_max_pool2d(case):
     layer = layers.MaxPool2d(**case.options)
     check_parity(layer, lambda x: torch.nn.functional.max_pool2d(x, **case.options), case.input())
 
 
 @settings(max_examples=100)
-@given(pool_geometries())
+@given(pool_geometries(asymmetric=False))
 def test_avg_pool2d(case):
     layer = layers.AvgPool2d(**case.options)
     check_parity(layer, lambda x: torch.nn.functional.avg_pool2d(x, **case.options), case.input())
+
+
+@settings(max_examples=100)
+@given(pool_geometries().filter(lambda case: not case.ceil_mode))
+def test_pools_with_padding_that_differs_at_the_ends(case):
+    options = case.options | {"padding": 0}
+    check_parity(
+        layers.MaxPool2d(**case.options),
+        lambda x: torch.nn.functional.max_pool2d(padded(x, case, -torch.inf), **options),
+        case.input(),
+    )
+    check_parity(
+        layers.AvgPool2d(**case.options),
+        lambda x: torch.nn.functional.avg_pool2d(padded(x, case), **options),
+        case.input(),
+    )
 
 
 REAL = [

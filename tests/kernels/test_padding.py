@@ -12,13 +12,13 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def sides_of(draw, size):
-    """Draw how much to pad, or to cut, before and after an axis; together no more than there is."""
+    """Draw how much to pad, or to cut, before and after an axis; at most the whole axis is cut."""
     before = draw(st.integers(-size, 4))
     return before, draw(st.integers(-(size + min(before, 0)), 4))
 
 
 @given(size=sizes, seed=seeds, data=st.data())
-def test_pad_or_crop_takes_pixels_from_where_they_were(xp, size, seed, data):
+def test_pad_or_crop_moves_pixels(xp, size, seed, data):
     sides = top, bottom, left, right = data.draw(sides_of(size[2])) + data.draw(sides_of(size[3]))
     height, width = size[2] + top + bottom, size[3] + left + right
     x = np.random.default_rng(seed).normal(size=size)

@@ -334,7 +334,7 @@ def test_a_layer_without_passes_says_so():
         Layer().backward(np.ones(1))
     with pytest.raises(NotImplementedError, match="LayerDict has no forward"):
         LayerDict(ReLU())(np.ones(1))
-    with pytest.raises(ValueError, match="does not say where its outputs lie"):
+    with pytest.raises(ValueError, match="has no reach"):
         Layer().coordinate_map()  # a guess would put an FCN's scores where they do not belong
     with pytest.raises(ValueError, match="does not say its output_shape"):
         Layer().output_shape((1, 2, 3))

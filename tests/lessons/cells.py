@@ -1,4 +1,4 @@
-"""Lessons taken apart: their cells, and their exercises, each with its check."""
+"""Cells and exercises of the lessons, for the tests."""
 
 import ast
 import contextlib
@@ -26,9 +26,9 @@ class Exercise:
 
     Attributes:
         function: Name of the function or class.
-        imports: Code of the lesson's imports.
-        blank: Code of the cell as learners get it.
-        solved: The same with the solution.
+        imports: Code of the lesson's first cell.
+        blank: Code of the exercise's cell for learners.
+        solved: Code of the same cell with the solution.
         check: Code of its check.
     """
 
@@ -39,9 +39,9 @@ class Exercise:
     check: str
 
     def says(self, answer: str | Callable[..., Any]) -> str:
-        """Return what the check prints about an answer: code of the cell, or a function.
+        """Return the output of the check for an answer: code of the cell, or a function.
 
-        Of the lesson, only imports are run before: a check stands on its own.
+        Of the other cells only the imports are run, because a check may not use anything else.
         """
         names: dict[str, Any] = {"__name__": "lesson"}
         exec(self.imports, names)
@@ -56,18 +56,18 @@ class Exercise:
 
 
 def code_cells(source: Path, *, solved: bool = False) -> list[str]:
-    """Return the code of a lesson's cells, without that which installs minifcn on Colab."""
+    """Return the code of a lesson's cells, without the cell that installs minifcn on Colab."""
     cells = build.generate(source, solved=solved).cells
     return [cell.source for cell in cells if cell.cell_type == "code"][1:]
 
 
 def prose(source: Path) -> str:
-    """Return all that a lesson says in words."""
+    """Return the text of a lesson's Markdown cells."""
     return "\n".join(cell.source for cell in build.generate(source).cells if cell.cell_type == "markdown")
 
 
 def exercises(source: Path) -> list[Exercise]:
-    """Return the exercises of a lesson, in their order."""
+    """Return the exercises of a lesson, in order."""
     blank, solved = code_cells(source), code_cells(source, solved=True)
     found = []
     for index, code in enumerate(solved):

@@ -1,4 +1,4 @@
-"""The guide for authors and the teacher's page, run as they stand."""
+"""Runs the examples of the guide for authors and of the page for teachers."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ def test_the_template_is_a_lesson(tmp_path):
     (exercise,) = exercises(template)
     assert exercise.says(exercise.blank).startswith("todo  my_sum")
     assert exercise.says(exercise.solved).startswith("ok    my_sum")
-    assert "Likely mistake: The columns are added up" in exercise.says(lambda x: x.sum(axis=0))
+    assert "Likely mistake: The columns are summed" in exercise.says(lambda x: x.sum(axis=0))
     kinds = [cell.cell_type for cell in build.generate(template).cells]
     assert kinds == [
         "markdown",
@@ -51,4 +51,3 @@ def test_the_readme_lists_every_lesson_in_order():
     readme = (LESSONS.parent / "README.md").read_text(encoding="utf-8")
     notebooks = [build.notebook_of(source).name for source in build.sources()]
     assert re.findall(r"\]\(lessons/(\d\w+\.ipynb)\)", readme) == notebooks
-    assert re.findall(rf"{build.REPOSITORY}/blob/main/lessons/(\w+\.ipynb)", readme) == notebooks

@@ -1,4 +1,4 @@
-"""Every exercise takes its solution, waits for its blank, and refuses the planted wrong answers."""
+"""Each check accepts the solution, reports the blank as todo, and rejects the planted wrong answers."""
 
 import importlib
 
@@ -15,7 +15,7 @@ EXERCISES = [
 
 
 def planted(number):
-    """Return {function's name: {wrong answer: what must be said about it}} of a lesson."""
+    """Return {name of the function: {wrong answer: expected words}} of a lesson."""
     return importlib.import_module(f"tests.lessons.planted.lesson_{number}").WRONG
 
 
@@ -38,7 +38,7 @@ def test_the_blank_is_todo(number, exercise: Exercise, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "exercise"), EXERCISES)
-def test_three_wrong_answers_or_more_are_planted(number, exercise: Exercise):
+def test_at_least_three_wrong_answers_are_planted(number, exercise: Exercise):
     assert len(planted(number)[exercise.function]) >= 3
 
 
@@ -50,7 +50,7 @@ def test_three_wrong_answers_or_more_are_planted(number, exercise: Exercise):
         for answer, words in planted(number).get(exercise.function, {}).items()
     ],
 )
-def test_a_wrong_answer_is_refused_and_its_mistake_is_named(exercise: Exercise, answer, words):
+def test_a_wrong_answer_is_rejected_with_the_expected_words(exercise: Exercise, answer, words):
     said = exercise.says(answer)
     assert said.startswith("no    ")
     assert "Smallest failing case: " in said
@@ -58,6 +58,6 @@ def test_a_wrong_answer_is_refused_and_its_mistake_is_named(exercise: Exercise, 
     assert words in said
 
 
-def test_no_answer_is_planted_for_an_exercise_that_is_not_there():
+def test_planted_answers_belong_to_existing_exercises():
     for source in SOURCES:
         assert set(planted(source.stem[:2])) == {exercise.function for exercise in exercises(source)}

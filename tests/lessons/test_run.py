@@ -1,4 +1,4 @@
-"""All lessons from top to bottom, blank and solved, as a learner's kernel runs them."""
+"""Runs all lessons from top to bottom, blank and solved, in a Jupyter kernel."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 
 from tests.lessons.cells import SOURCES, build, exercises
 
-resource = pytest.importorskip("resource", reason="processor time is measured as POSIX has it")
+resource = pytest.importorskip("resource", reason="processor time is measured with POSIX functions")
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,7 +19,7 @@ MOST_SECONDS = 120  # of two cores together: a minute
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Send whatever asks for the network to a port where nothing listens."""
+    """Send requests to the network to a port without a server."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
@@ -40,8 +40,8 @@ def verdicts(notebook):
     return re.findall(r"^(todo|ok|no)  +(\w+)", said, re.MULTILINE)
 
 
-@pytest.mark.filterwarnings("ignore:.*")  # those of Jupyter's own parts
-def test_blank_it_runs_and_shows_what_the_committed_notebook_shows(source):
+@pytest.mark.filterwarnings("ignore:.*")  # from packages of Jupyter
+def test_the_blank_notebook_runs_and_has_the_committed_outputs(source):
     notebook = run(source, solved=False)
     assert verdicts(notebook) == [("todo", exercise.function) for exercise in exercises(source)]
     committed = nbformat.read(build.notebook_of(source), as_version=4)
@@ -49,6 +49,6 @@ def test_blank_it_runs_and_shows_what_the_committed_notebook_shows(source):
 
 
 @pytest.mark.filterwarnings("ignore:.*")
-def test_solved_it_passes_strictly(source):
+def test_the_solved_notebook_passes_in_strict_mode(source):
     notebook = run(source, solved=True)
     assert verdicts(notebook) == [("ok", exercise.function) for exercise in exercises(source)]

@@ -1,7 +1,8 @@
-"""What every lesson must be like, and that the notebooks are what their sources say."""
+"""Rules that every lesson must follow, and comparison of the notebooks with their sources."""
 
 import ast
 import importlib
+import itertools
 import re
 import sys
 
@@ -29,12 +30,12 @@ ROOMS = {"minifcn"} | {
         "weights",
     )
 }
-OTHERS = {"hypothesis", "matplotlib", "numpy", "sklearn"} | sys.stdlib_module_names
+OTHERS = {"hypothesis", "matplotlib", "numpy"} | sys.stdlib_module_names
 
 pytestmark = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
-def test_it_has_all_its_parts(source):
+def test_it_has_all_parts(source):
     number, text = int(source.stem[:2]), prose(source)
     assert re.search(rf"^# {number}\. \w", text, re.MULTILINE)
     assert re.search(r"^\*\*Question\.\*\* .*\?", text, re.MULTILINE | re.DOTALL)
@@ -66,21 +67,26 @@ def test_minutes_of_the_exercises_add_up(source):
 
 
 def test_it_is_short_and_plain(source):
-    text = re.sub(r"\[!\[.*?\)\]\(.*?\)|</?\w+>|[*#$`]", " ", prose(source))
+    text = re.sub(r"\]\(.*?\)|</?\w+>|[*#$`]", " ", prose(source))
     assert len(text.split()) <= MOST_WORDS
     assert max(map(ord, source.read_text(encoding="utf-8"))) < 0x2600, "no pictographs"
 
 
-def test_a_learners_function_is_used_by_its_check_only(source):
+def test_a_learners_function_is_used_only_after_its_check_prints_ok(source):
+    """Other cells than its own and its check use it as the first argument of `checked` only."""
     cells = code_cells(source, solved=True)
     for exercise in exercises(source):
-        names = {exercise.function}
-        users = [
-            code
-            for code in cells
-            if names & {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-        ]
-        assert [code for code in users if code != exercise.solved] == [exercise.check]
+        for code in cells:
+            nodes = list(ast.walk(ast.parse(code)))
+            used = sum(isinstance(node, ast.Name) and node.id == exercise.function for node in nodes)
+            guarded = sum(
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) == "checked"
+                and ast.unparse(node.args[0]) == exercise.function
+                for node in nodes
+            )
+            assert code in (exercise.solved, exercise.check) or used == guarded
+        assert exercise.function in exercise.check
 
 
 def test_it_uses_public_names_only(source):
@@ -102,11 +108,29 @@ def test_it_uses_public_names_only(source):
             assert all(m in ROOMS or m.split(".")[0] in OTHERS for m in modules), modules
 
 
-def test_the_notebook_is_what_the_source_says(source):
+def test_outputs_of_predicted_cells_are_hidden(source):
+    cells = build.generate(source).cells
+    predicted = [
+        cell
+        for before, cell in itertools.pairwise(cells)
+        if cell.cell_type == "code" and before.cell_type == "markdown" and "Predict" in before.source
+    ]
+    assert predicted
+    assert [cell for cell in cells if cell.metadata.get("jupyter") == {"outputs_hidden": True}] == predicted
+    assert all("hide-output" in cell.metadata["tags"] for cell in predicted)
+
+
+def test_it_links_to_the_next_lesson(source):
+    links = re.findall(r"^\*\*Next:\*\* \[(\d+)\. .+\]\((.+)\)$", prose(source), re.MULTILINE)
+    following = SOURCES[SOURCES.index(source) + 1 :][:1]
+    assert links == [(str(int(other.stem[:2])), f"{other.stem}.ipynb") for other in following]
+
+
+def test_the_notebook_is_up_to_date(source):
     assert build.problem(source) == ""
 
 
-def test_the_notebook_is_small_and_says_nothing_about_its_run(source):
+def test_the_notebook_is_small_and_has_no_trace_of_its_run(source):
     path = build.notebook_of(source)
     assert path.stat().st_size < MOST_BYTES
     notebook = nbformat.read(path, as_version=4)
@@ -124,7 +148,7 @@ def test_the_notebook_is_small_and_says_nothing_about_its_run(source):
     assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text(encoding="utf-8"))
 
 
-def test_each_exercise_says_todo_in_the_notebook(source):
+def test_each_exercise_is_todo_in_the_notebook(source):
     notebook = nbformat.read(build.notebook_of(source), as_version=4)
     said = [
         "".join(output.get("text", "") for output in cell.outputs)

@@ -145,5 +145,7 @@ def test_its_fcn_learns_on_frozen_statistics(model):
     fcn = FCN(model, 3).freeze_trunk().train()
     before = {name: array.copy() for name, array in fcn.state_dict().items() if "running" in name}
     assert len(before) == 2 * 57
-    fcn.backward(fcn(normal((1, 3, 1, 1)).astype("float32")))  # one value a channel is enough, then
+    fcn.backward_parameters(
+        fcn(normal((1, 3, 1, 1)).astype("float32"))
+    )  # one value a channel is enough, then
     assert all(np.array_equal(fcn.state_dict()[name], array) for name, array in before.items())

@@ -58,7 +58,7 @@ def digits():
 def parts(make=normed, *, kind="sgd", batch_size=2, seed=3, **options):
     """Return model, loader and optimiser."""
     model = make()
-    parameters = dict(model.named_parameters())
+    parameters = model
     optimizer = (
         SGD(parameters, 0.05, momentum=0.9, weight_decay=1e-3) if kind == "sgd" else Adam(parameters, 2e-3)
     )

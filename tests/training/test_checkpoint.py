@@ -1,4 +1,4 @@
-"""Resume: a training that stops anywhere and goes on ends with the same bits."""
+"""Resume: a training that is stopped anywhere and resumed gives the same bits as one that is not."""
 
 import json
 import os
@@ -10,14 +10,17 @@ from safetensors import safe_open
 
 from minifcn import load
 from minifcn.files import FileError
+from minifcn.layers import freeze_batch_norm
 from minifcn.training import Callback, Checkpoints, Watch, fit
 from minifcn.training import checkpoint as module
+from minifcn.training.callbacks import checkpoints as callback
 from minifcn.training.checkpoint import Checkpoint
+from tests.first_edition.files import unpack
 from tests.training.small import digits, normed, parts, settings, state, timeless
 
 
 class Stop(Callback):
-    """Ends a training as a power cut would: without a word."""
+    """Ends a training abruptly, as a power cut would."""
 
     class Error(Exception):
         pass
@@ -62,7 +65,7 @@ def lines(path):
 
 
 @pytest.mark.parametrize(("kind", "accumulate"), [("sgd", 1), ("adam", 1), ("sgd", 3)])
-def test_a_training_stopped_after_any_step_ends_with_the_same_bits(tmp_path, kind, accumulate):
+def test_a_training_resumed_after_any_step_or_epoch_gives_the_same_bits(tmp_path, kind, accumulate):
     def folder(name):
         (tmp_path / name).mkdir()
         return tmp_path / name
@@ -83,7 +86,7 @@ def test_a_training_stopped_after_any_step_ends_with_the_same_bits(tmp_path, kin
         assert run(here, resume=True, **options) == whole
 
 
-def test_it_may_stop_again_and_again(tmp_path):
+def test_a_training_can_be_stopped_and_resumed_repeatedly(tmp_path):
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole")
     resume = False
@@ -94,7 +97,7 @@ def test_it_may_stop_again_and_again(tmp_path):
     assert run(tmp_path, resume=True) == whole
 
 
-def test_work_since_the_last_checkpoint_is_done_again(tmp_path):
+def test_steps_after_the_last_checkpoint_are_repeated(tmp_path):
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole", every_steps=None)
     with pytest.raises(Stop.Error):
@@ -103,7 +106,7 @@ def test_work_since_the_last_checkpoint_is_done_again(tmp_path):
     assert run(tmp_path, resume=True, every_steps=None) == whole
 
 
-def test_stopped_in_an_evaluation_the_epoch_is_not_trained_again(tmp_path, monkeypatch):
+def test_a_training_stopped_in_an_evaluation_does_not_repeat_the_epoch(tmp_path, monkeypatch):
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole", every_steps=None)
 
@@ -119,7 +122,7 @@ def test_stopped_in_an_evaluation_the_epoch_is_not_trained_again(tmp_path, monke
     assert run(tmp_path, resume=True, every_steps=None) == whole
 
 
-def test_a_network_on_the_gpu_is_watched_saved_and_resumed(tmp_path, gpu):
+def test_a_network_on_a_gpu_is_watched_saved_and_resumed(tmp_path, gpu):
     def trained(**options):
         model, loader, optimizer = parts(digits)
         model.to("cuda")
@@ -149,7 +152,7 @@ def test_a_finished_training_resumes_to_itself(tmp_path):
 
 
 def test_the_best_network_survives_a_stop_between_its_file_and_the_checkpoint(tmp_path, monkeypatch):
-    """Killed after the best network is written, and before the state that knows about it."""
+    """Killed after the best network is written, and before the state that counts it."""
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole", make=digits)
     best = (tmp_path / "whole" / "best.safetensors").read_bytes()
@@ -159,8 +162,8 @@ def test_the_best_network_survives_a_stop_between_its_file_and_the_checkpoint(tm
             raise Stop.Error
         real(training, path)
 
-    real = module._write
-    monkeypatch.setattr(module, "_write", fails)
+    real = module.write
+    monkeypatch.setattr(module, "write", fails)
     with pytest.raises(Stop.Error):
         run(tmp_path, make=digits)
     monkeypatch.undo()
@@ -169,7 +172,7 @@ def test_the_best_network_survives_a_stop_between_its_file_and_the_checkpoint(tm
 
 
 def test_the_best_network_is_that_of_the_best_epoch(tmp_path):
-    """Not that of the last: scores of three epochs are dealt out by hand."""
+    """Not that of the last epoch: the scores of three epochs are set by hand."""
     seen = {}
 
     class Remember(Callback):
@@ -212,7 +215,7 @@ def test_a_file_is_plain_safetensors(tmp_path):
         ),
     ],
 )
-def test_other_settings_are_refused_by_name(tmp_path, change, sentence):
+def test_a_difference_in_settings_is_refused_by_name(tmp_path, change, sentence):
     run(tmp_path)
     model, loader, optimizer = parts()
     before = state(model, optimizer)
@@ -242,6 +245,54 @@ def test_another_seed_momentum_or_network_is_refused(tmp_path):
         resumed(*parts(digits))
 
 
+@pytest.mark.parametrize(
+    ("every_steps", "steps"), [(3, [3, 6, 9]), (1, range(1, 13)), (5, [5, 10]), (None, [])]
+)
+def test_a_checkpoint_is_replaced_at_every_steps(tmp_path, every_steps, steps):
+    """Of 12 steps in a single epoch, exactly at the multiples; the end of the epoch is another reason."""
+    stored = {}
+
+    class Look(Callback):
+        def step(self, training):
+            stored[training.step] = Checkpoint.read(tmp_path / "last").entries["step"]
+
+    model, loader, optimizer = parts(batch_size=1)
+    loader.dataset.length = 12
+    keep = Checkpoints(tmp_path / "last", every_steps=every_steps)
+    fit(model, loader, optimizer, progress=None, callbacks=[keep, Look()])
+    assert stored == {
+        step: max(s for s in (*steps, 0, *([12] if step == 12 else [])) if s <= step) for step in range(1, 13)
+    }
+
+
+def test_a_checkpoint_contains_no_state_of_a_generator(tmp_path):
+    run(tmp_path)
+    assert "generators" not in Checkpoint.read(tmp_path / "last.safetensors").entries
+
+
+def test_a_checkpoint_of_the_first_edition_is_refused(tmp_path):
+    """Its dropout was drawn in another way, so it cannot be resumed exactly."""
+    path = unpack("checkpoint", tmp_path)
+    with pytest.raises(
+        FileError, match=r"checkpoint\.safetensors .*'minifcn checkpoint 1'.*'minifcn checkpoint 2'"
+    ):
+        Checkpoint.read(path)
+
+
+def test_frozen_batch_normalisation_is_frozen_in_a_resumed_training_too(tmp_path):
+    def frozen():
+        return freeze_batch_norm(normed())
+
+    (tmp_path / "whole").mkdir()
+    whole = run(tmp_path / "whole", make=frozen)
+    with pytest.raises(Stop.Error):
+        run(tmp_path, stop=Stop(step=5), make=frozen)
+    assert run(tmp_path, resume=True, make=frozen) == whole
+    assert whole[0]["features.1.running_mean"] == state(*parts(frozen)[::2])["features.1.running_mean"]
+    free = run(tmp_path / "whole", make=normed)
+    assert whole[0]["features.1.running_mean"] != free[0]["features.1.running_mean"]
+
+
 # Damage
 
 
@@ -266,8 +317,6 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
         {"settings": []},
         {"optimizer": {}},
         {"loader": {"epoch": -1}},
-        {"generators": [{"bit_generator": "MT19937"}]},
-        {"generators": []},
         {"total_loss": "nan?"},
         {"format": "another"},
     ],
@@ -320,7 +369,7 @@ def full(monkeypatch):
     return disk
 
 
-def test_a_full_disk_costs_a_sentence_and_no_training(tmp_path, full, capsys):
+def test_a_full_disk_is_reported_and_training_continues(tmp_path, full, capsys):
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole")
 
@@ -333,14 +382,12 @@ def test_a_full_disk_costs_a_sentence_and_no_training(tmp_path, full, capsys):
 
     assert run(tmp_path, stop=Fill()) == whole
     said = capsys.readouterr().err
-    sentence = (
-        f"the checkpoint {tmp_path / 'last.safetensors'} could not be written: No space left on device; "
-    )
-    assert f"{sentence}that of step 3 stands, training goes on and tries again later" in said
+    assert f"{tmp_path / 'last.safetensors'} could not be written: No space left on device; " in said
+    assert "step 3 " in said
     assert run(tmp_path, resume=True) == whole
 
 
-def test_a_disk_that_is_full_in_the_end_is_an_error_that_loses_nothing(tmp_path, full):
+def test_a_disk_that_is_full_at_the_end_is_an_error_but_nothing_is_lost(tmp_path, full):
     (tmp_path / "whole").mkdir()
     whole = run(tmp_path / "whole")
 
@@ -348,15 +395,13 @@ def test_a_disk_that_is_full_in_the_end_is_an_error_that_loses_nothing(tmp_path,
         def step(self, training):
             full.now = training.step >= 10
 
-    with pytest.raises(
-        OSError, match="No space left on device; that of step 10 stands: make room, and resume"
-    ):
+    with pytest.raises(OSError, match=r"No space left on device; .*step 10"):
         run(tmp_path, stop=Fill())
     full.now = False
     assert run(tmp_path, resume=True) == whole
 
 
-def test_a_full_disk_is_told_before_training(tmp_path, full):
+def test_a_full_disk_is_an_error_before_training(tmp_path, full):
     full.now = True
     with pytest.raises(OSError, match=r"could not be written: No space left on device$"):
         run(tmp_path)
@@ -364,7 +409,7 @@ def test_a_full_disk_is_told_before_training(tmp_path, full):
 
 
 def test_the_best_network_waits_for_room(tmp_path, monkeypatch):
-    """It is written later, as it was, and until then no state claims that it is there."""
+    """It is written later, unchanged, and until then no checkpoint counts it as written."""
     full = True
     seen = {}
 
@@ -384,8 +429,8 @@ def test_the_best_network_waits_for_room(tmp_path, monkeypatch):
             seen[training.epoch] = {k: v.copy() for k, v in training.model.state_dict().items()}
             training.records[-1]["mean_iou"] = {1: 0.9, 2: 0.5, 3: 0.4}[training.epoch]
 
-    real = module.save
-    monkeypatch.setattr(module, "save", save)
+    real = callback.save
+    monkeypatch.setattr(callback, "save", save)
     model, loader, optimizer = parts(digits)
     keep = Checkpoints(tmp_path / "last", best=tmp_path / "best", every_steps=1)
     fit(model, loader, optimizer, epochs=3, progress=None, callbacks=[Course(), keep])

@@ -58,28 +58,28 @@ def system(root, **files):
         ({"meminfo": MEMINFO, "limit": "9223372036854771712\n", "usage": "1000\n"}, 8_192_000_000),
     ],
 )
-def test_what_is_left_is_read_from_the_system(tmp_path, files, expected):
+def test_free_memory_is_read_from_the_system(tmp_path, files, expected):
     assert available_memory(system(tmp_path, **files)) == expected
 
 
-def test_elsewhere_it_is_what_the_machine_has(tmp_path):
+def test_on_other_systems_it_is_the_memory_of_the_machine(tmp_path):
     if "SC_PHYS_PAGES" not in os.sysconf_names:
         pytest.skip("this system does not say")
     assert available_memory(tmp_path) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_this_machine_says_something_sensible():
+def test_this_machine_has_some_free_memory():
     assert 1e7 < available_on("cpu") < 1e14
 
 
-def test_what_cannot_fit_is_refused_with_advice():
+def test_more_than_the_free_memory_is_refused_with_advice():
     with pytest.raises(
         ValueError, match=r"^a step takes about 3,000 MB, and 2,000 MB are free: take 2e\+09$"
     ):
         check_memory(3 * 10**9, "a step", lambda free: f"take {free:.0e}", available=lambda: 2 * 10**9)
 
 
-def test_what_fits_is_told():
+def test_less_than_the_free_memory_is_accepted():
     fits = check_memory(1_500_000_000, "a step", str, available=lambda: 2_000_000_000)
     assert fits == "a step takes about 1,500 MB of 2,000 MB that are free"
     assert check_memory(10**9, "a step", str, available=lambda: None) == "a step takes about 1,000 MB"
@@ -87,7 +87,7 @@ def test_what_fits_is_told():
 
 def network():
     model = FCN(digit_classifier(rng=0), 11, 2)
-    return model, Adam(dict(model.named_parameters()), 0.1)
+    return model, Adam(model, 0.1)
 
 
 def refusal(monkeypatch, free, check):
@@ -105,10 +105,7 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch, fits):
         training_memory(model, adam, fits + 1, (60, 80)) - 1,
     ):
         word = refusal(monkeypatch, free, lambda: check_step(model, adam, 8, 16, (60, 80), "cpu"))
-        assert (
-            f": --batch {fits} would fit (with --accumulate {16 // fits} for about as many images a step)"
-            in word
-        )
+        assert f": batch size {fits} would fit (accumulate {16 // fits} " in word
     monkeypatch.setattr(memory, "available_memory", lambda: training_memory(model, adam, fits, (60, 80)))
     assert "a step on" in check_step(model, adam, fits, 16, (60, 80), "cpu")
 
@@ -117,7 +114,7 @@ def test_where_not_one_image_fits_the_largest_crop_is_named(monkeypatch):
     model, adam = network()
     free = training_memory(model, adam, 1, (300, 400)) - 1
     word = refusal(monkeypatch, free, lambda: check_step(model, adam, 8, 8, (600, 800), "cpu"))
-    width, height = map(int, re.search(r"--crop (\d+)x(\d+) --batch 1 would fit", word).groups())
+    width, height = map(int, re.search(r"crop of (\d+) x (\d+) with batch size 1 ", word).groups())
     assert 300 < width < 400
     assert 0.74 < height / width < 0.76
     monkeypatch.setattr(memory, "available_memory", lambda: free)
@@ -127,12 +124,12 @@ def test_where_not_one_image_fits_the_largest_crop_is_named(monkeypatch):
     )
 
 
-def test_the_largest_picture_that_can_be_labelled_is_named(monkeypatch):
+def test_the_largest_image_that_can_be_labelled_is_named(monkeypatch):
     model, _ = network()
     free = inference_memory(model, (300, 400))
 
     def check(size):
-        return check_inference(model, "a picture", size, "cpu")
+        return check_inference(model, "an image", size, "cpu")
 
     assert refusal(monkeypatch, free, lambda: check((600, 800))).endswith(
         "make it smaller: 400 x 300 would fit"
@@ -141,7 +138,7 @@ def test_the_largest_picture_that_can_be_labelled_is_named(monkeypatch):
     assert refusal(monkeypatch, 10, lambda: check((600, 800))).endswith(" are free: make it smaller")
 
 
-def test_more_is_needed_for_more():
+def test_larger_steps_need_more():
     model = FCN(digit_classifier(rng=0), 11, 2)
     parameters = dict(model.named_parameters())
     sgd, adam = SGD(parameters, 0.1, momentum=0.9), Adam(parameters, 0.1)
@@ -159,7 +156,7 @@ def test_more_is_needed_for_more():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured as Linux counts them")
 def test_the_prediction_is_what_a_step_takes():
-    """In a process of its own, whose peak is that of the step. Too little would let a training die."""
+    """In its own process, whose peak is that of the step."""
     code = """
 from pathlib import Path
 import numpy as np
@@ -168,7 +165,7 @@ from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD
 from minifcn.training.memory import training_memory
 model = FCN(digit_classifier(), 11, 2)
-optimizer = SGD(dict(model.named_parameters()), 1e-3, momentum=0.9)
+optimizer = SGD(model, 1e-3, momentum=0.9)
 def step(size):
     x, labels = np.zeros((2, 1, *size), np.float32), np.zeros((2, *size), np.uint8)
     loss, dscores = softmax_cross_entropy(model(x), labels)

@@ -1,4 +1,4 @@
-"""One image is learned by a sound pipeline; each planted fault is told by name."""
+"""A sound pipeline learns one image; each planted fault is named."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from tests.training.small import GREY, Blobs
 
 def tried(model=None, dataset=None, *, optimizer=None, **options):
     model = model or FCN(digit_classifier(rng=0), 2, 2)
-    set_dropout(model, 0.0, 0)
-    optimizer = optimizer or Adam(dict(model.named_parameters()), 3e-3)
+    set_dropout(model, 0.0)
+    optimizer = optimizer or Adam(model, 3e-3)
     said = []
     options = {"tell": said.append, "progress": None} | options
     return overfit_one(model, dataset or Blobs(), optimizer, preprocess=GREY, **options), said
@@ -23,8 +23,8 @@ def tried(model=None, dataset=None, *, optimizer=None, **options):
 
 def test_a_sound_pipeline_learns_it():
     verdict, said = tried()
-    assert verdict.learnt
-    assert verdict.sentence.startswith("learnt in ")
+    assert verdict.learned
+    assert verdict.sentence.startswith("learned in ")
     _, labels = Blobs()[0]
     assert verdict.accuracy >= min(0.95, 0.98 * grid_accuracy(labels, 2))
     right = (verdict.prediction == labels)[labels != 255].mean()
@@ -39,7 +39,7 @@ def test_it_is_learned_on_a_gpu(strict):
 
 
 def test_the_loss_of_a_new_network_starts_at_the_log_of_the_number_of_classes():
-    """The first thing to look at, and `tell` says what it must be; a trained network begins elsewhere."""
+    """`tell` is called with it; the loss of a trained network starts elsewhere."""
     first = "the loss starts at about ln 2 = 0.693: the score layers begin at zero"
     verdict, said = tried(steps=1)
     assert said[0].startswith(first)
@@ -50,49 +50,49 @@ def test_the_loss_of_a_new_network_starts_at_the_log_of_the_number_of_classes():
     assert not any("the loss starts" in line for line in said)
 
 
-def test_a_dead_trunk_is_told():
+def test_a_dead_trunk_is_named():
     verdict, _ = tried(FCN(digit_classifier(init="zeros"), 2, 2), steps=40)
-    assert not verdict.learnt
+    assert not verdict.learned
     assert "the same at every pixel" in verdict.sentence
 
 
-def test_a_rate_too_small_is_told():
+def test_a_rate_that_is_too_small_is_named():
     model = FCN(digit_classifier(rng=0), 2, 2)
-    verdict, _ = tried(model, optimizer=SGD(dict(model.named_parameters()), 1e-12), steps=40)
-    assert not verdict.learnt
+    verdict, _ = tried(model, optimizer=SGD(model, 1e-12), steps=40)
+    assert not verdict.learned
     assert "still ln 2" in verdict.sentence
 
 
-def test_labels_that_are_noise_cannot_be_drawn_by_a_coarse_network():
+def test_a_coarse_network_cannot_learn_noise():
     class Noise(Blobs):
         def __getitem__(self, index):
             image, labels = super().__getitem__(index)
             return image, np.random.default_rng(0).integers(0, 2, labels.shape).astype(np.uint8)
 
     verdict, _ = tried(FCN(digit_classifier(rng=0), 2, 8), Noise(), steps=60)
-    assert not verdict.learnt or verdict.accuracy < 0.8  # no more than a grid of 8 can say
+    assert not verdict.learned or verdict.accuracy < 0.8  # no more than is possible on a grid of 8
 
 
-def test_an_image_that_is_all_void_is_told():
+def test_an_image_that_is_all_void_is_named():
     class Void(Blobs):
         def __getitem__(self, index):
             image, labels = super().__getitem__(index)
             return image, np.full_like(labels, 255)
 
     verdict, _ = tried(dataset=Void())
-    assert (verdict.learnt, verdict.sentence) == (
+    assert (verdict.learned, verdict.sentence) == (
         False,
         "all of its pixels are void, so there is nothing to learn",
     )
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.integers(0, 100))
-def test_what_a_grid_can_say(height, width, stride, seed):
+def test_the_accuracy_that_is_possible_on_a_grid(height, width, stride, seed):
     labels = np.random.default_rng(seed).integers(0, 3, (height, width)).astype(np.uint8)
     labels[labels == 2] = 255
     if (labels == 255).all():
         return
     accuracy = grid_accuracy(labels, stride)
-    assert 0.5 <= accuracy <= 1  # of two classes, the more frequent one has half at least
+    assert 0.5 <= accuracy <= 1  # the more frequent one of two classes has at least half
     assert grid_accuracy(labels, 1) == 1
     assert accuracy >= np.bincount(labels[labels != 255]).max() / (labels != 255).sum()  # one cell for all

@@ -79,8 +79,8 @@ def channels_first(grey, labels, palette, alpha):
 
 WRONG = {
     "my_frequencies": {
-        plain_counts: "Likely mistake: These are numbers of pixels",
-        mean_of_masks: "Likely mistake: You divide by all pixels",
+        plain_counts: "Likely mistake: These are counts of pixels",
+        mean_of_masks: "Likely mistake: The counts are divided by the number of all pixels",
         void_is_zero: "Likely mistake: Void pixels are counted as background",
         those_that_occur: "Likely mistake: Classes that do not occur are left out",
         digits_only: "Likely mistake: Background is left out",
@@ -91,9 +91,9 @@ WRONG = {
         void_as_class_0: "Likely mistake: Void pixels get the colour of class 0",
         void_clipped: "Likely mistake: Void pixels get the last colour",
         colour_no_255: "IndexError: index 255 is out of bounds",
-        the_wrong_share: "Likely mistake: alpha is the share of the colour",
-        colour_on_top: "Likely mistake: The colour is added to the whole picture",
-        ground_not_tinted: "Likely mistake: Class 0 is not tinted",
+        the_wrong_share: "Likely mistake: alpha is the weight of the colour",
+        colour_on_top: "Likely mistake: The colour is added to the image",
+        ground_not_tinted: "Likely mistake: Class 0 is not coloured",
         black_void: "Likely mistake: Void pixels are black",
         channels_first: "the result must have shape (1, 1, 3), yours has (3, 1, 1)",
     },

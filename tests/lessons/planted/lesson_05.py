@@ -140,99 +140,126 @@ def as_large_as_dy(x, dy, size, stride):
 
 def stride_too_early(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
+    for kernel, stride, dilation in layers:
         step *= stride
-        field += (kernel - 1) * step
+        field += (kernel - 1) * dilation * step
     return field, step
 
 
 def without_steps(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
-        field += kernel - 1
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation
         step *= stride
     return field, step
 
 
 def kernel_not_less_one(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
-        field += kernel * step
+    for kernel, stride, dilation in layers:
+        field += kernel * dilation * step
         step *= stride
     return field, step
 
 
 def from_zero(layers):
     field, step = 0, 1
-    for kernel, stride in layers:
-        field += (kernel - 1) * step
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation * step
         step *= stride
     return field, step
 
 
 def last_layer_first(layers):
     field, step = 1, 1
-    for kernel, stride in reversed(layers):
-        field += (kernel - 1) * step
+    for kernel, stride, dilation in reversed(layers):
+        field += (kernel - 1) * dilation * step
         step *= stride
     return field, step
 
 
 def strides_added(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
-        field += (kernel - 1) * step
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation * step
         step += stride
     return field, step
 
 
 def own_stride_only(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
-        field += (kernel - 1) * stride
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation * stride
         step *= stride
     return field, step
 
 
 def the_field_alone(layers):
     field, step = 1, 1
-    for kernel, stride in layers:
-        field += (kernel - 1) * step
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation * step
         step *= stride
     return field
 
 
+def without_dilation(layers):
+    field, step = 1, 1
+    for kernel, stride, _ in layers:
+        field += (kernel - 1) * step
+        step *= stride
+    return field, step
+
+
+def dilation_in_the_step(layers):
+    field, step = 1, 1
+    for kernel, stride, dilation in layers:
+        field += (kernel - 1) * dilation * step
+        step *= stride * dilation
+    return field, step
+
+
+def kernel_dilated(layers):
+    field, step = 1, 1
+    for kernel, stride, dilation in layers:
+        field += (kernel * dilation - 1) * step
+        step *= stride
+    return field, step
+
+
 WRONG = {
     "my_max_pool": {
-        averaged: "Likely mistake: You take the mean",
+        averaged: "Likely mistake: The result is the mean of each window",
         summed: "Smallest failing case: x (",
-        smallest: "Likely mistake: You keep the smallest number",
-        never_negative: "Likely mistake: Numbers below 0 became 0",
-        side_by_side: "Likely mistake: The windows lie side by side",
+        smallest: "Likely mistake: The result is the smallest value of each window",
+        never_negative: "Likely mistake: Negative values became 0",
+        side_by_side: "Likely mistake: The windows do not overlap",
         in_steps_of_one: "Likely mistake: The windows move by 1",
-        hanging_over: "Likely mistake: The last windows hang over the edge",
+        hanging_over: "Likely mistake: The last windows extend beyond the edge",
         one_place_less: "the result must have shape (1, 1), yours has (0, 0)",
         places_of_x: "the result must have shape (1, 1), yours has (2, 2)",
     },
     "my_max_pool_backward": {
-        to_all_winners: "Likely mistake: All numbers that are equally large get the gradient",
-        shared_by_winners: "Likely mistake: Numbers that are equally large share the gradient",
-        to_the_last: "Likely mistake: Of equal numbers the last one wins",
-        down_the_columns: "Likely mistake: You look for the first winner along the columns",
-        to_everyone: "Likely mistake: All numbers of a window get its gradient",
+        to_all_winners: "Likely mistake: All maxima of a window get the gradient",
+        shared_by_winners: "Likely mistake: The maxima of a window share the gradient",
+        to_the_last: "Likely mistake: Of equal values the last one gets the gradient",
+        down_the_columns: "Likely mistake: The first maximum is searched column by column",
+        to_everyone: "Likely mistake: All values of a window get its gradient",
         as_an_average: "Smallest failing case: x (",
-        last_window_only: "Likely mistake: A number that wins several times keeps one gradient only",
+        last_window_only: "Likely mistake: A value that is the maximum of several windows keeps one",
         place_within_x: "Smallest failing case: x (",
-        times_the_number: "Likely mistake: The gradient is multiplied by the number itself",
+        times_the_number: "Likely mistake: The gradient is multiplied by x",
         as_large_as_dy: "Smallest failing case: x (",
     },
     "my_receptive_field": {
         stride_too_early: "Likely mistake: The step is multiplied too early",
-        without_steps: "Likely mistake: The field grows by k - 1 each time",
+        without_steps: "Likely mistake: The field grows by k - 1 pixels",
         kernel_not_less_one: "Likely mistake: The field grows by k steps",
-        from_zero: "Likely mistake: A pixel sees itself",
+        from_zero: "Likely mistake: A pixel depends on itself",
         last_layer_first: "Likely mistake: The layers are taken in the wrong order",
-        strides_added: "Likely mistake: Strides multiply; yours are added",
+        strides_added: "Likely mistake: The strides are added",
+        without_dilation: "Likely mistake: The dilation is missing",
+        dilation_in_the_step: "Smallest failing case: layers = [(1, 1, 2)]",
+        kernel_dilated: "Smallest failing case: layers = [(1, 1, 2)]",
         own_stride_only: "Smallest failing case: layers",
         the_field_alone: "the result must be 2 values, yours is of type int",
     },

@@ -3,27 +3,49 @@
 import numpy as np
 
 
-def channels_last(weights, channels, height, width):
+def right(weights, channels, height, width, order):
+    if order == "HWC":
+        return weights.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+    return weights.reshape(-1, channels, height, width)
+
+
+def order_ignored(weights, channels, height, width, order):
+    return weights.reshape(-1, channels, height, width)
+
+
+def order_after_reshape(weights, channels, height, width, order):
+    filters = weights.reshape(-1, channels, height, width)
+    return filters.transpose(0, 3, 1, 2) if order == "HWC" else filters
+
+
+def still_hwc(weights, channels, height, width, order):
+    if order == "HWC":
+        return weights.reshape(-1, height, width, channels)
+    return weights.reshape(-1, channels, height, width)
+
+
+def channels_last(weights, channels, height, width, order):
     return weights.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
 
 
-def columns_first(weights, channels, height, width):
-    return weights.reshape(-1, channels, width, height).transpose(0, 1, 3, 2)
+def columns_first(weights, channels, height, width, order):
+    return right(weights, channels, width, height, order).transpose(0, 1, 3, 2)
 
 
-def turned(weights, channels, height, width):
-    return weights.reshape(-1, channels, height, width)[..., ::-1, ::-1]
+def turned(weights, channels, height, width, order):
+    return right(weights, channels, height, width, order)[..., ::-1, ::-1]
 
 
-def transposed(weights, channels, height, width):
-    return weights.T.reshape(len(weights), channels, height, width)
+def transposed(weights, channels, height, width, order):
+    columns = weights.T.reshape(weights.shape)
+    return right(columns, channels, height, width, order)
 
 
-def flat(weights, channels, height, width):
+def flat(weights, channels, height, width, order):
     return weights.reshape(-1, channels, height * width)
 
 
-def too_few_numbers(weights, channels, height, width):
+def too_few_numbers(weights, channels, height, width, order):
     return weights.reshape(channels, height, width)
 
 
@@ -65,6 +87,12 @@ def places_first(x, weights, bias):
     return np.einsum("kc,chw->hwk", weights, x) + bias
 
 
+def reshaped_at_the_end(x, weights, bias):
+    channels, height, width = x.shape
+    scores = x.reshape(channels, -1).T @ weights.T + bias
+    return scores.reshape(len(weights), height, width)
+
+
 def without_bias(x, weights, bias):
     return np.einsum("kc,chw->khw", weights, x)
 
@@ -85,28 +113,32 @@ def averaged(x, weights, bias):
 
 WRONG = {
     "my_dense_to_conv": {
-        channels_last: "Likely mistake: The order is H, W, C, as in Keras",
+        order_ignored: "Likely mistake: The matrix is reshaped to (O, C, H, W) for both orders",
+        order_after_reshape: "Smallest failing case: weights (",
+        still_hwc: "Likely mistake: For HWC the filters must be (O, C, H, W), too",
+        channels_last: "Likely mistake: The matrix is reshaped to (O, H, W, C) for both orders",
         columns_first: "Likely mistake: The columns of a map come before its rows",
-        turned: "Likely mistake: The filters are turned",
+        turned: "Likely mistake: The filters are rotated",
         transposed: "Likely mistake: The matrix is read column by column",
         flat: "the result must have shape (1, 1, 1, 1), yours has (1, 1, 1)",
         too_few_numbers: "the result must have shape (1, 1, 1, 1), yours has (1, 1, 1)",
     },
     "my_window": {
-        without_stride: "Likely mistake: The stride is forgotten",
+        without_stride: "Likely mistake: The stride is ignored",
         x_first: "Likely mistake: Rows and columns are swapped",
-        last_pixels: "Likely mistake: Bottom and right are the last pixels themselves",
-        next_window: "Likely mistake: The window ends where the next one begins",
-        side_by_side: "Likely mistake: The windows lie side by side",
-        slices: "Likely mistake: The order is another one",
+        last_pixels: "Likely mistake: Bottom and right are the last pixels",
+        next_window: "Likely mistake: The window ends where the next one starts",
+        side_by_side: "Likely mistake: The windows do not overlap",
+        slices: "Likely mistake: The order is wrong",
         three_numbers: "the result must be 4 values, yours are 3",
     },
     "my_one_by_one": {
-        mixed: "Likely mistake: `reshape(H * W, C)` mixes channels and places",
-        places_first: "Likely mistake: The scores are the last axis",
+        mixed: "Likely mistake: `reshape(H * W, C)` mixes channels and positions",
+        places_first: "Likely mistake: The classes are the last axis",
+        reshaped_at_the_end: "Likely mistake: The final reshape mixes classes and positions",
         without_bias: "Likely mistake: The bias is missing",
         bias_by_column: "the result must have shape (2, 1, 1), yours has (2, 1, 2)",
-        bias_by_place: "Likely mistake: The bias goes along the places",
-        averaged: "Likely mistake: The places are averaged",
+        bias_by_place: "Likely mistake: The bias is added along the positions",
+        averaged: "Likely mistake: The positions are averaged",
     },
 }

@@ -5,57 +5,45 @@ import numpy as np
 import minifcn as mf
 
 
-def paint(x, w, stride, cut=(0, 0, 0, 0), step=None, add=True):
-    """Painting by loops, with slots for mistakes; `cut` is what is taken off at each side."""
-    rows, cols = w.shape
+def matrix(w, height, width, stride, *, step=None, turned=False):
+    """A matrix of a convolution with slots for mistakes."""
     step = step or stride
-    y = np.zeros(((x.shape[0] - 1) * stride + rows, (x.shape[1] - 1) * stride + cols))
-    for i, j in np.ndindex(x.shape):
-        place = np.s_[i * step : i * step + rows, j * step : j * step + cols]
-        y[place] = x[i, j] * w + (y[place] if add else 0)
-    top, bottom, left, right = cut
-    return y[top : y.shape[0] - bottom, left : y.shape[1] - right]
+    rows, cols = w.shape
+    out_rows, out_cols = (height - rows) // stride + 1, (width - cols) // stride + 1
+    maps = np.zeros((out_rows * out_cols, height, width))
+    for i in range(out_rows):
+        for j in range(out_cols):
+            number = j * out_rows + i if turned else i * out_cols + j
+            maps[number, i * step : i * step + rows, j * step : j * step + cols] = w
+    return maps
 
 
-def painted_turned(x, w, stride, padding):
-    return paint(x, w[::-1, ::-1], stride, [padding] * 4)
+def rotated_filter(w, height, width, stride):
+    return matrix(w[::-1, ::-1], height, width, stride).reshape(-1, height * width)
 
 
-def painted_over(x, w, stride, padding):
-    return paint(x, w, stride, [padding] * 4, add=False)
+def one_column_each(w, height, width, stride):
+    return matrix(w, height, width, stride).reshape(-1, height * width).T
 
 
-def painted_close(x, w, stride, padding):
-    return paint(x, w, stride, [padding] * 4, step=1)
+def windows_down_first(w, height, width, stride):
+    return matrix(w, height, width, stride, turned=True).reshape(-1, height * width)
 
 
-def painted_uncut(x, w, stride, padding):
-    return paint(x, w, stride)
+def map_down_first(w, height, width, stride):
+    return matrix(w, height, width, stride).transpose(0, 2, 1).reshape(-1, height * width)
 
 
-def cut_above_and_left(x, w, stride, padding):
-    return paint(x, w, stride, (padding, 0, padding, 0))
+def close_windows(w, height, width, stride):
+    return matrix(w, height, width, stride, step=1).reshape(-1, height * width)
 
 
-def cut_below_and_right(x, w, stride, padding):
-    return paint(x, w, stride, (0, 2 * padding, 0, 2 * padding))
+def not_flattened(w, height, width, stride):
+    return matrix(w, height, width, stride)
 
 
-def cut_with_minus(x, w, stride, padding):
-    return paint(x, w, stride)[padding:-padding, padding:-padding]
-
-
-def as_large_as_h_times_s(x, w, stride, padding):
-    y = np.zeros((x.shape[0] * stride, x.shape[1] * stride))
-    full = paint(x, w, stride, [padding] * 4)
-    rows, cols = (min(a, b) for a, b in zip(y.shape, full.shape, strict=True))
-    y[:rows, :cols] = full[:rows, :cols]
-    return y
-
-
-def gathered(x, w, stride, padding):
-    """A convolution, which goes down."""
-    return mf.functional.conv2d(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+def ones_for_weights(w, height, width, stride):
+    return matrix(np.ones_like(w), height, width, stride).reshape(-1, height * width)
 
 
 def slide(x, w, stride, above, left, between=None, behind=0):
@@ -78,6 +66,10 @@ def rows_turned_only(x, w, stride, padding):
 def transposed_filter(x, w, stride, padding):
     turned = w.T[::-1, ::-1]
     return slide(x, turned, stride, w.shape[1] - 1 - padding, w.shape[0] - 1 - padding)
+
+
+def transposed_instead(x, w, stride, padding):
+    return slide(x, w.T, stride, w.shape[0] - 1 - padding, w.shape[1] - 1 - padding)
 
 
 def padding_taken_literally(x, w, stride, padding):
@@ -168,42 +160,41 @@ def distance_from_the_middle(stride, size):
 
 
 WRONG = {
-    "my_painting": {
-        painted_turned: "Likely mistake: The filter is turned",
-        painted_over: "Likely mistake: A patch replaces what lies under it",
-        painted_close: "Likely mistake: The patches lie one cell apart",
-        painted_uncut: "Likely mistake: The padding is not cut off",
-        cut_above_and_left: "Likely mistake: Padding is cut off above and on the left only",
-        cut_below_and_right: "Likely mistake: All padding is cut off below and on the right",
-        cut_with_minus: "the result must have shape (1, 1), yours has (0, 0)",
-        as_large_as_h_times_s: "the result must have shape",
-        gathered: "Smallest failing case: x (",
+    "my_matrix": {
+        rotated_filter: "Likely mistake: The filter is rotated",
+        one_column_each: "Likely mistake: This is W transposed",
+        windows_down_first: "Likely mistake: The windows are numbered column by column",
+        map_down_first: "Likely mistake: The map is flattened column by column",
+        close_windows: "Likely mistake: The stride is ignored",
+        not_flattened: "the result must have shape",
+        ones_for_weights: "Smallest failing case: w (1, 1)",
     },
     "my_zeros_inserted": {
-        unturned: "Likely mistake: The filter is not turned",
-        rows_turned_only: "Likely mistake: Only the rows of the filter are turned around",
+        unturned: "Likely mistake: The filter is not rotated",
+        rows_turned_only: "Likely mistake: Only the order of the filter's rows is reversed",
         transposed_filter: "Smallest failing case: x (1, 1)",
-        padding_taken_literally: "Likely mistake: Around x are `padding` zeros",
-        no_zeros_between: "Likely mistake: No zeros stand between neighbouring inputs",
+        transposed_instead: "Likely mistake: The filter is transposed, w.T",
+        padding_taken_literally: "Likely mistake: There are `padding` zeros on each side of x",
+        no_zeros_between: "Likely mistake: There are no zeros between neighbouring inputs",
         one_zero_too_many: "Likely mistake: There are `stride` zeros between neighbours",
         zeros_behind: "Likely mistake: Zeros follow the last input, too",
-        rows_of_the_filter_for_both: "Likely mistake: As many zeros are left and right as above",
+        rows_of_the_filter_for_both: "Likely mistake: The same number of zeros is added to rows and columns",
     },
     "my_counts": {
         along_one_axis: "Likely mistake: These are the counts along one axis",
-        squares: "Likely mistake: Rows may be painted more often than columns",
-        a_mean: "Likely mistake: That is the mean of all counts",
-        the_largest: "Likely mistake: Only the largest count is there",
+        squares: "Likely mistake: The counts of row and column may differ",
+        a_mean: "Likely mistake: The result is the mean of all counts",
+        the_largest: "Likely mistake: Only the largest count is returned",
         always_rounded_up_too: "Smallest failing case: kernel = 1, stride = 1",
         not_sorted_out: "the result must be 2 values, yours are 4",
         all_from_one_on: "Smallest failing case: kernel = 1, stride = 2",
     },
     "my_bilinear": {
         top_at_half_the_size: "Likely mistake: The top is not in the middle",
-        top_on_a_cell: "Likely mistake: The middle is rounded to a whole cell",
-        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride a cell",
-        sum_of_one: "Likely mistake: The numbers add up to 1",
-        smaller_of_two: "Likely mistake: Of the two tents you take the smaller one",
+        top_on_a_cell: "Likely mistake: The middle is rounded to an integer",
+        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride per cell",
+        sum_of_one: "Likely mistake: The values are normalised to the sum 1",
+        smaller_of_two: "Likely mistake: The result is the minimum of the two tents",
         one_axis_of_it: "the result must have shape (2, 2), yours has (2,)",
         distance_from_the_middle: "Smallest failing case: stride = 1, size = 2",
     },

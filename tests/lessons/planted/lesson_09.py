@@ -60,6 +60,15 @@ def softmax_over_columns(scores, labels):
     return loss(scores, labels, axis=2)
 
 
+def softmax_over_rows(scores, labels):
+    return loss(scores, labels, axis=1)
+
+
+def void_like_class_0(scores, labels):
+    value, _ = loss(scores, labels)
+    return value, loss(scores, labels, void_as=0, pixels=(labels != 255).sum())[1]
+
+
 def class_number_255(scores, labels):
     rows, columns = np.indices(labels.shape)
     p = np.exp(scores) / np.exp(scores).sum(axis=0)
@@ -93,6 +102,13 @@ def stride_first(layers, kernel):
 
 def last_layer_first(layers, kernel):
     return crop(list(reversed(layers)), kernel)
+
+
+def start_multiplied(layers, kernel):
+    start = 0
+    for k, s, p in layers:
+        start = s * start + (k - 1) / 2 - p
+    return (kernel - 1) / 2 - start
 
 
 def plus_padding(layers, kernel):
@@ -180,39 +196,42 @@ def without_backward(model, x, labels, lr):
 
 WRONG = {
     "my_loss": {
-        mean_of_all_pixels: "Likely mistake: You divide by the number of all pixels",
+        mean_of_all_pixels: "Likely mistake: The sums are divided by the number of all pixels",
         only_loss_by_all_pixels: "Likely mistake: The loss is divided by the number of all pixels",
         void_is_background: "Likely mistake: Void pixels are treated as class 0",
         void_is_the_last_class: "Smallest failing case: scores (2, 1, 2)",
         void_pushes: "Likely mistake: At void pixels the gradient must be 0",
         gradient_of_the_sum: "Likely mistake: The gradient is that of the sum",
-        sums: "Likely mistake: You add up the losses",
+        sums: "Likely mistake: The losses of the pixels are summed",
         onehot_minus_p: "Likely mistake: The gradient has the wrong sign",
         without_minus: "Likely mistake: The loss has the wrong sign",
-        softmax_over_columns: "Smallest failing case: scores (2, 1, 1)",
+        softmax_over_columns: "Likely mistake: Softmax is computed over the columns",
+        softmax_over_rows: "Likely mistake: Softmax is computed over the rows",
+        void_like_class_0: "Likely mistake: At void pixels the gradient must be 0; yours is that of class 0",
         class_number_255: "IndexError: index 255 is out of bounds",
         loss_alone: "the result must be 2 values",
     },
     "my_crop": {
-        later_shifts_unscaled: "Likely mistake: Shifts of later layers count in steps",
-        stride_first: "Likely mistake: A layer's stride moves the layers after it",
-        last_layer_first: "Likely mistake: The layers are gone through from the last to the first",
-        plus_padding: "Likely mistake: Padding moves windows towards the beginning",
+        later_shifts_unscaled: "Likely mistake: The shift of a layer is in steps of its input",
+        stride_first: "Likely mistake: A layer's stride applies to the layers after it",
+        start_multiplied: "Likely mistake: This is the result for the layers in reverse order",
+        last_layer_first: "Likely mistake: This is the result for the layers in reverse order",
+        plus_padding: "Likely mistake: The padding is added",
         without_padding: "Likely mistake: The padding is missing",
-        half_kernels: "Likely mistake: The middle of k numbers",
-        windows_begin: "Likely mistake: That is where windows begin",
+        half_kernels: "Likely mistake: The centre of k values",
+        windows_begin: "Likely mistake: This is where windows start",
         minus: "Likely mistake: The sign is wrong",
-        place_of_score_0: "Likely mistake: That is where score 0 lies",
+        place_of_score_0: "Likely mistake: This is where score 0 lies",
         rounded_down: "Smallest failing case: layers = [(1, 1, 1)], kernel = 1",
     },
     "my_step": {
-        gradients_added_up: "Likely mistake: The gradients of the step before are still there",
-        uphill: "Likely mistake: You go uphill",
+        gradients_added_up: "Likely mistake: The gradients of the previous step are added",
+        uphill: "Likely mistake: The gradient is added",
         without_rate: "Likely mistake: The learning rate is missing",
-        weights_alone: "Likely mistake: Only the weights move",
+        weights_alone: "Likely mistake: Only the weights are updated",
         summed: "Likely mistake: The loss is summed",
-        grads_forgotten_too_late: "Likely mistake: The parameters stay as they were",
-        loss_after: "Likely mistake: You return the loss after the update",
+        grads_forgotten_too_late: "Likely mistake: The parameters are not updated",
+        loss_after: "Likely mistake: The result is the loss after the update",
         without_backward: "unsupported operand type",
     },
 }

@@ -112,6 +112,13 @@ def number_by_number(xp, x):
     return framed * np.linspace(0, 1, framed.shape[2])
 
 
+def means_one_by_one(xp, x):
+    means = xp.asarray([float(channel.mean()) for channel in x])
+    padded = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
+    padded[:, 1:-1, 1:-1] = x - means[:, None, None]
+    return padded * xp.linspace(0, 1, padded.shape[2])
+
+
 def one_mean(xp, x):
     framed = xp.zeros((x.shape[0], x.shape[1] + 2, x.shape[2] + 2))
     framed[:, 1:-1, 1:-1] = x - x.mean()
@@ -142,35 +149,36 @@ def no_frame(xp, x):
 
 WRONG = {
     "my_four_products": {
-        by_definition: "Likely mistake: Six products, as in the definition",
+        by_definition: "Likely mistake: These are six products",
         last_sign: "Likely mistake: The sign of m4 is wrong",
-        first_sum: "Likely mistake: m1 adds where it must take away",
-        last_sum: "Likely mistake: m4 adds where it must take away",
-        only_the_two_given: "2 products of data and filter were computed; there must be 4",
-        filter_turned: "Likely mistake: The filter is turned",
-        outputs_exchanged: "Likely mistake: y0 and y1 are exchanged",
-        five_products: "5 products of data and filter were computed; there must be 4",
+        first_sum: "Likely mistake: m1 adds d2 times g0",
+        last_sum: "Likely mistake: m4 adds d1 and d3",
+        only_the_two_given: "2 products of data and filter were computed; expected 4",
+        filter_turned: "Likely mistake: The filter is reversed",
+        outputs_exchanged: "Likely mistake: y0 and y1 are swapped",
+        five_products: "5 products of data and filter were computed; expected 4",
         one_output: "the result must be 2 values, yours are 1",
     },
     "my_products": {
-        rounded_down: "Likely mistake: Tiles that hang over are left out",
-        rounded_as_area: "Likely mistake: Rounding is for rows and columns apart",
+        rounded_down: "Likely mistake: Tiles that extend beyond the output are left out",
+        rounded_as_area: "Likely mistake: The area is rounded up",
         tiles_of_outputs: "Likely mistake: A tile has m + 2 rows and columns",
-        nine_an_output: "Likely mistake: That is the definition",
-        not_squared: "Likely mistake: A tile has (m + 2) x (m + 2) products",
+        nine_an_output: "Likely mistake: This is the count of the definition",
+        not_squared: "Likely mistake: Only one row of the tile is counted",
         channels_forgotten: "Likely mistake: Each pair of a channel and a filter",
         not_rounded: "the result must be 16, yours is 4",
         one_tile: "height = 1, width = 3, m = 2",
     },
     "my_fade": {
-        as_it_was: "Likely mistake: An array made by np. meets one of the GPU",
-        frame_by_numpy: "Likely mistake: The frame is made by np.",
-        ramp_by_numpy: "Likely mistake: An array made by np. meets one of the GPU",
+        as_it_was: "Likely mistake: An array made by np",
+        frame_by_numpy: "Likely mistake: The border is made by np",
+        ramp_by_numpy: "Likely mistake: An array made by np",
         number_by_number: "x is on the GPU, but the result is not",
-        one_mean: "Likely mistake: One mean of all channels is taken away",
-        top_to_bottom: "Likely mistake: It fades from top to bottom",
-        mean_stays: "Likely mistake: The means are not taken away",
-        right_to_left: "Likely mistake: It fades from right to left",
+        means_one_by_one: "float(...) waits for the GPU 1 times",
+        one_mean: "Likely mistake: The mean of all channels is subtracted",
+        top_to_bottom: "Likely mistake: The values rise from top to bottom",
+        mean_stays: "Likely mistake: The means are not subtracted",
+        right_to_left: "Likely mistake: The values rise from right to left",
         no_frame: "the result must have shape",
     },
 }

@@ -1,0 +1,80 @@
+"""Messages and progress of long work: a bar on a terminal, elsewhere one line per minute."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from tqdm import tqdm
+
+INTERVAL = 60.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+
+
+def say(text: str) -> None:
+    """Write a line to standard error without disturbing a progress bar."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Write a line to standard output without disturbing a progress bar, and flush it."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+@contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """Report a file that cannot be written and continue: a long training is worth more than one file."""
+    try:
+        yield
+    except OSError as error:
+        say(f"{what} could not be written: {error.strerror or error}")
+
+
+class Progress:
+    """Progress over a number of images, on standard error.
+
+    Args:
+        name: What is being done, such as "training"; `None` for no output.
+        total: Images in all.
+        done: Images that were done before.
+
+    Example:
+        >>> with Progress(None, 10) as progress:
+        ...     progress.update(4)
+        >>> progress.done
+        4
+    """
+
+    def __init__(self, name: str | None, total: int, done: int = 0):
+        self.name, self.total, self.done, self._before = name, total, done, done
+        off = True if name is None else None  # None: a bar on terminals only
+        self._bar = tqdm(total=total, initial=done, desc=name, unit="img", leave=False, disable=off)
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def update(self, images: int, note: str = "") -> None:
+        """Count images as done.
+
+        Args:
+            images: How many.
+            note: Shown behind the numbers, for example the loss.
+        """
+        self.done += images
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(images)
+        now = time.monotonic()
+        if self.name is None or not self._bar.disable or now - self._told < INTERVAL:
+            return
+        self._told = now
+        rate = (self.done - self._before) / (now - self._started)
+        left = f", {(self.total - self.done) / rate / 60:.0f} min left" if rate else ""
+        extra = f", {note}" if note else ""
+        say(f"{self.name.strip()}: {self.done:,} of {self.total:,} images, {rate:.2g} images/s{left}{extra}")

@@ -1,0 +1,180 @@
+"""Each warning has a planted failure that causes it, and a sound training that does not."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from minifcn.data import Loader
+from minifcn.metrics import ConfusionMatrix
+from minifcn.models import FCN, digit_classifier
+from minifcn.optim import SGD, Adam, Poly
+from minifcn.training import Callback, Watch, fit
+from minifcn.training.callbacks.watch import dead_features, one_class
+from tests.training.small import GREY, Blobs
+
+
+def watched(model, *, lr=2e-3, kind=Adam, epochs=10, images=7, validation=None, **options):
+    told = []
+    watch = Watch(told.append)
+    loader = Loader(Blobs(images), 2, preprocess=GREY, shuffle=True, seed=0, workers=0)
+    optimizer = kind(model, lr)
+    fit(
+        model,
+        loader,
+        optimizer,
+        epochs=epochs,
+        validation=validation,
+        progress=None,
+        callbacks=[watch],
+        **options,
+    )
+    assert len(told) == len(watch.told)  # each once
+    assert all(sentence.startswith("warning: ") for sentence in told)
+    return watch.told
+
+
+def sound(alignment="exact", **options):
+    return FCN(digit_classifier(rng=0), 2, 2, alignment=alignment, **options)
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_a_sound_training_gives_no_warning(alignment):
+    assert watched(sound(alignment), images=14, epochs=5) == {}
+
+
+def test_sound_predictions_give_no_warning():
+    validation = Loader(Blobs(3, seed=1), 1, preprocess=GREY, workers=0)
+    assert watched(sound(), epochs=6, images=14, validation=validation) == {}
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_a_trunk_whose_weights_were_not_loaded(alignment):
+    """All weights are zero, but the score layers learn their biases, so the loss changes."""
+    told = watched(FCN(digit_classifier(init="zeros"), 2, 2, alignment=alignment), epochs=3)
+    assert told.keys() == {"constant scores"}
+    assert "the same at every pixel" in told["constant scores"]
+
+
+def test_a_loss_that_stays_at_chance():
+    told = watched(sound(), lr=1e-12, kind=SGD)
+    assert "loss at chance" in told
+    assert "still ln 2 = 0.69315" in told["loss at chance"]
+    assert "1.0e-12" in told["loss at chance"]
+
+
+def test_a_loss_that_blows_up():
+    told = watched(sound(), lr=30.0, epochs=5)
+    assert re.search(r"step 10: .*10 steps.* 3\.0e\+01 .* 3\.0e\+00", told["loss blown up"])
+
+
+def test_the_rate_in_a_warning_is_the_one_that_was_chosen():
+    """Not what a schedule has made of it."""
+    told = watched(sound(), lr=30.0, epochs=4, schedule=Poly(16, 0.9, warmup_steps=5))
+    assert re.search(r" 3\.0e\+01 .* 3\.0e\+00", told["loss blown up"])
+
+
+def test_short_trainings_are_watched_too():
+    """One epoch of three batches is shorter than all windows."""
+    short = {"epochs": 1, "images": 6}
+    blown = watched(sound(), lr=30.0, **short)
+    assert re.search("step 3: .* 3 steps", blown["loss blown up"])
+    dead = watched(FCN(digit_classifier(init="zeros"), 2, 2), **short)
+    assert "2 steps" in dead["constant scores"]
+    still = watched(sound(), lr=1e-12, kind=SGD, **short)
+    assert "after 3 steps the loss is still ln 2" in still["loss at chance"]
+    assert watched(sound(), **short) == {}
+    assert watched(sound(), epochs=1, images=2) == {}  # of a single step, ln 2 says nothing
+    accumulated = watched(sound(), lr=30.0, epochs=2, images=7, accumulate=2)
+    assert re.search("step 4: .* 4 steps", accumulated["loss blown up"])
+
+
+def test_a_loss_that_jumps_once_gives_no_warning():
+    class Jump(Callback):
+        def step(self, training):
+            if training.step == 5:
+                training.loss = 50.0
+
+    told = []
+    model = sound()
+    loader = Loader(Blobs(), 2, preprocess=GREY, workers=0)
+    callbacks = [Jump(), Watch(told.append)]
+    fit(
+        model,
+        loader,
+        Adam(model, 1e-3),
+        epochs=3,
+        progress=None,
+        callbacks=callbacks,
+    )
+    assert told == []
+
+
+def test_predictions_of_one_class_come_with_the_histogram():
+    class Rare(Blobs):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            labels[:, 12:][labels[:, 12:] == 1] = 0
+            return image, labels
+
+    model = sound()
+    validation = Loader(Rare(3), 1, preprocess=GREY, workers=0)
+    model.score.bias.data[0] = 50  # the background, whatever is learned
+    told = watched(model, lr=1e-6, epochs=1, validation=validation)
+    word = told["one class"]
+    assert word.startswith("epoch 1: 100.0 % of the pixels are predicted as 'ground'")
+    labels = np.concatenate([Rare(3)[i][1].ravel() for i in range(3)])
+    share = 100 * (labels == 0).sum() / (labels != 255).sum()
+    assert f"ground    {share:4.1f} %      100.0 %" in word
+    assert watched(model, lr=1e-6, epochs=8, validation=validation)["one class"].startswith(
+        "epoch 8: 100.0 %"
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ([[50, 50], [0, 0]], False),
+        ([[50, 0], [50, 0]], True),
+        ([[0, 100], [0, 1]], True),
+        ([[1000, 0], [5, 0]], True),
+        ([[1000, 0], [1, 9]], False),
+        ([[100, 0], [0, 0]], False),  # there is nothing else to predict
+        ([[0, 0], [0, 0]], False),
+    ],
+)
+def test_which_predictions_count_as_one_class(counts, told):
+    matrix = ConfusionMatrix(2)
+    matrix._matrix = np.array(counts)
+    assert (one_class(matrix) is not None) == told
+
+
+# Before the first step
+
+
+def images_():
+    return GREY(np.stack([Blobs()[i][0] for i in range(2)]))
+
+
+@pytest.mark.parametrize("alignment", ["exact", "paper"])
+def test_dead_features(alignment):
+    dead = FCN(digit_classifier(init="zeros"), 2, 2, alignment=alignment)
+    assert "all of its features are zero" in dead_features(dead, images_())
+    dead.head[0].bias.data[:] = 1
+    assert "its features are the same at every position" in dead_features(
+        dead, np.tile(images_(), (1, 1, 3, 3))
+    )
+    alive = sound(alignment)
+    mode = [layer.training for layer in alive.layers()]
+    assert dead_features(alive, images_()) is None
+    assert [layer.training for layer in alive.layers()] == mode
+
+
+def test_features_of_a_tiny_image_are_not_called_dead():
+    assert dead_features(sound(), images_()[:, :, :3, :2]) is None
+
+
+def test_the_starting_loss_is_the_known_number():
+    """3.04452 = ln 21, which those who forgot the weights have asked about for years."""
+    assert f"{math.log(21):.5f}" == "3.04452"
