@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 
 Pair: TypeAlias = int | Sequence[int]
 """An integer for both axes, or a pair (rows, columns)."""
-
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
 """An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left,
 right))."""
@@ -193,8 +192,7 @@ class Window:
     def input_size_range(self, outputs: int) -> tuple[int, int]:
         """Return the smallest and the largest input size that gives this many outputs (rounding down).
 
-        These are the sizes that a transposed convolution may have: (outputs - 1) s - p + d (k - 1) + 1 and
-        up to s - 1 more.
+        A transposed convolution may have these sizes: (outputs - 1) s - p + d (k - 1) + 1, up to s - 1 more.
 
         Example:
             >>> Window(3, stride=2, padding=1).input_size_range(4)
@@ -211,9 +209,7 @@ class Window:
         )
 
     def coordinate_map(self) -> CoordinateMap:
-        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), with p the leading
-        padding.
-        """
+        """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), p before the first row."""
         return CoordinateMap(Fraction(self.stride), Fraction(self.extent - 1, 2) - self.padding[0])
 
 
@@ -291,7 +287,7 @@ def coordinate_map(chain: Chain) -> CoordinateMap:
 def receptive_field(chain: Chain, index: int = 0) -> range:
     """Return the input indices that one output of a chain of layers depends on.
 
-    They may lie outside the input, where there is padding.
+    They may lie in the padding.
 
     Args:
         chain: Windows in the order in which data passes them.

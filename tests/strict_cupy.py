@@ -7,8 +7,8 @@ names that CuPy has (those that releases 13.3 and 15.0 share), and it is as unfo
 - Reductions give 0-d arrays, not numbers; ufuncs refuse lists; there is no `where=` and no `initial=`.
 - What CuPy does silently and wrongly is refused: indices out of range, duplicate indices in `a[i] = v`.
 - There are two GPUs that do not see each other's memory. Each thread has a current one, at first GPU 0, and
-  computes with its arrays only. Threads of `minifcn.kernels.threads` are to leave GPUs alone, for streams belong to
-  threads, too.
+  computes with its arrays only. Threads of `minifcn.kernels.threads` must not use GPUs, because CuPy's
+  streams belong to threads, too.
 
 `ndarray.waits` counts how often the program has waited for the GPU.
 """

@@ -265,3 +265,17 @@ def test_parity_with_pytorch(dtype, reduction, weighted, shape):
     assert loss == pytest.approx(expected.item(), rel=tolerance)
     assert dscores.dtype == theirs.grad.numpy().dtype
     np.testing.assert_allclose(dscores, theirs.grad.numpy(), rtol=tolerance, atol=tolerance / 10)
+
+
+def test_exactly_255_classes():
+    """Label 254 is the last class, and 255 is void."""
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(1, 255, 3)), np.array([[0, 254, 255]], np.uint8)
+    weights = rng.uniform(0.5, 2, 255)
+    loss, dscores = softmax_cross_entropy(scores, labels, class_weights=weights)
+    expected, dexpected = by_loops(scores, labels, 255, "mean", weights)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(dscores, dexpected, rtol=1e-11, atol=1e-15)
+    assert not dscores[0, :, 2].any()
+    with pytest.raises(ValueError, match=r"254"):
+        softmax_cross_entropy(scores[:, :254], labels)

@@ -327,3 +327,15 @@ def test_table_shows_names_and_what_each_mean_is_over():
         "over 4 of 6 classes",
         "over 115,000 pixels",
     ]
+
+
+@pytest.mark.parametrize("k", [255, 256])
+def test_the_largest_numbers_of_classes(k):
+    """With 255 classes each label below void is a class; with 256, void is a class that never counts."""
+    counts = ConfusionMatrix(k)
+    labels = np.arange(256, dtype=np.uint8)
+    counts.update(labels, np.full(256, k - 1))
+    expected = np.zeros((k, k), np.int64)
+    expected[:255, k - 1] = 1
+    np.testing.assert_array_equal(counts.matrix, expected)
+    assert counts.summary()["pixels"] == 255

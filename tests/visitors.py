@@ -1,6 +1,7 @@
 """Visitors that compute, and that calculate with sizes that have no values yet."""
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Size:
     """A number of rows or columns that is a function of the image's; it cannot be compared or converted."""
 
     def __init__(self, value):
-        self.value = value  # function of (height, width)
+        self.value = cache(value)  # function of (height, width)
 
     def _with(self, other, operate):
         if isinstance(other, Size):
@@ -90,6 +91,7 @@ class Symbolic(Visitor):
         self.sizes = {}
 
     def leaf(self, layer, x):
+        @cache
         def output(*size):
             channels = getattr(layer, "in_channels", getattr(layer, "num_features", 1))
             return layer.output_shape((channels, *(side.value(*size) for side in x)))

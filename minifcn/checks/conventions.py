@@ -3,20 +3,20 @@
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from fractions import Fraction
 from functools import reduce
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array, array_module, device_of
 from minifcn.checks.comparing import CheckFailedError, as_numpy, in_place, worst_entry
 from minifcn.geometry import CoordinateMap
-from minifcn.layers import Conv2d, Layer, Sequential
+from minifcn.layers import Conv2d, Layer, Sequential, Visitor
 from minifcn.layers.base import Shape
+from minifcn.layers.config import from_config, to_config
 from minifcn.models import explain
 
 _SIZES = (1, 1), (1, 2), (3, 2), (4, 7), (9, 8)
@@ -41,8 +41,8 @@ def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Genera
       with a `TypeError` if it has a wrong dtype.
     - *gradients*: a second backward pass adds to the gradients of the parameters, and `backward_parameters`
       gives the same gradients as `backward`.
-    - *state*: after `load_state_dict`, a copy with other values gives the same output. If the layer has a
-      `config`, so does a layer made from it.
+    - *state*: after `load_state_dict`, a copy with other values gives the same output.
+    - *config*: so does a layer made from the `config`; the class must be registered (`layers.register`).
     - *output_shape*: the shape that `output_shape` and `explain` predict is that of the output.
     - *place*: changing one row or column of an image changes outputs only where the reach says, and
       `coordinate_map` gives the centre of what an output depends on.
@@ -132,9 +132,9 @@ class _Conventions:
         yield from self.state()
         if self.dtype == "float64" and len(self.item) == 3 and self.y.ndim == 4:
             yield from self.place()
-        if hasattr(self.layer, "walk"):
-            y = self.copy(training=False).walk(_Computing(), self.x.copy())
-            yield from self.compare("walk", "the output of walk", self.y, y)
+        y = self.copy(training=False).walk(_Computing(), self.x.copy())
+        yield from self.compare("walk", "the output of walk", self.y, y)
+        yield from self.config()
 
     def compare(self, convention: str, name: str, expected: Array, got: Any) -> Iterator[tuple[str, str]]:
         """Yield a problem unless an array is the expected one, in shape, dtype and values."""
@@ -246,7 +246,7 @@ class _Conventions:
             yield from self.compare("backward_parameters", name, gradient, got)
 
     def state(self) -> Iterator[tuple[str, str]]:
-        """Load the state into a copy that has seen another input, and into a layer made from the config."""
+        """Load the state into a copy that has seen another input."""
         trained, other = self.copy(), self.copy()
         trained(self.x.copy())
         other(3 * self.x + 1)
@@ -256,18 +256,17 @@ class _Conventions:
         expected = trained.eval()(self.x.copy())
         name = "the output after load_state_dict"
         yield from self.compare("state", name, expected, other.eval()(self.x.copy()))
-        if hasattr(trained, "config"):
-            config = import_module("minifcn.layers.config")
-            try:
-                again = config.from_config(json.loads(json.dumps(config.to_config(trained)))).astype(
-                    self.dtype
-                )
-                again.load_state_dict(trained.state_dict())
-            except (TypeError, ValueError) as error:
-                yield "config", f"expected a layer made from its config, got {type(error).__name__}: {error}"
-            else:
-                y = again.eval()(self.x.copy())
-                yield from self.compare("config", "the output of a layer made from its config", expected, y)
+
+    def config(self) -> Iterator[tuple[str, str]]:
+        """Make a layer from the config, and load the state into it."""
+        try:
+            again = from_config(json.loads(json.dumps(to_config(self.layer)))).astype(self.dtype)
+            again.to(device_of(self.x)).load_state_dict(self.layer.state_dict())
+        except (TypeError, ValueError) as error:
+            yield "config", f"expected a layer made from its config, got {type(error).__name__}: {error}"
+        else:
+            y = again.eval()(self.x.copy())
+            yield from self.compare("config", "the output of a layer made from its config", self.y, y)
 
     def place(self) -> Iterator[tuple[str, str]]:
         """Compare coordinate map, `explain` and the outputs that change with one row or column."""
@@ -318,18 +317,14 @@ class _Conventions:
         return changed
 
 
-class _Computing:
-    """A visitor (see `Layer.walk`) that computes what `forward` computes."""
-
-    def visit(self, layer: Any, x: Array, *arguments: Any) -> Array:
-        result: Array = layer.walk(self, x, *arguments)
-        return result
+class _Computing(Visitor):
+    """Computes what `forward` computes."""
 
     def leaf(self, layer: Layer, x: Array) -> Array:
         return layer.forward(x)
 
-    def size(self, x: Array) -> tuple[int, ...]:
-        return x.shape[2:]
+    def size(self, x: Array) -> tuple[int, int]:
+        return x.shape[2], x.shape[3]
 
     def add(self, *xs: Array) -> Array:
         return reduce(operator.add, xs)
@@ -341,15 +336,11 @@ class _Computing:
         joined: Array = array_module(*xs).concatenate(xs, axis=1)
         return joined
 
-    def pad(self, x: Array, sides: Sequence[int], mode: str = "zeros") -> Array:
-        top, bottom, left, right = sides
-        kind = "edge" if mode == "edge" else "constant"
-        padded: Array = array_module(x).pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), kind)
+    def pad(self, x: Array, sides: tuple[int, int, int, int], mode: str = "zeros") -> Array:
+        widths = (0, 0), (0, 0), sides[:2], sides[2:]
+        padded: Array = array_module(x).pad(x, widths, "edge" if mode == "edge" else "constant")
         return padded
 
-    def crop(self, x: Array, sides: Sequence[int]) -> Array:
+    def crop(self, x: Array, sides: tuple[int, int, int, int]) -> Array:
         top, bottom, left, right = sides
         return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right].copy()
-
-    maximum = staticmethod(max)
-    minimum = staticmethod(min)

@@ -229,7 +229,8 @@ def _plane(value: Any) -> Array | None:
     if not isinstance(value, np.ndarray) or value.size < 2 or value.dtype.kind not in "biuf":
         return None
     rows, cols = np.atleast_2d(value).shape[-2:]
-    return value.astype(np.float64).reshape(-1, rows, cols)[0]
+    plane: Array = value.astype(np.float64).reshape(-1, rows, cols)[0]
+    return plane
 
 
 @contextmanager

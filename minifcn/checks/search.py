@@ -38,11 +38,12 @@ def find_smallest(
         >>> find_smallest(st.integers(0, 10**6), lambda n: n >= 1000 and "too large", 100)
         Failure(case=1000, problem='too large', deterministic=True)
     """
-    last: list[Any] = []
+    last: tuple[Any, Any] = None, None
 
     def fails(case: Any) -> bool:
+        nonlocal last
         if problem := problem_of(case):
-            last[:] = case, problem
+            last = case, problem
         return bool(problem)
 
     deterministic = True
@@ -59,7 +60,7 @@ def draw(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
     """Return some cases, the simplest one among them; the same ones in each run."""
     drawn: list[Any] = []
     with suppress(hypothesis.errors.NoSuchExample):
-        _run(cases, lambda case: drawn.append(case) or False, examples)
+        _run(cases, lambda case: bool(drawn.append(case)), examples)  # type: ignore[func-returns-value]
     return drawn
 
 

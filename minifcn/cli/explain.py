@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     if architecture["name"] == "fcn":
         totals = _both_alignments(architecture, arguments, explanation)
     if arguments.json:
-        alignments = {name: _plain(total) for name, total in totals.items()}
-        print(json.dumps(explanation.as_dict() | ({"alignments": alignments} if totals else {}), indent=2))
+        known = {k: {"refused": v} if isinstance(v, str) else asdict(v) for k, v in totals.items()}
+        print(json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2))
         return
     print(explanation)
     if totals:
@@ -103,22 +103,16 @@ def _both_alignments(
     return totals
 
 
-def _plain(total: Totals | str) -> Any:
-    return {"refused": total} if isinstance(total, str) else asdict(total)
-
-
 def _comparison(totals: dict[str, Totals | str]) -> str:
     lines = []
     for name, total in totals.items():
-        said = total if isinstance(total, str) else _costs(total)
-        lines.append(f"alignment {name}:  {said}")
+        costs = total
+        if not isinstance(total, str):
+            products, kept = total.multiplications / 1e9, total.activation_bytes / 1e6
+            costs = f"{products:8.2f} G multiplications, {kept:8.1f} MB kept for backward"
+        lines.append(f"alignment {name}:  {costs}")
     exact, paper = totals["exact"], totals["paper"]
     if isinstance(exact, Totals) and isinstance(paper, Totals):
         share = exact.multiplications / paper.multiplications
         lines.append(f"exact alignment needs {share:.0%} of the multiplications of paper alignment")
     return "\n".join(lines)
-
-
-def _costs(total: Totals) -> str:
-    products, kept = total.multiplications / 1e9, total.activation_bytes / 1e6
-    return f"{products:8.2f} G multiplications, {kept:8.1f} MB kept for backward"

@@ -8,6 +8,7 @@ import argparse
 import math
 import shlex
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from minifcn.cli.settings import Settings, stored_network, stored_settings
 from minifcn.cli.shared import DATA, save_figure, size
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
 from minifcn.data.errors import counted
+from minifcn.data.loader import Preprocess
 from minifcn.models import FCN
 from minifcn.models.registry import CLASSIFIERS
 from minifcn.optim import Optimizer
@@ -113,9 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     if one_image:
         recipe = recipe.changed(batch_size=1, accumulate=1)
     optimizer = recipe.optimizer(model, staged=staged)
-    largest = _check_data(settings, recipe, optimizer, model, dataset, validation)
-    course = f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch")
-    _describe(recipe, optimizer, model, dataset, validation, largest, course)
+    job = _Job(settings, recipe, optimizer, model, dataset, validation)
+    job.describe(job.check(), f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
     assert model.info is not None
     preprocess = any_channels(model.info.preprocessing)
     if checkpoint is None and not one_image:
@@ -124,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"warning: {warning}")
     out.mkdir(parents=True, exist_ok=True)
     if one_image:
-        return _overfit(model, dataset, optimizer, recipe, out)
+        return job.overfit(preprocess, out)
 
     augment = settings.augment()
     loader = Loader(
@@ -149,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
             epochs=settings.epochs,
             schedule=recipe.schedule_of(settings.epochs, len(loader)),
             reduction=recipe.reduction,
-            class_weights=_class_weights(settings, dataset),
+            class_weights=job.class_weights(),
             accumulate=recipe.accumulate,
             validation=Loader(validation, 1, preprocess=preprocess),
             log=out / LOG,
@@ -174,31 +175,73 @@ def _check_folder(out: Path, resume: bool, one_image: bool) -> None:
         raise ValueError(f"out: {out} contains a training ({used}): use --resume, or another folder")
 
 
-def _check_data(
-    settings: Settings,
-    recipe: Recipe,
-    optimizer: Optimizer,
-    model: FCN,
-    dataset: Dataset,
-    validation: Dataset,
-) -> tuple[int, int]:
-    """Refuse an unsuitable rate, size or labels, from a sample; return (H, W) of the largest batch."""
-    seen, scored = _sample(dataset), _sample(validation)
-    if (problem := _one_class(dataset, seen, "train")) is not None:
-        raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
-    if (problem := _one_class(validation, scored, "validation")) is not None:
-        say(f"warning: {problem}: the metrics will not cover the other classes")
-    factor = max(settings.scale or (1.0, 1.0))
-    height, width = (math.ceil(factor * max(sides)) for sides in zip(*(a.shape for a in seen), strict=True))
-    if settings.crop is not None:
-        height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
-    recipe.check_rate(optimizer.lr, height * width)
-    batch = recipe.batch_size
-    message = check_step(model, optimizer, batch, batch * recipe.accumulate, (height, width), settings.device)
-    rows, columns = max((labels.shape for labels in scored), key=math.prod)
-    check_inference(model, f"evaluating an image of {columns} x {rows}", (rows, columns), settings.device)
-    say(message)
-    return height, width
+@dataclass(frozen=True)
+class _Job:
+    """What is trained, and how."""
+
+    settings: Settings
+    recipe: Recipe
+    optimizer: Optimizer
+    model: FCN
+    dataset: Dataset
+    validation: Dataset
+
+    def check(self) -> tuple[int, int]:
+        """Refuse an unsuitable rate, size or labels, from a sample; return (H, W) of the largest batch."""
+        settings, recipe = self.settings, self.recipe
+        seen, scored = _sample(self.dataset), _sample(self.validation)
+        if (problem := _one_class(self.dataset, seen, "train")) is not None:
+            raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
+        if (problem := _one_class(self.validation, scored, "validation")) is not None:
+            say(f"warning: {problem}: the metrics will not cover the other classes")
+        factor = max(settings.scale or (1.0, 1.0))
+        height, width = (math.ceil(factor * max(edge)) for edge in zip(*(a.shape for a in seen), strict=True))
+        if settings.crop is not None:
+            height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
+        recipe.check_rate(self.optimizer.lr, height * width)
+        batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
+        message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
+        rows, columns = max((labels.shape for labels in scored), key=math.prod)
+        what = f"evaluating an image of {columns} x {rows}"
+        check_inference(self.model, what, (rows, columns), settings.device)
+        say(message)
+        return height, width
+
+    def describe(self, largest: tuple[int, int], course: str) -> None:
+        """Print the settings of the training."""
+        recipe, lr, (height, width) = self.recipe, self.optimizer.lr, largest
+        images = counted(recipe.batch_size * recipe.accumulate, "image")
+        trained = sum(parameter.data.size for parameter in self.model.parameters() if parameter.trainable)
+        on_mean = recipe.rate_on_mean(lr, height * width)
+        equal = "" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)"
+        show(
+            f"{len(self.dataset)} images to train on, {len(self.validation)} to evaluate, "
+            f"{len(self.dataset.class_names)} classes, up to {width} x {height} pixels\n"
+            f"stride {self.model.stride}, alignment {self.model.alignment}, {trained:,} parameters to train\n"
+            f"recipe {recipe.name}: {type(self.optimizer).__name__}, rate {lr:.1e} on the {recipe.reduction} "
+            f"over pixels{equal}, {images} per step, {course}"
+        )
+
+    def class_weights(self) -> Array | None:
+        """Return the weight of each class, or `None` for no weights."""
+        if self.settings.class_weights == "none":
+            return None
+        weights = median_frequency_weights(class_counts(self.dataset))
+        named = zip(self.dataset.class_names, weights.tolist(), strict=True)
+        show(f"class weights: {', '.join(f'{name} {weight:.2f}' for name, weight in named)}")
+        return weights
+
+    def overfit(self, preprocess: Preprocess, out: Path) -> int:
+        """Test whether one image can be learned, and draw the prediction."""
+        dataset, path = self.dataset, out / "overfit-one.png"
+        verdict = overfit_one(
+            self.model, dataset, self.optimizer, preprocess=preprocess, reduction=self.recipe.reduction
+        )
+        image, labels = dataset[verdict.index]
+        names, palette = dataset.class_names, np.asarray(dataset.palette)
+        save_figure(viz.prediction_strips([image], [labels], [verdict.prediction], names, palette), path)
+        show(f"one image: {verdict.sentence}. Figure: {path}")
+        return 0 if verdict.learned else 1
 
 
 def _sample(dataset: Dataset) -> list[Array]:
@@ -219,54 +262,6 @@ def _one_class(dataset: Dataset, sample: list[Array], part: str) -> str | None:
         return None
     names = "".join(f"{dataset.class_names[k]!r} or " for k in there)
     return f"every pixel of the {counted(len(dataset), f'{part} image')} is {names}void ({VOID})"
-
-
-def _describe(
-    recipe: Recipe,
-    optimizer: Optimizer,
-    model: FCN,
-    dataset: Dataset,
-    validation: Dataset,
-    largest: tuple[int, int],
-    course: str,
-) -> None:
-    """Print the settings of the training."""
-    height, width = largest
-    parameters = sum(parameter.data.size for parameter in model.parameters() if parameter.trainable)
-    on_mean = recipe.rate_on_mean(optimizer.lr, height * width)
-    equal = "" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)"
-    show(
-        f"{len(dataset)} images to train on, {len(validation)} to evaluate, "
-        f"{len(dataset.class_names)} classes, up to {width} x {height} pixels\n"
-        f"stride {model.stride}, alignment {model.alignment}, {parameters:,} parameters to train\n"
-        f"recipe {recipe.name}: {type(optimizer).__name__}, rate {optimizer.lr:.1e} on the "
-        f"{recipe.reduction} over pixels{equal}, {counted(recipe.batch_size * recipe.accumulate, 'image')} per step, {course}"
-    )
-
-
-def _class_weights(settings: Settings, dataset: Dataset) -> Array | None:
-    """Return the weight of each class, or `None` for no weights."""
-    if settings.class_weights == "none":
-        return None
-    weights = median_frequency_weights(class_counts(dataset))
-    words = (f"{name} {w:.2f}" for name, w in zip(dataset.class_names, weights.tolist(), strict=True))
-    show(f"class weights: {', '.join(words)}")
-    return weights
-
-
-def _overfit(model: FCN, dataset: Dataset, optimizer: Optimizer, recipe: Recipe, out: Path) -> int:
-    """Test whether one image can be learned, and draw the prediction."""
-    assert model.info is not None
-    preprocess = any_channels(model.info.preprocessing)
-    verdict = overfit_one(model, dataset, optimizer, preprocess=preprocess, reduction=recipe.reduction)
-    image, labels = dataset[verdict.index]
-    palette = np.asarray(dataset.palette)
-    path = out / "overfit-one.png"
-    save_figure(
-        viz.prediction_strips([image], [labels], [verdict.prediction], dataset.class_names, palette), path
-    )
-    show(f"one image: {verdict.sentence}. Figure: {path}")
-    return 0 if verdict.learned else 1
 
 
 def _draw(out: Path, validation: Dataset) -> None:

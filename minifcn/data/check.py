@@ -242,18 +242,16 @@ def _binary_masks(items: list[_Item], num_classes: int) -> Iterator[Finding]:
 
 def _palettes(items: list[_Item]) -> Iterator[Finding]:
     """Yield the masks that show a value in another colour than most masks do."""
-    votes: dict[int, Counter[Color]] = {}
-    first: dict[tuple[int, Color], str] = {}
-    for item in items:
-        for value, color in item.palette.items():
-            votes.setdefault(value, Counter())[color] += 1
-            first.setdefault((value, color), item.mask_file)
-    usual = {value: colors.most_common(1)[0][0] for value, colors in votes.items()}
+    votes = Counter(entry for item in items for entry in item.palette.items())
+    usual: dict[int, Color] = {}
+    for (value, color), _ in votes.most_common():
+        usual.setdefault(value, color)
     for item in items:
         for value, color in item.palette.items():
             if color != usual[value]:
-                other = f"{first[value, usual[value]]} shows it as {hex_of(usual[value])}"
-                message = f"shows {value} as {hex_of(color)}, but {other}: it may mean another class there"
+                other = next(other.mask_file for other in items if other.palette.get(value) == usual[value])
+                example = f"{other} shows it as {hex_of(usual[value])}"
+                message = f"shows {value} as {hex_of(color)}, but {example}: it may mean another class there"
                 yield Finding("palette", item.split, item.mask_file, message)
                 break
 
@@ -289,9 +287,8 @@ def _absent_classes(names: tuple[str, ...], reports: Mapping[str, SplitReport]) 
         return
     anywhere = np.any(list(occurs.values()), axis=0)
     rows = [(next(iter(occurs)), ~anywhere, " in any split" if len(occurs) > 1 else "")]
-    for split, effect in (("train", "cannot be learned"), ("validation", "has no score")):
-        if split in occurs:
-            rows.append((split, anywhere & ~occurs[split], f", but other splits have some: it {effect}"))
+    for split in sorted(occurs.keys() & {"train", "validation"}):
+        rows.append((split, anywhere & ~occurs[split], ", but other splits have some"))
     for split, missing, why in rows:
         absent = [names[k] for k in np.flatnonzero(missing)]
         if absent:

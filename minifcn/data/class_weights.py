@@ -29,14 +29,12 @@ class ClassCounts:
     @property
     def pixels(self) -> Array:
         """Pixels of each class in all images, and of void at the end: int64 (K + 1,)."""
-        total: Array = self.per_image.sum(axis=0)
-        return total
+        return np.asarray(self.per_image.sum(axis=0))
 
     @property
     def images(self) -> Array:
         """Number of images in which each class occurs, and void at the end: int64 (K + 1,)."""
-        occurs: Array = (self.per_image > 0).sum(axis=0)
-        return occurs
+        return np.asarray((self.per_image > 0).sum(axis=0))
 
 
 def class_counts(dataset: Dataset, *, progress: str | None = None) -> ClassCounts:

@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError
+from minifcn.data.errors import Color, DataError, StrPath
 from minifcn.data.images import IMAGE_SUFFIXES
 from minifcn.palette import VOID
 from minifcn.palette import palette as default_palette
@@ -69,7 +68,7 @@ class Classes(NamedTuple):
         return cls(names, default_palette(len(names)) if colors is None else colors, table, known, color_map)
 
 
-def read_classes(path: str | os.PathLike[str]) -> Classes:
+def read_classes(path: StrPath) -> Classes:
     r"""Return the classes that a text or JSON file lists.
 
     Text: one class per line, a name and, if masks are painted in colours, red, green and blue from 0 to 255,

@@ -9,7 +9,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, stem
-from minifcn.data.errors import DataError, counted
+from minifcn.data.errors import DataError, StrPath, counted
 from minifcn.data.images import IMAGE_SUFFIXES, is_rotated, pixel_count, read_image
 from minifcn.data.masks import Mask, mask_values, read_mask
 from minifcn.palette import VOID
@@ -40,16 +40,13 @@ class Dataset(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes; label k means `class_names[k]`."""
-        ...
 
     @property
     def palette(self) -> Array:
         """Colours of the classes, uint8 (K, 3), RGB."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of items."""
-        ...
 
     def __getitem__(self, index: int, /) -> tuple[Array, Array]:
         """Return item `index`, counted from 0.
@@ -61,7 +58,6 @@ class Dataset(Protocol):
         Raises:
             IndexError: If there is no such item.
         """
-        ...
 
 
 class Pair(NamedTuple):
@@ -84,6 +80,64 @@ class Listing(NamedTuple):
     pairs: list[Pair]
     problems: list[DataError]
     chosen: str = ""
+
+    @classmethod
+    def of(cls, items: Iterable[Pair]) -> "Listing":
+        """Return those of the given items whose files exist."""
+        files: dict[str, set[str]] = {}  # of each folder, which is read once
+
+        def exists(path: str) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in files:
+                files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            return name in files[folder]
+
+        listing = cls([], [])
+        for item in items:
+            if not exists(item.image):
+                listing.problems.append(DataError("missing", item.image, "is listed, but does not exist"))
+            elif not exists(item.mask):
+                reason = f"has no mask: {item.mask} does not exist"
+                listing.problems.append(DataError("missing", item.image, reason))
+            else:
+                listing.pairs.append(item)
+        return listing
+
+    @classmethod
+    def by_name(
+        cls, images: Path, masks: Path, names: Sequence[str] | None = None, exclude: Container[str] = ()
+    ) -> "Listing":
+        """Return the images and masks of two folders that have the same name.
+
+        Args:
+            images: Folder of images.
+            masks: Folder of masks.
+            names: Names of the items; by default all.
+            exclude: Names of items to leave out, if `names` is left out.
+        """
+        image_names, problems = image_files(images)
+        mask_names, mask_problems = image_files(masks)
+        problems += mask_problems
+        if names is None:
+            names = [name for name in image_names if name not in exclude]
+            if not image_names:
+                problems.append(DataError("missing", images, f"has no images ({_contents(images)})"))
+            orphans = [name for name in mask_names if name not in image_names and name not in exclude]
+            reason = f"has no image of the same name in {images}"
+            problems += [DataError("missing", masks / mask_names[name], reason) for name in orphans]
+        image_paths = [os.path.join(images, image_names.get(name, name)) for name in names]
+        mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in names]
+        listing = cls.of(map(Pair, names, image_paths, mask_paths))
+        return cls(listing.pairs, [*problems, *listing.problems])
+
+    def require_complete(self, root: Path, split: str) -> None:
+        """Raise a `FileError` if there are problems, or no items."""
+        if self.problems:
+            first, more = self.problems[0], len(self.problems) - 1
+            others = f" (and {counted(more, 'more problem')}: see check_dataset)" if more else ""
+            raise DataError(first.kind, first.path, first.reason + others)
+        if not self.pairs:
+            raise DataError("missing", root, f"has no images in its {split} split")
 
 
 class FileDataset:
@@ -110,7 +164,7 @@ class FileDataset:
 
     def __init__(self, root: Path, split: str, listing: Listing, classes: Classes, *, strict: bool) -> None:
         if strict:
-            require_complete(root, split, listing)
+            listing.require_complete(root, split)
         self.root = root
         self.split = split
         self.classes = classes
@@ -180,8 +234,7 @@ class FileDataset:
             more = f" and {counted(len(most) - 3, 'other value')}" if len(most) > 3 else ""
             reason = f"has values that are no class: {listed}{more}; expected {self._expected()}"
             raise DataError("labels", self.pair(index).mask, reason)
-        labels: Array = self.classes.table[values]
-        return labels
+        return np.asarray(self.classes.table[values])
 
     def _expected(self) -> str:
         values = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
@@ -205,17 +258,7 @@ def check_split(split: str) -> None:
         raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
 
 
-def require_complete(root: Path, split: str, listing: Listing) -> None:
-    """Raise a `FileError` if something is missing in a listing, or if it is empty."""
-    if listing.problems:
-        first, more = listing.problems[0], len(listing.problems) - 1
-        others = f" (and {counted(more, 'more problem')}: see check_dataset)" if more else ""
-        raise DataError(first.kind, first.path, first.reason + others)
-    if not listing.pairs:
-        raise DataError("missing", root, f"has no images in its {split} split")
-
-
-def folder_of(path: str | os.PathLike[str]) -> Path:
+def folder_of(path: StrPath) -> Path:
     """Return the path of a folder, with `~` expanded.
 
     Raises:
@@ -239,67 +282,11 @@ def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
     problems = []
     for name in sorted(os.listdir(folder)):
         base = stem(name)
-        if base == name or name.startswith("."):
-            continue
-        if base in found:
+        if base in found:  # never for a name without suffix, which sorts first
             problems.append(DataError("missing", folder / name, f"and {found[base]} have the same name"))
-        else:
+        elif base != name and not name.startswith("."):
             found[base] = name
     return found, problems
-
-
-def existing_pairs(items: Iterable[tuple[str, Path, Path]], source: str) -> Listing:
-    """Return those of the given items whose files exist; each folder is read once.
-
-    Args:
-        items: Name, image and mask of each item.
-        source: The list that they are from.
-    """
-    files: dict[Path, set[str]] = {}
-    listing = Listing([], [])
-    for name, image, mask in items:
-        for folder in {image.parent, mask.parent} - set(files):
-            files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        missing = [path for path in (image, mask) if path.name not in files[path.parent]]
-        reason = f"does not exist, but {source} lists {name}"
-        listing.problems.extend(DataError("missing", path, reason) for path in missing)
-        if not missing:
-            listing.pairs.append(Pair(name, os.fspath(image), os.fspath(mask)))
-    return listing
-
-
-def match_names(
-    image_folder: Path, mask_folder: Path, names: Sequence[str] | None = None, exclude: Container[str] = ()
-) -> Listing:
-    """Return the images and masks of two folders that have the same name.
-
-    Args:
-        image_folder: Folder of images.
-        mask_folder: Folder of masks.
-        names: Names of the items; by default all.
-        exclude: Names of items to leave out, if `names` is left out.
-    """
-    images, problems = image_files(image_folder)
-    masks, mask_problems = image_files(mask_folder)
-    problems += mask_problems
-    if names is None:
-        names = [name for name in images if name not in exclude]
-        if not images:
-            problems.append(DataError("missing", image_folder, f"has no images ({_contents(image_folder)})"))
-        reason = f"has no image of the same name in {image_folder}"
-        orphans = [masks[name] for name in masks if name not in images and name not in exclude]
-        problems += [DataError("missing", mask_folder / file, reason) for file in orphans]
-    pairs = []
-    for name in names:
-        if name not in images:
-            problems.append(DataError("missing", image_folder / name, "is listed, but does not exist"))
-        elif name not in masks:
-            reason = f"has no mask of the same name in {mask_folder}"
-            problems.append(DataError("missing", image_folder / images[name], reason))
-        else:
-            image, mask = os.path.join(image_folder, images[name]), os.path.join(mask_folder, masks[name])
-            pairs.append(Pair(name, image, mask))
-    return Listing(pairs, problems)
 
 
 def _contents(folder: Path) -> str:

@@ -302,5 +302,4 @@ def _dilated(mask: Array) -> Array:
 
 def _to_uint8(image: Array) -> Array:
     """Round float32 (H, W) to uint8 (H, W, 1)."""
-    rounded: Array = np.rint(np.clip(image, 0, 255)).astype(np.uint8)[..., None]
-    return rounded
+    return np.asarray(np.rint(np.clip(image, 0, 255)).astype(np.uint8)[..., None])

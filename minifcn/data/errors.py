@@ -8,6 +8,7 @@ from minifcn.files import FileError
 
 Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode"]
 Color: TypeAlias = tuple[int, int, int]
+StrPath: TypeAlias = str | os.PathLike[str]
 
 _MAX_LINES = 8
 
@@ -30,7 +31,7 @@ class DataError(FileError):
     """
 
     def __init__(
-        self, kind: Kind, path: str | os.PathLike[str], reason: str, colors: Mapping[Color, int] | None = None
+        self, kind: Kind, path: StrPath, reason: str, colors: Mapping[Color, int] | None = None
     ) -> None:
         self.kind: Kind = kind
         self.path = os.fspath(path)

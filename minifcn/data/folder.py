@@ -9,16 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from minifcn.data.classes import Classes, read_classes, read_names
-from minifcn.data.dataset import (
-    SPLITS,
-    FileDataset,
-    Listing,
-    check_split,
-    folder_of,
-    match_names,
-    require_complete,
-)
-from minifcn.data.errors import Color, DataError
+from minifcn.data.dataset import SPLITS, FileDataset, Listing, check_split, folder_of
+from minifcn.data.errors import Color, DataError, StrPath
 from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
 from minifcn.palette import VOID
 
@@ -70,7 +62,7 @@ class Folder(FileDataset):
 
     palette_colors = True
 
-    def __init__(self, path: str | os.PathLike[str], split: str, *, strict: bool = True) -> None:
+    def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
         check_split(split)
         root = folder_of(path)
         listings = _listings(root)
@@ -80,7 +72,7 @@ class Folder(FileDataset):
             raise DataError("missing", root, reason)
         listing = listings[split]
         if strict:
-            require_complete(root, split, listing)  # before masks are read
+            listing.require_complete(root, split)  # before masks are read
         files = [file for name in ("classes.txt", "classes.json") if (file := root / name).exists()]
         if len(files) == 2:
             raise DataError("missing", root, "has both classes.txt and classes.json: keep one of them")
@@ -92,7 +84,7 @@ class Folder(FileDataset):
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def splits(path: StrPath) -> tuple[str, ...]:
         """Return the splits that the folder has."""
         return tuple(_listings(folder_of(path)))
 
@@ -109,7 +101,7 @@ def _listings(root: Path) -> dict[str, Listing]:
                 if images.is_dir():
                     if not masks.is_dir():
                         raise DataError("missing", masks, f"does not exist, but {images} does")
-                    listings[split] = match_names(images, masks)
+                    listings[split] = Listing.by_name(images, masks)
     if listings:
         return listings
     images, masks = root / "images", root / "masks"
@@ -124,12 +116,12 @@ def _listings(root: Path) -> dict[str, Listing]:
             if file.exists():
                 items = read_names(file)
                 listed |= set(items)
-                listings[split] = match_names(images, masks, items)
+                listings[split] = Listing.by_name(images, masks, items)
                 files.append(file.name)
     unlisted = [split for split in ("train", "validation") if split not in listings]
     if not unlisted:
         return listings
-    rest = match_names(images, masks, exclude=listed)
+    rest = Listing.by_name(images, masks, exclude=listed)
     if len(unlisted) == 1:
         if rest.pairs or rest.problems:
             listings[unlisted[0]] = rest._replace(chosen=f"those not in {' or '.join(files)}")
@@ -148,10 +140,9 @@ def _held_back(names: Iterable[str]) -> set[str]:
     return set(ordered[: min(max(1, len(ordered) // _ONE_IN), len(ordered) - 1)])
 
 
-def _hash(name: str) -> int:
-    """Return a number that depends on a name alone, however the file system encodes its accents."""
-    normal = unicodedata.normalize("NFC", name).encode("utf-8", "replace")
-    return int.from_bytes(hashlib.sha256(normal).digest())
+def _hash(name: str) -> bytes:
+    """Return a hash that depends on a name alone, however the file system encodes its accents."""
+    return hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "replace")).digest()
 
 
 def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
@@ -186,9 +177,8 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
             reason = f"is painted in colours, but {valued} has values: list the classes in classes.txt"
             raise DataError("labels", painted, reason)
         if painted and len(colors) > _MAX_COLORS:
-            advice = "paint with a hard brush, and list each class and its colour in classes.txt"
-            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: {advice}"
-            raise DataError("labels", path, reason)
+            reason = f"increases the colours in the masks to more than {_MAX_COLORS}: paint with a hard brush"
+            raise DataError("labels", path, f"{reason}, and list each class and its colour in classes.txt")
     if painted:
         ordered = sorted(colors)
         color_map = {color: label for label, color in enumerate(ordered)}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 
 MAX_PIXELS = 64_000_000
 """Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
@@ -41,7 +41,7 @@ _SIGNATURES = {  # the first bytes of a file, and the name of Pillow's plugin fo
 _PHOTOGRAPHS = ("cat", "cup")
 
 
-def read_image(path: str | os.PathLike[str]) -> Array:
+def read_image(path: StrPath) -> Array:
     """Read an image file as RGB.
 
     Every mode is converted: grey is repeated, palettes are looked up, transparent pixels are put on white,
@@ -99,7 +99,7 @@ def photograph(name: str) -> Array:
         return read_image(path)
 
 
-def pixel_count(path: str | os.PathLike[str]) -> int:
+def pixel_count(path: StrPath) -> int:
     """Return height times width of an image as its file declares them; nothing is decoded.
 
     Raises:
@@ -111,7 +111,7 @@ def pixel_count(path: str | os.PathLike[str]) -> int:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def opened(path: StrPath) -> Iterator[Any]:
     """Yield Pillow's image of a file; its size is within the limit, and it is not decoded yet.
 
     `PIL.Image.open` is not used, because its warning about large images can only be switched off globally.
@@ -146,7 +146,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
             raise DataError("unreadable", path, reason) from error
 
 
-def _check_size(size: tuple[int, int], path: str | os.PathLike[str], limit: int = MAX_PIXELS) -> None:
+def _check_size(size: tuple[int, int], path: StrPath, limit: int = MAX_PIXELS) -> None:
     width, height = size
     if width * height > limit:
         reason = f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels"
@@ -177,14 +177,14 @@ def upright(image: Any) -> Any:
     return image
 
 
-def is_rotated(path: str | os.PathLike[str]) -> bool:
+def is_rotated(path: StrPath) -> bool:
     """Return whether the EXIF orientation of an image that is not square exchanges height and width."""
     with opened(path) as image:
         width = image.width
         return bool(upright(image).width != width)
 
 
-def _to_rgb(image: Any, path: str | os.PathLike[str]) -> Any:
+def _to_rgb(image: Any, path: StrPath) -> Any:
     """Return a decoded image in mode RGB."""
     from PIL import Image
 

@@ -8,19 +8,9 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_lines, read_names, stem
-from minifcn.data.dataset import (
-    SPLITS,
-    Dataset,
-    FileDataset,
-    Listing,
-    check_split,
-    existing_pairs,
-    folder_of,
-    image_files,
-    match_names,
-)
+from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, Pair, check_split, folder_of
 from minifcn.data.digits import DigitCanvases
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 from minifcn.data.folder import Folder
 from minifcn.data.masks import Mask
 from minifcn.data.matlab import read_segmentation
@@ -72,14 +62,14 @@ class CamVid(FileDataset):
         >>> image, labels = CamVid("CamVid", "train")[0]  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str], split: str, *, strict: bool = True) -> None:
+    def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
         check_split(split)
         root = folder_of(path)
         name = _NAMES[split]
         if (root / f"{name}.txt").exists():
             listing = _camvid_listing(root, root / f"{name}.txt")
         elif (root / name).is_dir() and (root / f"{name}annot").is_dir():
-            listing = match_names(root / name, root / f"{name}annot")
+            listing = Listing.by_name(root / name, root / f"{name}annot")
         else:
             reason = f"has no {split} split: expected {name}.txt, or folders {name} and {name}annot"
             raise DataError("missing", root, reason)
@@ -89,7 +79,7 @@ class CamVid(FileDataset):
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def splits(path: StrPath) -> tuple[str, ...]:
         """Return the splits that the folder has.
 
         Raises:
@@ -110,9 +100,9 @@ def _camvid_listing(root: Path, file: Path) -> Listing:
         if list(map(len, paths)) != [2, 2] or any({"..", "."} & set(parts) for parts in paths):
             reason = f"line {number} must be two paths, folder/image and folder/mask, got {line[:80]!r}"
             raise DataError("unreadable", file, reason)
-        image, mask = (root.joinpath(*parts) for parts in paths)
-        items.append((stem(image.name), image, mask))
-    return existing_pairs(items, file.name)
+        image, mask = (os.path.join(root, *parts) for parts in paths)
+        items.append(Pair(stem(paths[0][-1]), image, mask))
+    return Listing.of(items)
 
 
 def voc_colors(count: int) -> Array:
@@ -124,12 +114,9 @@ def voc_colors(count: int) -> Array:
         >>> voc_colors(4).tolist()
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
-    indices = np.arange(count)
-    colors = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colors[:, channel] |= ((indices >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return colors
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # (count, 24), the lowest bit first
+    weights = 128 >> np.arange(8)
+    return np.asarray(np.tensordot(bits.reshape(count, 8, 3), weights, (1, 0)).astype(np.uint8))
 
 
 class VOC(FileDataset):
@@ -157,14 +144,7 @@ class VOC(FileDataset):
         >>> dataset = VOC("VOCdevkit", "train", sbd="benchmark_RELEASE")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        split: str,
-        sbd: str | os.PathLike[str] | None = None,
-        *,
-        strict: bool = True,
-    ) -> None:
+    def __init__(self, path: StrPath, split: str, sbd: StrPath | None = None, *, strict: bool = True) -> None:
         check_split(split)
         root = _voc_root(path)
         lists = root / "ImageSets" / "Segmentation"
@@ -178,12 +158,11 @@ class VOC(FileDataset):
         colors = voc_colors(len(_VOC_CLASSES))
         color_map = {(int(r), int(g), int(b)): label for label, (r, g, b) in enumerate(colors)}
         classes = Classes.of(_VOC_CLASSES, colors, color_map={**color_map, _VOC_VOID_COLOR: VOID})
-        items = (_voc_item(name, folder, image_folders) for name, folder in masks.items())
-        listing = existing_pairs(items, f"{_NAMES[split]}.txt")
+        listing = Listing.of(_voc_item(name, folder, image_folders) for name, folder in masks.items())
         super().__init__(root, split, listing, classes, strict=strict)
 
     @staticmethod
-    def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def splits(path: StrPath) -> tuple[str, ...]:
         """Return the splits: training, validation and, if the first image of its list has a mask, test."""
         root = _voc_root(path)
         test = root / "ImageSets" / "Segmentation" / "test.txt"
@@ -196,7 +175,7 @@ class VOC(FileDataset):
         return Mask(read_segmentation(path)) if path.endswith(".mat") else super().mask(index)
 
 
-def _voc_root(path: str | os.PathLike[str]) -> Path:
+def _voc_root(path: StrPath) -> Path:
     """Return the folder that holds `JPEGImages`, at `path` or where VOC's archive puts it below."""
     folder = folder_of(path)
     for root in (folder, folder / "VOC2012", folder / "VOCdevkit" / "VOC2012"):
@@ -213,20 +192,21 @@ def _sbd_masks(folder: Path) -> tuple[list[str], Path]:
         if not lists:
             raise DataError("missing", dataset, "has neither train.txt nor val.txt")
         return [name for file in lists for name in read_names(file)], dataset / "cls"
-    masks, _ = image_files(folder)
-    if not masks:
+    names = [stem(name) for name in sorted(os.listdir(folder)) if name.endswith(".png")]
+    if not names:
         raise DataError("missing", folder, "has neither a folder cls of .mat files nor PNG masks")
-    return list(masks), folder
+    return names, folder
 
 
-def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> tuple[str, Path, Path]:
-    """Return name, image and mask of an item; the image may be in any of the folders."""
-    images = [folder / f"{name}.jpg" for folder in image_folders]
-    image = next((path for path in images if path.exists()), images[0])
-    return name, image, mask_folder / f"{name}{'.mat' if mask_folder.name == 'cls' else '.png'}"
+def _voc_item(name: str, mask_folder: Path, image_folders: list[Path]) -> Pair:
+    """Return an item; its image may be in any of the folders."""
+    images = [os.path.join(folder, f"{name}.jpg") for folder in image_folders]
+    image = next(filter(os.path.exists, images), images[0])
+    suffix = ".mat" if mask_folder.name == "cls" else ".png"
+    return Pair(name, image, os.path.join(mask_folder, name + suffix))
 
 
-def _sbd_folder(path: str | os.PathLike[str]) -> Path:
+def _sbd_folder(path: StrPath) -> Path:
     """Return the folder of SBD's labels: masks beside VOC's own, or SBD as it was released.
 
     Raises:

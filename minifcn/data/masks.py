@@ -1,13 +1,12 @@
 """Label masks from files: values as they are, colours looked up in a colour map, and nothing guessed."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError, counted
+from minifcn.data.errors import Color, DataError, StrPath, counted
 from minifcn.data.images import opened, upright
 
 ColorMap: TypeAlias = Mapping[Color, int]
@@ -36,9 +35,7 @@ class Mask(NamedTuple):
     palette: Array | None = None
 
 
-def read_labels(
-    path: str | os.PathLike[str], colors: ColorMap | None = None, *, palette_colors: bool = False
-) -> Array:
+def read_labels(path: StrPath, colors: ColorMap | None = None, *, palette_colors: bool = False) -> Array:
     """Read a label mask.
 
     Of masks with one value per pixel (grey of 1 to 16 bits, or with a palette), the values are the labels;
@@ -72,7 +69,7 @@ def read_labels(
     return mask_values(read_mask(path), path, colors, palette_colors=palette_colors)
 
 
-def read_mask(path: str | os.PathLike[str]) -> Mask:
+def read_mask(path: StrPath) -> Mask:
     """Read a mask without interpreting it; see `read_labels` for what is refused."""
     with opened(path) as image:
         name = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # inside TIFF, too
@@ -107,7 +104,7 @@ def _palette(image: Any) -> Array:
     return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
-def _to_uint8(values: Array, path: str | os.PathLike[str]) -> Array:
+def _to_uint8(values: Array, path: StrPath) -> Array:
     """Return labels of 16 or 32 bits as uint8."""
     wrong = values[(values < 0) | (values > 255)]
     if wrong.size:
@@ -117,9 +114,7 @@ def _to_uint8(values: Array, path: str | os.PathLike[str]) -> Array:
     return values.astype(np.uint8)
 
 
-def mask_values(
-    mask: Mask, path: str | os.PathLike[str], colors: ColorMap | None, *, palette_colors: bool = False
-) -> Array:
+def mask_values(mask: Mask, path: StrPath, colors: ColorMap | None, *, palette_colors: bool = False) -> Array:
     """Return the values that a mask has or its colours stand for, uint8 (H, W); see `read_labels`."""
     pixels, palette = mask
     if pixels.ndim == 3:
@@ -151,7 +146,7 @@ def hex_of(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
-def _looked_up(rgb: Array, colors: ColorMap, path: str | os.PathLike[str]) -> Array:
+def _looked_up(rgb: Array, colors: ColorMap, path: StrPath) -> Array:
     """Return the value of each colour, uint8 (H, W), or list the colours that have none."""
     codes = color_codes(rgb)
     ordered = sorted(colors)
@@ -163,7 +158,7 @@ def _looked_up(rgb: Array, colors: ColorMap, path: str | os.PathLike[str]) -> Ar
     return np.array([colors[color] for color in ordered], np.uint8)[index]
 
 
-def _unknown_colors(codes: Array, path: str | os.PathLike[str]) -> DataError:
+def _unknown_colors(codes: Array, path: StrPath) -> DataError:
     """Return the error that lists the colours (integers from `color_codes`) that are no class."""
     unknown, counts = np.unique(codes, return_counts=True)
     most = np.argsort(-counts, kind="stable")[:_MAX_COLORS]

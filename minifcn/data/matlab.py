@@ -9,7 +9,6 @@ SciPy's reader is not used: it takes 5 GB of memory for a damaged file of 230 KB
 """
 
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError
+from minifcn.data.errors import DataError, StrPath
 from minifcn.data.images import MAX_PIXELS
 
 Element: TypeAlias = tuple[int, memoryview]
@@ -35,9 +34,7 @@ class _BadFileError(ValueError):
     """The file is not what it should be."""
 
 
-def read_segmentation(
-    path: str | os.PathLike[str], variable: str = "GTcls", field: str = "Segmentation"
-) -> Array:
+def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segmentation") -> Array:
     """Read the labels from a file of the Semantic Boundaries Dataset.
 
     Args:

@@ -328,8 +328,8 @@ def conv_transpose2d(
             f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
             f"range from {smallest} to {largest}"
         )
-    smallest = _transposed_size(x, geometry, (0, 0))
-    extra = output_size[0] - smallest[0], output_size[1] - smallest[1]
+    rows, cols = (n - hi + s - 1 for n, hi, s in zip(output_size, largest, geometry.stride, strict=True))
+    extra = rows, cols
     return transposed_convolution(x, w, b, geometry, extra, algorithm)
 
 

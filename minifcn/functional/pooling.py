@@ -13,7 +13,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair
-from minifcn.kernels.phases import PhaseGrid, cut_planes
+from minifcn.kernels.phases import PhaseGrid, count_taps, cut_planes
 from minifcn.kernels.threads import parallel_map
 from minifcn.kernels.workspace import workspace
 
@@ -112,8 +112,7 @@ def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tupl
     """Return `max_pool2d` for the window of a geometry, with the winners if they are wanted.
 
     Returns:
-        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of the largest tap of each window, or
-        `None`. Finding it takes half of the time.
+        y (N, C, OH, OW), and the number (uint8 or int32, row-major) of each largest tap, or `None`.
     """
     _check(x)
     size = geometry.output_size((x.shape[2], x.shape[3]))
@@ -265,8 +264,7 @@ def avg_pool2d(
 ) -> Array:
     """Average each window.
 
-    Padding counts as zeros, as it does by default in PyTorch; what reaches past the padded end in `ceil_mode`
-    does not count.
+    Padding counts as zeros, as by default in PyTorch; what reaches past it in `ceil_mode` does not count.
 
     Args:
         x: (N, C, H, W), float32 or float64.
@@ -297,7 +295,7 @@ def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
     xp = array_module(x=x)
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     y: Array = xp.empty((len(planes), *size), x.dtype)
-    counts = _counts(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
+    counts = count_taps(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
 
     def averages(chunk: slice) -> None:
         image = planes[chunk]
@@ -352,7 +350,7 @@ def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, i
     """Return the gradient of `avg_pooling`."""
     xp = array_module(dy=dy)
     _check_gradient(dy, geometry, input_size)
-    counts = _counts(xp, geometry, input_size, dy.dtype)
+    counts = count_taps(xp, geometry, input_size, dy.dtype)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
 
     def tap_gradients(chunk: slice, _: Array, grid: PhaseGrid) -> Iterator[Array]:
@@ -381,7 +379,7 @@ def _add_to_taps(
 ) -> Array:
     """Return dx, given a function that yields the gradient of each tap of all windows.
 
-    The function is called with a chunk of planes, their gradients as a flat grid, and the grid.
+    It is called with a chunk of planes, their gradients as a flat grid, and the grid.
     """
     xp = array_module(dy=dy)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
@@ -400,16 +398,3 @@ def _add_to_taps(
 
     parallel_map(add, cut_planes(xp, len(dx), dx[:1].size), xp)
     return dx.reshape(*dy.shape[:2], *input_size)
-
-
-def _counts(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:
-    """Return (OH, OW): how many taps of each window lie inside the padded input."""
-    rows, cols = (
-        [
-            min(i * window.stride + window.extent, n + sum(window.padding)) - i * window.stride
-            for i in range(window.output_size(n))
-        ]
-        for window, n in zip((geometry.rows, geometry.cols), size, strict=True)
-    )
-    counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)
-    return counts

@@ -147,3 +147,16 @@ def cut_planes(xp: Any, planes: int, size: int) -> list[slice]:
     """Cut planes of so many elements into chunks; a GPU takes them all at once."""
     step = max(PLANE_CHUNK // max(size, 1), 1) if xp is np else max(planes, 1)
     return [slice(start, min(start + step, planes)) for start in range(0, planes, step)]
+
+
+def count_taps(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:
+    """Return (OH, OW): how many taps of each window lie inside the padded input."""
+    rows, cols = (
+        [
+            min(i * window.stride + window.extent, n + sum(window.padding)) - i * window.stride
+            for i in range(window.output_size(n))
+        ]
+        for window, n in zip((geometry.rows, geometry.cols), size, strict=True)
+    )
+    counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)
+    return counts

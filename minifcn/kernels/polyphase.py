@@ -19,8 +19,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-import numpy as np
-
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry, Window
 from minifcn.kernels.costs import Work, copy, matmul
@@ -91,14 +89,12 @@ class _Part:
 
     def filters(self, w: Array, geometry: ConvGeometry) -> Array:
         """Return (G, C/G * phases * phases, products), or interleaved (G, C/G * phases, products, phases)."""
-        groups, (rows, cols) = (
-            geometry.groups,
-            (
-                # The taps a = j + s' m as (phases, m), the last m first: correlation runs backwards.
-                np.arange(phases.first_tap, phases.first_tap + phases.count)[:, None]
-                + _period(window) * np.arange(phases.taps)[::-1]
-                for phases, window in ((self.rows, geometry.rows), (self.cols, geometry.cols))
-            ),
+        xp, groups = array_module(w=w), geometry.groups
+        rows, cols = (
+            # The taps a = j + s' m as (phases, m), the last m first: correlation runs backwards.
+            xp.arange(phases.first_tap, phases.first_tap + phases.count)[:, None]
+            + _period(window) * xp.arange(phases.taps)[::-1]
+            for phases, window in ((self.rows, geometry.rows), (self.cols, geometry.cols))
         )
         filters = w.reshape(groups, len(w) // groups, *w.shape[1:])
         # (G, O/G, C/G, phases, m, phases, m)

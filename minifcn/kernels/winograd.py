@@ -118,7 +118,7 @@ class _Tiling:
         p: The problem.
         shape: (N, O, OH, OW) of the outputs.
         channels: C.
-        padding: Zeros before the first row and column of the input; negative where some of them are left out.
+        padding: Zeros before the first row and column of the input; negative where some are left out.
     """
 
     def __init__(self, p: Problem, shape: tuple[int, ...], channels: int, padding: tuple[int, int]):
@@ -261,8 +261,8 @@ def _correlate(
 ) -> None:
     """Write the correlation of x with filters, or with filters turned and seen from y, to y.
 
-    Whichever is smaller is transformed first, and kept: all filters, or all tiles. The other is transformed
-    where it is multiplied, one chunk at a time, and stays in the cache.
+    The smaller operand is transformed first and kept: all filters, or all tiles. The other one is transformed
+    chunk by chunk.
     """
     xp = tiling.xp
 
@@ -303,7 +303,6 @@ def _input_grad(tiling: _Tiling, dy: Array, w: Array, dx: Array) -> None:
 
 
 def _number_of_sums(tiling: _Tiling) -> int:
-    """Return how many sums over tiles are made for the gradient to the weight, and added in the end."""
     size = tiling.n**2 * tiling.filters * tiling.channels * tiling.dtype.itemsize
     return (4 if size <= SMALL_SUM_BYTES else 2) if tiling.xp is np else 1
 
@@ -351,7 +350,6 @@ def _weight_grad(tiling: _Tiling, x: Array, dy: Array, dw: Array) -> None:
 
 
 def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> Plan:
-    """Return a plan, whose work includes the transforms of filters, and of so many sums."""
     n, weights = tiling.n**2, p.filters * p.channels
     once = matmul(n, TAPS**2, weights) + copy(TAPS**2 * weights, 1)
     tiles = tiling.tiles * (p.channels + p.filters)
@@ -359,7 +357,7 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
         return Plan("winograd", p.dtype, Work(calls=float("inf")), 0, run)
     if tiling.few:
         chunks = len(_cut_few(p.channels if sums else p.filters))
-        work = tiling.work(1, 1, 1) + once + Work(calls=20 * chunks, maps=2 * CORES)
+        work = tiling.work(1, 1, 1) + once * (2 if sums else 1) + Work(calls=20 * chunks, maps=2 * CORES)
         space = n * (tiles + weights // chunks) * p.dtype.itemsize
         return Plan("winograd", p.dtype, work * elapsed(chunks), space, run)
     chunks = len(tiling.chunks)
@@ -371,7 +369,6 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
 
 
 def _fits(p: Problem) -> bool:
-    """Return whether a convolution is of the kind that is computed here."""
     return p.groups == 1 and all(
         (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
         for window in (p.geometry.rows, p.geometry.cols)

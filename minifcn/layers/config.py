@@ -196,8 +196,8 @@ def _decode(value: Any) -> Any:
     name = value["class"]
     if not isinstance(name, str) or name not in _classes:
         raise ValueError(
-            f"unknown class {str(name)[:50]!r}: classes of one's own are made known by "
-            f"@minifcn.layers.register, before the file is loaded"
+            f"unknown class {str(name)[:50]!r}: import the module that defines it first, with "
+            f"@minifcn.layers.register before the definition"
         )
     make: Callable[..., Layer] = getattr(_classes[name], "from_config", _classes[name])
     for argument, annotation in _annotations(make).items():

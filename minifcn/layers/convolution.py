@@ -236,13 +236,15 @@ class ConvTranspose2d(_Convolution):
         return self._windows()
 
     def cost(self, shape: Shape) -> Cost:
-        """Return the cost. The output may be cut out of a larger array where there is padding."""
-        outputs = math.prod(self.output_shape(shape))
+        """Return the cost. With padding, the output may be cut out of a larger array."""
+        _, height, width = self.output_shape(shape)
+        rows, cols = self.geometry.rows, self.geometry.cols
+        padded = self.out_channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
         taps = self.out_channels // self.groups * self.geometry.taps
         return Cost(
             multiplications=math.prod(shape) * taps,
             keeps_input=True,
-            forward=outputs,
+            forward=padded if any((*rows.padding, *cols.padding)) else 0,
             backward_weights=self.weight.data.size,
         )
 

@@ -55,7 +55,7 @@ class Cost:
 
     Example:
         >>> from minifcn.layers import Conv2d
-        >>> Conv2d(3, 8, 3, rng=0).cost((3, 10, 10)).multiplications  # 8 x 8 positions, 8 filters of 3 x 3 x 3
+        >>> Conv2d(3, 8, 3, rng=0).cost((3, 10, 10)).multiplications  # 8 x 8 positions, 8 x 27 weights
         13824
     """
 

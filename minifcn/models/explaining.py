@@ -182,8 +182,8 @@ class _Reader(Visitor):
         shape = channels, rows - top - bottom, cols - left - right
         if min(*sides, *shape[1:]) < 0:
             raise ValueError(
-                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right): if this is "
-                f"alignment 'paper', an image of this size takes alignment 'exact'"
+                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right); in "
+                f"alignment 'paper', that means an image of this size needs alignment 'exact'"
             )
         row = self._row(self._joint_name("crop"), "crop", shape, _shifted(x.views, top, left))
         return self._step(row, [x], Cost())

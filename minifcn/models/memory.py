@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 IMAGES = 0
 """The number of the array that holds the images."""
 
+SMALL = 1 << 20
+"""Bytes added to each peak for Python's objects and arrays that are smaller than maps."""
+
 
 @dataclass
 class Step:
@@ -68,7 +71,7 @@ class Timeline:
 
     def inference_bytes(self) -> int:
         """Return the peak of a forward pass that keeps nothing, without weights."""
-        return max(
+        return SMALL + max(
             self._sum({IMAGES, step.output, *step.inputs} | step.held | self._waiting(number))
             + step.forward_bytes
             + step.extra_bytes  # made in any case, if only for the moment
@@ -110,4 +113,4 @@ class Timeline:
                     + gradients
                 )
             extra -= step.extra_bytes
-        return max(peaks)
+        return SMALL + max(peaks)

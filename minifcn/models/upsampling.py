@@ -53,7 +53,7 @@ class AlignedUpsample(Layer):
         if factor.denominator != 1 or delta.denominator > 2:
             raise ValueError(
                 f"a grid at {coarse} cannot be upsampled to one at {fine}: index i of the first is index "
-                f"{self.between} of the second, which must have an integer factor and a multiple of 1/2 as offset"
+                f"{self.between} of the second, which needs an integer factor and a multiple of 1/2"
             )
         self.factor = int(factor)
         kernel_size = 2 * self.factor - (delta.denominator == 1)

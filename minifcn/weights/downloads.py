@@ -70,10 +70,8 @@ def download(
     _fetch(address, part, progress)
     if not _is_published(part, digits):
         part.unlink()
-        raise FileError(
-            f"the download from {address} is not the published file (its SHA-256 does not begin with "
-            f"{digits}), and was deleted: the next download starts again"
-        )
+        wrong = f"is not the published file (its SHA-256 does not begin with {digits})"
+        raise FileError(f"the download from {address} {wrong}, and was deleted")
     part.replace(target)
     return target
 
@@ -136,14 +134,11 @@ def _receive(url: str, response: BinaryIO, part: Path, have: int, total: int | N
             if not block:
                 stopped = "" if total in (None, have) else "the server sends no more"
                 break
-            file.write(block)
-            have += len(block)
+            have += file.write(block)
             bar.update(len(block))
     if have > MAX_BYTES:
         part.unlink()
         raise FileError(f"{url} is larger than the {MAX_BYTES:,} bytes that are downloaded")
     if stopped:
-        expected = f" of {total:,}" if total else ""
-        raise OSError(
-            f"{url} stopped after {have:,}{expected} bytes ({stopped}): the next download continues there"
-        )
+        count = f"{have:,} of {total:,}" if total else f"{have:,}"
+        raise OSError(f"{url} stopped after {count} bytes ({stopped}): the next download continues there")

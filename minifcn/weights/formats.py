@@ -25,20 +25,11 @@ MAX_BYTES = 10**9
 """Limit for all tensors of a file: 1 GB, about twice the size of VGG16."""
 
 _MAX_HEADER = 100_000_000  # bytes that the safetensors library takes
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+_DTYPES = {"BF16": "bfloat16", "BOOL": "bool"} | {
+    f"{letter}{bits}": f"{kind}{bits}"
+    for letter, kind in (("F", "float"), ("I", "int"), ("U", "uint"))
+    for bits in (64, 32, 16, 8)
+    if f"{kind}{bits}" != "float8"
 }
 _NESTED = ("state_dict", "model_state_dict", "model")  # where PyTorch files hold their state dict
 _PREFIX = "module."  # of networks that PyTorch has spread over several GPUs
@@ -134,9 +125,8 @@ def write_safetensors(
     for name, array in tensors.items():
         if array.dtype.name not in codes:
             raise TypeError(f"{name} has dtype {array.dtype}, expected one of {', '.join(codes)}")
-        start, end = end, end + array.nbytes
-        code = codes[array.dtype.name]
-        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": (start, end)}
+        offsets, end = (end, end + array.nbytes), end + array.nbytes
+        header[name] = {"dtype": codes[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // 8) * 8)  # so that the arrays begin at a multiple of 8
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -189,9 +179,7 @@ def _read_safetensors(file: Path) -> Tensors:
         for name, described in slices.items():
             dtype = _DTYPES.get(described.get_dtype())
             if dtype is None:
-                raise FileError(
-                    f"{file}: {shown(name)} is {described.get_dtype()}, expected one of {', '.join(_DTYPES)}"
-                )
+                raise FileError(f"{file}: {shown(name)} is {described.get_dtype()}, which is not known here")
             shape = tuple(described.get_shape())
             _check_shape(file, name, shape)
             bits = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
@@ -239,12 +227,9 @@ def _read_npz(file: Path, archive: zipfile.ZipFile) -> Tensors:
                 warnings.simplefilter("ignore")  # about headers that Python 2 wrote
                 array = np.lib.format.read_array(data, allow_pickle=False)
         except Exception as error:  # see above
-            why = shown(error, 200) or type(error).__name__
-            raise FileError(f"{file}: {shown(name)} cannot be read: {why}") from error
+            raise FileError(f"{file}: {shown(name)} cannot be read: {shown(repr(error), 200)}") from error
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-            raise FileError(
-                f"{file}: {shown(name)} holds {shown(array.dtype)}, expected real numbers of at most 64 bits"
-            )
+            raise FileError(f"{file}: {shown(name)} holds {shown(array.dtype)}, expected real numbers")
         tensors.arrays[name], tensors.dtypes[name] = _usual(array), array.dtype.name
     return tensors
 
@@ -267,10 +252,7 @@ def _read_torch(file: Path) -> Tensors:
     try:
         import torch
     except ImportError as error:
-        raise FileError(
-            f"{file} is a PyTorch file, and PyTorch is not installed: pip install torch, or use the same "
-            f"weights as safetensors"
-        ) from error
+        raise FileError(f"{file} is a PyTorch file: pip install torch, or use safetensors") from error
 
     try:
         with warnings.catch_warnings(), file.open("rb") as opened:  # a path would be judged by its ending
@@ -278,12 +260,11 @@ def _read_torch(file: Path) -> Tensors:
             content = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle makes of its reader
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        raise FileError(
-            f"{file} asks for {shown(asked[1])}, not for tensors alone, and opening it could run code: save "
-            f"model.state_dict() and nothing else where the file comes from"
-            if asked
-            else f"{file} is cut off, damaged, or holds more than tensors: PyTorch cannot read it as weights"
-        ) from error
+        if asked:
+            why = f"asks for {shown(asked[1])}, which could run code: save model.state_dict() alone"
+        else:
+            why = "is cut off, damaged, or holds more than tensors"
+        raise FileError(f"{file} {why}") from error
     texts = content.items() if isinstance(content, Mapping) else ()
     metadata = {key: value for key, value in texts if isinstance(key, str) and isinstance(value, str)}
     tensors = Tensors({}, metadata, "PyTorch")
@@ -306,9 +287,7 @@ def _state_dict(file: Path, content: Any, tensor_type: type) -> dict[str, Any]:
                 if not all(isinstance(name, str) for name in state):
                     raise FileError(f"{file}: its tensors have no names")
                 return state
-    raise FileError(
-        f"{file} holds no tensors by name, neither directly nor under {', '.join(map(repr, _NESTED))}"
-    )
+    raise FileError(f"{file} holds no tensors by name, neither directly nor in one of {_NESTED}")
 
 
 def _from_torch(file: Path, name: str, tensor: Any) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
 from minifcn.weights.formats import Tensors, read_tensors, shown
 from minifcn.weights.matching import Match, match, transfer
-from minifcn.weights.model_file import from_metadata, is_checkpoint, is_model_file, stored_info
+from minifcn.weights.model_file import is_checkpoint, is_model_file, load
 from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
@@ -75,27 +75,19 @@ def load_classifier(
     if "score_fr.weight" in tensors.arrays:
         raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
     if is_checkpoint(tensors.metadata):
-        raise FileError(
-            f"{file} is the checkpoint of a training, which minifcn train --resume continues; it holds no "
-            f"classifier"
-        )
+        raise FileError(f"{file} is the checkpoint of a training, and holds no classifier")
     if is_model_file(tensors.metadata):
         found: Match | None = _own_classifier(file, tensors, architecture)
     else:
         found = recognise_classifier(tensors.arrays, architecture)
     if found is None or (architecture is None and found.share <= 0.5):
         what = f"{architecture or 'known classifier'}{_nearest(found)}"
-        raise FileError(
-            f"{file} holds no {what}: {_some(tensors.arrays)}; minifcn weights inspect shows all of them"
-        )
+        raise FileError(f"{file} holds no {what}: {_some(tensors.arrays)}")
     *_, last = found.naming.names
     scores = last.rpartition(".")[0] + "."
-    found = _complete_enough(file, found, lambda name: name.startswith(scores), partial, rng)
-    classifier = found.model
+    found = _complete_enough(file, found, scores, partial, rng)
+    classifier = _loaded(file, tensors, found, order, class_names, preprocessing)
     assert isinstance(classifier, Classifier)
-    info = _info(file, tensors, found, class_names, preprocessing)
-    classifier.report = transfer(file, found, tensors.arrays, order)
-    classifier.info = info
     if freeze_batch_norm:
         layers.freeze_batch_norm(classifier)
     return classifier.eval()
@@ -140,12 +132,9 @@ def load_fcn(
     found = recognise_fcn(tensors.arrays, at_once=at_once)
     if found is None:
         raise FileError(f"{file} holds no FCN in the names of the reference code: {_some(tensors.arrays)}")
-    found = _complete_enough(file, found, lambda name: name.startswith("upsamples."), partial, rng)
-    fcn = found.model
+    found = _complete_enough(file, found, "upsamples.", partial, rng)
+    fcn = _loaded(file, tensors, found, "CHW", class_names, preprocessing)
     assert isinstance(fcn, FCN)
-    info = _info(file, tensors, found, class_names, preprocessing)
-    fcn.report = transfer(file, found, tensors.arrays, "CHW")
-    fcn.info = info
     kernels = [(layer.deconv.weight, layer.factor) for layer in fcn.upsamples]
     if not all(_is_bilinear(weight.data, factor) for weight, factor in kernels):
         fcn.upsampling = "learned"
@@ -213,15 +202,14 @@ def known_preprocessing(file: Path, tensors: Tensors, found: Match) -> Preproces
     Raises:
         FileError: If the description is malformed.
     """
-    metadata = tensors.metadata
+    if found.model.info is not None:
+        return found.model.info.preprocessing
+    if "preprocessing" not in tensors.metadata:
+        return found.naming.preprocessing
     try:
-        if is_model_file(metadata):
-            return stored_info(metadata).preprocessing
-        if "preprocessing" in metadata:
-            return parse_preprocessing(metadata["preprocessing"])
+        return parse_preprocessing(tensors.metadata["preprocessing"])
     except ValueError as error:
         raise FileError(f"{file}: {error}") from error
-    return found.naming.preprocessing
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -253,14 +241,11 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> Match:
-    """Return the classifier that a model file of minifcn describes."""
-    try:
-        model = from_metadata(tensors.metadata, {name: a.shape for name, a in tensors.arrays.items()})
-    except (ValueError, MemoryError) as error:
-        raise FileError(f"{file}: {str(error)[:2_000]}") from error
+    """Return the classifier that a model file of minifcn holds."""
+    model = load(file)
     if not isinstance(model, Classifier):
-        what = "an FCN" if isinstance(model, FCN) else f"a {type(model).__name__}"
-        raise FileError(f"{file} is a model file of minifcn that holds {what}: load reads it")
+        kind = type(model).__name__
+        raise FileError(f"{file} is a model file of class {kind}, not Classifier: load reads it")
     found = match(model, own_names(model), tensors.arrays)
     if architecture not in (None, found.architecture):
         raise FileError(f"{file} holds no {architecture} but {found.architecture}")
@@ -281,60 +266,58 @@ def _num_classes(weight: Array | None, channels_last: bool) -> int:
     return classes if 1 <= classes <= MAX_CLASSES else _DEFAULT_CLASSES
 
 
-def _complete_enough(
-    file: Path, found: Match, may_miss: Callable[[str], bool], partial: bool, rng: Rng
-) -> Match:
+def _complete_enough(file: Path, found: Match, may_miss: str, partial: bool, rng: Rng) -> Match:
     """Refuse a match that would leave layers at zero, or make them random if that is allowed.
 
     Args:
         file: Where the tensors come from, for the message.
         found: The match.
-        may_miss: Whether the tensor of this name may be missing.
+        may_miss: Prefix of the names of tensors that may be missing.
         partial: Whether all others may be missing, too.
         rng: Source of the random weights.
 
     Raises:
         FileError: If tensors are missing that may not.
     """
-    missing = {name: why for name, why in found.missing.items() if not may_miss(name)}
+    missing = {name: why for name, why in found.missing.items() if not name.startswith(may_miss)}
     if not missing:
         return found
     if not partial:
         named = [f"{name} ({why})" if why else name for name, why in list(missing.items())[:3]]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise FileError(
-            f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for "
-            f"{found.architecture} in the names of {found.naming.source}, and would stay random "
-            f"(partial=True accepts that): {', '.join(named)}{more}"
-        )
+        count = f"{len(missing)} of {len(found.naming.names)} tensors are missing for {found.architecture}"
+        source = f"in the names of {found.naming.source} (partial=True accepts that)"
+        raise FileError(f"{file}: {count} {source}: {', '.join(named)}{more}")
     return dataclasses.replace(found, model=build(found.model.architecture, rng=rng))
 
 
-def _info(
+def _loaded(
     file: Path,
     tensors: Tensors,
     found: Match,
+    order: str,
     class_names: Sequence[str] | None,
     preprocessing: Preprocessing | None,
-) -> ModelInfo:
-    """Return class names and preprocessing: as given, as in the file, or as usual, in this order."""
+) -> Classifier | FCN:
+    """Return the network of a match with its weights, its report and its info.
+
+    Class names and preprocessing are as given, as in the file, or as usual, in this order.
+    """
     model = found.model
     classes = model.num_classes if isinstance(model, FCN) else model.output_shape(model.input_shape)[0]
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
-        raise FileError(
-            f"{file} does not say how images are preprocessed, and no weights of {found.architecture} are "
-            f"published: preprocessing must be given"
-        )
+        raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
     colors: tuple[tuple[int, int, int], ...] = ()
-    if is_model_file(tensors.metadata):
-        stored = stored_info(tensors.metadata)
-        colors = stored.colors
-        class_names = stored.class_names if class_names is None else class_names
+    if model.info is not None:
+        colors = model.info.colors
+        class_names = model.info.class_names if class_names is None else class_names
     names = tuple(map(str, range(classes))) if class_names is None else tuple(class_names)
     if len(names) != classes:
         raise ValueError(f"{file} has {classes} classes, and {len(names)} class names were given")
-    return ModelInfo(names, preprocessing, colors)
+    model.info = ModelInfo(names, preprocessing, colors)
+    model.report = transfer(file, found, tensors.arrays, order)
+    return model
 
 
 def _is_bilinear(kernels: Array, factor: int) -> bool:
@@ -345,10 +328,8 @@ def _is_bilinear(kernels: Array, factor: int) -> bool:
 def _nearest(found: Match | None) -> str:
     if found is None:
         return ""
-    return (
-        f" (of {found.architecture} in the names of {found.naming.source} it has {len(found.found)} of "
-        f"{len(found.naming.names)} tensors)"
-    )
+    count = f"{len(found.found)} of {len(found.naming.names)} tensors"
+    return f" (of {found.architecture} in the names of {found.naming.source} it has {count})"
 
 
 def _some(arrays: Mapping[str, Array]) -> str:

@@ -5,9 +5,9 @@ A match looks at names, shapes and dtypes only, so it is quick for any file, and
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -71,10 +71,6 @@ class Report:
     missing: dict[str, Shape]
     left_over: dict[str, Shape]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as dictionaries, lists and texts, for JSON."""
-        return asdict(self)
-
     def summary(self) -> str:
         """Return how many tensors were copied, reshaped, missing and left over, in one line."""
         return (
@@ -87,15 +83,16 @@ class Report:
         for entry in self.reshaped:
             origin = f"from {shown(entry.source)} {_text(entry.source_shape)}"
             rows.append(("reshaped", entry.name, entry.shape, origin))
-        rows += [("missing", name, shape, "") for name, shape in self.missing.items()]
-        rows += [("left over", shown(name), shape, "") for name, shape in self.left_over.items()]
-        names = max((len(name) for _, name, _, _ in rows), default=0)
-        shapes = max((len(_text(shape)) for _, _, shape, _ in rows), default=0)
-        lines = [
-            f"{what:9}  {name:{names}}  {_text(shape):{shapes}}  {origin}".rstrip()
-            for what, name, shape, origin in rows
+        for what, shapes in (("missing", self.missing), ("left over", self.left_over)):
+            rows += [(what, shown(name), shape, "") for name, shape in shapes.items()]
+        widths = [
+            max((len(text) for text in texts), default=0)
+            for texts in ([name for _, name, _, _ in rows], [_text(shape) for _, _, shape, _ in rows])
         ]
-        return "\n".join([self.summary(), *lines])
+        lines = [self.summary()]
+        for what, name, shape, origin in rows:
+            lines.append(f"{what:9}  {name:{widths[0]}}  {_text(shape):{widths[1]}}  {origin}".rstrip())
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -245,10 +242,7 @@ def _depthwise(file: Path, name: str, kernels: Array) -> Array:
     classes = np.arange(len(kernels))
     diagonal = kernels[classes, classes]
     if np.count_nonzero(kernels) != np.count_nonzero(diagonal):
-        raise FileError(
-            f"{file}: {shown(name)} mixes the scores of different classes: it is not zero off the diagonal, "
-            f"and here each class is upsampled by itself"
-        )
+        raise FileError(f"{file}: {shown(name)} mixes the scores of different classes off its diagonal")
     return diagonal[:, None]
 
 

@@ -62,8 +62,7 @@ def save(model: Layer, path: str | os.PathLike[str]) -> None:
     try:
         write_safetensors(path, model.state_dict(), metadata)
     except OSError as error:
-        why = error.strerror or error
-        raise OSError(f"cannot write the model file {os.fspath(path)}: {why}") from error
+        raise OSError(f"cannot write the model file {path!s}: {error.strerror or error}") from error
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
@@ -170,8 +169,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         ('cat', 'dog')
     """
     file = existing_file(path)
-    with file.open("rb") as opened:  # an unreadable file raises its own error
-        start = opened.read(4)
+    with file.open("rb"):  # an unreadable file raises its own error
+        pass
     try:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
@@ -179,23 +178,16 @@ def load(path: str | os.PathLike[str]) -> Any:
                 raise FileError(f"{file} is not a model file of minifcn: {_instead(file, metadata)}")
             slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
             for name, stored in slices.items():
-                if stored.get_dtype() not in _DTYPES:
-                    raise ValueError(
-                        f"{shown(name)} is {stored.get_dtype()}, expected one of {', '.join(_DTYPES)}"
-                    )
-            model = from_metadata(
-                metadata, {name: tuple(stored.get_shape()) for name, stored in slices.items()}
-            )
+                if (dtype := stored.get_dtype()) not in _DTYPES:
+                    raise ValueError(f"{shown(name)} is {dtype}, expected one of {', '.join(_DTYPES)}")
+            shapes = {name: tuple(stored.get_shape()) for name, stored in slices.items()}
+            model = from_metadata(metadata, shapes)
             for name in slices:
                 model.load_state_dict({name: tensors.get_tensor(name)}, strict=False)
     except FileError:
         raise
     except SafetensorError as error:
-        if start == b"PK\x03\x04" or start[:2] == b"\x80\x02":
-            raise FileError(
-                f"{file} is a PyTorch or npz file, not a model file of minifcn; {_CONVERT}"
-            ) from error
-        raise FileError(f"{file} is cut off or is not a safetensors file: {error}") from error
+        raise FileError(f"{file} is cut off or is not a safetensors file ({error}); {_CONVERT}") from error
     except (ValueError, MemoryError) as error:
         raise FileError(f"{file}: {str(error)[:2_000]}") from error
     return model.eval()

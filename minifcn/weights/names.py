@@ -39,14 +39,9 @@ PREPROCESSING = {
 }
 """Preprocessing of published weights, by name."""
 
-_PUBLISHED = {
-    "alexnet": "torchvision",
-    "caffenet": "caffe",
-    "googlenet": "half",
-    "squeezenet1_0": "torchvision",
-    "squeezenet1_1": "torchvision",
-    "vgg16": "torchvision",
-}
+_PUBLISHED = {"caffenet": "caffe", "googlenet": "half"} | dict.fromkeys(
+    ("alexnet", "squeezenet1_0", "squeezenet1_1", "vgg16"), "torchvision"
+)
 _PREFIXED = ("caffenet", "googlenet")  # only here their names begin with "features." or "classifier."
 _CAFFE_ENDS = ((".weight", ".bias"), ("_W", "_b"))
 _KERAS_ENDS = (("/kernel:0", "/bias:0"), ("/kernel", "/bias"), ("_W_1:0", "_b_1:0"))
@@ -211,9 +206,8 @@ def parse_preprocessing(text: str) -> Preprocessing:
 
 def _with_ends(layers: dict[str, str], ends: tuple[str, str]) -> dict[str, str]:
     """Return the names of weights and biases; the layers have nothing else."""
-    kinds = (".weight", ".bias")
     return {
         ours + kind: theirs + end
         for ours, theirs in layers.items()
-        for kind, end in zip(kinds, ends, strict=True)
+        for kind, end in zip((".weight", ".bias"), ends, strict=True)
     }

@@ -65,7 +65,9 @@ def test_one_is_no_plural(tmp_path, capsys):
 
 def test_it_is_said_who_is_held_back(root, capsys):
     run(f"folder:{root}")
-    assert "validation: 6 images (held back, because there is no val.txt): 6 of 8 x 6" in capsys.readouterr().out
+    assert (
+        "validation: 6 images (held back, because there is no val.txt): 6 of 8 x 6" in capsys.readouterr().out
+    )
     (root / "val.txt").write_text("photo 03.png\nphoto 04")
     run(f"folder:{root}")
     lines = capsys.readouterr().out.splitlines()

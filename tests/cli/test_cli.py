@@ -1,5 +1,7 @@
+import argparse
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.cli import demo, main
+from minifcn.cli import COMMANDS, _with_option, demo, main
 
 LOGS = {
     f"{name}.jsonl"
@@ -108,3 +110,49 @@ def test_info_names_versions_and_threads(capsys):
     said = capsys.readouterr().out
     assert mf.__version__ in said
     assert "threads" in said
+
+
+def help_of(*arguments):
+    call = f"main({[*arguments, '--help']})"
+    code = f"import sys; from minifcn.cli import main\ntry: {call}\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stdout.rsplit("\n", 2)[0], set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_help_of_the_command_loads_no_numpy():
+    text, modules = help_of()
+    assert all(command in text for command in COMMANDS)
+    assert "argparse" in modules
+    assert not {"numpy", "tqdm", "minifcn.cli.train"} & modules
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_a_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: minifcn {command}" in capsys.readouterr().out
+
+
+def test_train_has_at_most_32_options(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    options = set(re.findall(r"^ {2,8}(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--out", "--lr", "--overfit-one"} < options
+    assert len(options) <= 32
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("batch_size must be an integer >= 1, got 0", "--batch must be an integer >= 1, got 0"),
+        ("start: no such file", "--from: no such file"),
+        ("class_weights must be x", "--class-weights must be x"),
+        ("batch_size 3 is too large", "batch_size 3 is too large"),
+        ("stride must be 4", "stride must be 4"),  # not an argument of this command
+        ("step 3: lr must be 4", "step 3: lr must be 4"),
+    ],
+)
+def test_errors_of_the_library_name_the_option(message, expected):
+    arguments = argparse.Namespace(batch_size=3, start="x", class_weights="none", lr=1.0)
+    assert _with_option(message, arguments) == expected

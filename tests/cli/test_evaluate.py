@@ -140,7 +140,7 @@ def test_other_class_names_cause_a_warning(data, tmp_path, capsys):
         ({"options": ["--json", "nowhere/a.json"]}, "there is no folder"),
         ({"options": ["--json", "a.txt"]}, "a.txt does not end in .json"),
         ({"options": ["--confusion", "a.jpg"]}, "a.jpg does not end in .png"),
-        ({"model": "."}, "is a folder"),
+        ({"model": "."}, "is a folder: give a file in it, such as"),
         ({"options": ["--split", "test"]}, "test"),
     ],
 )

@@ -222,8 +222,6 @@ def test_a_file_that_cannot_grow(options, whole, tmp_path):
     full = run("--resume", size=100_000)
     assert full.returncode == 2
     assert last.read_bytes() == before
-    assert (
-        f"could not be written: File too large; that of step {step} " in full.stderr
-    )
+    assert f"could not be written: File too large; that of step {step} " in full.stderr
     assert "could not be written" in full.stderr.splitlines()[-1]
     assert resumed(tmp_path / "out", options) == whole[0]

@@ -51,7 +51,9 @@ def test_a_folder_of_photographs_becomes_a_network(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 12, "--batch", 2, "--out", out) == 0
     said = capsys.readouterr()
     assert "6 images to train on, 2 to evaluate, 2 classes, up to 48 x 36 pixels" in said.out
-    assert "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 images per step, 12 epochs" in said.out
+    assert (
+        "recipe quick: Adam, rate 3.0e-03 on the mean over pixels, 2 images per step, 12 epochs" in said.out
+    )
     assert "a step on 2 images of 48 x 36 takes about" in said.err
     assert "warning" not in said.err
     assert set(os.listdir(out)) == OUTPUTS
@@ -141,16 +143,16 @@ def interrupted(monkeypatch, step):
     """Send SIGINT, as Ctrl-C does, in a step."""
     if os.name == "nt":
         pytest.skip("os.kill ends the process on Windows")
-    real, count = train.Loader._load, [0]
+    real, count = train.Loader._item, [0]
 
-    def load(self, *arguments, **options):
+    def item(self, *arguments, **options):
         if self.batch_size == 2:  # the training's, not that of the evaluation
             count[0] += 1
-            if count[0] == step:
+            if count[0] == 2 * step - 1:
                 os.kill(os.getpid(), signal.SIGINT)
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(train.Loader, "_load", load)
+    monkeypatch.setattr(train.Loader, "_item", item)
 
 
 def test_ctrl_c_and_resume_end_with_the_same_bits(data, tmp_path, out, monkeypatch, capsys):
@@ -301,7 +303,9 @@ def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
         ),
     ],
 )
-def test_wrong_input_is_refused_in_one_line_before_anything_is_written(data, out, capsys, arguments, expected):
+def test_wrong_input_is_refused_in_one_line_before_anything_is_written(
+    data, out, capsys, arguments, expected
+):
     error = refused(capsys, data, *arguments, "--out", out)
     assert re.search(expected, error), error
     assert not out.exists()

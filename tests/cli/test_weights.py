@@ -128,8 +128,9 @@ def test_convert_names_a_few_of_those_left_over(source, target, capsys):
 
 @pytest.mark.slow
 def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
+    from minifcn.weights.naming import fcn_naming
+
     from minifcn.models import vgg16
-    from minifcn.weights.names import fcn_naming
 
     classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
@@ -150,9 +151,9 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
         (["inspect", "{folder}"], "is a folder: give a file in it, such as"),
         (["convert", "missing", "{source}"], "there is no file missing"),
         (["convert", "{source}", "{folder}/model.pt"], "model files are safetensors: call it"),
-        (["inspect", __file__], "begins like no safetensors file, npz file or PyTorch file"),
-        (["convert", "{source}", "{source}"], "target must not be the source"),
-        (["convert", "{source}", "{target}", "--preprocessing", "x"], "no preprocessing is said by 'x'"),
+        (["inspect", __file__], "is not a safetensors, npz or PyTorch file"),
+        (["convert", "{source}", "{source}"], "is the source itself: give another name"),
+        (["convert", "{source}", "{target}", "--preprocessing", "x"], "unknown preprocessing 'x'"),
         (["convert", "{source}", "{target}", "--class-names", "{source}"], "source.safetensors"),
         (["convert", "{source}", "{folder}/a/b"], "b: No such file or directory"),
         (["convert", "{source}", "{target}", "--at-once"], "--at-once is for FCNs of the reference code"),

@@ -114,7 +114,7 @@ def in_validation_only(root):
     [
         (damage_image, ("unreadable", "train", "images/train/a.png"), "truncated"),
         (damage_mask, ("unreadable", "train", "masks/train/a.png"), "is not an image"),
-        (take_mask, ("missing", "train", "images/train/a.png"), "no mask of the same name"),
+        (take_mask, ("missing", "train", "images/train/a.png"), "has no mask"),
         (take_image, ("missing", "validation", "masks/val/k.png"), "no image of the same name"),
         (
             other_size,

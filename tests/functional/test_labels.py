@@ -46,7 +46,7 @@ def test_what_is_no_array_is_refused():
     ("num_classes", "ignore_index", "message"),
     [
         (0, 255, "num_classes must be an integer >= 1, got 0"),
-        (2.0, 255, "num_classes must be a whole number"),
+        (2.0, 255, "num_classes must be an integer"),
         (3, -100, "ignore_index must be an integer >= 0, got -100"),
         (3, 256, "ignore_index must be from 0 to 255"),
     ],

@@ -10,6 +10,7 @@ from minifcn.layers import (
     Concat,
     Conv2d,
     Flatten,
+    Graph,
     LayerDict,
     Linear,
     MaxPool2d,
@@ -142,3 +143,29 @@ def test_branches_must_lie_over_one_another():
     wider = Add(ReLU(), conv(2, 3))
     with pytest.raises(ValueError, match="branches of Add differ in shape"):
         wider(x)
+
+
+# Backward passes that cannot be
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Sequential(ReLU(), ReLU()),
+        lambda: Concat(ReLU(), ReLU()),
+        lambda: Add(ReLU(), ReLU()),
+        lambda: Graph({"a": (ReLU(), "input"), "b": (ReLU(), "a")}, "b"),
+    ],
+)
+def test_backward_needs_a_forward_pass_of_its_shape(make):
+    net, x = make(), np.ones((1, 2, 3, 3))
+    name = type(net).__name__
+    y = net(x)
+    with pytest.raises(ValueError, match=rf"^{name}\.backward: dy must have the output's shape"):
+        net.backward(np.ones((1, 1, 3, 3)))
+    with pytest.raises(TypeError, match=rf"^{name}\.backward: dy must be an array of numpy, got None"):
+        net.backward(None)
+    assert net.backward(np.ones_like(y)).shape == x.shape  # nothing was lost
+    for call in (net.backward, net.backward_parameters):
+        with pytest.raises(ValueError, match=rf"^{name}\.backward: forward has not run"):
+            call(np.ones_like(y))

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn import functional as F
-from minifcn.layers import BatchNorm2d, LocalResponseNorm
+from minifcn.checks import check_gradient
+from minifcn.layers import BatchNorm2d, Conv2d, LocalResponseNorm, Sequential, freeze_batch_norm
 
 
 def normal(shape, seed=0):
@@ -107,3 +108,32 @@ def test_local_response_norm_is_the_map():
 def test_the_number_of_channels_in_a_sum_is_odd(size):
     with pytest.raises(ValueError, match=f"size must be .*, got {size}"):
         LocalResponseNorm(size)
+
+
+# Frozen batch normalisation
+
+
+def test_gradients_of_frozen_statistics():
+    norm = BatchNorm2d(3, frozen=True).astype("float64")
+    rng = np.random.default_rng(1)
+    for array in norm.state_dict().values():
+        array[...] = rng.uniform(0.5, 1.5, array.shape)
+    before = {name: array.copy() for name, array in norm.state_dict().items()}
+    x = rng.normal(size=(2, 3, 4, 5))
+    check_gradient(norm, x)
+    y = norm(x)
+    norm.backward(y)
+    assert all(np.array_equal(array, before[name]) for name, array in norm.state_dict().items())
+    assert all(p.grad is None and not p.trainable for p in norm.parameters())
+    assert np.array_equal(y, norm.eval()(x))
+    assert norm.train()(x[:1, :, :1, :1]).shape == (1, 3, 1, 1)  # one value a channel is enough
+    assert repr(norm) == "BatchNorm2d(3, frozen=True)"
+
+
+def test_a_network_is_frozen_and_released():
+    net = Sequential(Conv2d(1, 2, 3, rng=0), Sequential(BatchNorm2d(2)))
+    assert freeze_batch_norm(net) is net
+    assert [parameter.trainable for parameter in net.parameters()] == [True, True, False, False]
+    freeze_batch_norm(net, frozen=False)
+    assert not net[1][0].frozen
+    assert all(parameter.trainable for parameter in net.parameters())

@@ -101,7 +101,7 @@ def test_crop_owns_its_result():
 
 @pytest.mark.parametrize("window", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0), (1.5, 0, 1, 1)])
 def test_impossible_crops_are_refused(window):
-    with pytest.raises(ValueError, match="must be an integer >= [01], got"):
+    with pytest.raises(ValueError, match=r"must be an integer >= [01], got"):
         Crop(*window)
 
 

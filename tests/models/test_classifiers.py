@@ -3,7 +3,8 @@ import pytest
 
 from minifcn.checks import check_gradient
 from minifcn.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from minifcn.models import Classifier, digit_classifier, vgg16
+from minifcn.models import FCN, Classifier, digit_classifier, googlenet, squeezenet1_0, squeezenet1_1, vgg16
+from minifcn.models.classifiers import find_taps
 
 
 def normal(shape, seed=0):
@@ -144,3 +145,40 @@ def test_a_classifier_of_ones_own():
 def test_parts_that_do_not_fit_are_refused(changed, said):
     with pytest.raises(ValueError, match=said):
         Classifier(**parts(**changed))
+
+
+# Taps that are found
+
+
+@pytest.mark.parametrize("make", [digit_classifier, vgg16, googlenet, squeezenet1_0, squeezenet1_1])
+def test_found_taps_are_the_declared_ones_or_finer(make):
+    """For each declared tap one is found at the same stride, at the same layer or a later one."""
+    model = make(init="zeros")
+    found, names = find_taps(model.features), list(model.features.parts)
+    for stride, name in model.taps.items():
+        assert names.index(found[stride]) >= names.index(name)
+        places = dict(model.features.coordinate_maps())
+        assert places[found[stride]].scale == stride
+    undeclared = Classifier(model.features, model["classifier"], input_shape=model.input_shape)
+    assert undeclared.taps == found
+    assert undeclared.architecture == {}
+
+
+class Silent(ReLU):
+    """A layer without a coordinate map."""
+
+    def reach(self):
+        raise ValueError("Silent() has no reach")
+
+
+def test_no_taps_behind_a_layer_without_a_coordinate_map():
+    conv = Conv2d(1, 1, 3, padding=1, rng=0)
+    assert find_taps(Sequential(conv, MaxPool2d(2), ReLU(), MaxPool2d(2), Silent(), MaxPool2d(2))) == {
+        1: "0",
+        2: "2",
+    }
+
+
+def test_an_fcn_of_something_else_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"got Sequential: Classifier\(features, classifier, input_shape"):
+        FCN(Sequential(Conv2d(1, 1, 3, rng=0)), 2)

@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -25,7 +28,7 @@ def test_preprocessing_pixel_by_pixel(channels, order):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("RGBA", (0.0,) * 4, (1.0,) * 4), "channels must be one of L, RGB, BGR, got 'RGBA'"),
         (("rgb", MEAN, STD), "channels must be one of L, RGB, BGR, got 'rgb'"),
@@ -36,10 +39,17 @@ def test_preprocessing_pixel_by_pixel(channels, order):
         (("L", (float("nan"),), (1.0,)), "mean must be 1 finite"),
         (("L", (0.0,), (float("inf"),)), "std must be 1 finite"),
         (("L", ("a",), (1.0,)), "mean must be numbers"),
+        (("L", (0.0,), (1.0,), 7), "bit_depth must be an integer >= 8, got 7"),
+        (("L", (0.0,), (1.0,), 17), "bit_depth must be at most 16, got 17"),
+        (("L", (0.0,), (1.0,), 8.0), "bit_depth must be an integer >= 8, got 8.0"),
+        (("L", (0.0,), (1.0,), 8, (0, 1)), r"bands must be 1 integer.* for channels L, got \(0, 1\)"),
+        (("RGB", MEAN, STD, 8, (0, 1, -1)), r"bands must be 3 integer.* got \(0, 1, -1\)"),
+        (("RGB", MEAN, STD, 8, (0, 1, 2.5)), "bands must be numbers"),
+        (("RGB", MEAN, STD, 8, "012"), "bands must be numbers"),
     ],
 )
-def test_impossible_recipes_are_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_preprocessing_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Preprocessing(*arguments)
 
 
@@ -65,6 +75,24 @@ def test_colours_are_chosen_or_given():
         ModelInfo((), GREY)
 
 
-def test_as_many_classes_as_imagenet():
+def test_a_thousand_classes():
     info = ModelInfo(tuple(map(str, range(1000))), GREY)
     assert info.palette.shape == (1000, 3)
+
+
+def test_bit_depth_and_bands_are_recorded():
+    assert (GREY.bit_depth, GREY.bands) == (8, None)
+    infrared = Preprocessing("RGB", MEAN, STD, bit_depth=np.int64(12), bands=[3, 1, np.int8(0)])
+    assert (infrared.bit_depth, infrared.bands) == (12, (3, 1, 0))
+    images = np.random.default_rng(0).integers(0, 256, (1, 2, 2, 3), np.uint8)
+    assert np.array_equal(infrared(images), Preprocessing("RGB", MEAN, STD)(images))
+    info = ModelInfo(("a", "b"), infrared)
+    assert ModelInfo.from_dict(json.loads(json.dumps(asdict(info)))) == info
+    old = {"channels": "RGB", "mean": MEAN, "std": STD}
+    assert ModelInfo.from_dict({"class_names": ("a",), "preprocessing": old}).preprocessing.bit_depth == 8
+
+
+@pytest.mark.parametrize("values", [{}, {"class_names": ("a",)}, {"class_names": ("a",), "preprocessing": 3}])
+def test_incomplete_dictionaries_are_refused(values):
+    with pytest.raises(ValueError, match="the info does not fit"):
+        ModelInfo.from_dict(values)

@@ -10,10 +10,12 @@ from safetensors import safe_open
 
 from minifcn import load
 from minifcn.files import FileError
+from minifcn.layers import freeze_batch_norm
 from minifcn.training import Callback, Checkpoints, Watch, fit
 from minifcn.training import checkpoint as module
 from minifcn.training.callbacks import checkpoints as callback
 from minifcn.training.checkpoint import Checkpoint
+from tests.first_edition.files import unpack
 from tests.training.small import digits, normed, parts, settings, state, timeless
 
 
@@ -243,6 +245,54 @@ def test_another_seed_momentum_or_network_is_refused(tmp_path):
         resumed(*parts(digits))
 
 
+@pytest.mark.parametrize(
+    ("every_steps", "steps"), [(3, [3, 6, 9]), (1, range(1, 13)), (5, [5, 10]), (None, [])]
+)
+def test_a_checkpoint_is_replaced_at_every_steps(tmp_path, every_steps, steps):
+    """Of 12 steps in a single epoch, exactly at the multiples; the end of the epoch is another reason."""
+    stored = {}
+
+    class Look(Callback):
+        def step(self, training):
+            stored[training.step] = Checkpoint.read(tmp_path / "last").entries["step"]
+
+    model, loader, optimizer = parts(batch_size=1)
+    loader.dataset.length = 12
+    keep = Checkpoints(tmp_path / "last", every_steps=every_steps)
+    fit(model, loader, optimizer, progress=None, callbacks=[keep, Look()])
+    assert stored == {
+        step: max(s for s in (*steps, 0, *([12] if step == 12 else [])) if s <= step) for step in range(1, 13)
+    }
+
+
+def test_a_checkpoint_contains_no_state_of_a_generator(tmp_path):
+    run(tmp_path)
+    assert "generators" not in Checkpoint.read(tmp_path / "last.safetensors").entries
+
+
+def test_a_checkpoint_of_the_first_edition_is_refused(tmp_path):
+    """Its dropout was drawn in another way, so it cannot be resumed exactly."""
+    path = unpack("checkpoint", tmp_path)
+    with pytest.raises(
+        FileError, match=r"checkpoint\.safetensors .*'minifcn checkpoint 1'.*'minifcn checkpoint 2'"
+    ):
+        Checkpoint.read(path)
+
+
+def test_frozen_batch_normalisation_is_frozen_in_a_resumed_training_too(tmp_path):
+    def frozen():
+        return freeze_batch_norm(normed())
+
+    (tmp_path / "whole").mkdir()
+    whole = run(tmp_path / "whole", make=frozen)
+    with pytest.raises(Stop.Error):
+        run(tmp_path, stop=Stop(step=5), make=frozen)
+    assert run(tmp_path, resume=True, make=frozen) == whole
+    assert whole[0]["features.1.running_mean"] == state(*parts(frozen)[::2])["features.1.running_mean"]
+    free = run(tmp_path / "whole", make=normed)
+    assert whole[0]["features.1.running_mean"] != free[0]["features.1.running_mean"]
+
+
 # Damage
 
 
@@ -345,7 +395,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_but_nothing_is_lost(tmp_path
         def step(self, training):
             full.now = training.step >= 10
 
-    with pytest.raises(OSError, match="No space left on device; .*step 10"):
+    with pytest.raises(OSError, match=r"No space left on device; .*step 10"):
         run(tmp_path, stop=Fill())
     full.now = False
     assert run(tmp_path, resume=True) == whole

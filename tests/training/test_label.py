@@ -1,10 +1,15 @@
+from contextlib import suppress
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.models import Preprocessing
-from minifcn.training import any_channels
+from minifcn.layers import Dropout
+from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
+from minifcn.training import any_channels, label
+from minifcn.training.label import evaluation_mode
 
 PLAIN = {name: Preprocessing(name, (0.0,) * n, (1.0,) * n) for name, n in (("L", 1), ("RGB", 3), ("BGR", 3))}
 
@@ -28,3 +33,59 @@ def test_images_that_fit_are_not_changed():
     for name, preprocessing in PLAIN.items():
         images = rng.integers(0, 256, (2, 4, 5, len(preprocessing.mean)), np.uint8)
         assert np.array_equal(any_channels(preprocessing)(images), preprocessing(images)), name
+
+
+def network(channels="L"):
+    fcn = FCN(digit_classifier(rng=0), 3, 2)
+    rng = np.random.default_rng(0)
+    for layer in fcn.score_layers():
+        layer.weight.data[...] = rng.normal(size=layer.weight.data.shape)
+    fcn.info = ModelInfo(("a", "b", "c"), Preprocessing(channels, (90.0,), (50.0,)))
+    return fcn
+
+
+def test_label_equals_the_steps_by_hand():
+    """Preprocessing, evaluation mode and argmax; the mode of each layer is restored."""
+    fcn = network()
+    image = np.random.default_rng(1).integers(0, 256, (30, 41, 3), np.uint8)
+    fcn.head.eval()
+    modes = [layer.training for layer in fcn.layers()]
+    labels = label(fcn, image)
+    assert [layer.training for layer in fcn.layers()] == modes
+    scores = fcn.eval()(any_channels(fcn.info.preprocessing)(image[None]))
+    assert np.array_equal(labels, scores[0].argmax(axis=0))
+    assert (labels.dtype, labels.shape) == (np.uint8, (30, 41))
+    assert len(np.unique(labels)) > 1
+
+
+def test_a_preprocessing_can_be_given_and_one_is_needed():
+    fcn, image = network(), np.full((20, 20, 1), 100, np.uint8)
+    other = Preprocessing("L", (0.0,), (1000.0,))
+    expected = fcn.eval()(other(image[None]))[0].argmax(axis=0)
+    assert np.array_equal(label(fcn, image, preprocess=other), expected)
+    fcn.info = None
+    with pytest.raises(ValueError, match="preprocess must be given"):
+        label(fcn, image)
+
+
+def test_a_classifier_gives_one_class():
+    classifier = digit_classifier(rng=0)
+    classifier.info = ModelInfo(tuple("0123456789"), PLAIN["L"])
+    result = label(classifier, np.zeros((32, 32, 1), np.uint8))
+    assert (result.shape, result.dtype) == ((), np.uint8)
+
+
+def test_a_network_on_a_gpu_gives_labels_as_a_numpy_array(strict):
+    fcn, image = network(), np.random.default_rng(1).integers(0, 256, (24, 24, 1), np.uint8)
+    expected = label(fcn, image)
+    labels = label(fcn.to("cuda"), image)
+    assert isinstance(labels, np.ndarray)
+    assert (labels == expected).mean() > 0.99
+
+
+def test_modes_are_restored_after_an_error():
+    dropout = Dropout(rng=0)
+    with suppress(RuntimeError), evaluation_mode(dropout):
+        assert not dropout.training
+        raise RuntimeError
+    assert dropout.training

@@ -116,7 +116,7 @@ def test_fewer_batches_are_accumulated_if_they_are_larger():
 
 @pytest.mark.parametrize("steps", [2, 3, 8, 30, 299, 300, 1000])
 def test_the_warm_up_is_at_most_a_third_of_a_training(steps):
-    """Ten photographs give a few dozen steps; with a shorter warm-up, Adam's first steps blow the scores up."""
+    """Ten photographs give a few dozen steps; with a short warm-up, Adam's first steps blow scores up."""
     schedule = RECIPES["quick"].schedule_of(1, steps)
     factors = [schedule(step) for step in range(steps)]
     rising = min(100, steps // 3)

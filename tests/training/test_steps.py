@@ -5,6 +5,7 @@ import pytest
 
 from minifcn.data import Loader
 from minifcn.losses import softmax_cross_entropy
+from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD, Poly
 from minifcn.training import Callback, Checkpoints, DivergedError, fit, predict
 from minifcn.training.checkpoint import Checkpoint
@@ -187,6 +188,40 @@ def test_records_contain_each_class_by_name():
     [record] = fit(model, loader, optimizer, validation=validation, progress=None)
     assert record["iou"].keys() == {"ground", "blob"}
     assert record["images_per_second"] > 0
+
+
+def test_exactly_255_classes():
+    """Class 254 is the last one that labels can have: it is learned and weighted, and 255 is void."""
+
+    class Many(Blobs):
+        class_names = tuple(map(str, range(255)))
+
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            labels[labels == 1] = 254
+            return image, labels
+
+    weights = np.ones(255)
+    weights[254] = 3.0
+    losses = []
+    for accumulate in (1, 2):
+        model = FCN(digit_classifier(rng=0), 255, 8)
+        set_dropout(model, 0.0)
+        loader = Loader(Many(2), 2 // accumulate, preprocess=GREY, workers=0)
+        validation = Loader(Many(2), 1, preprocess=GREY, workers=0)
+        [record] = fit(
+            model,
+            loader,
+            SGD(model, 0.1),
+            class_weights=weights,
+            accumulate=accumulate,
+            validation=validation,
+            progress=None,
+        )
+        losses.append(record["loss"])
+        assert model.score.bias.data[254] > max(0, model.score.bias.data[1:254].max())
+        assert record["pixels"] == sum((Many(2)[i][1] != 255).sum() for i in range(2))
+    assert losses == pytest.approx([np.log(255)] * 2, rel=1e-5)  # the weighted mean over all labelled pixels
 
 
 # Errors

@@ -89,7 +89,7 @@ def test_any_name_will_do_and_inputs_are_left_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": np.zeros((4, 4))}, "image must be a uint8 picture"),
+        ({"image": np.zeros((4, 4))}, "image must be a uint8 image"),
         ({"scores": SCORES[0]}, r"scores must be \(K, h, w\) .* 7 class_names, got shape \(4, 6\)"),
         ({"scores": SCORES[:3]}, r"one map for each of the 7 class_names, got shape \(3, 4, 6\)"),
         ({"scores": SCORES[:, :0]}, r"got shape \(7, 0, 6\)"),

@@ -140,9 +140,9 @@ def test_overlay_can_be_saved_at_any_size(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": np.zeros((60, 90, 4), np.uint8)}, r"image must be a uint8 picture .* \(60, 90, 4\)"),
-        ({"image": np.zeros((60, 90, 3))}, "image must be a uint8 picture .* got float64"),
-        ({"image": np.zeros((1, 60, 90, 3), np.uint8)}, "image must be a uint8 picture"),
+        ({"image": np.zeros((60, 90, 4), np.uint8)}, r"image must be a uint8 image .* \(60, 90, 4\)"),
+        ({"image": np.zeros((60, 90, 3))}, "image must be a uint8 image .* got float64"),
+        ({"image": np.zeros((1, 60, 90, 3), np.uint8)}, "image must be a uint8 image"),
         ({"image": np.zeros((60, 91), np.uint8)}, r"labels of size \(60, 90\) .* image of size \(60, 91\)"),
         ({"class_names": NAMES[:2]}, "palette has 3 colours for 2 class_names"),
         ({"labels": np.full((60, 90), 9)}, "labels must lie in 0 to 2"),

@@ -60,5 +60,5 @@ def test_outside_a_notebook_the_sentence_remains(monkeypatch, capsys):
 
 
 def test_no_picture_without_words():
-    with pytest.raises(ValueError, match="says .* got ' '"):
+    with pytest.raises(ValueError, match=r"says .* got ' '"):
         show(panels({"x": np.eye(3)}), " ")

@@ -136,7 +136,7 @@ def test_a_file_that_changed_on_the_server_has_the_wrong_hash(server, tmp_path):
     with pytest.raises(OSError, match="stopped after 1,000,000"):
         fetch(server, tmp_path)
     server.content, server.stop_after = CONTENT, None
-    with pytest.raises(FileError, match=r"not the published file .* the next download starts again"):
+    with pytest.raises(FileError, match=r"not the published file .* and was deleted"):
         fetch(server, tmp_path)
     assert fetch(server, tmp_path).read_bytes() == CONTENT
 

@@ -98,7 +98,7 @@ def test_other_files_are_refused(file, tmp_path):
 def test_without_pytorch_the_message_says_what_to_install(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     file.write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(FileError, match=r"is a PyTorch file, .* pip install torch"):
+    with pytest.raises(FileError, match=r"is a PyTorch file: pip install torch"):
         read_tensors(file)
 
 

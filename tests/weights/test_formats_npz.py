@@ -56,7 +56,7 @@ def _spring():
 def test_objects_are_refused_and_nothing_is_unpickled(file):
     trap = np.array([Trap()], dtype=object)
     np.savez(file, a=np.ones(2), b=trap)
-    with pytest.raises(FileError, match=r"weights.npz: b cannot be read: Object arrays"):
+    with pytest.raises(FileError, match=r"weights.npz: b cannot be read: .*Object arrays"):
         read_tensors(file)
     write(file, [("a.npy", pickle.dumps(trap))])
     with pytest.raises(FileError, match="a cannot be read"):
@@ -78,7 +78,7 @@ def test_objects_are_refused_and_nothing_is_unpickled(file):
 )
 def test_dtypes_other_than_real_numbers_are_refused(file, array):
     np.savez(file, a=array)
-    with pytest.raises(FileError, match=r"a holds .*, expected real numbers of at most 64 bits"):
+    with pytest.raises(FileError, match=r"a holds .*, expected real numbers"):
         read_tensors(file)
 
 
@@ -196,7 +196,7 @@ def test_checksums_are_compared(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(FileError, match="a cannot be read: Bad CRC-32"):
+    with pytest.raises(FileError, match=r"a cannot be read: .*Bad CRC-32"):
         read_tensors(file)
 
 

@@ -103,7 +103,7 @@ def test_written_files_are_read_by_the_library_and_here(file):
     }
     arrays |= {
         "transposed": arrays["float32"].T,
-        "scalar": np.float32(3) + np.zeros(()),
+        "scalar": np.array(3.0),
         "none": np.zeros((0, 2)),
     }
     write_safetensors(file, arrays, {"b": "naïve \x00", "a": "1"})

@@ -97,7 +97,7 @@ def test_no_code_is_executed(file, tmp_path, monkeypatch, zipped):
     mark = tmp_path / "mark"
     monkeypatch.setenv("MINIFCN_TEST_MARK", str(mark))
     torch.save({"a": torch.ones(1), "b": Runs()}, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(FileError, match=r"asks for posix.mkdir, not for tensors alone") as refusal:
+    with pytest.raises(FileError, match=r"asks for posix.mkdir, which could run code") as refusal:
         read_tensors(file)
     assert str(refusal.value).count("\n") == 0
     file.write_bytes(pickle.dumps(Runs()))
@@ -115,7 +115,7 @@ def test_pickled_networks_are_refused(file):
 @pytest.mark.parametrize("content", [3, None, [1, 2], {}, {"a": 3}, torch.ones(3), {"state_dict": {}}])
 def test_files_without_named_tensors_are_refused(file, content):
     torch.save(content, file)
-    with pytest.raises(FileError, match="holds no tensors by name, neither directly nor under 'state_dict'"):
+    with pytest.raises(FileError, match="holds no tensors by name, neither directly nor in one of"):
         read_tensors(file)
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 from minifcn.weights import Report, Transfer
 
@@ -26,8 +27,8 @@ def test_the_summary_is_the_first_line():
     assert REPORT.summary() == str(REPORT).splitlines()[0]
 
 
-def test_as_dict_is_json():
-    data = json.loads(json.dumps(REPORT.as_dict()))
+def test_a_report_can_be_stored_as_json():
+    data = json.loads(json.dumps(asdict(REPORT)))
     assert data["architecture"] == "vgg16"
     assert data["reshaped"] == [
         {

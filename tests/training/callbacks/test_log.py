@@ -2,11 +2,11 @@ import json
 import os
 
 import pytest
-from minifcn.training.callbacks.log import EpochLine
 from PIL import Image
 
 from minifcn.training import Curve, Log, Training, fit
 from minifcn.training.callbacks import log as module
+from minifcn.training.callbacks.log import EpochLine
 from tests.training.small import digits, parts, settings
 
 

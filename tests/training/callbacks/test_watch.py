@@ -5,13 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from minifcn.training.callbacks.watch import dead_features, one_class
 
 from minifcn.data import Loader
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD, Adam, Poly
 from minifcn.training import Callback, Watch, fit
+from minifcn.training.callbacks.watch import dead_features, one_class
 from tests.training.small import GREY, Blobs
 
 

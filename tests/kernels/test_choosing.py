@@ -1,0 +1,59 @@
+"""Plans: what they may depend on, and that the fastest one is chosen."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from minifcn import num_threads, set_num_threads
+from minifcn.checks.strategies import conv_geometries
+from minifcn.geometry import ConvGeometry
+from minifcn.kernels import choosing
+from minifcn.kernels.plans import Problem
+
+
+def problem_of(case, dtype="float32"):
+    geometry = ConvGeometry.of(case.kernel_size, **case.options)
+    sizes = case.input_size, case.output_size
+    return Problem(geometry, case.batch, case.in_channels, case.out_channels, *sizes, np.dtype(dtype), np)
+
+
+@pytest.mark.parametrize("operation", choosing.OPERATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(case=conv_geometries())
+def test_the_best_plan_has_the_fewest_seconds(operation, dtype, case):
+    problem = problem_of(case, dtype)
+    plans = choosing.plans(operation, problem)
+    best = choosing.best(operation, problem)
+    assert all(name == plan.algorithm for name, plan in plans.items())
+    assert best.seconds == min(plan.seconds for plan in plans.values())
+    assert 0 < best.seconds < 1e-2
+    assert best.algorithm != "loops"
+    assert all(plan.workspace > 0 for plan in plans.values() if math.isfinite(plan.seconds))
+
+
+@pytest.mark.parametrize("operation", choosing.OPERATIONS)
+def test_the_choice_does_not_depend_on_the_number_of_threads(operation):
+    geometry, before, chosen = ConvGeometry.of(3, padding=1), num_threads(), []
+    problems = [
+        Problem(geometry, n, c, o, (size, size), (size, size), np.dtype("float32"), np)
+        for n in (1, 4)
+        for c, o in ((3, 64), (64, 64), (512, 512))
+        for size in (7, 30, 120)
+    ]
+    try:
+        for threads in (1, 2, 16):
+            set_num_threads(threads)
+            choosing.best.cache_clear()
+            chosen.append([choosing.best(operation, problem).algorithm for problem in problems])
+    finally:
+        set_num_threads(before)
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
+def test_an_unsuitable_algorithm_has_no_plan():
+    strided = ConvGeometry.of(3, stride=2)
+    assert "winograd" not in choosing.algorithms_for("conv2d", strided)
+    assert "winograd" in choosing.algorithms_for("conv2d", ConvGeometry.of(3))
+    assert "blocks" not in choosing.algorithms_for("conv2d", strided.replace(dilation=2))
