@@ -10,16 +10,7 @@ import copy
 from typing import Any
 
 from minifcn.backend import Array
-from minifcn.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool2d,
-    Graph,
-    Layer,
-    Linear,
-    Sequential,
-)
+from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Graph, Layer, Linear, Sequential
 from minifcn.layers.base import Shape
 from minifcn.layers.graph import joint_shape
 

@@ -225,11 +225,7 @@ class ConvTranspose2d(_Convolution):
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         rows, cols = self._windows()
-        return (
-            self.out_channels,
-            rows.output_size(shape[1], "height"),
-            cols.output_size(shape[2], "width"),
-        )
+        return (self.out_channels, rows.output_size(shape[1], "height"), cols.output_size(shape[2], "width"))
 
     def reach(self) -> Reach:
         """Return the transposed windows of rows and columns."""
@@ -276,13 +272,7 @@ class Linear(Layer):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        init: Init = "he",
-        rng: Rng = None,
+        self, in_features: int, out_features: int, bias: bool = True, *, init: Init = "he", rng: Rng = None
     ):
         self.in_features = whole_number(in_features, "in_features", 1)
         self.out_features = whole_number(out_features, "out_features", 1)

@@ -6,12 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import (
-    batch_norm,
-    batch_norm_grad,
-    local_response_norm,
-    local_response_norm_grad,
-)
+from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
 from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise, Shape, check_image_shape

@@ -21,12 +21,7 @@ class _Pool2d(WindowLayer):
     """The window, which `MaxPool2d` and `AvgPool2d` share."""
 
     def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Padding = 0,
-        *,
-        ceil_mode: bool = False,
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, *, ceil_mode: bool = False
     ):
         self.geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
 

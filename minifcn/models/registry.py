@@ -121,11 +121,7 @@ def builder(name: str) -> Builder:
 
 
 def build(
-    architecture: str | dict[str, Any],
-    num_classes: int | None = None,
-    *,
-    init: Init = "he",
-    rng: Rng = None,
+    architecture: str | dict[str, Any], num_classes: int | None = None, *, init: Init = "he", rng: Rng = None
 ) -> Classifier | FCN:
     """Make a network from a name, or from the name and arguments in the `architecture` of a network.
 
