@@ -2,10 +2,10 @@
 
 from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise
 from minifcn.layers.config import from_config, register, to_config
-from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
+from minifcn.layers.containers import LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.cost import Cost, Shift
-from minifcn.layers.graph import Graph
+from minifcn.layers.graph import Add, Concat, Graph
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm, freeze_batch_norm
 from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU, seed_dropout
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d

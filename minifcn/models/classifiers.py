@@ -1,6 +1,7 @@
 """What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -62,9 +63,8 @@ class Classifier(Sequential):
             raise ValueError("classifier must hold a layer that scores classes")
         self.output_shape(input_shape)
         self.taps = find_taps(features) if taps is None else dict(taps)
-        names = features.nodes if isinstance(features, Graph) else features.parts
         for stride, name in self.taps.items():
-            if name not in names:
+            if name not in features.names():
                 raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
         self.input_shape = input_shape
         self.architecture = architecture or {}
@@ -102,14 +102,12 @@ def find_taps(features: Sequential | Graph) -> dict[int, str]:
         >>> find_taps(Sequential(conv=conv, pool=pool, relu=ReLU(), pool2=MaxPool2d(2)))
         {1: 'conv', 2: 'relu'}
     """
-    taps: dict[Fraction, str] = {}
-    last = Fraction(1)
-    try:
-        for name, place in features.coordinate_maps():
-            taps[last := place.scale] = name
-    except ValueError:
-        pass
-    return {int(stride): name for stride, name in taps.items() if stride.denominator == 1 and stride < last}
+    places: dict[str, Any] = dict.fromkeys(features.names())
+    with suppress(ValueError):
+        features.coordinate_map(places)
+    strides = {name: place.scale for name, place in places.items() if place is not None}
+    *_, last = Fraction(1), *strides.values()
+    return {int(stride): name for name, stride in strides.items() if stride.denominator == 1 and stride < last}
 
 
 def check_images(model: Layer, x: Array, channels: int) -> None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any
 
 from minifcn.dense import convert
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Graph, Layer, MaxPool2d, ReLU, Sequential
+from minifcn.layers.containers import Stack
 from minifcn.models.classifiers import Classifier
-
-Stack: TypeAlias = Sequential | Graph
 
 PAPER_PADDING = 100
 """Zeros around the image in the reference code: the first convolution pads by this."""
@@ -85,15 +84,15 @@ def trunk_from_parts(
     Raises:
         ValueError: If the parts do not fit together, or the taps are not at their strides.
     """
-    places = dict(features.coordinate_maps())
-    shapes = dict(features.output_shapes((channels, smallest, smallest)))
+    places: dict[str, Any] = dict.fromkeys(taps.values())
+    shapes: dict[str, Any] = dict.fromkeys(taps.values())
+    grid = features.coordinate_map(places) @ head.coordinate_map()
+    shape = head.output_shape(features.output_shape((channels, smallest, smallest), shapes))
     maps = {}
     for stride, name in taps.items():
         if places[name].scale != stride:
             raise ValueError(f"the tap {name!r} is at stride {places[name].scale}, not {stride}")
         maps[stride] = ScoredMap(places[name], shapes[name][0])
-    grid = features.coordinate_map() @ head.coordinate_map()
-    shape = head.output_shape(features.output_shape((channels, smallest, smallest)))
     if grid.scale.denominator != 1:
         raise ValueError(f"the scores would lie {grid.scale} pixels apart, which is not an integer")
     maps[int(grid.scale)] = ScoredMap(grid, shape[0])

@@ -111,7 +111,7 @@ def test_values_are_released_after_their_last_reader():
         ({"a": (ReLU(), "input"), "b": (ReLU(), "a")}, "a", "'a' does not need the nodes 'b'"),
         ({"a": (ReLU(), "input")}, "c", "output 'c' is no node"),
         ({"a": (ReLU(), "input", "input")}, "a", "'a' is a layer, which reads one value"),
-        ({"a": ("add", "input")}, "a", "'a' .add. reads two values or more"),
+        ({"a": ("add",)}, "a", "'a' .add. reads one value or more"),
         ({"a.b": (ReLU(), "input")}, "a.b", "name of a node .* 'a.b'"),
         ({"input": (ReLU(), "input")}, "input", "name of a node .* 'input'"),
         (
@@ -146,7 +146,7 @@ def test_other_refusals():
     for attempt in (lambda: graph(np.ones((1, 1, 4, 4))), lambda: graph.output_shape((1, 4, 4))):
         with pytest.raises(ValueError, match=r"'s' \(add\) reads maps that differ .*p \(1, 2, 2\)"):
             attempt()
-    with pytest.raises(ValueError, match="node 's' do not lie over one another: p at 2 i"):
+    with pytest.raises(ValueError, match="node 's' .add. do not lie over one another: p at 2 i"):
         graph.coordinate_map()
 
 

@@ -14,7 +14,7 @@ both_alignments = pytest.mark.parametrize("alignment", ["exact", "paper"])
 
 
 def trunk_and_rest(fcn):
-    named = fcn
+    named = dict(fcn.named_parameters())
     trunk = {name: parameter for name, parameter in named.items() if name.startswith(("features", "head"))}
     return trunk, {name: parameter for name, parameter in named.items() if name not in trunk}
 
