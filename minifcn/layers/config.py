@@ -15,11 +15,12 @@ from functools import cache
 from inspect import signature
 from typing import Any, TypeAlias, TypeVar
 
-from minifcn.layers.base import Layer, element_limit
+from minifcn.layers.base import Layer
 from minifcn.layers.containers import LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from minifcn.layers.graph import Add, Concat, Graph
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
+from minifcn.layers.parameter import element_limit
 from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 

@@ -63,6 +63,9 @@ class LayerDict(Layer, Generic[AnyLayer]):
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
+INPUT = "input"
+"""Name of the value that a network is given."""
+
 Taps: TypeAlias = dict[str, Any] | None
 ApplyLayer: TypeAlias = Callable[[Layer, Any], Any]
 """Called with a layer and what it reads."""
@@ -97,8 +100,20 @@ class Stack(Layer):
         """
         raise NotImplementedError
 
-    def replaced(self, layers: Mapping[str, Layer | None]) -> "Stack | None":
-        """Return the same with other layers in some places; with `None` a layer is left out."""
+    def readers(self) -> Iterator[tuple[str, str, Layer]]:
+        """Yield for each layer the name of the value that it reads, its own name, and the layer."""
+        raise NotImplementedError
+
+    def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Stack | None":
+        """Return the same with other layers in some places; with `None` a layer is left out.
+
+        Args:
+            layers: A layer or `None` by its name.
+            output: The value to end with; layers that it does not need are left out.
+
+        Returns:
+            The new one, or `None` if the output is "input" itself.
+        """
         raise NotImplementedError
 
     def _backward(self, dy: Array, saved: list[Any], taps: dict[str, Any], *, to_input: bool) -> Array | None:
@@ -126,13 +141,15 @@ class Stack(Layer):
 
     def backward(self, dy: Array, taps: Taps = None) -> Array:
         """Return the gradient to the input; `taps` holds gradients to tapped values."""
-        dx = self._backward(dy, *self.recall(dy), taps or {}, to_input=True)
+        (saved,) = self.recall(dy)
+        dx = self._backward(dy, saved, taps or {}, to_input=True)
         assert dx is not None
         return dx
 
     def backward_parameters(self, dy: Array, taps: Taps = None) -> None:
         """Do the same, without the gradient to the input."""
-        self._backward(dy, *self.recall(dy), taps or {}, to_input=False)
+        (saved,) = self.recall(dy)
+        self._backward(dy, saved, taps or {}, to_input=False)
 
     def walk(self, visitor: Visitor, x: Value, taps: Taps = None) -> Value:
         """Visit the layers, and meet at the joints."""
@@ -202,7 +219,14 @@ class Sequential(LayerDict[Layer], Stack):
                 dy = layer.backward(dy)
         return dy
 
-    def replaced(self, layers: Mapping[str, Layer | None]) -> "Sequential":
-        """Return the same with other layers in some places; with `None` a layer is left out."""
-        parts = {name: layers.get(name, layer) for name, layer in self.children()}
-        return Sequential(**{name: layer for name, layer in parts.items() if layer is not None})
+    def readers(self) -> Iterator[tuple[str, str, Layer]]:
+        """Yield the name before, the name of each layer, and the layer."""
+        yield from zip([INPUT, *self.parts], self.parts, self, strict=False)
+
+    def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Sequential | None":
+        """Return the same with other layers in some places; see `Stack.replaced`."""
+        names = [INPUT, *self.parts]
+        kept = names[1:] if output is None else names[1 : names.index(output) + 1]
+        parts = {name: layers.get(name, self.parts[name]) for name in kept}
+        kept_layers = {name: layer for name, layer in parts.items() if layer is not None}
+        return Sequential(**kept_layers) if kept_layers else None

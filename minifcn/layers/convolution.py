@@ -16,37 +16,34 @@ from minifcn.functional.convolution import (
 from minifcn.functional.operands import check_float
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair, whole_number
 from minifcn.kernels.threads import matmul
-from minifcn.layers.base import Init, Layer, Parameter, Rng, Shape, check_image_shape, initial_weights
+from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
-from minifcn.layers.window import WindowLayer, described
-
-
-def _bias(channels: int, wanted: bool) -> Parameter | None:
-    return Parameter(np.zeros(channels, np.float32)) if wanted else None
+from minifcn.layers.parameter import Init, Parameter, Rng, initial_weights, zeros
+from minifcn.layers.window import WindowLayer
 
 
 class _Convolution(WindowLayer):
     """The window and the channels, which `Conv2d` and `ConvTranspose2d` share."""
 
+    weight: Parameter
     bias: Parameter | None
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
-    ):
+    def __init__(self, in_channels: int, out_channels: int, geometry: ConvGeometry):
         self.in_channels = whole_number(in_channels, "in_channels", 1)
         self.out_channels = whole_number(out_channels, "out_channels", 1)
-        self.geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        self.geometry = geometry
+        groups = geometry.groups
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
             )
+
+    def _add_gradients(self, x: Array, y: Array, dy: Array) -> None:
+        """Add to the gradients of the parameters, for a convolution from maps like x to maps like y."""
+        if self.weight.trainable:
+            self.weight.accumulate(convolution_weight_grad(x, y, self.geometry))
+        if self.bias:
+            self.bias.accumulate(conv2d_bias_grad(dy))
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
@@ -56,10 +53,6 @@ class _Convolution(WindowLayer):
     def config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         return super().config() | {"bias": self.bias is not None}
-
-    def __repr__(self) -> str:
-        window = described(self.geometry)
-        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {window})"
 
 
 class Conv2d(_Convolution):
@@ -102,10 +95,11 @@ class Conv2d(_Convolution):
         init: Init = "he",
         rng: Rng = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, geometry)
         shape = (out_channels, in_channels // groups, *self.geometry.kernel_size)
         self.weight = Parameter(initial_weights(shape, int(np.prod(shape[1:])), init, rng))
-        self.bias = _bias(out_channels, bias)
+        self.bias = zeros(out_channels) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, O, OH, OW)."""
@@ -115,22 +109,14 @@ class Conv2d(_Convolution):
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
-        x = self._add_gradients(dy)
+        (x,) = self.recall(dy)
+        self._add_gradients(x, dy, dy)
         return convolution_input_grad(dy, self.weight.data, self.geometry, x.shape[2:])
 
     def backward_parameters(self, dy: Array) -> None:
         """Add to the gradients of weight and bias alone."""
-        self._add_gradients(dy)
-
-    def _add_gradients(self, dy: Array) -> Array:
-        """Add to the gradients of weight and bias, and return the input of the forward pass."""
         (x,) = self.recall(dy)
-        if self.weight.trainable:
-            self.weight.accumulate(convolution_weight_grad(x, dy, self.geometry))
-        if self.bias and self.bias.trainable:
-            self.bias.accumulate(conv2d_bias_grad(dy))
-        inputs: Array = x
-        return inputs
+        self._add_gradients(x, dy, dy)
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. The gradient to a padded input may be cut out of a larger array."""
@@ -190,7 +176,8 @@ class ConvTranspose2d(_Convolution):
         init: Init = "he",
         rng: Rng = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, geometry)
         self.output_padding = pair(output_padding, "output_padding")
         for extra, step in zip(self.output_padding, self.geometry.stride, strict=True):
             if extra >= step:
@@ -199,7 +186,7 @@ class ConvTranspose2d(_Convolution):
         # One output sums in_channels / groups windows, of whose taps one in stride * stride meets an input.
         taps = self.geometry.taps / np.prod(self.geometry.stride)
         self.weight = Parameter(initial_weights(shape, max(int(in_channels // groups * taps), 1), init, rng))
-        self.bias = _bias(out_channels, bias)
+        self.bias = zeros(out_channels) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, O, OH, OW)."""
@@ -211,10 +198,7 @@ class ConvTranspose2d(_Convolution):
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W): the forward convolution of dy."""
         (x,) = self.recall(dy)
-        if self.weight.trainable:
-            self.weight.accumulate(convolution_weight_grad(dy, x, self.geometry))
-        if self.bias and self.bias.trainable:
-            self.bias.accumulate(conv2d_bias_grad(dy))
+        self._add_gradients(dy, x, dy)
         return convolution(dy, self.weight.data, None, self.geometry)
 
     def _windows(self) -> tuple[Transposed, Transposed]:
@@ -243,10 +227,6 @@ class ConvTranspose2d(_Convolution):
             forward=padded if any((*rows.padding, *cols.padding)) else 0,
             backward_weights=self.weight.data.size,
         )
-
-    def __repr__(self) -> str:
-        extra = "" if self.output_padding == (0, 0) else f", output_padding={self.output_padding}"
-        return super().__repr__()[:-1] + extra + ")"
 
 
 class Linear(Layer):
@@ -277,7 +257,7 @@ class Linear(Layer):
         self.in_features = whole_number(in_features, "in_features", 1)
         self.out_features = whole_number(out_features, "out_features", 1)
         self.weight = Parameter(initial_weights((out_features, in_features), in_features, init, rng))
-        self.bias = _bias(out_features, bias)
+        self.bias = zeros(out_features) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, out_features)."""
@@ -298,7 +278,7 @@ class Linear(Layer):
         (x,) = self.recall(dy)
         if self.weight.trainable:
             self.weight.accumulate(matmul(dy.T, x))
-        if self.bias and self.bias.trainable:
+        if self.bias:
             self.bias.accumulate(dy.sum(axis=0))
         return matmul(dy, self.weight.data)
 
@@ -319,6 +299,3 @@ class Linear(Layer):
     def config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         return super().config() | {"bias": self.bias is not None}
-
-    def __repr__(self) -> str:
-        return f"Linear({self.in_features}, {self.out_features})"

@@ -6,10 +6,8 @@ from typing import Any
 
 from minifcn.backend import Array
 from minifcn.layers.base import Layer, indented
-from minifcn.layers.containers import ApplyJoint, ApplyLayer, LayerDict, Stack, Taps
+from minifcn.layers.containers import INPUT, ApplyJoint, ApplyLayer, LayerDict, Stack, Taps
 from minifcn.layers.joints import JOINTS, join_grad
-
-INPUT = "input"
 
 
 class Graph(Stack):
@@ -171,23 +169,22 @@ class Graph(Stack):
                 kind.backward_parameters(gradient)
         return gradients.get(INPUT)
 
+    def readers(self) -> Iterator[tuple[str, str, Layer]]:
+        """Yield for each layer the value that it reads, its node, and the layer, in order."""
+        for name in self._order:
+            kind, *reads = self.nodes[name]
+            if isinstance(kind, Layer):
+                yield reads[0], name, kind
+
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers with the names of their nodes, in the order of computation."""
-        for name in self._order:
-            if isinstance(layer := self.nodes[name][0], Layer):
-                yield name, layer
+        for _, name, layer in self.readers():
+            yield name, layer
 
     def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Graph | None":
-        """Return the graph with other layers in some nodes; with `None` a node is left out.
+        """Return the graph with other layers in some nodes; see `Stack.replaced`.
 
         What read a node that is left out then reads what that node read.
-
-        Args:
-            layers: A layer or `None` by the name of a node.
-            output: Another output; nodes that it does not need are left out.
-
-        Returns:
-            The graph, or `None` if the output is "input" itself.
         """
 
         def resolved(value: str) -> str:

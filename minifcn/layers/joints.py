@@ -73,8 +73,8 @@ def join_grad(kind: str, dy: Array, saved: Any) -> Iterator[Array]:
 
     Example:
         >>> import numpy as np
-        >>> [gradient.tolist() for gradient in join_grad("multiply", np.ones(1), [np.array([2.0]), np.array([3.0])])]
-        [[3.0], [2.0]]
+        >>> list(join_grad("multiply", np.ones(1), [np.array([2.0]), np.array([3.0])]))
+        [array([3.]), array([2.])]
     """
     if kind == "concat":
         start = 0

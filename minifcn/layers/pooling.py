@@ -14,7 +14,7 @@ from minifcn.functional.pooling import (
 from minifcn.geometry import Padding, Pair
 from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
-from minifcn.layers.window import WindowLayer, described
+from minifcn.layers.window import WindowLayer
 
 
 class _Pool2d(WindowLayer):
@@ -29,9 +29,6 @@ class _Pool2d(WindowLayer):
         """Return (C, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape)
         return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({described(self.geometry)})"
 
 
 class MaxPool2d(_Pool2d):

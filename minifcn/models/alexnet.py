@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.layers import Conv2d, Dropout, Layer, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.layers import Conv2d, Dropout, Flatten, Graph, Layer, Linear, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.info import ModelInfo
 
 
@@ -107,7 +107,9 @@ def find_taps(features: Sequential | Graph) -> dict[int, str]:
         features.coordinate_map(places)
     strides = {name: place.scale for name, place in places.items() if place is not None}
     *_, last = Fraction(1), *strides.values()
-    return {int(stride): name for name, stride in strides.items() if stride.denominator == 1 and stride < last}
+    return {
+        int(stride): name for name, stride in strides.items() if stride.denominator == 1 and stride < last
+    }
 
 
 def check_images(model: Layer, x: Array, channels: int) -> None:

@@ -20,7 +20,7 @@ from minifcn.layers import (
     ReLU,
     Sequential,
 )
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier
 
 _Widths: TypeAlias = tuple[int, int, int, int, int, int]

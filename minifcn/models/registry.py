@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, overload
 from minifcn.geometry import whole_number
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN

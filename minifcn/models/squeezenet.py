@@ -13,7 +13,8 @@ from minifcn.geometry import CoordinateMap
 from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Init, Rng, Shape
+from minifcn.layers.base import Shape
+from minifcn.layers.parameter import Init, Rng
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier
 
@@ -35,6 +36,7 @@ class Fire(Layer):
 
     def __init__(self, in_channels: int, squeezed: int, expanded: int, *, init: Init = "he", rng: Rng = None):
         weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+        self.in_channels, self.squeezed, self.expanded = in_channels, squeezed, expanded
         self.squeeze = Conv2d(in_channels, squeezed, 1, **weights)
         self.squeeze_activation = ReLU(inplace=True)
         self.expand1x1 = Conv2d(squeezed, expanded, 1, **weights)
@@ -85,18 +87,6 @@ class Fire(Layer):
     def coordinate_map(self) -> CoordinateMap:
         """Return the identity: both branches are centred on their pixel."""
         return CoordinateMap()
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        squeeze = self.squeeze
-        return {
-            "in_channels": squeeze.in_channels,
-            "squeezed": squeeze.out_channels,
-            "expanded": self.expand1x1.out_channels,
-        }
-
-    def __repr__(self) -> str:
-        return f"Fire{tuple(self.config().values())}"
 
 
 def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:

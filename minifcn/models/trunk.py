@@ -6,8 +6,8 @@ from typing import Any
 
 from minifcn.dense import convert
 from minifcn.geometry import CoordinateMap
-from minifcn.layers import Conv2d, Graph, Layer, MaxPool2d, ReLU, Sequential
-from minifcn.layers.containers import Stack
+from minifcn.layers import Conv2d, Layer, MaxPool2d, ReLU, Sequential
+from minifcn.layers.containers import INPUT, Stack
 from minifcn.models.classifiers import Classifier
 
 PAPER_PADDING = 100
@@ -102,22 +102,14 @@ def trunk_from_parts(
 def _without_scores(head: Layer) -> Stack | None:
     """Return the layers of a classifier up to the one that scores its classes; `None` if there are none."""
     assert isinstance(head, Stack)
-    scoring = [name for name, layer in head.children() if any(layer.parameters())][-1]
-    if isinstance(head, Graph):
-        return head.replaced({}, output=head.nodes[scoring][1])
-    names = list(head.parts)
-    return Sequential(**{name: head[name] for name in names[: names.index(scoring)]})
+    *_, before_scores = (read for read, _, layer in head.readers() if any(layer.parameters()))
+    return head.replaced({}, output=before_scores)
 
 
 def _spare_taps(features: Stack, head: Stack, taps: set[str]) -> None:
     """Let no layer write over a map that is scored later: a ReLU that would do so works on a copy instead."""
-    if isinstance(features, Graph):
-        reads = [(features.nodes[name][1], name, layer) for name, layer in features.children()]
-        reads.append((features.output, "", head))
-    else:
-        names = [*features.parts, ""]
-        reads = list(zip(names, names[1:], [*list(features)[1:], head], strict=False))
-    for read, name, layer in reads:
+    last = [INPUT, *features.names()][-1]
+    for read, name, layer in [*features.readers(), (last, "", head)]:
         if read not in taps:
             continue
         if layer.overwrites_input():

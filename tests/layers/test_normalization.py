@@ -101,7 +101,7 @@ def test_local_response_norm_is_the_map():
     y, scale = F.local_response_norm(x, 3, 0.5, 0.6, 2.0)
     assert np.array_equal(layer(x), y)
     assert np.array_equal(layer.backward(dy), F.local_response_norm_grad(dy, x, scale, 3, 0.5, 0.6))
-    assert repr(layer) == "LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)"
+    assert repr(layer) == "LocalResponseNorm(size=3, alpha=0.5, beta=0.6, k=2.0)"
 
 
 @pytest.mark.parametrize("size", [0, 2, 4, -1, 2.5])

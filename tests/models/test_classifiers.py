@@ -157,7 +157,8 @@ def test_found_taps_are_the_declared_ones_or_finer(make):
     found, names = find_taps(model.features), list(model.features.parts)
     for stride, name in model.taps.items():
         assert names.index(found[stride]) >= names.index(name)
-        places = dict(model.features.coordinate_maps())
+        places = {found[stride]: None}
+        model.features.coordinate_map(places)
         assert places[found[stride]].scale == stride
     undeclared = Classifier(model.features, model["classifier"], input_shape=model.input_shape)
     assert undeclared.taps == found
