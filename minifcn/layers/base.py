@@ -148,8 +148,13 @@ class Layer:
             ValueError: If there is no attribute of the name of an argument.
         """
         make = getattr(self, "from_config", type(self))
+        arguments = [one for one in signature(make).parameters.values() if one.name not in NOT_KEPT]
         try:
-            return {name: getattr(self, name) for name in signature(make).parameters if name not in NOT_KEPT}
+            # `bias` is True or False as an argument, and a parameter or None as an attribute.
+            return {
+                one.name: bool(getattr(self, one.name)) if one.annotation is bool else getattr(self, one.name)
+                for one in arguments
+            }
         except AttributeError as error:
             raise ValueError(
                 f"{type(self).__name__} has no attribute {error.name!r} that keeps the argument of that "

@@ -1,7 +1,6 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -49,10 +48,6 @@ class _Convolution(WindowLayer):
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return super().config() | {"bias": self.bias is not None}
 
 
 class Conv2d(_Convolution):
@@ -295,7 +290,3 @@ class Linear(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: one product for each weight."""
         return Cost(multiplications=self.weight.data.size, keeps_input=True)
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return super().config() | {"bias": self.bias is not None}
