@@ -142,19 +142,7 @@ class FCN(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of `from_config`: the parts, not the classifier that they came from."""
-        return {
-            "features": self.features,
-            "head": self.head,
-            "channels": self.channels,
-            "taps": tuple(self.taps.items()),
-            "smallest": self.smallest,
-            "num_classes": self.num_classes,
-            "stride": self.stride,
-            "alignment": self.alignment,
-            "upsampling": self.upsampling,
-            "at_once": self.at_once,
-            "architecture": self._classifier,
-        }
+        return super().config() | {"taps": tuple(self.taps.items()), "architecture": self._classifier}
 
     @classmethod
     def from_config(

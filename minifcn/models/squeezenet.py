@@ -16,7 +16,7 @@ from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, R
 from minifcn.layers.base import Shape
 from minifcn.layers.parameter import Init, Rng
 from minifcn.layers.visitor import Value, Visitor
-from minifcn.models.classifiers import Classifier
+from minifcn.models.classifiers import Classifier, named, with_relu
 
 
 class Fire(Layer):
@@ -113,24 +113,10 @@ def squeezenet1_0(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
         >>> model.output_shape((3, 227, 227)), sum(p.data.size for p in model.parameters())
         ((1000,), 1248424)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
-    features = Sequential(
-        Conv2d(3, 96, 7, stride=2, **weights),
-        ReLU(inplace=True),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(96, 16, 64, **weights),
-        Fire(128, 16, 64, **weights),
-        Fire(128, 32, 128, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 32, 128, **weights),
-        Fire(256, 48, 192, **weights),
-        Fire(384, 48, 192, **weights),
-        Fire(384, 64, 256, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(512, 64, 256, **weights),
-    )
-    return _squeezenet("squeezenet1_0", features, {4: "5", 8: "10"}, num_classes, weights)
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    conv = Conv2d(3, 96, 7, stride=2, **weights)
+    blocks = ((16, 64), (16, 64), (32, 128)), ((32, 128), (48, 192), (48, 192), (64, 256)), ((64, 256),)
+    return _squeezenet("squeezenet1_0", conv, blocks, {4: "5", 8: "10"}, num_classes, weights)
 
 
 def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
@@ -147,36 +133,30 @@ def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
         >>> sum(p.data.size for p in squeezenet1_1(init="zeros").parameters())
         1235496
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
-    features = Sequential(
-        Conv2d(3, 64, 3, stride=2, **weights),
-        ReLU(inplace=True),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(64, 16, 64, **weights),
-        Fire(128, 16, 64, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(128, 32, 128, **weights),
-        Fire(256, 32, 128, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 48, 192, **weights),
-        Fire(384, 48, 192, **weights),
-        Fire(384, 64, 256, **weights),
-        Fire(512, 64, 256, **weights),
-    )
-    return _squeezenet("squeezenet1_1", features, {4: "4", 8: "7"}, num_classes, weights)
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    conv = Conv2d(3, 64, 3, stride=2, **weights)
+    blocks = ((16, 64), (16, 64)), ((32, 128), (32, 128)), ((48, 192), (48, 192), (64, 256), (64, 256))
+    return _squeezenet("squeezenet1_1", conv, blocks, {4: "4", 8: "7"}, num_classes, weights)
 
 
 def _squeezenet(
-    name: str, features: Sequential, taps: dict[int, str], num_classes: int, weights: dict[str, Any]
+    name: str,
+    conv: Conv2d,
+    blocks: tuple[tuple[tuple[int, int], ...], ...],
+    taps: dict[int, str],
+    num_classes: int,
+    weights: dict[str, Any],
 ) -> Classifier:
+    """Return a first convolution, and blocks of a pool and some Fire modules (squeezed, expanded)."""
+    layers: list[Layer] = [*with_relu(conv)]
+    channels = conv.out_channels
+    for block in blocks:
+        layers.append(MaxPool2d(3, 2, ceil_mode=True))
+        for squeezed, expanded in block:
+            layers.append(Fire(channels, squeezed, expanded, **weights))
+            channels = 2 * expanded
     scores = Sequential(
         Dropout(0.5, rng=weights["rng"]), Conv2d(512, num_classes, 1, **weights), ReLU(), GlobalAvgPool2d()
     )
-    return Classifier(
-        features,
-        scores,
-        input_shape=(3, 224, 224),
-        taps=taps,
-        architecture={"name": name, "arguments": {"num_classes": int(num_classes)}},
-    )
+    features, architecture = Sequential(*layers), named(name, num_classes)
+    return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)
