@@ -50,6 +50,9 @@ class Layer:
     returns_input = False
     """Whether the output may be a view of the input, or the input itself."""
 
+    joins_in_place = False
+    """Whether `forward` lets branches write to their own part of the map that `walk` joins from them."""
+
     _kept: tuple[Any, ...] | None = None
     _expected: tuple[Shape, Any, Any] | None = None
 
@@ -132,6 +135,13 @@ class Layer:
         By default the layer keeps its input, and its multiplications are unknown if it has parameters.
         """
         return Cost(multiplications=None if any(self.parameters()) else 0, keeps_input=True)
+
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the bytes of scratch memory of each thread, by purpose, for a batch of items of this shape.
+
+        Layers use the same memory for the same purpose, one after another. By default there is none.
+        """
+        return {}
 
     def overwrites_input(self) -> bool:
         """Return whether `forward` writes over its input, as `ReLU(inplace=True)` does."""

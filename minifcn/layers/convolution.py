@@ -14,6 +14,8 @@ from minifcn.functional.convolution import (
 )
 from minifcn.functional.operands import check_float
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair, whole_number
+from minifcn.kernels.choosing import OPERATIONS, best
+from minifcn.kernels.plans import Problem
 from minifcn.kernels.threads import matmul
 from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
@@ -23,6 +25,9 @@ from minifcn.layers.window import WindowLayer
 
 class _Convolution(WindowLayer):
     """The window and the channels, which `Conv2d` and `ConvTranspose2d` share."""
+
+    map = "conv2d"
+    """Which of the three maps `forward` is."""
 
     weight: Parameter
     bias: Parameter | None
@@ -48,6 +53,19 @@ class _Convolution(WindowLayer):
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
+
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the scratch memory of the algorithms that are used, by map and algorithm."""
+        ends = shape, self.output_shape(shape)
+        x, y = ends if self.map == "conv2d" else ends[::-1]
+        here = self.weight.data
+        problem = Problem(
+            self.geometry, images, x[0], y[0], (x[1], x[2]), (y[1], y[2]), here.dtype, array_module(here)
+        )
+        plans = {
+            operation: best(operation, problem) for operation in (OPERATIONS if training else [self.map])
+        }
+        return {f"{operation}, {plan.algorithm}": plan.workspace for operation, plan in plans.items()}
 
 
 class Conv2d(_Convolution):
@@ -155,6 +173,8 @@ class ConvTranspose2d(_Convolution):
         >>> y.shape, up.backward(y).shape
         ((1, 2, 10, 14), (1, 4, 5, 7))
     """
+
+    map = "conv2d_input_grad"
 
     def __init__(
         self,

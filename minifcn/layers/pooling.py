@@ -12,6 +12,7 @@ from minifcn.functional.pooling import (
     pool_geometry,
 )
 from minifcn.geometry import Padding, Pair
+from minifcn.kernels.threads import FLAT_CHUNK
 from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.window import WindowLayer
@@ -29,6 +30,12 @@ class _Pool2d(WindowLayer):
         """Return (C, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape)
         return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
+
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the scratch memory: an array for each phase of a chunk, and some for their maximum."""
+        chunk = 4 * min(math.prod(shape) * images, FLAT_CHUNK)
+        rows, cols = self.geometry.stride
+        return {"pool": (rows * cols + (8 if training else 1)) * chunk}
 
 
 class MaxPool2d(_Pool2d):

@@ -34,6 +34,8 @@ class Fire(Layer):
         (128, 55, 55)
     """
 
+    joins_in_place = True
+
     def __init__(self, in_channels: int, squeezed: int, expanded: int, *, init: Init = "he", rng: Rng = None):
         weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
         self.in_channels, self.squeezed, self.expanded = in_channels, squeezed, expanded
