@@ -62,9 +62,10 @@ class _Convolution(WindowLayer):
         problem = Problem(
             self.geometry, images, x[0], y[0], (x[1], x[2]), (y[1], y[2]), here.dtype, array_module(here)
         )
-        plans = {
-            operation: best(operation, problem) for operation in (OPERATIONS if training else [self.map])
-        }
+        operations = {self.map}
+        if training:
+            operations.update(OPERATIONS if self.weight.trainable else ("conv2d", "conv2d_input_grad"))
+        plans = {operation: best(operation, problem) for operation in operations}
         return {f"{operation}, {plan.algorithm}": plan.workspace for operation, plan in plans.items()}
 
 

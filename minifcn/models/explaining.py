@@ -21,6 +21,11 @@ _OPTIMIZERS = {"SGD": 1, "Adam": 2}
 """Arrays that an optimiser keeps for each parameter; SGD with momentum."""
 
 
+_FURTHER_THREADS = {False: 0.75, True: 0.5}
+"""Workspace of each further thread, in inference and in training, relative to that of the first one, as
+measured; some of the first one's is made for all threads, such as the filters that Winograd transforms."""
+
+
 def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
     """Describe each layer of a network for images of a given size: shape, receptive field, cost and memory.
 
@@ -262,11 +267,10 @@ class _Reader(Visitor):
         )
         gradients = sum(step.gradient_bytes for step in self.steps)
         optimizers = {name: arrays * gradients for name, arrays in _OPTIMIZERS.items()}
-        workspace = {
-            mode: num_threads()
-            * sum(size for (_, training), size in self.workspace.items() if training is mode)
-            for mode in (False, True)
-        }
+        workspace = {False: 0, True: 0}
+        for (_, in_training), size in self.workspace.items():
+            further_threads = _FURTHER_THREADS[in_training] * (num_threads() - 1)
+            workspace[in_training] += int((1 + further_threads) * size)
         training = self.weight_bytes + workspace[True] + timeline.training_bytes()
         total = Totals(
             parameters=sum(row.parameters for row in rows),
