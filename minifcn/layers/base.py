@@ -261,28 +261,24 @@ class Layer:
         own = dict(self._named_arrays())
         problems = []
         if strict:
-            problems += [f"{name} is missing" for name in own if name not in state]
-            problems += [f"{name} is not known here" for name in state if name not in own]
-        for name in own.keys() & state.keys():
+            problems += [f"{name} is missing" for name in own.keys() - state.keys()]
+            problems += [f"{name} is not known here" for name in state.keys() - own.keys()]
+        shared = [(name, state[name], value.data) for name, value in own.items() if name in state]
+        for name, new, here in shared:
             try:
-                array_module(state[name])
+                array_module(new)
             except TypeError:
-                problems.append(f"{name} is no NumPy or CuPy array but {type(state[name]).__name__}")
+                problems.append(f"{name} is no NumPy or CuPy array but {type(new).__name__}")
                 continue
-            if state[name].shape != own[name].data.shape:
-                problems.append(f"{name} has shape {state[name].shape}, expected {own[name].data.shape}")
-            elif state[name].dtype.kind != "f":
-                problems.append(f"{name} has dtype {state[name].dtype}, expected floating-point numbers")
+            if new.shape != here.shape:
+                problems.append(f"{name} has shape {new.shape}, expected {here.shape}")
+            elif new.dtype.kind != "f":
+                problems.append(f"{name} has dtype {new.dtype}, expected floating-point numbers")
         if problems:
-            raise ValueError(
-                f"the state does not fit {type(self).__name__}, nothing was loaded: "
-                + "; ".join(sorted(problems))
-            )
-        converted = {
-            name: to_numpy(state[name]).astype(own[name].data.dtype) for name in own.keys() & state.keys()
-        }
-        for name, values in converted.items():
-            here = own[name].data
+            found = "; ".join(sorted(problems))
+            raise ValueError(f"the state does not fit {type(self).__name__}, nothing was loaded: {found}")
+        converted = [(here, to_numpy(new).astype(here.dtype)) for _, new, here in shared]
+        for here, values in converted:
             here[...] = array_module(here).asarray(values)
 
     def train(self, mode: bool = True) -> Self:

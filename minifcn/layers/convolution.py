@@ -68,6 +68,13 @@ class _Convolution(WindowLayer):
         plans = {operation: best(operation, problem) for operation in operations}
         return {f"{operation}, {plan.algorithm}": plan.workspace for operation, plan in plans.items()}
 
+    def _padded(self, shape: Shape) -> int:
+        """Return the elements of a map with the padding around it, or 0 if there is none."""
+        (top, bottom), (left, right) = self.geometry.rows.padding, self.geometry.cols.padding
+        channels, height, width = shape
+        padding = top + bottom + left + right
+        return channels * (height + top + bottom) * (width + left + right) if padding else 0
+
 
 class Conv2d(_Convolution):
     """Convolution of (N, C, H, W) with filters (O, C / groups, KH, KW); see `minifcn.functional.conv2d`.
@@ -134,15 +141,10 @@ class Conv2d(_Convolution):
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. The gradient to a padded input may be cut out of a larger array."""
-        channels, height, width = shape
-        rows, cols = self.geometry.rows, self.geometry.cols
-        padded = channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
         taps = self.in_channels // self.groups * self.geometry.taps
+        products = math.prod(self.output_shape(shape)) * taps
         return Cost(
-            multiplications=math.prod(self.output_shape(shape)) * taps,
-            keeps_input=True,
-            backward=padded if padded > math.prod(shape) else 0,
-            backward_weights=self.weight.data.size,
+            products, keeps_input=True, backward=self._padded(shape), backward_weights=self.weight.data.size
         )
 
 
@@ -217,32 +219,22 @@ class ConvTranspose2d(_Convolution):
         self._add_gradients(dy, x, dy)
         return convolution(dy, self.weight.data, None, self.geometry)
 
-    def _windows(self) -> tuple[Transposed, Transposed]:
-        rows, cols = self.output_padding
-        return Transposed(self.geometry.rows, rows), Transposed(self.geometry.cols, cols)
-
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
-        rows, cols = self._windows()
+        rows, cols = self.reach()
         return (self.out_channels, rows.output_size(shape[1], "height"), cols.output_size(shape[2], "width"))
 
-    def reach(self) -> Reach:
+    def reach(self) -> tuple[Transposed, Transposed]:
         """Return the transposed windows of rows and columns."""
-        return self._windows()
+        rows, cols = self.output_padding
+        return Transposed(self.geometry.rows, rows), Transposed(self.geometry.cols, cols)
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. With padding, the output may be cut out of a larger array."""
-        _, height, width = self.output_shape(shape)
-        rows, cols = self.geometry.rows, self.geometry.cols
-        padded = self.out_channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
-        taps = self.out_channels // self.groups * self.geometry.taps
-        return Cost(
-            multiplications=math.prod(shape) * taps,
-            keeps_input=True,
-            forward=padded if any((*rows.padding, *cols.padding)) else 0,
-            backward_weights=self.weight.data.size,
-        )
+        products = math.prod(shape) * self.out_channels // self.groups * self.geometry.taps
+        padded = self._padded(self.output_shape(shape))
+        return Cost(products, keeps_input=True, forward=padded, backward_weights=self.weight.data.size)
 
 
 class Linear(Layer):

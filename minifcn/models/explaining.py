@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
@@ -89,13 +90,11 @@ def _check_size(model: Classifier, shape: Shape) -> None:
 
 def _title(model: Layer) -> str:
     if isinstance(model, FCN):
-        arguments = model.architecture.get("arguments", {"classifier": {}})
-        classifier = arguments["classifier"].get("name", "a classifier")
+        classifier = model.architecture["arguments"]["classifier"].get("name", "a classifier")
         at_once = ", at once" if model.at_once else ""
         return f"FCN of {classifier}, stride {model.stride}, alignment {model.alignment}{at_once}"
-    if isinstance(model, Classifier):
-        return str(model.architecture.get("name", "classifier"))
-    return type(model).__name__
+    name = model.architecture.get("name", "classifier") if isinstance(model, Classifier) else None
+    return str(name or type(model).__name__)
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,15 @@ class _Reader(Visitor):
             for purpose, size in used.items():
                 key = purpose, training
                 self.workspace[key] = max(self.workspace.get(key, 0), size)
-        row = replace(
-            self._row(self.names[id(layer)], type(layer).__name__, shape, _seen(layer, x)),
-            detail=detail(layer),
-            parameters=sum(parameter.data.size for parameter in parameters),
-            multiplications=None if cost.multiplications is None else cost.multiplications * self.batch,
+        row = Row(
+            self.names[id(layer)],
+            type(layer).__name__,
+            detail(layer),
+            shape,
+            _seen(layer, x),
+            sum(parameter.data.size for parameter in parameters),
+            None if cost.multiplications is None else cost.multiplications * self.batch,
+            self.bytes_of(shape),
         )
         gradients = sum(parameter.data.nbytes for parameter in parameters if parameter.trainable)
         return self._step(row, [x], cost, gradients)
@@ -202,8 +205,8 @@ class _Reader(Visitor):
         channels, rows, cols = x.shape
         top, bottom, left, right = sides
         shape = channels, rows + top + bottom, cols + left + right
-        shifted = x.views and (x.views[0].through(Shift(-top)), x.views[1].through(Shift(-left)))
-        row = self._row(self._joint_name(kind), kind, shape, shifted)
+        views = x.views and (x.views[0].through(Shift(-top)), x.views[1].through(Shift(-left)))
+        row = Row(self._joint_name(kind), kind, "", shape, views, 0, 0, self.bytes_of(shape))
         return self._step(row, [x], Cost(backward=math.prod(shape) if edge else 0))
 
     def size(self, x: _Map) -> tuple[int, int]:
@@ -218,14 +221,11 @@ class _Reader(Visitor):
         if of_part and part and part not in taken:
             return part
         name = f"{part}.{kind}" if part else kind
-        names = (name, *(f"{name}{number}" for number in range(2, len(taken) + 3)))
-        return next(name for name in names if name not in taken)
-
-    def _row(self, name: str, kind: str, shape: Shape, views: Views) -> Row:
-        return Row(name, kind, "", shape, views, 0, 0, self.bytes_of(shape), 0)
+        return next(name + number for number in chain([""], map(str, count(2))) if name + number not in taken)
 
     def _join(self, kind: str, shape: Shape, xs: tuple[_Map, ...], cost: Cost) -> _Map:
-        return self._step(self._row(self._joint_name(kind, of_part=True), kind, shape, _shared(xs)), xs, cost)
+        name, size = self._joint_name(kind, of_part=True), self.bytes_of(shape)
+        return self._step(Row(name, kind, "", shape, _shared(xs), 0, 0, size), xs, cost)
 
     def _learns(self) -> bool:
         return not any(id(part) in self.frozen for part, _ in self.parts)

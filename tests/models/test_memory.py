@@ -89,6 +89,5 @@ def test_a_peak_is_never_above_the_forecast_nor_far_below(name, optimizer, threa
         total = explain(make(), size, batch=2).total
     finally:
         set_num_threads(before)
-    print(total.inference_bytes / inference, total.training_bytes[optimizer] / training, inference, training)
     assert 1 <= total.inference_bytes / inference < 1.5
     assert 1 <= total.training_bytes[optimizer] / training < 1.5
