@@ -1,5 +1,6 @@
 """Layers made of layers: what they have in common, and layers that run one after another."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter as Argument
 from inspect import signature
@@ -7,9 +8,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from minifcn.backend import Array
 from minifcn.geometry import CoordinateMap
-from minifcn.kernels.threads import add_to
 from minifcn.layers.base import Layer, Shape, indented
-from minifcn.layers.joints import join, joint_map, joint_shape
+from minifcn.layers.joints import join, join_grad, joint_map, joint_shape
 from minifcn.layers.visitor import Value, Visitor
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
@@ -67,16 +67,14 @@ INPUT = "input"
 """Name of the value that a network is given."""
 
 Taps: TypeAlias = dict[str, Any] | None
-ApplyLayer: TypeAlias = Callable[[Layer, Any], Any]
-"""Called with a layer and what it reads."""
-ApplyJoint: TypeAlias = Callable[[str, str, list[str], list[Any]], Any]
-"""Called with a description of the place, the kind of a joint, and names and values of what it reads."""
+Step: TypeAlias = tuple[str, Any, list[str]]
+"""The name of a value, the layer or the kind of joint that makes it, and the names of what this reads."""
 
 
 class Stack(Layer):
-    """A layer made of others, with one description of how data flows through them: `follow`.
+    """Layers and joints in steps: `steps` describes how data flows, once for every purpose.
 
-    Arrays, visitors, shapes and coordinates all take this way. A subclass writes `follow` and `_backward`.
+    Arrays, gradients, visitors, shapes and coordinates all go from step to step. A subclass writes `steps`.
 
     Example:
         >>> from minifcn.layers import Conv2d, MaxPool2d
@@ -85,23 +83,8 @@ class Stack(Layer):
         ((4, 4, 4), {'0': (4, 8, 8)})
     """
 
-    def names(self) -> list[str]:
-        """Return the names of all values that can be tapped, in the order of computation."""
-        raise NotImplementedError
-
-    def follow(self, x: Any, layer: ApplyLayer, joint: ApplyJoint, taps: Taps = None) -> Any:
-        """Return the output for x, which may be an array or anything else that the two functions take.
-
-        Args:
-            x: The input.
-            layer: What to do at a layer.
-            joint: What to do where values meet.
-            taps: Filled in with the values whose names are its keys.
-        """
-        raise NotImplementedError
-
-    def readers(self) -> Iterator[tuple[str, str, Layer]]:
-        """Yield for each layer the name of the value that it reads, its own name, and the layer."""
+    def steps(self) -> list[Step]:
+        """Return the steps in the order of computation; the last one makes the output."""
         raise NotImplementedError
 
     def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Stack | None":
@@ -116,8 +99,51 @@ class Stack(Layer):
         """
         raise NotImplementedError
 
-    def _backward(self, dy: Array, saved: list[Any], taps: dict[str, Any], *, to_input: bool) -> Array | None:
-        raise NotImplementedError
+    def names(self) -> list[str]:
+        """Return the names of all values that can be tapped, in the order of computation."""
+        return [name for name, *_ in self.steps()]
+
+    def readers(self) -> Iterator[tuple[str, str, Layer]]:
+        """Yield for each layer the name of the value that it reads, its own name, and the layer."""
+        for name, kind, reads in self.steps():
+            if isinstance(kind, Layer):
+                yield reads[0], name, kind
+
+    def follow(
+        self,
+        x: Any,
+        layer: Callable[[Layer, Any], Any],
+        joint: Callable[[str, str, list[str], list[Any]], Any],
+        taps: Taps = None,
+    ) -> Any:
+        """Return the output for x, which may be an array or anything else that the two functions take.
+
+        Args:
+            x: The input. It and all other values are released after their last reader.
+            layer: Called with a layer and what it reads.
+            joint: Called with a description of the place, the kind of a joint, and the names and the values
+                of what it reads.
+            taps: Filled in with the values whose names are its keys.
+        """
+        steps, values, name = self.steps(), {INPUT: x}, INPUT
+        left = Counter(read for _, _, reads in steps for read in reads)
+        for name, kind, reads in steps:
+            inputs = [values[read] for read in reads]
+            if isinstance(kind, Layer):
+                values[name] = layer(kind, *inputs)
+            else:
+                values[name] = joint(self._where(name, kind), kind, reads, inputs)
+            del inputs
+            if taps and name in taps:
+                taps[name] = values[name]
+            left.subtract(reads)
+            for read in {*reads}:
+                if not left[read]:
+                    del values[read]
+        return values[name]
+
+    def _where(self, name: str, kind: str) -> str:
+        return f"node {name!r} ({kind})"
 
     def forward(self, x: Array, taps: Taps = None) -> Array:
         """Return the output.
@@ -141,15 +167,37 @@ class Stack(Layer):
 
     def backward(self, dy: Array, taps: Taps = None) -> Array:
         """Return the gradient to the input; `taps` holds gradients to tapped values."""
-        (saved,) = self.recall(dy)
-        dx = self._backward(dy, saved, taps or {}, to_input=True)
+        dx = self._backward(dy, taps or {}, to_input=True)
         assert dx is not None
         return dx
 
     def backward_parameters(self, dy: Array, taps: Taps = None) -> None:
         """Do the same, without the gradient to the input."""
+        self._backward(dy, taps or {}, to_input=False)
+
+    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> Array | None:
         (saved,) = self.recall(dy)
-        self._backward(dy, saved, taps or {}, to_input=False)
+        steps = self.steps()
+        gradients = {steps[-1][0] if steps else INPUT: dy}
+        del dy
+
+        def add(value: str, gradient: Array) -> None:
+            before = gradients.get(value)
+            gradients[value] = gradient if before is None else before + gradient
+
+        for name, kind, reads in reversed(steps):
+            if name in taps:
+                add(name, taps.pop(name))
+            gradient = gradients.pop(name)
+            if not isinstance(kind, Layer):
+                for read, part in zip(reads, join_grad(kind, gradient, saved.pop()), strict=True):
+                    if to_input or read != INPUT:
+                        add(read, part)
+            elif to_input or reads != [INPUT]:
+                add(reads[0], kind.backward(gradient))
+            else:
+                kind.backward_parameters(gradient)
+        return gradients.get(INPUT)
 
     def walk(self, visitor: Visitor, x: Value, taps: Taps = None) -> Value:
         """Visit the layers, and meet at the joints."""
@@ -197,31 +245,10 @@ class Sequential(LayerDict[Layer], Stack):
         ((4, 6, 6), ['0.weight', '0.bias'])
     """
 
-    def names(self) -> list[str]:
-        """Return the names of the layers."""
-        return list(self.parts)
-
-    def follow(self, x: Any, layer: ApplyLayer, joint: ApplyJoint, taps: Taps = None) -> Any:
-        """Pass a value from each layer to the next; see `Stack.follow`."""
-        for name, part in self.children():
-            x = layer(part, x)
-            if taps and name in taps:
-                taps[name] = x
-        return x
-
-    def _backward(self, dy: Array, saved: list[Any], taps: dict[str, Any], *, to_input: bool) -> Array | None:
-        for number, (name, layer) in reversed(list(enumerate(self.children()))):
-            if name in taps:
-                dy = add_to(taps.pop(name), dy)
-            if number == 0 and not to_input:
-                layer.backward_parameters(dy)
-            else:
-                dy = layer.backward(dy)
-        return dy
-
-    def readers(self) -> Iterator[tuple[str, str, Layer]]:
-        """Yield the name before, the name of each layer, and the layer."""
-        yield from zip([INPUT, *self.parts], self.parts, self, strict=False)
+    def steps(self) -> list[Step]:
+        """Return the layers, each of which reads the value before it."""
+        before = [INPUT, *self.parts]
+        return [(name, layer, [before[i]]) for i, (name, layer) in enumerate(self.children())]
 
     def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Sequential | None":
         """Return the same with other layers in some places; see `Stack.replaced`."""

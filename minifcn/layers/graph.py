@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from minifcn.backend import Array
 from minifcn.layers.base import Layer, indented
-from minifcn.layers.containers import INPUT, ApplyJoint, ApplyLayer, LayerDict, Stack, Taps
-from minifcn.layers.joints import JOINTS, join_grad
+from minifcn.layers.containers import INPUT, LayerDict, Stack, Step
+from minifcn.layers.joints import JOINTS
 
 
 class Graph(Stack):
@@ -68,7 +67,7 @@ class Graph(Stack):
             elif kind not in JOINTS:
                 raise TypeError(f"node {name!r} must be a layer or one of {', '.join(JOINTS)}, got {kind!r}")
             elif not reads:
-                raise ValueError(f"{self._where(name)} reads one value or more, got none")
+                raise ValueError(f"{self._where(name, kind)} reads one value or more, got none")
             for read in reads:
                 if read != INPUT and read not in self.nodes:
                     raise ValueError(f"node {name!r} reads {read!r}, which is no node")
@@ -120,61 +119,9 @@ class Graph(Stack):
 
     # The flow of data
 
-    def _where(self, name: str) -> str:
-        return f"node {name!r} ({self.nodes[name][0]})"
-
-    def names(self) -> list[str]:
-        """Return the names of the nodes in the order of computation."""
-        return self._order
-
-    def follow(self, x: Any, layer: ApplyLayer, joint: ApplyJoint, taps: Taps = None) -> Any:
-        """Compute the values of the nodes in order, and release each after its last reader."""
-        values, left = {INPUT: x}, self._readers.copy()
-        for name in self._order:
-            kind, *reads = self.nodes[name]
-            inputs = [values[read] for read in reads]
-            if isinstance(kind, Layer):
-                values[name] = layer(kind, *inputs)
-            else:
-                values[name] = joint(self._where(name), kind, reads, inputs)
-            del inputs
-            if taps and name in taps:
-                taps[name] = values[name]
-            left.subtract(reads)
-            for read in {*reads}:
-                if not left[read]:
-                    del values[read]
-        return values[self.output]
-
-    def _backward(self, dy: Array, saved: list[Any], taps: dict[str, Any], *, to_input: bool) -> Array | None:
-        gradients = {self.output: dy}
-        del dy
-
-        def add(value: str, gradient: Array) -> None:
-            before = gradients.get(value)
-            gradients[value] = gradient if before is None else before + gradient
-
-        for name in reversed(self._order):
-            kind, *reads = self.nodes[name]
-            if name in taps:
-                add(name, taps.pop(name))
-            gradient = gradients.pop(name)
-            if not isinstance(kind, Layer):
-                for read, part in zip(reads, join_grad(kind, gradient, saved.pop()), strict=True):
-                    if to_input or read != INPUT:
-                        add(read, part)
-            elif to_input or reads != [INPUT]:
-                add(reads[0], kind.backward(gradient))
-            else:
-                kind.backward_parameters(gradient)
-        return gradients.get(INPUT)
-
-    def readers(self) -> Iterator[tuple[str, str, Layer]]:
-        """Yield for each layer the value that it reads, its node, and the layer, in order."""
-        for name in self._order:
-            kind, *reads = self.nodes[name]
-            if isinstance(kind, Layer):
-                yield reads[0], name, kind
+    def steps(self) -> list[Step]:
+        """Return the nodes in the order of computation."""
+        return [(name, kind, reads) for name in self._order for kind, *reads in [self.nodes[name]]]
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers with the names of their nodes, in the order of computation."""
@@ -225,7 +172,7 @@ class _Branches(LayerDict[Layer], Graph):
         branches = {name: (layer, INPUT) for name, layer in self.children()}
         Graph.__init__(self, branches | {self.joint: (self.joint, *branches)}, self.joint)
 
-    def _where(self, name: str) -> str:
+    def _where(self, name: str, kind: str) -> str:
         return type(self).__name__
 
 
