@@ -1,4 +1,4 @@
-"""AlexNet in its two public forms: torchvision's, and the CaffeNet of the reference FCN."""
+"""AlexNet in two versions: torchvision's, and the CaffeNet of the reference FCN."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from minifcn.models.classifiers import Classifier, named, with_relu
 
 
 def alexnet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """AlexNet as torchvision has it (Krizhevsky 2014), with the names and shapes of its weight files.
+    """AlexNet as in torchvision (Krizhevsky 2014), with the names and shapes of its weight files.
 
     61,100,840 parameters for 1000 classes. Takes RGB images of 224 x 224. An FCN of it has stride 32.
 
@@ -50,7 +50,7 @@ def caffenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> 
     """CaffeNet: AlexNet with two groups, response normalisation after pools, and layers named as in Caffe.
 
     60,965,224 parameters for 1000 classes. Takes BGR images of 227 x 227; pools round up. An FCN of it has
-    stride 32; the reference FCN-AlexNet is made from it.
+    stride 32; the reference FCN-AlexNet is based on it.
 
     Args:
         num_classes: Number of scores.

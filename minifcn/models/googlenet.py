@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015): branches of different kernels, joined by channel, with few parameters.
+"""GoogLeNet (Szegedy et al. 2015): parallel branches with different kernels, and few parameters.
 
 Names and shapes are those of torchvision's weight file, behind the prefixes `features.` and `classifier.`.
 """
@@ -55,7 +55,7 @@ def _convolution(
 def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng = None) -> Concat:
     """Return an Inception module: four branches over one map, joined by channel.
 
-    The third branch has a 3 x 3 kernel where the paper has 5 x 5, as in torchvision, whose weights they are.
+    The third branch has a 3 x 3 kernel, as in torchvision, where the paper has 5 x 5.
 
     Args:
         in_channels: C.
@@ -83,14 +83,14 @@ def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng 
 
 
 def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """GoogLeNet as torchvision has it: batch normalisation after every convolution, and no auxiliary heads.
+    """GoogLeNet as in torchvision: batch normalisation after every convolution, and no auxiliary heads.
 
-    6,624,904 parameters for 1000 classes; what the file holds under `aux1.` and `aux2.` is left over. Takes
-    RGB images of 224 x 224. The published weights want them as (image - 127.5) / 127.5: torchvision's network
-    turns the usual ImageNet normalisation into that one itself (`transform_input`). An FCN of it has stride
-    32, and may tap the last maps at strides 8 and 16. It drops the global average, as the paper does.
+    6,624,904 parameters for 1000 classes; entries `aux1.` and `aux2.` of the file are not used. Takes
+    RGB images of 224 x 224. The published weights expect (image - 127.5) / 127.5: torchvision's network
+    converts the usual ImageNet normalisation to that itself (`transform_input`). An FCN of it has stride
+    32, and may tap the last maps at strides 8 and 16. It has no global average, as in the paper.
 
-    Batch normalisation uses the statistics of the batch in training: give it batches of several images, or
+    Batch normalisation uses the statistics of the batch in training: use batches of several images, or
     freeze the trunk of its FCN.
 
     Args:

@@ -145,7 +145,7 @@ def test_branches_must_lie_over_one_another():
         wider(x)
 
 
-# Backward passes that cannot be
+# Invalid backward passes
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_backward_needs_a_forward_pass_of_its_shape(make):
         net.backward(np.ones((1, 1, 3, 3)))
     with pytest.raises(TypeError, match=rf"^{name}\.backward: dy must be an array of numpy, got None"):
         net.backward(None)
-    assert net.backward(np.ones_like(y)).shape == x.shape  # nothing was lost
+    assert net.backward(np.ones_like(y)).shape == x.shape  # the refused calls have changed nothing
     for call in (net.backward, net.backward_parameters):
         with pytest.raises(ValueError, match=rf"^{name}\.backward: forward has not run"):
             call(np.ones_like(y))

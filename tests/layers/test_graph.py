@@ -65,7 +65,7 @@ def test_gradients_of_values_read_several_times_are_summed():
     check_gradient(example(), normal((2, 2, 4, 6)), rng=1)
 
 
-def test_parameters_alone():
+def test_backward_parameters_gives_the_same_gradients():
     one, other, x = example(), example(), normal((2, 2, 4, 6))
     dy = normal(one(x).shape, 1)
     other(x)
@@ -84,7 +84,7 @@ def test_walk_is_forward():
 
 
 class Watch(Layer):
-    """Passes its input on, and tells whether an earlier array is still alive."""
+    """Returns x + 1, and records whether earlier arrays are still alive."""
 
     def __init__(self, watched):
         self.watched = watched
@@ -131,7 +131,7 @@ def test_values_are_released_after_their_last_reader():
         ),
     ],
 )
-def test_impossible_graphs_are_refused_by_name(nodes, output, said):
+def test_invalid_graphs_are_refused_by_name(nodes, output, said):
     with pytest.raises(ValueError, match=f"(?s){said}"):
         Graph(nodes, output)
 
