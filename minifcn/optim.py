@@ -11,7 +11,8 @@ from minifcn.backend import Array, array_module, to_numpy
 from minifcn.geometry import whole_number
 from minifcn.kernels.threads import flat_chunks, parallel_map
 from minifcn.kernels.workspace import workspace
-from minifcn.layers.base import Layer, Parameter
+from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Parameter
 
 Params: TypeAlias = Layer | Iterable[Parameter] | Mapping[str, Parameter]
 """What an optimiser updates: a layer with all its parameters, parameters, or parameters by name."""

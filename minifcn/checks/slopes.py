@@ -9,7 +9,8 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.checks.comparing import CheckFailedError, as_numpy
-from minifcn.layers.base import Layer, Parameter
+from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Parameter
 
 Function: TypeAlias = Callable[..., tuple[Array, Callable[[Array], Any]]]
 """`f(*inputs) -> (output, backward)`; `backward(dy)` returns the gradient to each input, in their order."""

@@ -6,16 +6,12 @@ from typing import TypeVar
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import (
-    batch_norm,
-    batch_norm_grad,
-    local_response_norm,
-    local_response_norm_grad,
-)
+from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise, Shape, check_image_shape
+from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
 from minifcn.layers.cost import Cost
+from minifcn.layers.parameter import Buffer, Parameter
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -55,9 +51,6 @@ class LocalResponseNorm(Pointwise):
         """Return the cost: input and scale are kept."""
         elements = math.prod(shape)
         return Cost(keeps_input=True, extra=elements, forward=elements, backward=4 * elements)
-
-    def __repr__(self) -> str:
-        return f"LocalResponseNorm({self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k})"
 
 
 class BatchNorm2d(Pointwise):
@@ -101,16 +94,11 @@ class BatchNorm2d(Pointwise):
             if count < 2:
                 raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
             mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
-            for running, new in (
-                (self.running_mean, mean),
-                (self.running_var, variance * (count / (count - 1))),  # unbiased, as PyTorch keeps it
-            ):
+            unbiased = variance * (count / (count - 1))  # as PyTorch keeps it
+            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 running.data += self.momentum * (new - running.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
-        if self.frozen:
-            self.keep(self.weight.data * cache.inverse_std, output=y)
-        else:
-            self.keep(cache, output=y)
+        self.keep(self.weight.data * cache.inverse_std if self.frozen else cache, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
@@ -121,10 +109,8 @@ class BatchNorm2d(Pointwise):
             dx = dy * kept[:, None, None]
             return dx
         dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
-        if self.weight.trainable:
-            self.weight.accumulate(dgamma)
-        if self.bias.trainable:
-            self.bias.accumulate(dbeta)
+        self.weight.accumulate(dgamma)
+        self.bias.accumulate(dbeta)
         return dx
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -138,9 +124,6 @@ class BatchNorm2d(Pointwise):
         if self.frozen:
             return Cost(forward=2 * elements)
         return Cost(extra=elements, forward=elements, backward=3 * elements)
-
-    def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features}{', frozen=True' if self.frozen else ''})"
 
 
 def freeze_batch_norm(model: AnyLayer, *, frozen: bool = True) -> AnyLayer:

@@ -8,8 +8,9 @@ from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import whole_number
-from minifcn.layers.base import Layer, Pointwise, Rng, Shape
+from minifcn.layers.base import Layer, Pointwise, Shape
 from minifcn.layers.cost import Cost, Reach, Shift
+from minifcn.layers.parameter import Rng
 
 
 class ReLU(Pointwise):
@@ -46,9 +47,6 @@ class ReLU(Pointwise):
     def overwrites_input(self) -> bool:
         """Return `inplace`."""
         return self.inplace
-
-    def __repr__(self) -> str:
-        return f"ReLU({'inplace=True' if self.inplace else ''})"
 
 
 class Dropout(Pointwise):
@@ -99,9 +97,6 @@ class Dropout(Pointwise):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost in training: the mask is kept, and made from float32 random numbers."""
         return Cost(extra=math.prod(shape), forward=2 * math.prod(shape))
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
 
 
 def seed_dropout(model: Layer, *key: int) -> None:
@@ -221,6 +216,3 @@ class Crop(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: nothing is kept."""
         return Cost()
-
-    def __repr__(self) -> str:
-        return f"Crop(top={self.top}, left={self.left}, height={self.height}, width={self.width})"

@@ -23,12 +23,12 @@ from minifcn.geometry import CoordinateMap, whole_number
 from minifcn.kernels.padding import Sides, pad_or_crop
 from minifcn.layers import BatchNorm2d, Layer, LayerDict, Parameter
 from minifcn.layers.base import Shape, indented
-from minifcn.layers.containers import AnyLayer
+from minifcn.layers.containers import AnyLayer, Stack
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.trunk import Stack, Trunk, trunk_from_parts, trunk_of
+from minifcn.models.trunk import Trunk, trunk_from_parts, trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
 
 Alignment = Literal["exact", "paper"]
@@ -142,19 +142,7 @@ class FCN(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of `from_config`: the parts, not the classifier that they came from."""
-        return {
-            "features": self.features,
-            "head": self.head,
-            "channels": self.channels,
-            "taps": tuple(self.taps.items()),
-            "smallest": self.smallest,
-            "num_classes": self.num_classes,
-            "stride": self.stride,
-            "alignment": self.alignment,
-            "upsampling": self.upsampling,
-            "at_once": self.at_once,
-            "architecture": self._classifier,
-        }
+        return super().config() | {"taps": tuple(self.taps.items()), "architecture": self._classifier}
 
     @classmethod
     def from_config(

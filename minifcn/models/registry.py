@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, overload
 from minifcn.geometry import whole_number
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
@@ -121,11 +121,7 @@ def builder(name: str) -> Builder:
 
 
 def build(
-    architecture: str | dict[str, Any],
-    num_classes: int | None = None,
-    *,
-    init: Init = "he",
-    rng: Rng = None,
+    architecture: str | dict[str, Any], num_classes: int | None = None, *, init: Init = "he", rng: Rng = None
 ) -> Classifier | FCN:
     """Make a network from a name, or from the name and arguments in the `architecture` of a network.
 
