@@ -17,7 +17,6 @@ COMMANDS = {
     "predict": "label your own images",
     "explain": "every layer's shape, receptive field, position, parameters, multiplications and bytes",
     "weights": "inspect, convert and download files of weights",
-    "bench": "time this machine's convolutions, beside PyTorch's",
     "lessons": "open the lessons in JupyterLab",
     "info": "versions, devices and threads",
 }
