@@ -21,7 +21,7 @@ from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
 from minifcn.models import FCN
-from minifcn.models.registry import CLASSIFIERS
+from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
 from minifcn.training import (
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--weights", metavar="FILE", help="weights of a classifier; --model if not recognised")
     begin.add_argument("--from", dest="start", metavar="MODEL", help="a model file to continue from")
     begin.add_argument("--from-scratch", action="store_true", help="random weights, for --model")
-    begin.add_argument("--model", choices=sorted(CLASSIFIERS), help="the classifier")
+    begin.add_argument("--model", choices=names(), help="the classifier")
 
     network = parser.add_argument_group("network")
     network.add_argument("--stride", type=int, help="of the finest scored map (default: the finest there is)")
