@@ -25,6 +25,14 @@ COMMANDS = {
 _OPTIONS = {"batch_size": "--batch", "start": "--from"}
 """Options that are not named like the argument that they set."""
 
+_IN_PYTHON = {
+    "partial=True": "minifcn weights convert --partial",
+    "load_classifier": "minifcn weights convert",
+    "load_fcn": "minifcn weights convert",
+    "Checkpoints(resume=True)": "minifcn train --resume",
+}
+"""What messages of the library suggest, and the commands that do the same."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
@@ -71,17 +79,19 @@ def _run(argv: Sequence[str]) -> int:
         print(f"minifcn {arguments.command}: not enough memory: {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"minifcn {arguments.command}: {_with_option(str(error), arguments)}", file=sys.stderr)
+        print(f"minifcn {arguments.command}: {_for_command_line(str(error), arguments)}", file=sys.stderr)
         return 2
 
 
-def _with_option(message: str, arguments: argparse.Namespace) -> str:
-    """Return a message of the library, which begins with the name of an argument, with the option instead.
+def _for_command_line(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message of the library with options and commands in place of arguments and functions.
 
     Example:
-        >>> _with_option("batch_size must be an integer >= 1, got 0", argparse.Namespace(batch_size=0))
+        >>> _for_command_line("batch_size must be an integer >= 1, got 0", argparse.Namespace(batch_size=0))
         '--batch must be an integer >= 1, got 0'
     """
+    for words, command in _IN_PYTHON.items():
+        message = message.replace(words, command)
     found = re.match(r"(\w+)(?= must |: )", message)
     if not found or found[1] not in vars(arguments):
         return message

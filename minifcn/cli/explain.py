@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     classifier, options = _origin(model)
     if asked:
         if classifier is None:
-            raise ValueError(f"{arguments.model}: the classifier that it was made from has no registered name")
+            raise ValueError(
+                f"{arguments.model}: the classifier that it was made from has no registered name"
+            )
         model = FCN(classifier, **options | asked)
     images = arguments.size or getattr(classifier, "input_shape", (0,))[1:]
     if not images:

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
-    convert.add_argument("--architecture", choices=registry.names(), help="of a classifier (default: recognised)")
+    convert.add_argument(
+        "--architecture", choices=registry.names(), help="of a classifier (default: recognised)"
+    )
     order = "how maps were flattened for dense weights (default: CHW)"
     convert.add_argument("--order", choices=("CHW", "HWC"), default="CHW", help=order)
     convert.add_argument("--class-names", type=Path, metavar="FILE", help="text file with one name per line")

@@ -2,9 +2,9 @@
 
 A checkpoint is one safetensors file. Its tensors are the weights and buffers ("model.NAME") and the state of
 the optimiser ("optimizer.KIND.NAME"). Its metadata hold, as JSON, the counts, the position of the loader, the
-records so far, the settings, and the network as in a model file. Augmentation follows from the seed, the epoch
-and the index of an image, and dropout from the seed, the epoch and the batch, so no state of a random generator
-is stored.
+records so far, the settings, and the network, described as in a model file. Augmentation follows from the
+seed, the epoch and the index of an image, and dropout from the seed, the epoch and the batch, so no state of
+a random generator is stored.
 """
 
 import json
@@ -158,5 +158,5 @@ def write(training: Training, path: Path) -> None:
     with suppress(ValueError):  # a network that no file can describe is resumed by the program that made it
         entries["network"] = to_metadata(training.model)
     tensors = {f"model.{name}": array for name, array in training.model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": value for name, value in optimizer.items() if name not in scalars}
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items() if not isinstance(v, int | float)}
     write_safetensors(path, tensors, {"training": json.dumps(entries)})

@@ -121,6 +121,10 @@ class Match:
         """Name of the network."""
         return str(self.model.architecture.get("name", type(self.model).__name__))
 
+    def __str__(self) -> str:
+        tensors = f"{len(self.found)} of {len(self.naming.names)} tensors"
+        return f"{self.architecture} in the names of {self.naming.source}, with {tensors}"
+
 
 def match(model: Classifier | FCN, naming: Naming, arrays: Mapping[str, Array]) -> Match:
     """Look up each tensor of a network in a file.
