@@ -2,9 +2,15 @@
 
 import argparse
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from minifcn import viz
+from minifcn.backend import Array
+from minifcn.data import Dataset
 from minifcn.files import atomic_write
 
 DATA = "digits, camvid:PATH, voc:PATH or folder:PATH"
@@ -33,6 +39,13 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a figure of Matplotlib as PNG."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def save_strips(dataset: Dataset, indices: Iterable[int], predictions: Sequence[Array], path: Path) -> None:
+    """Draw items of a dataset, each with its labels and its prediction."""
+    images, labels = zip(*(dataset[index] for index in indices), strict=True)
+    names, palette = dataset.class_names, np.asarray(dataset.palette)
+    save_figure(viz.prediction_strips(images, labels, predictions, names, palette), path)
 
 
 def save_json(content: Any, path: Path, indent: int = 2) -> None:

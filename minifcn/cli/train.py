@@ -10,13 +10,13 @@ import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minifcn import viz
 from minifcn.backend import Array, to_device
 from minifcn.cli.settings import Settings, stored_network, stored_settings
-from minifcn.cli.shared import DATA, save_figure, size
+from minifcn.cli.shared import DATA, save_strips, size
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
@@ -101,8 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the training."""
     given = {name: value for name, value in vars(arguments).items() if name in Settings.__dataclass_fields__}
-    out, one_image = arguments.out, hasattr(arguments, "overfit_one")
-    resume = hasattr(arguments, "resume")
+    out, resume, one_image = arguments.out, hasattr(arguments, "resume"), hasattr(arguments, "overfit_one")
     _check_folder(out, resume, one_image)
     checkpoint = Checkpoint.read(out / LAST) if resume else None
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
@@ -127,10 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     if one_image:
         return job.overfit(preprocess, out)
 
-    augment = settings.augment()
-    loader = Loader(
-        dataset, recipe.batch_size, preprocess=preprocess, shuffle=True, seed=settings.seed, augment=augment
-    )
+    changes: dict[str, Any] = {"shuffle": True, "seed": settings.seed, "augment": settings.augment()}
+    loader = Loader(dataset, recipe.batch_size, preprocess=preprocess, **changes)
     steps, minutes = getattr(arguments, "checkpoint_every", (None, 10.0))
     checkpoints = Checkpoints(
         out / LAST,
@@ -152,11 +149,15 @@ def run(arguments: argparse.Namespace) -> int:
             reduction=recipe.reduction,
             class_weights=job.class_weights(),
             accumulate=recipe.accumulate,
-            validation=Loader(validation, 1, preprocess=preprocess),
+            validation=Loader(validation, 1, preprocess=preprocess, seed=0),
             log=out / LOG,
             callbacks=[checkpoints, Watch(), EpochLine(), Curve(out / CURVE), interruptible],
         )
-    _draw(out, validation)
+    shown = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int)).tolist()
+    best = load(out / MODEL)
+    with attempt(f"the figure {out / PREDICTIONS}"):
+        save_strips(validation, shown, [label(best, validation[i][0]) for i in shown], out / PREDICTIONS)
+    show(f"best network: {out / MODEL}; figures: {out / CURVE}, {out / PREDICTIONS}")
     if checkpoint is not None and checkpoint.entries["epoch"] == settings.epochs:
         show(f"all {settings.epochs} epochs were done before; for more, train with --from {out / MODEL}")
     return 0
@@ -237,9 +238,7 @@ class _Job:
         verdict = overfit_one(
             self.model, dataset, self.optimizer, preprocess=preprocess, reduction=self.recipe.reduction
         )
-        image, labels = dataset[verdict.index]
-        names, palette = dataset.class_names, np.asarray(dataset.palette)
-        save_figure(viz.prediction_strips([image], [labels], [verdict.prediction], names, palette), path)
+        save_strips(dataset, [verdict.index], [verdict.prediction], path)
         show(f"one image: {verdict.sentence}. Figure: {path}")
         return 0 if verdict.learned else 1
 
@@ -262,19 +261,6 @@ def _one_class(dataset: Dataset, sample: list[Array], part: str) -> str | None:
         return None
     names = "".join(f"{dataset.class_names[k]!r} or " for k in there)
     return f"every pixel of the {counted(len(dataset), f'{part} image')} is {names}void ({VOID})"
-
-
-def _draw(out: Path, validation: Dataset) -> None:
-    """Draw the predictions of the best network for some validation images."""
-    model = load(out / MODEL)
-    assert model.info is not None
-    chosen = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int))
-    images, labels = zip(*(validation[int(i)] for i in chosen), strict=True)
-    predictions = [label(model, image) for image in images]
-    figure = viz.prediction_strips(images, labels, predictions, model.info.class_names, model.info.palette)
-    with attempt(f"the figure {out / PREDICTIONS}"):
-        save_figure(figure, out / PREDICTIONS)
-    show(f"best network: {out / MODEL}; figures: {out / CURVE}, {out / PREDICTIONS}")
 
 
 def _range(text: str) -> tuple[float, float]:

@@ -289,8 +289,9 @@ def _complete_enough(file: Path, found: Match, may_miss: str, partial: bool, rng
         named = [f"{name} ({why})" if why else name for name, why in list(missing.items())[:3]]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FileError(
-            f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for {found.architecture} "
-            f"in the names of {found.naming.source} (partial=True accepts that): {', '.join(named)}{more}"
+            f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for "
+            f"{found.architecture} in the names of {found.naming.source} (partial=True accepts that): "
+            f"{', '.join(named)}{more}"
         )
     return dataclasses.replace(found, model=build(found.model.architecture, rng=rng))
 

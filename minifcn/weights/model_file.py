@@ -174,7 +174,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
-                raise FileError(f"{file} is not a model file of minifcn: {_instead(file, metadata)}")
+                raise ValueError(f"this is not a model file of minifcn: {_instead(file, metadata)}")
             slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
             for name, stored in slices.items():
                 if (dtype := stored.get_dtype()) not in _DTYPES:
@@ -183,8 +183,6 @@ def load(path: str | os.PathLike[str]) -> Any:
             model = from_metadata(metadata, shapes)
             for name in slices:
                 model.load_state_dict({name: tensors.get_tensor(name)}, strict=False)
-    except FileError:
-        raise
     except SafetensorError as error:
         raise FileError(f"{file} is cut off or is not a safetensors file ({error}); {_CONVERT}") from error
     except (ValueError, MemoryError) as error:
