@@ -88,14 +88,17 @@ def fit(
     """
     schedule = schedule or Constant()
     base_lr, device = optimizer.lr, device_of(next(model.parameters()).data)
-    objective = _Objective(reduction, class_weights, whole_number(accumulate, "accumulate", 1), device)
+    weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings = {
         "epochs": whole_number(epochs, "epochs", 1),
         "optimizer": type(optimizer).__name__,
         **{name: value for name, value in vars(optimizer).items() if isinstance(value, float | tuple)},
         "schedule": repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", ""),
-        **objective.settings(),
+        "reduction": reduction,
+        "accumulate": whole_number(accumulate, "accumulate", 1),
+        "class_weights": weights,
     }
+    objective = _Objective(reduction, weights, accumulate, device)
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
@@ -104,7 +107,7 @@ def fit(
     done = training.epoch * len(loader.dataset) + training.images
     try:
         with Progress(progress, epochs * len(loader.dataset), done) as bar:
-            while training.epoch < epochs:
+            while training.epoch < training.epochs:
                 _epoch(training, objective, schedule, base_lr, callbacks, bar)
                 _finish_epoch(training, validation, progress)
                 for callback in callbacks:
@@ -150,21 +153,10 @@ def _epoch(
 class _Objective:
     """The loss of a step, over the batches that are accumulated."""
 
-    def __init__(
-        self,
-        reduction: Reduction,
-        class_weights: Sequence[float] | Array | None,
-        accumulate: int,
-        device: str,
-    ):
+    def __init__(self, reduction: Reduction, weights: list[float] | None, accumulate: int, device: str):
         self.reduction, self.accumulate, self.device = reduction, accumulate, device
-        self.class_weights = None if class_weights is None else np.array([float(w) for w in class_weights])
+        self.class_weights = None if weights is None else np.array(weights)
         self._reset()
-
-    def settings(self) -> dict[str, Any]:
-        """Return what determines the gradients."""
-        weights = None if self.class_weights is None else self.class_weights.tolist()
-        return {"reduction": self.reduction, "accumulate": self.accumulate, "class_weights": weights}
 
     def add_gradients(self, training: Training, x: Array, labels: Array) -> None:
         """Run forward, loss and backward for one batch."""

@@ -1,6 +1,7 @@
 """The FCN for a dataset: from a classifier, from a trained network, or from a model file."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -63,32 +64,21 @@ def fcn_from(
                 )
         check_classes(start.info, dataset)
         fcn = start
-        if stride is not None and stride > fcn.stride:
-            raise ValueError(
-                f"stride must be at most {fcn.stride}, that of the trained network, got {stride}"
-            )
-        while stride is not None and fcn.stride > stride:
+        while stride is not None and stride < fcn.stride:
             fcn = fcn.finer()
         if stride not in (None, fcn.stride):
             raise ValueError(
-                f"stride must be one of the network's, got {stride}; the next finer one is {fcn.stride}"
+                f"stride must be that of the trained network, {start.stride}, or a finer one of its "
+                f"classifier, got {stride}"
             )
     else:
-        fcn = FCN(
-            start,
-            len(dataset.class_names),
-            min(start.taps, default=None) if stride is None else stride,
-            alignment=alignment or "exact",
-            upsampling=upsampling or "fixed",
-            at_once=bool(at_once),
-        )
-    preprocessing = start.info.preprocessing if start.info is not None else None
+        finest = min(start.taps, default=None)
+        given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        fcn = FCN(start, len(dataset.class_names), finest if stride is None else stride, **given)
+    usual = GREY if fcn.channels == 1 else COLOUR
+    preprocessing = usual if start.info is None else start.info.preprocessing
     colors = tuple((int(red), int(green), int(blue)) for red, green, blue in np.asarray(dataset.palette))
-    fcn.info = ModelInfo(
-        tuple(dataset.class_names),
-        preprocessing or (GREY if fcn.channels == 1 else COLOUR),
-        colors,
-    )
+    fcn.info = ModelInfo(tuple(dataset.class_names), preprocessing, colors)
     return fcn
 
 
