@@ -106,10 +106,8 @@ def check_step(
     def advice(free: int) -> str:
         fits = bisect_right(range(1, batch_size), free, key=lambda count: needed(count, size))
         if fits:
-            same = (
-                f" (accumulate {images // fits} for about as many images per step)" if images > fits else ""
-            )
-            return f"batch size {fits} would fit{same}"
+            same = f" (accumulate {images // fits} for about as many images per step)"
+            return f"batch size {fits} would fit{same if images > fits else ''}"
         crop = largest_size(lambda smaller: needed(1, smaller), size, free)
         if crop is None:
             return "take a smaller network, or freeze the trunk"
@@ -191,9 +189,7 @@ def _left_in_container(folder: Path, limit: str, used: str) -> int | None:
     if not (most.isdecimal() and now.isdecimal()) or int(most) >= 1 << 60:  # "max", or as large as that
         return None
     stat = _entries(folder / "memory.stat")
-    cached = max(
-        stat.get("inactive_file", 0), stat.get("total_inactive_file", 0)
-    )  # the latter has the former
+    cached = max(stat.get("inactive_file", 0), stat.get("total_inactive_file", 0))  # of version 2 and 1
     return max(0, int(most) - int(now) + cached)
 
 

@@ -68,8 +68,8 @@ def fcn_from(
             fcn = fcn.finer()
         if stride not in (None, fcn.stride):
             raise ValueError(
-                f"stride must be that of the trained network, {start.stride}, or a finer one of its "
-                f"classifier, got {stride}"
+                f"stride must be {start.stride} as in the trained network, or a finer one of its classifier, "
+                f"got {stride}"
             )
     else:
         finest = min(start.taps, default=None)

@@ -111,7 +111,7 @@ def overfit_one(
         elif last < 0.3 * first:
             why = "the loss is still falling: try a larger rate or the recipe 'quick'"
         else:
-            why = "the loss fell and then stayed: do labels and image belong together? Is the stride too coarse?"
+            why = "the loss fell and then stayed: do labels and image belong together? Is the stride fine?"
         sentence = f"not {sentence}; {why}"
     return Verdict(look.learned, sentence, accuracy, prediction, index)
 
