@@ -151,10 +151,7 @@ def test_train_has_at_most_32_options(capsys):
         ("batch_size 3 is too large", "batch_size 3 is too large"),
         ("stride must be 4", "stride must be 4"),  # not an argument of this command
         ("step 3: lr must be 4", "step 3: lr must be 4"),
-        (
-            "a.pth lacks b (partial=True accepts that)",
-            "a.pth lacks b (minifcn weights convert --partial accepts that)",
-        ),
+        ("b is missing (partial=True)", "b is missing (minifcn weights convert --partial)"),
         ("weights are for load_classifier", "weights are for minifcn weights convert"),
     ],
 )
