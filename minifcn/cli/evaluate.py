@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(arguments.data, arguments.split)
     if (warning := check_classes(info, dataset)) is not None:
         say(f"warning: {warning}")
-    height, width = dataset[largest_item(dataset)][1].shape
-    check_inference(model, f"evaluating an image of {width} x {height}", (height, width), arguments.device)
+    size = dataset[largest_item(dataset)][1].shape
+    check_inference(model, "evaluating an image", size, arguments.device)
     loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")

@@ -68,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 image = read_image(path)
                 height, width = image.shape[:2]
-                what = f"{path}: labelling {width} x {height} pixels"
-                check_inference(model, what, (height, width), arguments.device)
+                check_inference(model, f"{path}: labelling an image", (height, width), arguments.device)
                 labels = label(model, image)
             except (OSError, ValueError, MemoryError) as error:
                 say(f"minifcn predict: {_problem(path, error)}")

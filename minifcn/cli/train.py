@@ -24,18 +24,8 @@ from minifcn.models import FCN
 from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
-from minifcn.training import (
-    RECIPES,
-    Checkpoints,
-    Curve,
-    EpochLine,
-    Interruptible,
-    Recipe,
-    Watch,
-    any_channels,
-    fit,
-    label,
-)
+from minifcn.training import RECIPES, Recipe, any_channels, fit, label
+from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interruptible, Watch
 from minifcn.training.callbacks.watch import dead_features
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.memory import check_inference, check_step, largest_item
@@ -68,9 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--upsampling", choices=("fixed", "learned"), help="default: fixed")
     network.add_argument("--at-once", action="store_true", help="scale skips, to train all strides at once")
     network.add_argument("--freeze-trunk", action="store_true", help="train only the score layers")
-    network.add_argument(
-        "--train-batch-norm", action="store_true", help="also of pretrained weights (default: frozen)"
-    )
+    frozen = "also of pretrained weights (default: frozen)"
+    network.add_argument("--train-batch-norm", action="store_true", help=frozen)
     network.add_argument("--dropout", type=float, metavar="P", help="default: the classifier's")
 
     how = parser.add_argument_group("optimisation")
@@ -203,8 +192,7 @@ class _Job:
         batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
         message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
         rows, columns = max((labels.shape for labels in scored), key=math.prod)
-        what = f"evaluating an image of {columns} x {rows}"
-        check_inference(self.model, what, (rows, columns), settings.device)
+        check_inference(self.model, "evaluating an image", (rows, columns), settings.device)
         say(message)
         return height, width
 
@@ -235,9 +223,8 @@ class _Job:
     def overfit(self, preprocess: Preprocess, out: Path) -> int:
         """Test whether one image can be learned, and draw the prediction."""
         dataset, path = self.dataset, out / "overfit-one.png"
-        verdict = overfit_one(
-            self.model, dataset, self.optimizer, preprocess=preprocess, reduction=self.recipe.reduction
-        )
+        how: dict[str, Any] = {"preprocess": preprocess, "reduction": self.recipe.reduction}
+        verdict = overfit_one(self.model, dataset, self.optimizer, **how)
         save_strips(dataset, [verdict.index], [verdict.prediction], path)
         show(f"one image: {verdict.sentence}. Figure: {path}")
         return 0 if verdict.learned else 1

@@ -6,22 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from minifcn.models import FCN, Classifier, registry
-from minifcn.weights import (
-    PREPROCESSING,
-    PUBLISHED,
-    Tensors,
-    download,
-    load_classifier,
-    load_fcn,
-    parse_preprocessing,
-    read_class_names,
-    read_tensors,
-    save,
-)
-from minifcn.weights.formats import shown
-from minifcn.weights.loading import known_preprocessing, recognise_classifier, recognise_fcn
+from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
+from minifcn.weights.formats import read_tensors, shown
+from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, left_over
-from minifcn.weights.model_file import check_name, is_checkpoint, is_model_file
+from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
+from minifcn.weights.names import parse_preprocessing
 
 _NAMED = 3  # tensors without a counterpart that are named
 
@@ -37,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
-    convert.add_argument(
-        "--architecture", choices=registry.names(), help="of a classifier (default: recognised)"
-    )
+    known = registry.names()
+    convert.add_argument("--architecture", choices=known, help="of a classifier (default: recognised)")
     order = "how maps were flattened for dense weights (default: CHW)"
     convert.add_argument("--order", choices=("CHW", "HWC"), default="CHW", help=order)
     convert.add_argument("--class-names", type=Path, metavar="FILE", help="text file with one name per line")
@@ -118,14 +107,11 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
     """Print the network that a file belongs to, and tensors that are missing or left over."""
-    architecture = found.model.architecture
-    arguments = architecture["arguments"]
-    fcn = "stride" in arguments
-    of = f" of {arguments['classifier']['name']} at stride {arguments['stride']}" if fcn else ""
-    print(
-        f"{architecture['name']}{of} with {arguments['num_classes']} classes, in the names of "
-        f"{found.naming.source}: {len(found.found)} of {len(found.naming.names)} tensors"
+    fcn = found.model if isinstance(found.model, FCN) else None
+    stride = (
+        f", stride {fcn.stride}, from {fcn.architecture['arguments']['classifier']['name']}" if fcn else ""
     )
+    print(f"{found}; {class_count(found.model)} classes{stride}")
     said = known_preprocessing(file, tensors, found)
     unknown = "unknown, give --preprocessing"
     print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")

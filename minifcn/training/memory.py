@@ -121,6 +121,12 @@ def check_step(
 def check_inference(model: Layer, what: str, size: tuple[int, int], device: str) -> None:
     """Refuse to label an image of (H, W) that would not fit, before the system kills the process for it.
 
+    Args:
+        model: The network.
+        what: What is done, such as "labelling an image"; the beginning of the message.
+        size: (H, W) of the image.
+        device: The device of the network.
+
     Raises:
         ValueError: If it does not fit; the message contains the largest size that does.
     """
@@ -129,6 +135,7 @@ def check_inference(model: Layer, what: str, size: tuple[int, int], device: str)
         fits = largest_size(lambda smaller: inference_memory(model, smaller), size, free)
         return "make it smaller" + ("" if fits is None else f": {fits[1]} x {fits[0]} would fit")
 
+    what = f"{what} of {size[1]} x {size[0]}"
     check_memory(inference_memory(model, size), what, advice, available_on(device))
 
 

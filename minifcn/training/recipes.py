@@ -9,7 +9,7 @@ of the reference code.
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from minifcn.layers import Layer, Parameter
+from minifcn.layers import Layer
 from minifcn.losses import Reduction
 from minifcn.models import FCN
 from minifcn.optim import SGD, Adam, Constant, Optimizer, Poly, Schedule
@@ -102,15 +102,13 @@ class Recipe:
                 f"'quick' or a learning rate of your own, which train all strides together"
             )
         lr = self.lr * (1.0 if at_once or not staged else self.per_skip**skips)
-        scores = {id(layer) for layer in model.score_layers()} if isinstance(model, FCN) else set()
-        for layer in model.layers():
-            for name, parameter in vars(layer).items():
-                if isinstance(parameter, Parameter):
-                    bias = name == "bias"
-                    parameter.lr_multiplier = (self.bias_rate if bias else 1.0) * (
-                        self.score_rate if id(layer) in scores else 1.0
-                    )
-                    parameter.decay_multiplier = self.bias_decay if bias else 1.0
+        scores = model.score_layers() if isinstance(model, FCN) else []
+        faster = {id(parameter) for layer in scores for parameter in layer.parameters()}
+        for name, parameter in model.named_parameters():
+            bias = name.rpartition(".")[2] == "bias"
+            score_rate = self.score_rate if id(parameter) in faster else 1.0
+            parameter.lr_multiplier = score_rate * (self.bias_rate if bias else 1.0)
+            parameter.decay_multiplier = self.bias_decay if bias else 1.0
         if self.method == "adam":
             return Adam(model, lr, weight_decay=self.weight_decay)
         return SGD(model, lr, self.momentum, weight_decay=self.weight_decay)
