@@ -128,12 +128,8 @@ def _named(paths: list[Path], areas: Areas) -> Iterator[tuple[Path, str]]:
     names = {image: Path(rows[0]["mask"]).stem for image, rows in areas.items()}
     taken = {name.casefold() for name in names.values()}
     for path in paths:
-        if (earlier := names.get(str(path))) is not None:
-            yield path, earlier
-            continue
-        name, number = path.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
+        free = (f"{path.stem}{end}" for end in ("", *(f"-{number}" for number in range(2, len(taken) + 3))))
+        name = names.get(str(path)) or next(name for name in free if name.casefold() not in taken)
         taken.add(name.casefold())
         yield path, name
 

@@ -92,8 +92,8 @@ class Settings:
         else:
             start = build(str(self.model), rng=self.seed)
         options = ("stride", "alignment", "upsampling", "at_once")
-        fcn = fcn_from(start, dataset, **{name: getattr(self, name) for name in options})
-        return fcn, isinstance(start, FCN)
+        given = {name: getattr(self, name) for name in options}
+        return fcn_from(start, dataset, **given), isinstance(start, FCN)
 
     def prepare(self, fcn: FCN, dropout: float | None) -> FCN:
         """Set a network to the state of training that no model file stores."""

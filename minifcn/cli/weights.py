@@ -74,12 +74,13 @@ def _convert(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
-    report = model.report
-    print(report.summary())
-    for fate, names in (("missing, now random", report.missing), ("left over", report.left_over)):
-        if names:
-            first = ", ".join(shown(name) for name in list(names)[:_NAMED])
-            print(f"{fate}: {first}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""))
+    print(model.report.summary())
+    fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
+    for fate, tensors in fates:
+        if tensors:
+            first = ", ".join(shown(name) for name in list(tensors)[:_NAMED])
+            more = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
+            print(f"{fate}: {first}{more}")
     print(f"wrote {target}")
 
 
@@ -94,24 +95,22 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
     if is_model_file(tensors.metadata):
         print("a model file of minifcn, which minifcn.load reads")
-        return
-    if is_checkpoint(tensors.metadata):
+    elif is_checkpoint(tensors.metadata):
         print("the checkpoint of a training, which minifcn train --resume continues")
-        return
-    found = recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)
-    if found is None:
+    elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
+        _print_match(file, tensors, found)
+    else:
         print("no known network")
-        return
-    _print_match(file, tensors, found)
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
     """Print the network that a file belongs to, and tensors that are missing or left over."""
-    fcn = found.model if isinstance(found.model, FCN) else None
-    stride = (
-        f", stride {fcn.stride}, from {fcn.architecture['arguments']['classifier']['name']}" if fcn else ""
-    )
-    print(f"{found}; {class_count(found.model)} classes{stride}")
+    fcn, classes = "", class_count(found.model)
+    if isinstance(found.model, FCN):
+        fcn = (
+            f", stride {found.model.stride}, of {found.model.architecture['arguments']['classifier']['name']}"
+        )
+    print(f"{found}; {classes} classes{fcn}")
     said = known_preprocessing(file, tensors, found)
     unknown = "unknown, give --preprocessing"
     print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")

@@ -137,7 +137,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
     save_file({naming.names[name]: array for name, array in fcn.state_dict().items()}, source)
     assert weights("inspect", source) == 0
     said = capsys.readouterr().out
-    assert "fcn in the names of reference FCN, with 39 of 39 tensors; 2 classes, stride 8, from vgg16" in said
+    assert "fcn in the names of reference FCN, with 39 of 39 tensors; 2 classes, stride 8, of vgg16" in said
     assert weights("convert", source, target, "--at-once") == 0
     loaded = mf.load(target)
     assert (loaded.stride, loaded.alignment, loaded.at_once) == (8, "paper", True)
