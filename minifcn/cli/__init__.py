@@ -22,7 +22,7 @@ COMMANDS = {
 }
 """The commands, and what they do."""
 
-_OPTIONS = {"batch_size": "--batch", "start": "--from"}
+_OPTIONS = {"batch_size": "--batch", "start": "--from", "num_classes": "--classes"}
 """Options that are not named like the argument that they set."""
 
 _IN_PYTHON = {
@@ -66,7 +66,9 @@ def _run(argv: Sequence[str]) -> int:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         if name == chosen:
-            import_module(f"minifcn.cli.{name.replace('-', '_')}").add_arguments(command)
+            module = import_module(f"minifcn.cli.{name.replace('-', '_')}")
+            command.set_defaults(run=module.run)
+            module.add_arguments(command)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0

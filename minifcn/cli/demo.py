@@ -76,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = "folder for figures, logs and the model; files of an earlier run are replaced"
     parser.add_argument("--out", type=Path, default=Path("minifcn-demo"), help=out)
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

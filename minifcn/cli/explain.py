@@ -25,21 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(registry.names())
     parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {known}")
     parser.add_argument("--size", type=size, metavar="WxH", help="of the images (default: the classifier's)")
-    parser.add_argument("--classes", type=int, help=f"classes of the FCN (default: {_VOC_CLASSES})")
+    parser.add_argument(
+        "--classes",
+        dest="num_classes",
+        type=int,
+        metavar="N",
+        help=f"classes of the FCN (default: {_VOC_CLASSES})",
+    )
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
     parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the explanation."""
     model = _model(arguments.model)
-    given = {name: getattr(arguments, name) for name in ("classes", "stride", "alignment")}
+    given = {name: getattr(arguments, name) for name in ("num_classes", "stride", "alignment")}
     asked = {name: value for name, value in given.items() if value is not None}
-    if "classes" in asked:
-        asked["num_classes"] = asked.pop("classes")
     classifier, options = _origin(model)
     if asked:
         if classifier is None:

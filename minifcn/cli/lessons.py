@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, default=Path("minifcn-lessons"), help="the folder")
     parser.add_argument("--no-browser", action="store_true", help="start JupyterLab without a browser")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -84,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     every = "steps, or minutes, between checkpoints within an epoch (default: 10m)"
     course.add_argument("--checkpoint-every", type=_every, metavar="N|Nm", help=every)
     course.add_argument("--overfit-one", action="store_true", help="only test if one image can be learned")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

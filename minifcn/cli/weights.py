@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     inspect = actions.add_parser("inspect", help="format, metadata, tensors, and the network they belong to")
     inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
-    inspect.set_defaults(run=_inspect)
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
@@ -40,12 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
-    convert.set_defaults(run=_convert)
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
     fetch.add_argument("name", choices=PUBLISHED)
     fetch.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to put the file")
-    fetch.set_defaults(run=_download)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the action."""
+    {"inspect": _inspect, "convert": _convert, "download": _download}[arguments.action](arguments)
 
 
 def _download(arguments: argparse.Namespace) -> None:
@@ -105,12 +107,10 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
     """Print the network that a file belongs to, and tensors that are missing or left over."""
-    fcn, classes = "", class_count(found.model)
-    if isinstance(found.model, FCN):
-        fcn = (
-            f", stride {found.model.stride}, of {found.model.architecture['arguments']['classifier']['name']}"
-        )
-    print(f"{found}; {classes} classes{fcn}")
+    model, fcn = found.model, ""
+    if isinstance(model, FCN):
+        fcn = f", stride {model.stride}, of {model.architecture['arguments']['classifier']['name']}"
+    print(f"{found}; {class_count(model)} classes{fcn}")
     said = known_preprocessing(file, tensors, found)
     unknown = "unknown, give --preprocessing"
     print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")

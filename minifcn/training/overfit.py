@@ -92,7 +92,7 @@ def overfit_one(
         loader,
         optimizer,
         epochs=max(1, steps // len(one)),
-        schedule=_warm_up,
+        schedule=lambda step: min(1.0, (step + 1) / _INTERVAL),  # Adam's first steps are large
         reduction=reduction,
         validation=score,
         progress=progress,
@@ -116,11 +116,6 @@ def overfit_one(
     return Verdict(look.learned, sentence, accuracy, prediction, index)
 
 
-def _warm_up(step: int) -> float:
-    """Return the factor of a warm-up: without it, Adam's large first steps make the scores jump."""
-    return min(1.0, (step + 1) / _INTERVAL)
-
-
 def _classes_in(labels: Array) -> list[int]:
     """Return the labels that occur, except void."""
     return [int(label) for label in np.unique(labels) if label != VOID]
@@ -141,18 +136,12 @@ def grid_accuracy(labels: Array, stride: int) -> float:
     return right / max(1, int((labels != VOID).sum()))
 
 
-class _One:
+class _One(list[tuple[Array, Array]]):
     """A dataset that repeats one item of another."""
 
     def __init__(self, dataset: Dataset, index: int, steps: int):
+        super().__init__([dataset[index]] * steps)
         self.class_names, self.palette = dataset.class_names, dataset.palette
-        self._item, self._steps = dataset[index], steps
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, index: int, /) -> tuple[Array, Array]:
-        return self._item
 
 
 class _Look(Callback):
