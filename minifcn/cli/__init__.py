@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from minifcn import __version__
@@ -21,9 +21,6 @@ COMMANDS = {
     "info": "versions, devices and threads",
 }
 """The commands, and what they do."""
-
-_OPTIONS = {"batch_size": "--batch", "start": "--from", "num_classes": "--classes"}
-"""Options that are not named like the argument that they set."""
 
 _IN_PYTHON = {
     "partial=True": "minifcn weights convert --partial",
@@ -81,21 +78,20 @@ def _run(argv: Sequence[str]) -> int:
         print(f"minifcn {arguments.command}: not enough memory: {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"minifcn {arguments.command}: {_for_command_line(str(error), arguments)}", file=sys.stderr)
+        actions = commands.choices[arguments.command]._actions
+        options = {action.dest: action.option_strings[0] for action in actions if action.option_strings}
+        print(f"minifcn {arguments.command}: {_for_command_line(str(error), options)}", file=sys.stderr)
         return 2
 
 
-def _for_command_line(message: str, arguments: argparse.Namespace) -> str:
+def _for_command_line(message: str, options: Mapping[str, str]) -> str:
     """Return a message of the library with options and commands in place of arguments and functions.
 
     Example:
-        >>> _for_command_line("batch_size must be an integer >= 1, got 0", argparse.Namespace(batch_size=0))
+        >>> _for_command_line("batch_size must be an integer >= 1, got 0", {"batch_size": "--batch"})
         '--batch must be an integer >= 1, got 0'
     """
     for words, command in _IN_PYTHON.items():
         message = message.replace(words, command)
     found = re.match(r"(\w+)(?= must |: )", message)
-    if not found or found[1] not in vars(arguments):
-        return message
-    option = _OPTIONS.get(found[1], f"--{found[1].replace('_', '-')}")
-    return option + message[found.end() :]
+    return options[found[1]] + message[found.end() :] if found and found[1] in options else message

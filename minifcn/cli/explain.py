@@ -25,13 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(registry.names())
     parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {known}")
     parser.add_argument("--size", type=size, metavar="WxH", help="of the images (default: the classifier's)")
-    parser.add_argument(
-        "--classes",
-        dest="num_classes",
-        type=int,
-        metavar="N",
-        help=f"classes of the FCN (default: {_VOC_CLASSES})",
-    )
+    classes = f"classes of the FCN (default: {_VOC_CLASSES})"
+    parser.add_argument("--classes", dest="num_classes", type=int, metavar="N", help=classes)
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
     parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
@@ -90,9 +85,9 @@ def _origin(model: Layer) -> tuple[Classifier | None, dict[str, Any]]:
     """
     if isinstance(model, Classifier):
         return model, {"num_classes": _VOC_CLASSES}
-    if not isinstance(model, FCN) or not model.architecture:
+    options = model.architecture["arguments"] if isinstance(model, FCN) else {}
+    if not options.get("classifier"):
         return None, {}
-    options = dict(model.architecture["arguments"])
     classifier = build(options.pop("classifier"), init="zeros")
     assert isinstance(classifier, Classifier)
     return classifier, options

@@ -58,7 +58,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     check_name(target)
     if target.exists() and source.exists() and os.path.samefile(source, target):
-        raise ValueError(f"target must not be the source: {target}")
+        raise ValueError(f"target must be another file than the source, got {target}")
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
         "partial": arguments.partial,

@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import re
@@ -156,5 +155,5 @@ def test_train_has_at_most_32_options(capsys):
     ],
 )
 def test_errors_of_the_library_name_the_option(message, expected):
-    arguments = argparse.Namespace(batch_size=3, start="x", class_weights="none", lr=1.0)
-    assert _for_command_line(message, arguments) == expected
+    options = {"batch_size": "--batch", "start": "--from", "class_weights": "--class-weights", "lr": "--lr"}
+    assert _for_command_line(message, options) == expected

@@ -151,7 +151,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
         (["convert", "missing", "{source}"], "there is no file missing"),
         (["convert", "{source}", "{folder}/model.pt"], "model files are safetensors: call it"),
         (["inspect", __file__], "is not a safetensors, npz or PyTorch file"),
-        (["convert", "{source}", "{source}"], "target must not be the source"),
+        (["convert", "{source}", "{source}"], "target must be another file than the source"),
         (["convert", "{source}", "{target}", "--preprocessing", "x"], "unknown preprocessing 'x'"),
         (["convert", "{source}", "{target}", "--class-names", "{source}"], "source.safetensors"),
         (["convert", "{source}", "{folder}/a/b"], "b: No such file or directory"),
