@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         recipe = recipe.changed(batch_size=1, accumulate=1)
     optimizer = recipe.optimizer(model, staged=staged)
     job = _Job(settings, recipe, optimizer, model, dataset, validation)
-    job.describe(job.check(), f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
+    job.check(f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
     assert model.info is not None
     preprocess = any_channels(model.info.preprocessing)
     if checkpoint is None and not one_image:
@@ -175,9 +175,9 @@ class _Job:
     dataset: Dataset
     validation: Dataset
 
-    def check(self) -> tuple[int, int]:
-        """Refuse an unsuitable rate, size or labels, from a sample; return (H, W) of the largest batch."""
-        settings, recipe = self.settings, self.recipe
+    def check(self, course: str) -> None:
+        """Refuse an unsuitable rate, size or labels, from a sample, and print the settings of the training."""
+        settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
         seen, scored = _sample(self.dataset), _sample(self.validation)
         if (problem := _one_class(self.dataset, seen, "train")) is not None:
             raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
@@ -187,18 +187,12 @@ class _Job:
         height, width = (math.ceil(factor * max(edge)) for edge in zip(*(a.shape for a in seen), strict=True))
         if settings.crop is not None:
             height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
-        recipe.check_rate(self.optimizer.lr, height * width)
+        recipe.check_rate(lr, height * width)
         batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
         message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
         rows, columns = max((labels.shape for labels in scored), key=math.prod)
         check_inference(self.model, "evaluating an image", (rows, columns), settings.device)
         say(message)
-        return height, width
-
-    def describe(self, largest: tuple[int, int], course: str) -> None:
-        """Print the settings of the training."""
-        recipe, lr, (height, width) = self.recipe, self.optimizer.lr, largest
-        images = counted(recipe.batch_size * recipe.accumulate, "image")
         trained = sum(parameter.data.size for parameter in self.model.parameters() if parameter.trainable)
         on_mean = recipe.rate_on_mean(lr, height * width)
         equal = "" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)"
@@ -207,7 +201,7 @@ class _Job:
             f"{len(self.dataset.class_names)} classes, up to {width} x {height} pixels\n"
             f"stride {self.model.stride}, alignment {self.model.alignment}, {trained:,} parameters to train\n"
             f"recipe {recipe.name}: {type(self.optimizer).__name__}, rate {lr:.1e} on the {recipe.reduction} "
-            f"over pixels{equal}, {images} per step, {course}"
+            f"over pixels{equal}, {counted(images, 'image')} per step, {course}"
         )
 
     def class_weights(self) -> Array | None:

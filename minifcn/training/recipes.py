@@ -26,8 +26,8 @@ class Recipe:
     Attributes:
         name: Its key in `RECIPES`.
         purpose: When to use it, in a few words.
-        method: "adam" or "sgd".
         lr: Learning rate for a network that starts from a classifier.
+        method: "adam" or "sgd".
         reduction: How the loss, and so the rate, is averaged.
         batch_size: Images in a batch.
         accumulate: Batches in a step.
@@ -51,9 +51,9 @@ class Recipe:
 
     name: str
     purpose: str
-    method: Literal["adam", "sgd"]
     lr: float
-    reduction: Reduction
+    method: Literal["adam", "sgd"] = "sgd"
+    reduction: Reduction = "sum"
     batch_size: int = 1
     accumulate: int = 1
     momentum: float = 0.9
@@ -180,14 +180,11 @@ RECIPES = {
         Recipe(
             name="online",
             purpose="one image per step, momentum .9, sum over pixels: effectively the rate of heavy",
-            method="sgd",
             lr=1e-9,
-            reduction="sum",
         ),
         Recipe(
             name="accumulated",
             purpose="20 images per step, momentum .9, mean over pixels, as in the conference paper",
-            method="sgd",
             lr=1e-4,
             reduction="mean",
             accumulate=20,
@@ -195,9 +192,7 @@ RECIPES = {
         Recipe(
             name="heavy",
             purpose="one image per step, momentum .99, sum over pixels, as in the reference code",
-            method="sgd",
             lr=1e-10,
-            reduction="sum",
             momentum=0.99,
         ),
     )

@@ -28,11 +28,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 def download(
-    name: str,
-    folder: str | os.PathLike[str] = ".",
-    *,
-    url: str | None = None,
-    progress: bool = True,
+    name: str, folder: str | os.PathLike[str] = ".", *, url: str | None = None, progress: bool = True
 ) -> Path:
     """Download a public weight file.
 
