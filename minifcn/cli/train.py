@@ -176,7 +176,7 @@ class _Job:
     validation: Dataset
 
     def check(self, course: str) -> None:
-        """Refuse an unsuitable rate, size or labels, from a sample, and print the settings of the training."""
+        """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
         settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
         seen, scored = _sample(self.dataset), _sample(self.validation)
         if (problem := _one_class(self.dataset, seen, "train")) is not None:
