@@ -16,7 +16,8 @@ import numpy as np
 
 from minifcn import viz
 from minifcn.backend import cuda_device, to_device, to_numpy
-from minifcn.cli.shared import add_device, save_figure, save_strips
+from minifcn.cli.figures import save_figure, save_strips
+from minifcn.cli.shared import add_device
 from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.dense import convolutionalize
 from minifcn.functional import softmax
@@ -159,13 +160,10 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
     path = demo.out / "digits-fcn.safetensors"
     save(fcn, path)
     print(f"  wrote {path}")
-    names, loaded = unseen.class_names, load(path).to(demo.device)
-    save_strips(
-        unseen, range(3), [label(loaded, unseen[i][0]) for i in range(3)], demo.out / "predictions.png"
-    )
+    save_strips(unseen, range(3), load(path).to(demo.device), demo.out / "predictions.png")
     print(f"  drew {demo.out / 'predictions.png'}")
+    names, titles = unseen.class_names, [f"stride {stride}" for stride in CANVASES]
     images, truths = [image] * len(rows), [labels] * len(rows)
-    titles = [f"stride {stride}" for stride in CANVASES]
     strips = viz.prediction_strips(images, truths, predictions, names, unseen.palette, row_names=titles)
     demo.draw(strips, "strides.png")
     demo.draw(viz.confusion_matrix(rows[-1][1].matrix, names), "confusion-matrix.png")

@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 from minifcn import viz
 from minifcn.backend import cuda_device
-from minifcn.cli.shared import DATA, add_device, save_figure, save_json
+from minifcn.cli.figures import save_figure
+from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
 from minifcn.files import check_ending
 from minifcn.metrics import Absent, ConfusionMatrix

@@ -18,7 +18,8 @@ from PIL import Image
 
 from minifcn import viz
 from minifcn.backend import Array, cuda_device
-from minifcn.cli.shared import add_device, save_figure, save_json
+from minifcn.cli.figures import save_figure
+from minifcn.cli.shared import add_device, save_json
 from minifcn.data import read_image
 from minifcn.data.images import IMAGE_SUFFIXES
 from minifcn.files import FileError, atomic_write

@@ -1,16 +1,10 @@
-"""What several commands share: options, and files that are written as a whole."""
+"""What several commands share: options, and JSON files."""
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from minifcn import viz
-from minifcn.backend import Array
-from minifcn.data import Dataset
 from minifcn.files import atomic_write
 
 DATA = "digits, camvid:PATH, voc:PATH or folder:PATH"
@@ -33,19 +27,6 @@ def size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and 0 < int(width) < 10**6 and 0 < int(height) < 10**6):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 500x375, got {text[:50]!r}")
     return int(height), int(width)
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of Matplotlib as PNG."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
-def save_strips(dataset: Dataset, indices: Iterable[int], predictions: Sequence[Array], path: Path) -> None:
-    """Draw items of a dataset, each with its labels and its prediction."""
-    images, labels = zip(*(dataset[index] for index in indices), strict=True)
-    names, palette = dataset.class_names, np.asarray(dataset.palette)
-    save_figure(viz.prediction_strips(images, labels, predictions, names, palette), path)
 
 
 def save_json(content: Any, path: Path, indent: int = 2) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array, to_device
+from minifcn.cli.figures import save_strips
 from minifcn.cli.settings import Settings, stored_network, stored_settings
-from minifcn.cli.shared import DATA, save_strips, size
+from minifcn.cli.shared import DATA, size
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
@@ -24,7 +25,7 @@ from minifcn.models import FCN
 from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
-from minifcn.training import RECIPES, Recipe, any_channels, fit, label
+from minifcn.training import RECIPES, Recipe, any_channels, fit
 from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interruptible, Watch
 from minifcn.training.callbacks.watch import dead_features
 from minifcn.training.checkpoint import Checkpoint
@@ -142,9 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
             callbacks=[checkpoints, Watch(), EpochLine(), Curve(out / CURVE), interruptible],
         )
     shown = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int)).tolist()
-    best = load(out / MODEL)
     with attempt(f"the figure {out / PREDICTIONS}"):
-        save_strips(validation, shown, [label(best, validation[i][0]) for i in shown], out / PREDICTIONS)
+        save_strips(validation, shown, load(out / MODEL), out / PREDICTIONS)
     show(f"best network: {out / MODEL}; figures: {out / CURVE}, {out / PREDICTIONS}")
     if checkpoint is not None and checkpoint.entries["epoch"] == settings.epochs:
         show(f"all {settings.epochs} epochs were done before; for more, train with --from {out / MODEL}")
@@ -218,7 +218,7 @@ class _Job:
         dataset, path = self.dataset, out / "overfit-one.png"
         how: dict[str, Any] = {"preprocess": preprocess, "reduction": self.recipe.reduction}
         verdict = overfit_one(self.model, dataset, self.optimizer, **how)
-        save_strips(dataset, [verdict.index], [verdict.prediction], path)
+        save_strips(dataset, [verdict.index], self.model, path)
         show(f"one image: {verdict.sentence}. Figure: {path}")
         return 0 if verdict.learned else 1
 

@@ -87,17 +87,18 @@ def fit(
         4
     """
     schedule = schedule or Constant()
-    base_lr, device = optimizer.lr, device_of(next(model.parameters()).data)
     weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings = {
         "epochs": whole_number(epochs, "epochs", 1),
         "optimizer": type(optimizer).__name__,
+        "lr": float(optimizer.lr),
         **{name: value for name, value in vars(optimizer).items() if isinstance(value, float | tuple)},
         "schedule": repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", ""),
         "reduction": reduction,
         "accumulate": whole_number(accumulate, "accumulate", 1),
         "class_weights": weights,
     }
+    device = device_of(next(model.parameters()).data)
     objective = _Objective(reduction, weights, accumulate, device)
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
@@ -108,13 +109,13 @@ def fit(
     try:
         with Progress(progress, epochs * len(loader.dataset), done) as bar:
             while training.epoch < training.epochs:
-                _epoch(training, objective, schedule, base_lr, callbacks, bar)
+                _epoch(training, objective, schedule, callbacks, bar)
                 _finish_epoch(training, validation, progress)
                 for callback in callbacks:
                     callback.epoch(training)
     finally:
         model.eval()
-        optimizer.lr = base_lr
+        optimizer.lr = training.lr
     return training.records
 
 
@@ -122,7 +123,6 @@ def _epoch(
     training: Training,
     objective: "_Objective",
     schedule: Schedule,
-    base_lr: float,
     callbacks: Sequence[Callback],
     bar: Progress,
 ) -> None:
@@ -131,7 +131,7 @@ def _epoch(
     model.train()
     clock = time.perf_counter()
     for x, labels in loader:
-        optimizer.lr = base_lr * schedule(training.step)
+        optimizer.lr = training.lr * schedule(training.step)
         seed_dropout(model, loader.seed, training.epoch, training.batches)
         objective.add_gradients(training, x, labels)
         complete = training.batches % objective.accumulate == 0 or training.ends_epoch
