@@ -26,6 +26,7 @@ _IN_PYTHON = {
     "partial=True": "minifcn weights convert --partial",
     "load_classifier": "minifcn weights convert",
     "load_fcn": "minifcn weights convert",
+    "minifcn.load reads it": "minifcn train --from takes it",
     "Checkpoints(resume=True)": "minifcn train --resume",
 }
 """What messages of the library suggest, and the commands that do the same."""

@@ -66,14 +66,15 @@ def _convert(arguments: argparse.Namespace) -> None:
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
+    fcn = "score_fr.weight" in read_tensors(source).arrays
+    if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
+        raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
+    if arguments.at_once and not fcn:
+        raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
     model: Classifier | FCN
-    if "score_fr.weight" in read_tensors(source).arrays:
-        if arguments.architecture is not None or arguments.order != "CHW":
-            raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
+    if fcn:
         model = load_fcn(source, at_once=arguments.at_once, **options)
     else:
-        if arguments.at_once:
-            raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
     print(model.report.summary())

@@ -15,7 +15,6 @@ from minifcn.optim import Optimizer
 from minifcn.palette import VOID
 from minifcn.training.callbacks import Callback, Watch
 from minifcn.training.fit import fit
-from minifcn.training.label import label
 from minifcn.training.progress import show
 from minifcn.training.state import Training
 
@@ -33,14 +32,12 @@ class Verdict:
         learned: Whether the image was learned.
         sentence: What happened and, if it was not learned, why.
         accuracy: Share of its labelled pixels that are right.
-        prediction: Its predicted classes, (H, W).
         index: Index of the image in the dataset.
     """
 
     learned: bool
     sentence: str
     accuracy: float
-    prediction: Array
     index: int = 0
 
 
@@ -77,7 +74,7 @@ def overfit_one(
     _, labels = one[0]
     if len(present := _classes_in(labels)) < 2:
         what = "no image has more than one class" if present else "all of its pixels are void"
-        return Verdict(False, f"{what}, so there is nothing to learn", 0.0, labels)
+        return Verdict(False, f"{what}, so there is nothing to learn", 0.0)
     limit = min(_LEARNED, 0.98 * grid_accuracy(labels, model.stride))
     loader = Loader(one, 1, preprocess=preprocess, workers=0, seed=0)
     score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0, seed=0)
@@ -99,7 +96,6 @@ def overfit_one(
         callbacks=[watch, look],
     )
     accuracy = records[-1]["pixel_accuracy"]
-    prediction = label(model, one[0][0], preprocess=preprocess)
     first, last = records[0]["loss"], records[-1]["loss"]
     fell = f"{first:.3f} to {last:.3f}" if len(records) > 1 else f"{last:.3f}"
     sentence = f"learned in {records[-1]['step']} steps: loss {fell}, {accuracy:.1%} of its pixels right"
@@ -113,7 +109,7 @@ def overfit_one(
         else:
             why = "the loss fell and then stayed: do labels and image belong together? Is the stride fine?"
         sentence = f"not {sentence}; {why}"
-    return Verdict(look.learned, sentence, accuracy, prediction, index)
+    return Verdict(look.learned, sentence, accuracy, index)
 
 
 def _classes_in(labels: Array) -> list[int]:

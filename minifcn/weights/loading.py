@@ -248,7 +248,9 @@ def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> M
     """Return the classifier that a model file of minifcn holds."""
     model = load(file)
     if not isinstance(model, Classifier):
-        raise FileError(f"{file} holds a {type(model).__name__}, not a Classifier: load reads it")
+        raise FileError(
+            f"{file} holds a model of class {type(model).__name__}, not Classifier: minifcn.load reads it"
+        )
     found = match(model, own_names(model), tensors.arrays)
     if architecture not in (None, found.architecture):
         raise FileError(f"{file} holds no {architecture} but {found.architecture}")
