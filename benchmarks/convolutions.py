@@ -1,15 +1,83 @@
 """Times of all convolutions of VGG16, SqueezeNet and the heads of their FCNs, all three maps, beside PyTorch.
 
 python benchmarks/convolutions.py --batch 1 --size 480x360
+python benchmarks/convolutions.py --few        # eight of them, as a quick look at a machine
 """
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from statistics import median
+from typing import Any, NamedTuple
 
-from minifcn.cli.bench import Case, compare
+import numpy as np
+from beside import Side, in_turn
+
+from minifcn import functional as F
+from minifcn.backend import Array, to_device
+from minifcn.kernels.threads import num_threads
+
+MAPS = ("forward", "input gradient", "weight gradient")
 
 
-def cases(height: int, width: int) -> list[Case]:
+class Case(NamedTuple):
+    """A convolution to time, or a transposed one, whose input and output are exchanged.
+
+    Attributes:
+        name: Name in the table.
+        channels: Channels of the larger side, the input of the convolution.
+        filters: Channels of the smaller side.
+        size: (H, W) of the larger side.
+        kernel: Height and width of the kernel.
+        stride: Stride of the window.
+        padding: Zeros around the larger side.
+        groups: Groups of channels.
+        transposed: Whether the forward map is the transposed convolution.
+    """
+
+    name: str
+    channels: int
+    filters: int
+    size: tuple[int, int]
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    transposed: bool = False
+
+    def operands(self, batch: int) -> tuple[Array, Array, Array]:
+        """Return x on the larger side, w, and dy on the smaller one, float32."""
+        rng = np.random.default_rng(0)
+        rows, cols = ((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in self.size)
+        return (
+            rng.standard_normal((batch, self.channels, *self.size), np.float32),
+            rng.standard_normal(
+                (self.filters, self.channels // self.groups, self.kernel, self.kernel), np.float32
+            ),
+            rng.standard_normal((batch, self.filters, rows, cols), np.float32),
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The window, as arguments of the functions."""
+        return {"stride": self.stride, "padding": self.padding, "groups": self.groups}
+
+
+CASES = (
+    Case("VGG16 conv1_2", 64, 64, (360, 480), 3, padding=1),
+    Case("VGG16 conv3_2", 256, 256, (90, 120), 3, padding=1),
+    Case("VGG16 conv5", 512, 512, (23, 30), 3, padding=1),
+    Case("SqueezeNet conv1", 3, 96, (360, 480), 7, stride=2),
+    Case("SqueezeNet fire4, 1 x 1", 128, 32, (88, 118), 1),
+    Case("SqueezeNet fire4, 3 x 3", 32, 128, (88, 118), 3, padding=1),
+    Case("upsampling 64 / 32", 21, 21, (384, 480), 64, stride=32, padding=16, groups=21, transposed=True),
+    Case("upsampling 16 / 8", 21, 21, (360, 480), 16, stride=8, padding=4, groups=21, transposed=True),
+)
+
+
+def all_cases(height: int, width: int) -> list[Case]:
     """Return the different convolutions of the networks, for images of a size."""
 
     def at(stride: int) -> tuple[int, int]:
@@ -50,16 +118,81 @@ def cases(height: int, width: int) -> list[Case]:
     return found
 
 
+def compare(cases: Sequence[Case], batch: int, runs: int) -> list[dict[str, Any]]:
+    """Time all maps of some convolutions, print a line for each, and return the seconds of all runs."""
+    beside = find_spec("torch") is not None
+    makers = {"minifcn": minifcn_job} | ({"PyTorch": torch_job} if beside else {})
+    sides = {name: Side() for name in makers}
+    what = "minifcn / PyTorch = ratio" if beside else "PyTorch is not installed: minifcn alone"
+    print(f"milliseconds, medians of {runs}; {num_threads()} threads, batch {batch}; {what}")
+    print(f"{'':26}" + "".join(f"{name:>{26 if beside else 17}}" for name in MAPS))
+    results = []
+    for case in cases:
+        line = f"{case.name:26}"
+        for which in MAPS:
+            for name, side in sides.items():
+                side.make(makers[name], case, batch, which)
+            seconds = in_turn(sides, runs, warm_up=True)
+            results.append({"case": case._asdict(), "batch": batch, "map": which, "seconds": seconds})
+            ours = 1e3 * median(seconds["minifcn"])
+            if beside:
+                theirs = 1e3 * median(seconds["PyTorch"])
+                line += f"{ours:10.2f} /{theirs:7.2f} = {ours / theirs:4.2f}"
+            else:
+                line += f"{ours:17.2f}"
+        print(line, flush=True)
+    return results
+
+
+def minifcn_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
+    """Return a function that computes a map of a convolution."""
+    x, w, dy = (to_device(operand, device) for operand in case.operands(batch))
+    jobs: dict[str, Callable[[], Any]] = {
+        "forward": lambda: F.conv2d(x, w, **case.options),
+        "input gradient": lambda: F.conv2d_input_grad(dy, w, input_size=case.size, **case.options),
+        "weight gradient": lambda: F.conv2d_weight_grad(x, dy, kernel_size=case.kernel, **case.options),
+    }
+    return jobs[_adjoint(which) if case.transposed else which]
+
+
+def torch_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
+    """Return a function that computes the same with PyTorch."""
+    torch: Any = import_module("torch")
+    torch.set_num_threads(num_threads())
+    x, w, dy = (torch.tensor(operand, device=device) for operand in case.operands(batch))
+
+    def backward(needed: list[bool]) -> Any:
+        return torch.ops.aten.convolution_backward(
+            dy, x, w, [0], [case.stride] * 2, [case.padding] * 2, [1, 1], False, [0, 0], case.groups, needed
+        )
+
+    jobs: dict[str, Callable[[], Any]] = {
+        "forward": lambda: torch.nn.functional.conv2d(x, w, **case.options),
+        "input gradient": lambda: backward([True, False, False]),
+        "weight gradient": lambda: backward([False, True, False]),
+    }
+    if case.transposed and which == "forward":
+        return lambda: torch.nn.functional.conv_transpose2d(dy, w, **case.options)
+    return jobs[_adjoint(which) if case.transposed else which]
+
+
+def _adjoint(which: str) -> str:
+    """Return the map of the convolution that a map of the transposed one is."""
+    return {"forward": "input gradient", "input gradient": "forward"}.get(which, which)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", default="480x360", help="WIDTHxHEIGHT")
-    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--runs", type=int, default=9, help="medians of so many are printed")
+    parser.add_argument("--few", action="store_true", help="only eight typical convolutions")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
-    chosen = tuple(case for case in cases(height, width) if arguments.only in case.name)
+    listed = CASES if arguments.few else all_cases(height, width)
+    chosen = [case for case in listed if arguments.only in case.name]
     results = compare(chosen, arguments.batch, arguments.runs)
     if arguments.json:
         with open(arguments.json, "w") as file:

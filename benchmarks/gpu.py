@@ -175,24 +175,23 @@ def child(name: str, stand_in: bool) -> int:
 
 def jobs(library: str, device: str, stand_in: bool) -> Iterator[tuple[str, Callable[[], Callable[[], Any]]]]:
     """Yield the name of each case, and a function that prepares it and returns what is to be timed."""
+    import convolutions
     import networks
 
-    from minifcn.cli import bench
-
     make_network = {"minifcn": networks.minifcn_job, "PyTorch": networks.torch_job}[library]
-    make_convolution = {"minifcn": bench.minifcn_job, "PyTorch": bench.torch_job}[library]
+    make_convolution = {"minifcn": convolutions.minifcn_job, "PyTorch": convolutions.torch_job}[library]
     names, batches, size = tuple(networks.NETWORKS), (1, 4), (360, 480)
-    cases: tuple[bench.Case, ...] = bench.CASES
+    cases: tuple[convolutions.Case, ...] = convolutions.CASES
     if stand_in:
         names, batches, size = names[:1], (1,), (48, 64)
-        cases = (bench.Case("3 x 3", 2, 3, (8, 9), 3, padding=1),)
+        cases = (convolutions.Case("3 x 3", 2, 3, (8, 9), 3, padding=1),)
     for network in names:
         for what in ("inference", "training"):
             for batch in batches:
                 title = f"{network}, {what}, batch {batch}"
                 yield title, partial(make_network, network, what, batch, size, device)
     for case in cases:
-        for which in bench.MAPS:
+        for which in convolutions.MAPS:
             yield f"{case.name}, {which}", partial(make_convolution, case, 1, which, device)
 
 

@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from beside import Side, in_turn
 
-from minifcn.cli.beside import Side, in_turn
 from minifcn.kernels.threads import num_threads
 
 Job = Callable[[], Any]

@@ -80,11 +80,12 @@ def check_ending(path: str | os.PathLike[str], ending: str) -> None:
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """Return a path if it is that of a file.
+    """Return a path if it is that of a file that can be opened.
 
     Raises:
         FileNotFoundError: If nothing is there.
         IsADirectoryError: If it is a folder; the message suggests a file in it.
+        PermissionError: If it may not be read.
 
     Example:
         >>> existing_file("nowhere.safetensors")
@@ -99,4 +100,5 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
         raise IsADirectoryError(f"{file} is a folder{such}")
     if not file.exists():
         raise FileNotFoundError(f"there is no file {file}")
-    return file
+    with file.open("rb"):
+        return file

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -130,12 +131,7 @@ class ConfusionMatrix:
                 raise ValueError(
                     f"{name} must be equal for confusion matrices to be added, got {mine!r} and {theirs!r}"
                 )
-        both = type(self)(
-            self.num_classes,
-            ignore_index=self.ignore_index,
-            class_names=self.class_names,
-            absent=self.absent,
-        )
+        both = copy(self)
         both._matrix = self._matrix + other._matrix
         return both
 

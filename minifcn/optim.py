@@ -59,8 +59,7 @@ class Optimizer(ABC):
 
         Raises:
             TypeError: If the data, gradient and state of a parameter are not all on one device.
-            ValueError: If a gradient has another shape or dtype than its data.
-            After either, nothing has been updated.
+            ValueError: If a gradient has another shape or dtype than its data; nothing has been updated.
         """
         work: list[tuple[Callable[[tuple[Array, ...]], None], tuple[Array, ...]]] = []
         updated, library = [], None
@@ -117,9 +116,8 @@ class Optimizer(ABC):
             ValueError: If entries are missing, unexpected or of another shape or dtype. The message names all
                 of them, and nothing is loaded.
         """
-        keys = {
-            name: ("step." + name, *(f"{kind}.{name}" for kind in self._kinds)) for name in self.parameters
-        }
+        kinds = ("step", *self._kinds)
+        keys = {name: tuple(f"{kind}.{name}" for kind in kinds) for name in self.parameters}
         wanted = {
             name: keys[name]
             for name, parameter in self.parameters.items()
@@ -172,8 +170,7 @@ class SGD(Optimizer):
         weight_decay: Factor of the L2 penalty.
 
     Raises:
-        TypeError: If `params` is none of these.
-        ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
+        TypeError, ValueError: As `Optimizer` does.
 
     Example:
         >>> import numpy as np
@@ -185,14 +182,7 @@ class SGD(Optimizer):
         [0.5, 2.5]
     """
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        *,
-        weight_decay: float = 0.0,
-    ):
+    def __init__(self, params: Params, lr: float = 1e-3, momentum: float = 0.0, *, weight_decay: float = 0.0):
         super().__init__(params, lr, weight_decay)
         self.momentum = _number(momentum, "momentum", below=1)
         if self.momentum:
@@ -225,8 +215,7 @@ class Adam(Optimizer):
         weight_decay: Factor of the L2 penalty.
 
     Raises:
-        TypeError: If `params` is none of these.
-        ValueError: If `params` is empty or contains a parameter twice, or a value is out of range.
+        TypeError, ValueError: As `Optimizer` does.
 
     Example:
         >>> import numpy as np

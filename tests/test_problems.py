@@ -451,7 +451,7 @@ def test_09_an_image_that_is_too_large_does_not_stop_the_others(model, tmp_path,
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     paths = (tmp_path / "huge.png", tmp_path / "small.png")
     assert run("predict", model, *paths, "--out", tmp_path / "out") == 1
-    assert "huge.png: labelling 1500 x 1400 pixels takes about" in capsys.readouterr().err
+    assert "huge.png: labelling an image of 1500 x 1400 takes about" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["small.png"]
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from minifcn import __version__
@@ -17,14 +17,19 @@ COMMANDS = {
     "predict": "label your own images",
     "explain": "every layer's shape, receptive field, position, parameters, multiplications and bytes",
     "weights": "inspect, convert and download files of weights",
-    "bench": "time this machine's convolutions, beside PyTorch's",
     "lessons": "open the lessons in JupyterLab",
     "info": "versions, devices and threads",
 }
 """The commands, and what they do."""
 
-_OPTIONS = {"batch_size": "--batch", "start": "--from"}
-"""Options that are not named like the argument that they set."""
+_IN_PYTHON = {
+    "partial=True": "minifcn weights convert --partial",
+    "load_classifier": "minifcn weights convert",
+    "load_fcn": "minifcn weights convert",
+    "minifcn.load reads it": "minifcn train --from takes it",
+    "Checkpoints(resume=True)": "minifcn train --resume",
+}
+"""What messages of the library suggest, and the commands that do the same."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +64,9 @@ def _run(argv: Sequence[str]) -> int:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         if name == chosen:
-            import_module(f"minifcn.cli.{name.replace('-', '_')}").add_arguments(command)
+            module = import_module(f"minifcn.cli.{name.replace('-', '_')}")
+            command.set_defaults(run=module.run)
+            module.add_arguments(command)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -72,19 +79,20 @@ def _run(argv: Sequence[str]) -> int:
         print(f"minifcn {arguments.command}: not enough memory: {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"minifcn {arguments.command}: {_with_option(str(error), arguments)}", file=sys.stderr)
+        actions = commands.choices[arguments.command]._actions
+        options = {action.dest: action.option_strings[0] for action in actions if action.option_strings}
+        print(f"minifcn {arguments.command}: {_for_command_line(str(error), options)}", file=sys.stderr)
         return 2
 
 
-def _with_option(message: str, arguments: argparse.Namespace) -> str:
-    """Return a message of the library, which begins with the name of an argument, with the option instead.
+def _for_command_line(message: str, options: Mapping[str, str]) -> str:
+    """Return a message of the library with options and commands in place of arguments and functions.
 
     Example:
-        >>> _with_option("batch_size must be an integer >= 1, got 0", argparse.Namespace(batch_size=0))
+        >>> _for_command_line("batch_size must be an integer >= 1, got 0", {"batch_size": "--batch"})
         '--batch must be an integer >= 1, got 0'
     """
+    for words, command in _IN_PYTHON.items():
+        message = message.replace(words, command)
     found = re.match(r"(\w+)(?= must |: )", message)
-    if not found or found[1] not in vars(arguments):
-        return message
-    option = _OPTIONS.get(found[1], f"--{found[1].replace('_', '-')}")
-    return option + message[found.end() :]
+    return options[found[1]] + message[found.end() :] if found and found[1] in options else message

@@ -34,11 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "could not be opened."
     )
     parser.add_argument("data", metavar="DATA", help=f"{DATA}, or voc+sbd:PATH")
-    parser.add_argument(
-        "--split", choices=("train", "validation", "test"), help="only this part (default: all that exist)"
-    )
+    part = "only this part (default: all that exist)"
+    parser.add_argument("--split", choices=("train", "validation", "test"), help=part)
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,7 +81,7 @@ def _as_json(report: DatasetReport) -> dict[str, Any]:
             name: {
                 "items": split.items,
                 "chosen": split.chosen,
-                "sizes": [[height, width, count] for (height, width), count in split.sizes.most_common()],
+                "sizes": [[*size, count] for size, count in split.sizes.most_common()],
                 "pixels": split.counts.pixels.tolist(),
                 "images": split.counts.images.tolist(),
             }

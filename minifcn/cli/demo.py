@@ -16,7 +16,8 @@ import numpy as np
 
 from minifcn import viz
 from minifcn.backend import cuda_device, to_device, to_numpy
-from minifcn.cli.shared import add_device, save_figure
+from minifcn.cli.figures import save_figure, save_strips
+from minifcn.cli.shared import add_device
 from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.dense import convolutionalize
 from minifcn.functional import softmax
@@ -51,31 +52,21 @@ class Demo:
         print(f"  drew {self.out / name}")
 
     def train(
-        self, model: Classifier | FCN, data: Dataset, batch_size: int, name: str, epochs: int = 1
+        self, model: Classifier | FCN, data: Dataset, name: str, *, batch: int = 2, epochs: int = 1
     ) -> None:
-        """Train with Adam, a warm-up, and a cosine down to zero."""
-        loader = Loader(data, batch_size, preprocess=GREY, shuffle=True, seed=self.seed)
-        steps = epochs * len(loader)
-        fit(
-            model,
-            loader,
-            Adam(model, lr=2e-3),
-            epochs=epochs,
-            schedule=Cosine(steps, warmup_steps=20),
-            log=self.out / f"{name.replace(' ', '-')}.jsonl",
-            progress=f"  {name}",
-        )
-
-    def train_fcn(self, fcn: FCN, data: Dataset, name: str, epochs: int = 1) -> None:
-        """Train an FCN, with a larger learning rate for its score layers."""
-        for layer in fcn.score_layers():
+        """Train with Adam, a warm-up, and a cosine down to zero; score layers with a larger learning rate."""
+        for layer in model.score_layers() if isinstance(model, FCN) else ():
             for parameter in layer.parameters():
                 parameter.lr_multiplier = SCORE_RATE
-        self.train(fcn, data, batch_size=2, name=name, epochs=epochs)
+        loader = Loader(data, batch, preprocess=GREY, shuffle=True, seed=self.seed)
+        schedule = Cosine(epochs * len(loader), warmup_steps=20)
+        log = self.out / f"{name.replace(' ', '-')}.jsonl"
+        adam = Adam(model, lr=2e-3)
+        fit(model, loader, adam, epochs=epochs, schedule=schedule, log=log, progress=f"  {name}")
 
     def score(self, model: Classifier | FCN, data: Dataset) -> ConfusionMatrix:
         """Evaluate a network on a dataset."""
-        return evaluate(model, Loader(data, 10, preprocess=GREY), progress="  evaluating")
+        return evaluate(model, Loader(data, 10, preprocess=GREY, seed=0), progress="  evaluating")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,14 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.description = "Trains on real handwriting for about two minutes, without GPU and internet."
     parser.add_argument("--seed", type=int, default=0, help="integer >= 0; equal seeds give equal results")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("minifcn-demo"),
-        help="folder for figures, logs and the model; files of an earlier run are replaced",
-    )
+    out = "folder for figures, logs and the model; files of an earlier run are replaced"
+    parser.add_argument("--out", type=Path, default=Path("minifcn-demo"), help=out)
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -116,7 +102,7 @@ def _classifier(demo: Demo) -> Classifier:
     crops = DigitCrops("train", seed=demo.seed, repeats=CROPS)
     classifier = digit_classifier(rng=demo.seed).to(demo.device)
     classifier.info = ModelInfo(crops.class_names, GREY)
-    demo.train(classifier, crops, batch_size=32, name="classifier")
+    demo.train(classifier, crops, "classifier", batch=32)
     unseen = DigitCrops("test", seed=demo.seed, repeats=2)
     accuracy = demo.score(classifier, unseen).pixel_accuracy()
     print(f"  {accuracy:.1%} right on {len(unseen)} crops of unseen digits")
@@ -138,10 +124,8 @@ def _heat_maps(demo: Demo, classifier: Classifier) -> None:
     milliseconds = 1e3 * (time.perf_counter() - started)
     print(f"  a canvas of 128 x 256: {scores[0].size} positions scored in {milliseconds:.0f} ms")
     digits = [int(k) - 1 for k in np.unique(labels) if 1 <= k <= 10][:6]
-    extent = _extent(sliding, scores.shape[1:])
-    figure = viz.heat_maps(
-        canvas, scores, crops.class_names, classes=digits, extent=extent, label="probability"
-    )
+    names, extent = crops.class_names, _extent(sliding, scores.shape[1:])
+    figure = viz.heat_maps(canvas, scores, names, classes=digits, extent=extent, label="probability")
     demo.draw(figure, "heat-maps.png")
 
 
@@ -167,7 +151,7 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
             fcn = fcn.finer()
         canvases = DigitCanvases("train", count, seed=demo.seed + seen)
         seen += count
-        demo.train_fcn(fcn, canvases, f"stride {stride}")
+        demo.train(fcn, canvases, f"stride {stride}")
         matrix = demo.score(fcn, unseen)
         rows.append((f"stride {stride}, {seen} canvases", matrix))
         predictions.append(label(fcn, image))
@@ -176,25 +160,11 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
     path = demo.out / "digits-fcn.safetensors"
     save(fcn, path)
     print(f"  wrote {path}")
-    names, colors = unseen.class_names, unseen.palette
-    loaded = load(path).to(demo.device)
-    shown = [unseen[i] for i in range(3)]
-    strips = viz.prediction_strips(
-        [image for image, _ in shown],
-        [labels for _, labels in shown],
-        [label(loaded, image) for image, _ in shown],
-        names,
-        colors,
-    )
-    demo.draw(strips, "predictions.png")
-    strips = viz.prediction_strips(
-        [image] * len(rows),
-        [labels] * len(rows),
-        predictions,
-        names,
-        colors,
-        row_names=[f"stride {stride}" for stride in CANVASES],
-    )
+    save_strips(unseen, range(3), load(path).to(demo.device), demo.out / "predictions.png")
+    print(f"  drew {demo.out / 'predictions.png'}")
+    names, titles = unseen.class_names, [f"stride {stride}" for stride in CANVASES]
+    images, truths = [image] * len(rows), [labels] * len(rows)
+    strips = viz.prediction_strips(images, truths, predictions, names, unseen.palette, row_names=titles)
     demo.draw(strips, "strides.png")
     demo.draw(viz.confusion_matrix(rows[-1][1].matrix, names), "confusion-matrix.png")
 
@@ -208,7 +178,7 @@ def _few_labels(demo: Demo, classifier: Classifier) -> None:
     rows = []
     for name, start in starts.items():
         fcn = FCN(start, len(few.class_names), stride=min(CANVASES)).to(demo.device)
-        demo.train_fcn(fcn, few, name, FEW_EPOCHS)
+        demo.train(fcn, few, name, epochs=FEW_EPOCHS)
         rows.append((name, demo.score(fcn, unseen)))
     _print_table(rows)
 
@@ -225,7 +195,6 @@ def _check_folder(out: Path) -> None:
     """Make the folder, and check that it can be written to, before anything is computed."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise OSError(f"out: {out} cannot be written to: {error.strerror or error}") from error

@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 from minifcn import viz
 from minifcn.backend import cuda_device
-from minifcn.cli.shared import DATA, add_device, save_figure, save_json
+from minifcn.cli.figures import save_figure
+from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
 from minifcn.files import check_ending
 from minifcn.metrics import Absent, ConfusionMatrix
@@ -24,17 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model file")
     parser.add_argument("data", help=DATA)
     parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
-    parser.add_argument(
-        "--absent",
-        default="truth",
-        choices=get_args(Absent),
-        help="how a class without labelled pixels counts in the means: not, as in training (truth); not "
-        "unless it is predicted somewhere (exclude); as 0 (zero); as 1 (one)",
+    absent = (
+        "how a class without labelled pixels counts in the means: not, as in training (truth); not unless it "
+        "is predicted somewhere (exclude); as 0 (zero); as 1 (one)"
     )
+    parser.add_argument("--absent", default="truth", choices=get_args(Absent), help=absent)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix there")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -49,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(arguments.data, arguments.split)
     if (warning := check_classes(info, dataset)) is not None:
         say(f"warning: {warning}")
-    height, width = dataset[largest_item(dataset)][1].shape
-    check_inference(model, f"evaluating an image of {width} x {height}", (height, width), arguments.device)
-    loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing))
+    size = dataset[largest_item(dataset)][1].shape
+    check_inference(model, "evaluating an image", size, arguments.device)
+    loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")
     print(matrix.table())
@@ -66,15 +64,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _numbers(matrix: ConfusionMatrix, images: int) -> dict[str, Any]:
     """Return all metrics and counts as JSON values."""
-    ious, accuracies = matrix.iou_per_class().tolist(), matrix.accuracy_per_class().tolist()
-    pixels = matrix.matrix.sum(axis=1).tolist()
+    columns = (matrix.iou_per_class().tolist(), matrix.accuracy_per_class().tolist())
+    rows = zip(matrix.class_names, *columns, matrix.matrix.sum(axis=1).tolist(), strict=True)
     return {
         "images": images,
         "absent": matrix.absent,
         **{name: json_number(value) for name, value in matrix.summary().items()},
         "classes": [
             {"name": name, "iou": json_number(iou), "accuracy": json_number(accuracy), "pixels": count}
-            for name, iou, accuracy, count in zip(matrix.class_names, ious, accuracies, pixels, strict=True)
+            for name, iou, accuracy, count in rows
         ],
         "confusion_matrix": matrix.matrix.tolist(),
     }

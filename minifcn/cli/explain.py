@@ -8,9 +8,9 @@ from typing import Any
 
 from minifcn.cli.shared import size
 from minifcn.dense import convolutionalize
-from minifcn.models import FCN, Classifier, Explanation, build, explain
+from minifcn.layers import Layer
+from minifcn.models import FCN, Classifier, Explanation, build, explain, registry
 from minifcn.models.explanation import Totals
-from minifcn.models.registry import CLASSIFIERS
 
 _VOC_CLASSES = 21
 
@@ -22,23 +22,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without computing them. With --classes, --stride or --alignment, it describes the FCN made from the "
         "classifier, and compares both alignments."
     )
-    parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {', '.join(CLASSIFIERS)}")
+    known = ", ".join(registry.names())
+    parser.add_argument("model", metavar="MODEL", help=f"a model file, or one of {known}")
     parser.add_argument("--size", type=size, metavar="WxH", help="of the images (default: the classifier's)")
-    parser.add_argument("--classes", type=int, help=f"classes of the FCN (default: {_VOC_CLASSES})")
+    classes = f"classes of the FCN (default: {_VOC_CLASSES})"
+    parser.add_argument("--classes", dest="num_classes", type=int, metavar="N", help=classes)
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
     parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the explanation."""
-    architecture = _architecture(arguments)
-    explanation = _explain(architecture, arguments)
-    totals = {}
-    if architecture["name"] == "fcn":
-        totals = _both_alignments(architecture, arguments, explanation)
+    model = _model(arguments.model)
+    given = {name: getattr(arguments, name) for name in ("num_classes", "stride", "alignment")}
+    asked = {name: value for name, value in given.items() if value is not None}
+    classifier, options = _origin(model)
+    if asked:
+        if classifier is None:
+            raise ValueError(
+                f"{arguments.model}: the classifier that it was made from has no registered name"
+            )
+        model = FCN(classifier, **options | asked)
+    images = arguments.size or getattr(classifier, "input_shape", (0,))[1:]
+    if not images:
+        raise ValueError(f"size must be given for {arguments.model}")
+    explanation = _explain(model, images, arguments.batch)
+    totals: dict[str, Totals | str] = {}
+    if isinstance(model, FCN) and classifier is not None:
+        for name in ("exact", "paper"):
+            try:
+                other = FCN(classifier, **options | asked | {"alignment": name})
+                totals[name] = explain(other, images, batch=arguments.batch).total
+            except ValueError as error:
+                totals[name] = str(error)
     if arguments.json:
         known = {k: {"refused": v} if isinstance(v, str) else asdict(v) for k, v in totals.items()}
         print(json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2))
@@ -48,59 +66,40 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\n{_comparison(totals)}")
 
 
-def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the architecture of the model, or that of an FCN made from it."""
-    name = arguments.model
-    if name in CLASSIFIERS:
-        architecture = CLASSIFIERS[name](init="zeros").architecture
-    elif Path(name).exists():
-        from minifcn.weights import load
+def _model(name: str) -> Layer:
+    """Return the network in a file, or a new classifier."""
+    if name in registry.names():
+        return build(name, init="zeros")
+    if not Path(name).exists():
+        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(registry.names())}")
+    from minifcn.weights import load
 
-        architecture = load(name).architecture
-    else:
-        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(CLASSIFIERS)}")
-    names = {"num_classes": "classes", "stride": "stride", "alignment": "alignment"}
-    given = {key: getattr(arguments, option) for key, option in names.items()}
-    asked = {key: value for key, value in given.items() if value is not None}
-    if architecture["name"] == "fcn":
-        return {"name": "fcn", "arguments": architecture["arguments"] | asked}
-    if not asked:
-        return architecture
-    fresh = {"classifier": architecture, "num_classes": _VOC_CLASSES, "alignment": "exact"}
-    return {"name": "fcn", "arguments": fresh | asked}
+    model: Layer = load(name)
+    return model
 
 
-def _explain(architecture: dict[str, Any], arguments: argparse.Namespace) -> Explanation:
-    model = build(architecture, init="zeros")
-    classifier = (
-        build(architecture["arguments"]["classifier"], init="zeros") if isinstance(model, FCN) else model
-    )
+def _origin(model: Layer) -> tuple[Classifier | None, dict[str, Any]]:
+    """Return the classifier that an FCN comes from, if it can be built again, and the FCN's options.
+
+    For a classifier these are itself and the options of an FCN made from it.
+    """
+    if isinstance(model, Classifier):
+        return model, {"num_classes": _VOC_CLASSES}
+    options = model.architecture["arguments"] if isinstance(model, FCN) else {}
+    if not options.get("classifier"):
+        return None, {}
+    classifier = build(options.pop("classifier"), init="zeros")
     assert isinstance(classifier, Classifier)
-    trained = classifier.input_shape[1:]
-    images = trained if arguments.size is None else arguments.size
-    if isinstance(model, FCN) or images == trained:
-        return explain(model, images, batch=arguments.batch)
-    sliding = explain(convolutionalize(classifier, classifier.input_shape), images, batch=arguments.batch)
-    title = sliding.title.split(":", 1)[1]
-    return replace(sliding, title=f"{architecture['name']}, convolutionalized:{title}")
+    return classifier, options
 
 
-def _both_alignments(
-    architecture: dict[str, Any], arguments: argparse.Namespace, explanation: Explanation
-) -> dict[str, Totals | str]:
-    """Return the totals of both alignments, or why there are none."""
-    mine = architecture["arguments"].get("alignment", "exact")
-    totals: dict[str, Totals | str] = {}
-    for name in ("exact", "paper"):
-        if name == mine:
-            totals[name] = explanation.total
-            continue
-        other = {"name": "fcn", "arguments": architecture["arguments"] | {"alignment": name}}
-        try:
-            totals[name] = _explain(other, arguments).total
-        except ValueError as error:
-            totals[name] = str(error)
-    return totals
+def _explain(model: Layer, images: tuple[int, int], batch: int) -> Explanation:
+    """Explain a network; a classifier for images of another size than its own becomes a convolution."""
+    if not isinstance(model, Classifier) or images == model.input_shape[1:]:
+        return explain(model, images, batch=batch)
+    sliding = explain(convolutionalize(model, model.input_shape), images, batch=batch)
+    name = model.architecture.get("name", "classifier")
+    return replace(sliding, title=f"{name}, convolutionalized:{sliding.title.partition(':')[2]}")
 
 
 def _comparison(totals: dict[str, Totals | str]) -> str:

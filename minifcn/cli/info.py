@@ -15,8 +15,7 @@ _PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.set_defaults(run=run)
+    """Add the arguments of the command: none."""
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", type=Path, default=Path("minifcn-lessons"), help="the folder")
     parser.add_argument("--no-browser", action="store_true", help="start JupyterLab without a browser")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,31 +85,28 @@ def copy_lessons(notebooks: Sequence[Path], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     record, sentences, copied = _read_record(folder), [], 0
     for notebook in notebooks:
-        new, mine = notebook.read_bytes(), folder / notebook.name
+        mine, new = folder / notebook.name, notebook.read_bytes()
+        now = _digest(mine.read_bytes()) if mine.exists() else None
         ours = record.get(notebook.name)  # as it was copied last
-        record[notebook.name] = _digest(new)
-        if not mine.exists() or _digest(mine.read_bytes()) == ours != _digest(new):
+        wanted = record[notebook.name] = _digest(new)
+        if now is None or now == ours != wanted:
             _write(mine, new)
             copied += 1
-        elif _digest(mine.read_bytes()) not in (ours, _digest(new)):
-            if ours == _digest(new):
-                sentences.append(f"{mine.name} was changed by you and is kept.")
-                continue
-            beside = _beside(mine, new)
-            _write(beside, new)
-            sentences.append(f"{mine.name} was changed by you and is kept; the new version is {beside.name}.")
+        elif now not in (ours, wanted):
+            newer = ""
+            if ours != wanted:
+                beside = _beside(mine, new)
+                _write(beside, new)
+                newer = f"; the new version is {beside.name}"
+            sentences.append(f"{mine.name} was changed by you and is kept{newer}.")
     _write(folder / RECORD, json.dumps(record, indent=1).encode())
     return [f"{copied} of {len(notebooks)} notebooks copied to {folder.resolve()}", *sentences]
 
 
 def _beside(mine: Path, new: bytes) -> Path:
     """Return a path for another version: one that is free, or that has the same contents already."""
-    count = 1
-    while True:
-        beside = mine.with_name(f"{mine.stem}-new{count if count > 1 else ''}{mine.suffix}")
-        if not beside.exists() or beside.read_bytes() == new:
-            return beside
-        count += 1
+    names = (mine.with_name(f"{mine.stem}-new{count}{mine.suffix}") for count in ("", *range(2, 1000)))
+    return next(beside for beside in names if not beside.exists() or beside.read_bytes() == new)
 
 
 def _read_record(folder: Path) -> dict[str, str]:

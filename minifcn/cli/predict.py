@@ -18,7 +18,8 @@ from PIL import Image
 
 from minifcn import viz
 from minifcn.backend import Array, cuda_device
-from minifcn.cli.shared import add_device, save_figure, save_json
+from minifcn.cli.figures import save_figure
+from minifcn.cli.shared import add_device, save_json
 from minifcn.data import read_image
 from minifcn.data.images import IMAGE_SUFFIXES
 from minifcn.files import FileError, atomic_write
@@ -40,18 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = "Writes a mask, an overlay and the areas of the classes for images of any size."
     parser.add_argument("model", type=Path, help="model file")
-    parser.add_argument(
-        "images",
-        nargs="+",
-        type=Path,
-        metavar="IMAGE|FOLDER",
-        help="images, and folders of them",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder; results of other images in it are kept"
-    )
+    images = "images, and folders of them"
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help=images)
+    out = "folder; results of other images in it are kept"
+    parser.add_argument("--out", type=Path, required=True, help=out)
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 image = read_image(path)
                 height, width = image.shape[:2]
-                what = f"{path}: labelling {width} x {height} pixels"
-                check_inference(model, what, (height, width), arguments.device)
+                check_inference(model, f"{path}: labelling an image", (height, width), arguments.device)
                 labels = label(model, image)
             except (OSError, ValueError, MemoryError) as error:
                 say(f"minifcn predict: {_problem(path, error)}")
@@ -85,9 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                 _write_mask(out / mask, labels, info)
                 figure = viz.overlay(image, labels, info.class_names, info.palette)
                 save_figure(figure, out / OVERLAYS / f"{name}.png")
-                rows = areas[str(path)] = [
-                    {"image": str(path), "mask": mask, **area} for area in _areas(labels, info)
-                ]
+                rows = areas[str(path)] = _rows(path, mask, labels, info)
                 _write_areas(out, areas)
                 show(f"{path}: {width} x {height} pixels, {mask}")
                 for row in rows:
@@ -114,14 +105,14 @@ def _images(given: list[Path], out: Path) -> list[Path]:
             paths.append(path)
             continue
         places = [out.resolve(), *(areas.resolve().parent for areas in path.rglob(AREAS))]
-        ours = [place / folder for place in places for folder in (MASKS, OVERLAYS)]
+        ours = {place / folder for place in places for folder in (MASKS, OVERLAYS)}
         inside = [
             file
             for file in sorted(path.rglob("*"))
             if file.suffix.lower() in IMAGE_SUFFIXES
             and file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and not any(file.resolve().is_relative_to(folder) for folder in ours)
+            and ours.isdisjoint(file.resolve().parents)
         ]
         if not inside:
             raise ValueError(f"there are no images in the folder {path}")
@@ -137,12 +128,8 @@ def _named(paths: list[Path], areas: Areas) -> Iterator[tuple[Path, str]]:
     names = {image: Path(rows[0]["mask"]).stem for image, rows in areas.items()}
     taken = {name.casefold() for name in names.values()}
     for path in paths:
-        if (earlier := names.get(str(path))) is not None:
-            yield path, earlier
-            continue
-        name, number = path.stem, 2
-        while name.casefold() in taken:
-            name, number = f"{path.stem}-{number}", number + 1
+        free = (f"{path.stem}{end}" for end in ("", *(f"-{number}" for number in range(2, len(taken) + 3))))
+        name = names.get(str(path)) or next(name for name in free if name.casefold() not in taken)
         taken.add(name.casefold())
         yield path, name
 
@@ -157,12 +144,12 @@ def _write_mask(path: Path, labels: Array, info: ModelInfo) -> None:
         mask.save(temporary)
 
 
-def _areas(labels: Array, info: ModelInfo) -> list[dict[str, Any]]:
-    """Return pixels and percentage of each class."""
+def _rows(path: Path, mask: str, labels: Array, info: ModelInfo) -> list[dict[str, Any]]:
+    """Return a row for each class, with its pixels and its share of the image."""
     counts = np.bincount(labels.ravel(), minlength=len(info.class_names)).tolist()
     return [
-        {"class": name, "pixels": count, "percent": round(100 * count / labels.size, 4)}
-        for name, count in zip(info.class_names, counts, strict=True)
+        dict(zip(_COLUMNS, (str(path), mask, name, n, round(100 * n / labels.size, 4)), strict=True))
+        for name, n in zip(info.class_names, counts, strict=True)
     ]
 
 
@@ -177,8 +164,7 @@ def _earlier_areas(out: Path) -> Areas:
     if not file.exists():
         if (out / MASKS).is_dir() and any((out / MASKS).iterdir()):
             raise ValueError(
-                f"out: {out} contains {MASKS} without {AREAS}, so minifcn predict did not write them; take "
-                f"another folder"
+                f"out: {out} contains {MASKS} of another origin (no {AREAS}): take another folder"
             )
         return {}
     areas: Areas = {}

@@ -12,8 +12,8 @@ from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
 from minifcn.geometry import whole_number
 from minifcn.layers import freeze_batch_norm
-from minifcn.models import FCN, Classifier, ModelInfo, build
-from minifcn.models.registry import CLASSIFIERS
+from minifcn.models import FCN, Classifier, build
+from minifcn.models.registry import names
 from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
 from minifcn.training.network import check_classes, fcn_from, set_dropout
@@ -67,7 +67,7 @@ class Settings:
                 f"--from MODEL (a model file) and --from-scratch (random weights), got {sum(begins)} of them"
             )
         if self.from_scratch and self.model is None:
-            raise ValueError(f"--from-scratch needs --model, one of {', '.join(sorted(CLASSIFIERS))}")
+            raise ValueError(f"--from-scratch needs --model, one of {', '.join(names())}")
         if self.start is not None and self.model is not None:
             raise ValueError(f"--from {self.start} contains its network: leave out --model")
         for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
@@ -90,10 +90,10 @@ class Settings:
                 raise FileNotFoundError(f"weights: {error}; minifcn weights download fetches some") from error
             say(f"weights: {start.report.summary()}")
         else:
-            start = CLASSIFIERS[str(self.model)](rng=self.seed)
-        names = ("stride", "alignment", "upsampling", "at_once")
-        fcn = fcn_from(start, dataset, **{name: getattr(self, name) for name in names})
-        return fcn, isinstance(start, FCN)
+            start = build(str(self.model), rng=self.seed)
+        options = ("stride", "alignment", "upsampling", "at_once")
+        given = {name: getattr(self, name) for name in options}
+        return fcn_from(start, dataset, **given), isinstance(start, FCN)
 
     def prepare(self, fcn: FCN, dropout: float | None) -> FCN:
         """Set a network to the state of training that no model file stores."""
@@ -156,12 +156,7 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def stored_network(checkpoint: Checkpoint) -> tuple[FCN, bool]:
     """Return the network of a checkpoint, without its weights, and whether it continues a trained FCN."""
-    try:
-        model = build(checkpoint.entries["architecture"], init="zeros")
-        model.info = ModelInfo.from_dict(checkpoint.entries["info"])
-        staged = checkpoint.entries["settings"]["command"]["staged"] is True
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{checkpoint.path} does not describe its network: {error}") from error
+    model = checkpoint.network()
     if not isinstance(model, FCN):
-        raise FileError(f"{checkpoint.path} contains a classifier, not an FCN")
-    return model, staged
+        raise FileError(f"{checkpoint.path} contains a {type(model).__name__}, not an FCN")
+    return model, checkpoint.entries["settings"]["command"].get("staged") is True

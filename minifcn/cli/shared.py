@@ -1,4 +1,4 @@
-"""What several commands share: options, and files that are written as a whole."""
+"""What several commands share: options, and JSON files."""
 
 import argparse
 import json
@@ -27,12 +27,6 @@ def size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and 0 < int(width) < 10**6 and 0 < int(height) < 10**6):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 500x375, got {text[:50]!r}")
     return int(height), int(width)
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of Matplotlib as PNG."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
 
 
 def save_json(content: Any, path: Path, indent: int = 2) -> None:

@@ -10,32 +10,23 @@ import shlex
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minifcn import viz
 from minifcn.backend import Array, to_device
+from minifcn.cli.figures import save_strips
 from minifcn.cli.settings import Settings, stored_network, stored_settings
-from minifcn.cli.shared import DATA, save_figure, size
+from minifcn.cli.shared import DATA, size
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
 from minifcn.models import FCN
-from minifcn.models.registry import CLASSIFIERS
+from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
-from minifcn.training import (
-    RECIPES,
-    Checkpoints,
-    Curve,
-    EpochLine,
-    Interruptible,
-    Recipe,
-    Watch,
-    any_channels,
-    fit,
-    label,
-)
+from minifcn.training import RECIPES, Recipe, any_channels, fit
+from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interruptible, Watch
 from minifcn.training.callbacks.watch import dead_features
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.memory import check_inference, check_step, largest_item
@@ -60,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     begin.add_argument("--weights", metavar="FILE", help="weights of a classifier; --model if not recognised")
     begin.add_argument("--from", dest="start", metavar="MODEL", help="a model file to continue from")
     begin.add_argument("--from-scratch", action="store_true", help="random weights, for --model")
-    begin.add_argument("--model", choices=sorted(CLASSIFIERS), help="the classifier")
+    begin.add_argument("--model", choices=names(), help="the classifier")
 
     network = parser.add_argument_group("network")
     network.add_argument("--stride", type=int, help="of the finest scored map (default: the finest there is)")
@@ -68,9 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--upsampling", choices=("fixed", "learned"), help="default: fixed")
     network.add_argument("--at-once", action="store_true", help="scale skips, to train all strides at once")
     network.add_argument("--freeze-trunk", action="store_true", help="train only the score layers")
-    network.add_argument(
-        "--train-batch-norm", action="store_true", help="also of pretrained weights (default: frozen)"
-    )
+    frozen = "also of pretrained weights (default: frozen)"
+    network.add_argument("--train-batch-norm", action="store_true", help=frozen)
     network.add_argument("--dropout", type=float, metavar="P", help="default: the classifier's")
 
     how = parser.add_argument_group("optimisation")
@@ -95,14 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     every = "steps, or minutes, between checkpoints within an epoch (default: 10m)"
     course.add_argument("--checkpoint-every", type=_every, metavar="N|Nm", help=every)
     course.add_argument("--overfit-one", action="store_true", help="only test if one image can be learned")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the training."""
     given = {name: value for name, value in vars(arguments).items() if name in Settings.__dataclass_fields__}
-    out, one_image = arguments.out, hasattr(arguments, "overfit_one")
-    resume = hasattr(arguments, "resume")
+    out, resume, one_image = arguments.out, hasattr(arguments, "resume"), hasattr(arguments, "overfit_one")
     _check_folder(out, resume, one_image)
     checkpoint = Checkpoint.read(out / LAST) if resume else None
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
@@ -116,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         recipe = recipe.changed(batch_size=1, accumulate=1)
     optimizer = recipe.optimizer(model, staged=staged)
     job = _Job(settings, recipe, optimizer, model, dataset, validation)
-    job.describe(job.check(), f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
+    job.check(f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
     assert model.info is not None
     preprocess = any_channels(model.info.preprocessing)
     if checkpoint is None and not one_image:
@@ -127,10 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
     if one_image:
         return job.overfit(preprocess, out)
 
-    augment = settings.augment()
-    loader = Loader(
-        dataset, recipe.batch_size, preprocess=preprocess, shuffle=True, seed=settings.seed, augment=augment
-    )
+    changes: dict[str, Any] = {"shuffle": True, "seed": settings.seed, "augment": settings.augment()}
+    loader = Loader(dataset, recipe.batch_size, preprocess=preprocess, **changes)
     steps, minutes = getattr(arguments, "checkpoint_every", (None, 10.0))
     checkpoints = Checkpoints(
         out / LAST,
@@ -152,11 +138,14 @@ def run(arguments: argparse.Namespace) -> int:
             reduction=recipe.reduction,
             class_weights=job.class_weights(),
             accumulate=recipe.accumulate,
-            validation=Loader(validation, 1, preprocess=preprocess),
+            validation=Loader(validation, 1, preprocess=preprocess, seed=0),
             log=out / LOG,
             callbacks=[checkpoints, Watch(), EpochLine(), Curve(out / CURVE), interruptible],
         )
-    _draw(out, validation)
+    shown = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int)).tolist()
+    with attempt(f"the figure {out / PREDICTIONS}"):
+        save_strips(validation, shown, load(out / MODEL), out / PREDICTIONS)
+    show(f"best network: {out / MODEL}; figures: {out / CURVE}, {out / PREDICTIONS}")
     if checkpoint is not None and checkpoint.entries["epoch"] == settings.epochs:
         show(f"all {settings.epochs} epochs were done before; for more, train with --from {out / MODEL}")
     return 0
@@ -186,9 +175,9 @@ class _Job:
     dataset: Dataset
     validation: Dataset
 
-    def check(self) -> tuple[int, int]:
-        """Refuse an unsuitable rate, size or labels, from a sample; return (H, W) of the largest batch."""
-        settings, recipe = self.settings, self.recipe
+    def check(self, course: str) -> None:
+        """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
+        settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
         seen, scored = _sample(self.dataset), _sample(self.validation)
         if (problem := _one_class(self.dataset, seen, "train")) is not None:
             raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
@@ -198,19 +187,12 @@ class _Job:
         height, width = (math.ceil(factor * max(edge)) for edge in zip(*(a.shape for a in seen), strict=True))
         if settings.crop is not None:
             height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
-        recipe.check_rate(self.optimizer.lr, height * width)
+        recipe.check_rate(lr, height * width)
         batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
         message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
         rows, columns = max((labels.shape for labels in scored), key=math.prod)
-        what = f"evaluating an image of {columns} x {rows}"
-        check_inference(self.model, what, (rows, columns), settings.device)
+        check_inference(self.model, "evaluating an image", (rows, columns), settings.device)
         say(message)
-        return height, width
-
-    def describe(self, largest: tuple[int, int], course: str) -> None:
-        """Print the settings of the training."""
-        recipe, lr, (height, width) = self.recipe, self.optimizer.lr, largest
-        images = counted(recipe.batch_size * recipe.accumulate, "image")
         trained = sum(parameter.data.size for parameter in self.model.parameters() if parameter.trainable)
         on_mean = recipe.rate_on_mean(lr, height * width)
         equal = "" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)"
@@ -219,7 +201,7 @@ class _Job:
             f"{len(self.dataset.class_names)} classes, up to {width} x {height} pixels\n"
             f"stride {self.model.stride}, alignment {self.model.alignment}, {trained:,} parameters to train\n"
             f"recipe {recipe.name}: {type(self.optimizer).__name__}, rate {lr:.1e} on the {recipe.reduction} "
-            f"over pixels{equal}, {images} per step, {course}"
+            f"over pixels{equal}, {counted(images, 'image')} per step, {course}"
         )
 
     def class_weights(self) -> Array | None:
@@ -234,12 +216,9 @@ class _Job:
     def overfit(self, preprocess: Preprocess, out: Path) -> int:
         """Test whether one image can be learned, and draw the prediction."""
         dataset, path = self.dataset, out / "overfit-one.png"
-        verdict = overfit_one(
-            self.model, dataset, self.optimizer, preprocess=preprocess, reduction=self.recipe.reduction
-        )
-        image, labels = dataset[verdict.index]
-        names, palette = dataset.class_names, np.asarray(dataset.palette)
-        save_figure(viz.prediction_strips([image], [labels], [verdict.prediction], names, palette), path)
+        how: dict[str, Any] = {"preprocess": preprocess, "reduction": self.recipe.reduction}
+        verdict = overfit_one(self.model, dataset, self.optimizer, **how)
+        save_strips(dataset, [verdict.index], self.model, path)
         show(f"one image: {verdict.sentence}. Figure: {path}")
         return 0 if verdict.learned else 1
 
@@ -262,19 +241,6 @@ def _one_class(dataset: Dataset, sample: list[Array], part: str) -> str | None:
         return None
     names = "".join(f"{dataset.class_names[k]!r} or " for k in there)
     return f"every pixel of the {counted(len(dataset), f'{part} image')} is {names}void ({VOID})"
-
-
-def _draw(out: Path, validation: Dataset) -> None:
-    """Draw the predictions of the best network for some validation images."""
-    model = load(out / MODEL)
-    assert model.info is not None
-    chosen = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int))
-    images, labels = zip(*(validation[int(i)] for i in chosen), strict=True)
-    predictions = [label(model, image) for image in images]
-    figure = viz.prediction_strips(images, labels, predictions, model.info.class_names, model.info.palette)
-    with attempt(f"the figure {out / PREDICTIONS}"):
-        save_figure(figure, out / PREDICTIONS)
-    show(f"best network: {out / MODEL}; figures: {out / CURVE}, {out / PREDICTIONS}")
 
 
 def _range(text: str) -> tuple[float, float]:

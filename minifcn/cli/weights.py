@@ -5,24 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minifcn.models import FCN, Classifier
-from minifcn.models.registry import CLASSIFIERS
-from minifcn.weights import (
-    PREPROCESSING,
-    PUBLISHED,
-    Tensors,
-    download,
-    load_classifier,
-    load_fcn,
-    parse_preprocessing,
-    read_class_names,
-    read_tensors,
-    save,
-)
-from minifcn.weights.formats import shown
-from minifcn.weights.loading import known_preprocessing, recognise_classifier, recognise_fcn
+from minifcn.models import FCN, Classifier, registry
+from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
+from minifcn.weights.formats import read_tensors, shown
+from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, left_over
-from minifcn.weights.model_file import check_name, is_checkpoint, is_model_file
+from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
+from minifcn.weights.names import parse_preprocessing
 
 _NAMED = 3  # tensors without a counterpart that are named
 
@@ -33,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     inspect = actions.add_parser("inspect", help="format, metadata, tensors, and the network they belong to")
     inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
-    inspect.set_defaults(run=_inspect)
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
     convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
-    convert.add_argument("--architecture", choices=CLASSIFIERS, help="of a classifier (default: recognised)")
+    known = registry.names()
+    convert.add_argument("--architecture", choices=known, help="of a classifier (default: recognised)")
     order = "how maps were flattened for dense weights (default: CHW)"
     convert.add_argument("--order", choices=("CHW", "HWC"), default="CHW", help=order)
     convert.add_argument("--class-names", type=Path, metavar="FILE", help="text file with one name per line")
@@ -50,12 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
-    convert.set_defaults(run=_convert)
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
     fetch.add_argument("name", choices=PUBLISHED)
     fetch.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to put the file")
-    fetch.set_defaults(run=_download)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the action."""
+    {"inspect": _inspect, "convert": _convert, "download": _download}[arguments.action](arguments)
 
 
 def _download(arguments: argparse.Namespace) -> None:
@@ -66,7 +58,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     check_name(target)
     if target.exists() and source.exists() and os.path.samefile(source, target):
-        raise ValueError(f"target must not be the source: {target}")
+        raise ValueError(f"target must be another file than the source, got {target}")
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
         "partial": arguments.partial,
@@ -74,22 +66,24 @@ def _convert(arguments: argparse.Namespace) -> None:
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
+    fcn = "score_fr.weight" in read_tensors(source).arrays
+    if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
+        raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
+    if arguments.at_once and not fcn:
+        raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
     model: Classifier | FCN
-    if "score_fr.weight" in read_tensors(source).arrays:
-        if arguments.architecture is not None or arguments.order != "CHW":
-            raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
+    if fcn:
         model = load_fcn(source, at_once=arguments.at_once, **options)
     else:
-        if arguments.at_once:
-            raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
-    report = model.report
-    print(report.summary())
-    for fate, names in (("missing, now random", report.missing), ("left over", report.left_over)):
-        if names:
-            first = ", ".join(shown(name) for name in list(names)[:_NAMED])
-            print(f"{fate}: {first}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""))
+    print(model.report.summary())
+    fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
+    for fate, tensors in fates:
+        if tensors:
+            first = ", ".join(shown(name) for name in list(tensors)[:_NAMED])
+            more = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
+            print(f"{fate}: {first}{more}")
     print(f"wrote {target}")
 
 
@@ -104,27 +98,20 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
     if is_model_file(tensors.metadata):
         print("a model file of minifcn, which minifcn.load reads")
-        return
-    if is_checkpoint(tensors.metadata):
+    elif is_checkpoint(tensors.metadata):
         print("the checkpoint of a training, which minifcn train --resume continues")
-        return
-    found = recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)
-    if found is None:
+    elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
+        _print_match(file, tensors, found)
+    else:
         print("no known network")
-        return
-    _print_match(file, tensors, found)
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
     """Print the network that a file belongs to, and tensors that are missing or left over."""
-    architecture = found.model.architecture
-    arguments = architecture["arguments"]
-    fcn = "stride" in arguments
-    of = f" of {arguments['classifier']['name']} at stride {arguments['stride']}" if fcn else ""
-    print(
-        f"{architecture['name']}{of} with {arguments['num_classes']} classes, in the names of "
-        f"{found.naming.source}: {len(found.found)} of {len(found.naming.names)} tensors"
-    )
+    model, fcn = found.model, ""
+    if isinstance(model, FCN):
+        fcn = f", stride {model.stride}, of {model.architecture['arguments']['classifier']['name']}"
+    print(f"{found}; {class_count(model)} classes{fcn}")
     said = known_preprocessing(file, tensors, found)
     unknown = "unknown, give --preprocessing"
     print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")

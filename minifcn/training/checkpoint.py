@@ -2,29 +2,30 @@
 
 A checkpoint is one safetensors file. Its tensors are the weights and buffers ("model.NAME") and the state of
 the optimiser ("optimizer.KIND.NAME"). Its metadata hold, as JSON, the counts, the position of the loader, the
-records so far and the settings. Augmentation follows from the seed, the epoch and the index of an image,
-and dropout from the seed, the epoch and the batch, so no state of a random generator is stored.
+records so far, the settings, and the network, described as in a model file. Augmentation follows from the
+seed, the epoch and the index of an image, and dropout from the seed, the epoch and the batch, so no state of
+a random generator is stored.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from minifcn.backend import Array, to_numpy
-from minifcn.files import FileError, atomic_write, existing_file
-from minifcn.models import FCN, Classifier
+from minifcn.backend import Array
+from minifcn.files import FileError, existing_file
+from minifcn.layers import Layer
 from minifcn.training.state import Training
+from minifcn.weights import write_safetensors
+from minifcn.weights.model_file import from_metadata, to_metadata
 
 _FORMAT = "minifcn checkpoint 2"
 _EARLIER = "minifcn checkpoint 1"
-_DTYPES = {"float32": "F32", "float64": "F64"}
 _COUNTS = {"epoch": int, "step": int, "images": int, "total_loss": float, "weight": float, "seconds": float}
 """The counts of a `Training`, and their types."""
 
@@ -50,8 +51,6 @@ class Checkpoint:
             FileError: If it is damaged, incomplete, no checkpoint, or one of an earlier version.
         """
         file = existing_file(path)
-        with file.open("rb"):  # an unreadable file raises its own error here
-            pass
         with _stored(file) as stored:
             entries = json.loads((stored.metadata() or {}).get("training", "null"))
             form = entries.get("format") if isinstance(entries, dict) else None
@@ -64,6 +63,18 @@ class Checkpoint:
                 f"from the best model of that training"
             )
         return cls(file, entries)
+
+    def network(self) -> Layer:
+        """Return the network that the file describes, with weights of zero.
+
+        Raises:
+            FileError: If it describes none, or one that does not fit its tensors.
+        """
+        try:
+            shapes = {name: array.shape for name, array in self.part("model").items()}
+            return from_metadata(self.entries["network"], shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{self.path} does not describe its network: {error}") from error
 
     def part(self, name: str) -> dict[str, Array]:
         """Return the tensors of "model" or "optimizer" by name."""
@@ -133,11 +144,9 @@ def different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def write(training: Training, path: Path) -> None:
-    """Write a checkpoint, one array at a time: a copy of all of them would double the memory."""
+    """Write a checkpoint, as a whole or not at all."""
     optimizer = training.optimizer.state_dict()
     scalars = {name: value for name, value in optimizer.items() if isinstance(value, int | float)}
-    tensors = {f"model.{name}": array for name, array in training.model.state_dict().items()}
-    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items() if not isinstance(v, int | float)}
     entries = {
         "format": _FORMAT,
         "settings": training.settings,
@@ -146,21 +155,8 @@ def write(training: Training, path: Path) -> None:
         "loader": training.loader.state_dict(),
         "records": training.records,
     }
-    if isinstance(training.model, FCN | Classifier) and training.model.info is not None:
-        entries |= {"architecture": training.model.architecture, "info": asdict(training.model.info)}
-
-    header: dict[str, Any] = {"__metadata__": {"training": json.dumps(entries)}}
-    end = 0
-    for name, array in tensors.items():
-        start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": (start, end),
-        }
-    text = json.dumps(header).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)  # so that the arrays begin at a multiple of 8
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in tensors.values():
-            file.write(np.ascontiguousarray(to_numpy(array)).data)
+    with suppress(ValueError):  # a network that no file can describe is resumed by the program that made it
+        entries["network"] = to_metadata(training.model)
+    tensors = {f"model.{name}": array for name, array in training.model.state_dict().items()}
+    tensors |= {f"optimizer.{k}": v for k, v in optimizer.items() if not isinstance(v, int | float)}
+    write_safetensors(path, tensors, {"training": json.dumps(entries)})

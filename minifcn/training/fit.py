@@ -87,15 +87,19 @@ def fit(
         4
     """
     schedule = schedule or Constant()
-    base_lr, device = optimizer.lr, device_of(next(model.parameters()).data)
-    objective = _Objective(reduction, class_weights, whole_number(accumulate, "accumulate", 1), device)
+    weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings = {
         "epochs": whole_number(epochs, "epochs", 1),
         "optimizer": type(optimizer).__name__,
+        "lr": float(optimizer.lr),
         **{name: value for name, value in vars(optimizer).items() if isinstance(value, float | tuple)},
         "schedule": repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", ""),
-        **objective.settings(),
+        "reduction": reduction,
+        "accumulate": whole_number(accumulate, "accumulate", 1),
+        "class_weights": weights,
     }
+    device = device_of(next(model.parameters()).data)
+    objective = _Objective(reduction, weights, accumulate, device)
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
@@ -104,14 +108,14 @@ def fit(
     done = training.epoch * len(loader.dataset) + training.images
     try:
         with Progress(progress, epochs * len(loader.dataset), done) as bar:
-            while training.epoch < epochs:
-                _epoch(training, objective, schedule, base_lr, callbacks, bar)
+            while training.epoch < training.epochs:
+                _epoch(training, objective, schedule, callbacks, bar)
                 _finish_epoch(training, validation, progress)
                 for callback in callbacks:
                     callback.epoch(training)
     finally:
         model.eval()
-        optimizer.lr = base_lr
+        optimizer.lr = training.lr
     return training.records
 
 
@@ -119,7 +123,6 @@ def _epoch(
     training: Training,
     objective: "_Objective",
     schedule: Schedule,
-    base_lr: float,
     callbacks: Sequence[Callback],
     bar: Progress,
 ) -> None:
@@ -128,7 +131,7 @@ def _epoch(
     model.train()
     clock = time.perf_counter()
     for x, labels in loader:
-        optimizer.lr = base_lr * schedule(training.step)
+        optimizer.lr = training.lr * schedule(training.step)
         seed_dropout(model, loader.seed, training.epoch, training.batches)
         objective.add_gradients(training, x, labels)
         complete = training.batches % objective.accumulate == 0 or training.ends_epoch
@@ -150,21 +153,10 @@ def _epoch(
 class _Objective:
     """The loss of a step, over the batches that are accumulated."""
 
-    def __init__(
-        self,
-        reduction: Reduction,
-        class_weights: Sequence[float] | Array | None,
-        accumulate: int,
-        device: str,
-    ):
+    def __init__(self, reduction: Reduction, weights: list[float] | None, accumulate: int, device: str):
         self.reduction, self.accumulate, self.device = reduction, accumulate, device
-        self.class_weights = None if class_weights is None else np.array([float(w) for w in class_weights])
+        self.class_weights = None if weights is None else np.array(weights)
         self._reset()
-
-    def settings(self) -> dict[str, Any]:
-        """Return what determines the gradients."""
-        weights = None if self.class_weights is None else self.class_weights.tolist()
-        return {"reduction": self.reduction, "accumulate": self.accumulate, "class_weights": weights}
 
     def add_gradients(self, training: Training, x: Array, labels: Array) -> None:
         """Run forward, loss and backward for one batch."""

@@ -13,15 +13,11 @@ from minifcn.models import explain
 from minifcn.optim import SGD, Optimizer
 
 MB = 1e6
-_CGROUPS = (
-    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory.stat"),
-    (
-        "sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "sys/fs/cgroup/memory/memory.stat",
-    ),
-)
-"""Files with limit, use and cache of a container, in version 2 and 1 of Linux's control groups."""
+_CGROUPS = {
+    "sys/fs/cgroup": ("memory.max", "memory.current"),
+    "sys/fs/cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Files with limit and use of a container, in version 2 and 1 of Linux's control groups."""
 
 
 def available_memory(root: str | os.PathLike[str] = "/") -> int | None:
@@ -38,11 +34,13 @@ def available_memory(root: str | os.PathLike[str] = "/") -> int | None:
         >>> free is None or free > 0
         True
     """
-    found = [left for names in _CGROUPS if (left := _left_in_container(Path(root), *names)) is not None]
-    for line in _read(Path(root) / "proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            found.append(1024 * int(value.split()[0]))
+    found = []
+    for folder, (limit, used) in _CGROUPS.items():
+        left = _left_in_container(Path(root) / folder, limit, used)
+        found += [] if left is None else [left]
+    kilobytes = _entries(Path(root) / "proc/meminfo")
+    if "MemAvailable" in kilobytes:
+        found.append(1024 * kilobytes["MemAvailable"])
     if not found and hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys():
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(found, default=None)
@@ -102,33 +100,32 @@ def check_step(
             one image fits, the largest crop.
     """
 
-    def advice(free: int) -> str:
-        def of_batch(count: int) -> int:
-            return training_memory(model, optimizer, count, size)
+    def needed(count: int, size: tuple[int, int]) -> int:
+        return training_memory(model, optimizer, count, size)
 
-        fits = bisect_right(range(1, batch_size), free, key=of_batch)
+    def advice(free: int) -> str:
+        fits = bisect_right(range(1, batch_size), free, key=lambda count: needed(count, size))
         if fits:
-            more = (
-                f" (accumulate {images // fits} for about as many images per step)" if images > fits else ""
-            )
-            return f"batch size {fits} would fit{more}"
-        crop = largest_size(lambda smaller: training_memory(model, optimizer, 1, smaller), size, free)
+            same = f" (accumulate {images // fits} for about as many images per step)"
+            return f"batch size {fits} would fit{same if images > fits else ''}"
+        crop = largest_size(lambda smaller: needed(1, smaller), size, free)
         if crop is None:
             return "take a smaller network, or freeze the trunk"
         one = " with batch size 1" if batch_size > 1 else ""
         return f"a crop of {crop[1]} x {crop[0]}{one} would fit, or freeze the trunk"
 
-    height, width = size
-    return check_memory(
-        training_memory(model, optimizer, batch_size, size),
-        f"a step on {counted(batch_size, 'image')} of {width} x {height}",
-        advice,
-        available=lambda: available_on(device),
-    )
+    what = f"a step on {counted(batch_size, 'image')} of {size[1]} x {size[0]}"
+    return check_memory(needed(batch_size, size), what, advice, available_on(device))
 
 
 def check_inference(model: Layer, what: str, size: tuple[int, int], device: str) -> None:
     """Refuse to label an image of (H, W) that would not fit, before the system kills the process for it.
+
+    Args:
+        model: The network.
+        what: What is done, such as "labelling an image"; the beginning of the message.
+        size: (H, W) of the image.
+        device: The device of the network.
 
     Raises:
         ValueError: If it does not fit; the message contains the largest size that does.
@@ -138,7 +135,8 @@ def check_inference(model: Layer, what: str, size: tuple[int, int], device: str)
         fits = largest_size(lambda smaller: inference_memory(model, smaller), size, free)
         return "make it smaller" + ("" if fits is None else f": {fits[1]} x {fits[0]} would fit")
 
-    check_memory(inference_memory(model, size), what, advice, available=lambda: available_on(device))
+    what = f"{what} of {size[1]} x {size[0]}"
+    check_memory(inference_memory(model, size), what, advice, available_on(device))
 
 
 def largest_size(
@@ -165,20 +163,14 @@ def largest_size(
     return scaled(side) if side else None
 
 
-def check_memory(
-    needed: int,
-    what: str,
-    advice: Callable[[int], str],
-    *,
-    available: Callable[[], int | None] = available_memory,
-) -> str:
+def check_memory(needed: int, what: str, advice: Callable[[int], str], free: int | None) -> str:
     """Compare the bytes that are needed with those that are free.
 
     Args:
         needed: Bytes.
         what: What needs them; the beginning of the sentence.
         advice: Returns for the free bytes what would fit; the end of the sentence.
-        available: Returns the free bytes, or `None` if unknown.
+        free: The free bytes, or `None` if unknown.
 
     Returns:
         A sentence with both numbers.
@@ -187,10 +179,10 @@ def check_memory(
         ValueError: If it does not fit; the message ends with the advice.
 
     Example:
-        >>> check_memory(5_000_000, "a step", lambda free: "take less", available=lambda: 10**9)
+        >>> check_memory(5_000_000, "a step", lambda free: "take less", 10**9)
         'a step takes about 5 MB of 1,000 MB that are free'
     """
-    takes, free = f"{what} takes about {needed / MB:,.0f} MB", available()
+    takes = f"{what} takes about {needed / MB:,.0f} MB"
     if free is None:
         return takes
     if needed > free:
@@ -198,17 +190,20 @@ def check_memory(
     return f"{takes} of {free / MB:,.0f} MB that are free"
 
 
-def _left_in_container(root: Path, limit: str, used: str, stat: str) -> int | None:
+def _left_in_container(folder: Path, limit: str, used: str) -> int | None:
     """Return what is left of a container's limit; cached files count as free."""
-    most, now = _read(root / limit).strip(), _read(root / used).strip()
+    most, now = _read(folder / limit).strip(), _read(folder / used).strip()
     if not (most.isdecimal() and now.isdecimal()) or int(most) >= 1 << 60:  # "max", or as large as that
         return None
-    cached = [0]
-    for line in _read(root / stat).splitlines():
-        name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):  # the latter includes the former
-            cached.append(int(value))
-    return max(0, int(most) - int(now) + max(cached))
+    stat = _entries(folder / "memory.stat")
+    cached = max(stat.get("inactive_file", 0), stat.get("total_inactive_file", 0))  # of version 2 and 1
+    return max(0, int(most) - int(now) + cached)
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """Return the numbers of a file with a name and a number on each line."""
+    lines = (line.split() for line in _read(path).splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
 
 
 def _read(path: Path) -> str:

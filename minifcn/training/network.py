@@ -1,6 +1,7 @@
 """The FCN for a dataset: from a classifier, from a trained network, or from a model file."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -8,11 +9,10 @@ from minifcn.data import Dataset
 from minifcn.layers import Dropout
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing
 from minifcn.models.fcn import Alignment, Upsampling
-from minifcn.weights import load
+from minifcn.weights import PREPROCESSING, load
 
-COLOUR = Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and standard deviation of ImageNet, as in torchvision, for classifiers without preprocessing."""
 GREY = Preprocessing("L", (128.0,), (64.0,))
+"""Of grey images for classifiers without preprocessing; RGB images get that of torchvision."""
 
 
 def fcn_from(
@@ -63,32 +63,21 @@ def fcn_from(
                 )
         check_classes(start.info, dataset)
         fcn = start
-        if stride is not None and stride > fcn.stride:
-            raise ValueError(
-                f"stride must be at most {fcn.stride}, that of the trained network, got {stride}"
-            )
-        while stride is not None and fcn.stride > stride:
+        while stride is not None and stride < fcn.stride:
             fcn = fcn.finer()
         if stride not in (None, fcn.stride):
             raise ValueError(
-                f"stride must be one of the network's, got {stride}; the next finer one is {fcn.stride}"
+                f"stride must be {start.stride} as in the trained network, or a finer one of its classifier, "
+                f"got {stride}"
             )
     else:
-        fcn = FCN(
-            start,
-            len(dataset.class_names),
-            min(start.taps, default=None) if stride is None else stride,
-            alignment=alignment or "exact",
-            upsampling=upsampling or "fixed",
-            at_once=bool(at_once),
-        )
-    preprocessing = start.info.preprocessing if start.info is not None else None
+        finest = min(start.taps, default=None)
+        given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        fcn = FCN(start, len(dataset.class_names), finest if stride is None else stride, **given)
+    usual = GREY if fcn.channels == 1 else PREPROCESSING["torchvision"]
+    preprocessing = usual if start.info is None else start.info.preprocessing
     colors = tuple((int(red), int(green), int(blue)) for red, green, blue in np.asarray(dataset.palette))
-    fcn.info = ModelInfo(
-        tuple(dataset.class_names),
-        preprocessing or (GREY if fcn.channels == 1 else COLOUR),
-        colors,
-    )
+    fcn.info = ModelInfo(tuple(dataset.class_names), preprocessing, colors)
     return fcn
 
 
@@ -125,13 +114,11 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
             f"the network has {len(ours)} classes ({_listed(ours)}), "
             f"the dataset {len(theirs)} ({_listed(theirs)})"
         )
-    if ours == theirs:
+    differ = [k for k in range(len(ours)) if ours[k] != theirs[k]]
+    if not differ:
         return None
-    k = next(k for k in range(len(ours)) if ours[k] != theirs[k])
-    return (
-        f"class {k} is {ours[k]!r} for the network and {theirs[k]!r} for the dataset"
-        f" ({sum(a != b for a, b in zip(ours, theirs, strict=True))} of {len(ours)} names differ)"
-    )
+    k, names = differ[0], f"{len(differ)} of {len(ours)} names differ"
+    return f"class {k} is {ours[k]!r} for the network and {theirs[k]!r} for the dataset ({names})"
 
 
 def set_dropout(model: FCN, p: float) -> None:

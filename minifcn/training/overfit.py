@@ -14,9 +14,7 @@ from minifcn.models import FCN
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
 from minifcn.training.callbacks import Callback, Watch
-from minifcn.training.evaluation import evaluate
 from minifcn.training.fit import fit
-from minifcn.training.label import label
 from minifcn.training.progress import show
 from minifcn.training.state import Training
 
@@ -24,10 +22,6 @@ STEPS = 400
 """Steps that should be enough to learn one image."""
 _INTERVAL = 20  # steps between two evaluations
 _LEARNED = 0.95
-
-
-class _DoneError(Exception):
-    """Ends the training early: the image is learned, or will not be."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +32,12 @@ class Verdict:
         learned: Whether the image was learned.
         sentence: What happened and, if it was not learned, why.
         accuracy: Share of its labelled pixels that are right.
-        prediction: Its predicted classes, (H, W).
         index: Index of the image in the dataset.
     """
 
     learned: bool
     sentence: str
     accuracy: float
-    prediction: Array
     index: int = 0
 
 
@@ -82,56 +74,42 @@ def overfit_one(
     _, labels = one[0]
     if len(present := _classes_in(labels)) < 2:
         what = "no image has more than one class" if present else "all of its pixels are void"
-        return Verdict(False, f"{what}, so there is nothing to learn", 0.0, labels)
+        return Verdict(False, f"{what}, so there is nothing to learn", 0.0)
     limit = min(_LEARNED, 0.98 * grid_accuracy(labels, model.stride))
-    loader = Loader(one, 1, preprocess=preprocess, workers=0)
-    score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0)
+    loader = Loader(one, 1, preprocess=preprocess, workers=0, seed=0)
+    score = Loader(_One(dataset, index, steps=1), 1, preprocess=preprocess, workers=0, seed=0)
     watch = Watch(tell)
     look = _Look(limit, watch, tell)
     if not any(parameter.data.any() for layer in model.score_layers() for parameter in layer.parameters()):
         k = model.num_classes
         start = f"the loss starts at about ln {k} = {math.log(k):.3f}"
         tell(f"{start}: the score layers begin at zero, so all classes are equally likely")
-    try:
-        records = fit(
-            model,
-            loader,
-            optimizer,
-            epochs=max(1, steps // len(one)),
-            schedule=_warm_up,
-            reduction=reduction,
-            validation=score,
-            progress=progress,
-            callbacks=[watch, look],
-        )
-    except _DoneError:
-        records = look.records
-    accuracy = evaluate(model, score).pixel_accuracy()
-    prediction = label(model, one[0][0], preprocess=preprocess)
+    records = fit(
+        model,
+        loader,
+        optimizer,
+        epochs=max(1, steps // len(one)),
+        schedule=lambda step: min(1.0, (step + 1) / _INTERVAL),  # Adam's first steps are large
+        reduction=reduction,
+        validation=score,
+        progress=progress,
+        callbacks=[watch, look],
+    )
+    accuracy = records[-1]["pixel_accuracy"]
     first, last = records[0]["loss"], records[-1]["loss"]
     fell = f"{first:.3f} to {last:.3f}" if len(records) > 1 else f"{last:.3f}"
-    numbers = f"loss {fell}, {accuracy:.1%} of its pixels right"
-    if look.learned:
-        sentence = f"learned in {records[-1]['step']} steps: {numbers}"
-        return Verdict(True, sentence, accuracy, prediction, index)
-    if watch.told:
-        why = "; ".join(watch.told.values())
-    elif last > 0.8 * first:
-        why = "the loss hardly fell: is the rate too small, is the trunk frozen, or are its weights missing?"
-    elif last < 0.3 * first:
-        why = "the loss is still falling: try a larger rate or the recipe 'quick'"
-    else:
-        why = (
-            "the loss fell and then stayed: check that labels and image belong together, and that the stride "
-            "is fine enough"
-        )
-    sentence = f"not learned in {records[-1]['step']} steps: {numbers}; {why}"
-    return Verdict(False, sentence, accuracy, prediction, index)
-
-
-def _warm_up(step: int) -> float:
-    """Return the factor of a warm-up: without it, Adam's large first steps make the scores jump."""
-    return min(1.0, (step + 1) / _INTERVAL)
+    sentence = f"learned in {records[-1]['step']} steps: loss {fell}, {accuracy:.1%} of its pixels right"
+    if not look.learned:
+        if watch.told:
+            why = "; ".join(watch.told.values())
+        elif last > 0.8 * first:
+            why = "the loss hardly fell: is the rate too small, or the trunk frozen or without weights?"
+        elif last < 0.3 * first:
+            why = "the loss is still falling: try a larger rate or the recipe 'quick'"
+        else:
+            why = "the loss fell and then stayed: do labels and image belong together? Is the stride fine?"
+        sentence = f"not {sentence}; {why}"
+    return Verdict(look.learned, sentence, accuracy, index)
 
 
 def _classes_in(labels: Array) -> list[int]:
@@ -154,18 +132,12 @@ def grid_accuracy(labels: Array, stride: int) -> float:
     return right / max(1, int((labels != VOID).sum()))
 
 
-class _One:
+class _One(list[tuple[Array, Array]]):
     """A dataset that repeats one item of another."""
 
     def __init__(self, dataset: Dataset, index: int, steps: int):
+        super().__init__([dataset[index]] * steps)
         self.class_names, self.palette = dataset.class_names, dataset.palette
-        self._item, self._steps = dataset[index], steps
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, index: int, /) -> tuple[Array, Array]:
-        return self._item
 
 
 class _Look(Callback):
@@ -176,10 +148,9 @@ class _Look(Callback):
         self.learned = False
 
     def epoch(self, training: Training) -> None:
-        self.records = training.records
         record = training.records[-1]
         accuracy = record["pixel_accuracy"]
         self.tell(f"step {record['step']}: loss {record['loss']:.3f}, {accuracy:.1%} of the pixels right")
         self.learned = accuracy >= self.limit
         if self.learned or {"constant scores", "loss at chance"} & self.watch.told.keys():
-            raise _DoneError
+            training.epochs = training.epoch

@@ -9,7 +9,7 @@ of the reference code.
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from minifcn.layers import Layer, Parameter
+from minifcn.layers import Layer
 from minifcn.losses import Reduction
 from minifcn.models import FCN
 from minifcn.optim import SGD, Adam, Constant, Optimizer, Poly, Schedule
@@ -26,8 +26,8 @@ class Recipe:
     Attributes:
         name: Its key in `RECIPES`.
         purpose: When to use it, in a few words.
-        method: "adam" or "sgd".
         lr: Learning rate for a network that starts from a classifier.
+        method: "adam" or "sgd".
         reduction: How the loss, and so the rate, is averaged.
         batch_size: Images in a batch.
         accumulate: Batches in a step.
@@ -51,9 +51,9 @@ class Recipe:
 
     name: str
     purpose: str
-    method: Literal["adam", "sgd"]
     lr: float
-    reduction: Reduction
+    method: Literal["adam", "sgd"] = "sgd"
+    reduction: Reduction = "sum"
     batch_size: int = 1
     accumulate: int = 1
     momentum: float = 0.9
@@ -102,15 +102,13 @@ class Recipe:
                 f"'quick' or a learning rate of your own, which train all strides together"
             )
         lr = self.lr * (1.0 if at_once or not staged else self.per_skip**skips)
-        scores = {id(layer) for layer in model.score_layers()} if isinstance(model, FCN) else set()
-        for layer in model.layers():
-            for name, parameter in vars(layer).items():
-                if isinstance(parameter, Parameter):
-                    bias = name == "bias"
-                    parameter.lr_multiplier = (self.bias_rate if bias else 1.0) * (
-                        self.score_rate if id(layer) in scores else 1.0
-                    )
-                    parameter.decay_multiplier = self.bias_decay if bias else 1.0
+        scores = model.score_layers() if isinstance(model, FCN) else []
+        faster = {id(parameter) for layer in scores for parameter in layer.parameters()}
+        for name, parameter in model.named_parameters():
+            bias = name.rpartition(".")[2] == "bias"
+            score_rate = self.score_rate if id(parameter) in faster else 1.0
+            parameter.lr_multiplier = score_rate * (self.bias_rate if bias else 1.0)
+            parameter.decay_multiplier = self.bias_decay if bias else 1.0
         if self.method == "adam":
             return Adam(model, lr, weight_decay=self.weight_decay)
         return SGD(model, lr, self.momentum, weight_decay=self.weight_decay)
@@ -182,14 +180,11 @@ RECIPES = {
         Recipe(
             name="online",
             purpose="one image per step, momentum .9, sum over pixels: effectively the rate of heavy",
-            method="sgd",
             lr=1e-9,
-            reduction="sum",
         ),
         Recipe(
             name="accumulated",
             purpose="20 images per step, momentum .9, mean over pixels, as in the conference paper",
-            method="sgd",
             lr=1e-4,
             reduction="mean",
             accumulate=20,
@@ -197,9 +192,7 @@ RECIPES = {
         Recipe(
             name="heavy",
             purpose="one image per step, momentum .99, sum over pixels, as in the reference code",
-            method="sgd",
             lr=1e-10,
-            reduction="sum",
             momentum=0.99,
         ),
     )

@@ -28,11 +28,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 def download(
-    name: str,
-    folder: str | os.PathLike[str] = ".",
-    *,
-    url: str | None = None,
-    progress: bool = True,
+    name: str, folder: str | os.PathLike[str] = ".", *, url: str | None = None, progress: bool = True
 ) -> Path:
     """Download a public weight file.
 
@@ -125,20 +121,16 @@ def _receive(url: str, response: BinaryIO, part: Path, have: int, total: int | N
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=hidden)
     stopped = ""
     with bar, part.open("ab") as file:
-        while have <= MAX_BYTES:
-            try:
-                block = response.read(_BLOCK)
-            except (OSError, http.client.HTTPException) as error:
-                stopped = str(error) or type(error).__name__
-                break
-            if not block:
-                stopped = "" if total in (None, have) else "the server sends no more"
-                break
-            have += file.write(block)
-            bar.update(len(block))
+        try:
+            while have <= MAX_BYTES and (block := response.read(_BLOCK)):
+                have += file.write(block)
+                bar.update(len(block))
+        except (OSError, http.client.HTTPException) as error:
+            stopped = str(error) or type(error).__name__
     if have > MAX_BYTES:
         part.unlink()
         raise FileError(f"{url} is larger than the {MAX_BYTES:,} bytes that are downloaded")
-    if stopped:
+    if stopped or total not in (None, have):
+        stopped = stopped or "the server sends no more"
         count = f"{have:,} of {total:,}" if total else f"{have:,}"
         raise OSError(f"{url} stopped after {count} bytes ({stopped}): the next download continues there")

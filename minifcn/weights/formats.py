@@ -11,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,9 @@ MAX_BYTES = 10**9
 """Limit for all tensors of a file: 1 GB, about twice the size of VGG16."""
 
 _MAX_HEADER = 100_000_000  # bytes that the safetensors library takes
-_DTYPES = {"BF16": "bfloat16", "BOOL": "bool"} | {
-    f"{letter}{bits}": f"{kind}{bits}"
-    for letter, kind in (("F", "float"), ("I", "int"), ("U", "uint"))
-    for bits in (64, 32, 16, 8)
-    if f"{kind}{bits}" != "float8"
-}
+_DTYPES = {"BF16": "bfloat16", "BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
+_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
+_DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 _NESTED = ("state_dict", "model_state_dict", "model")  # where PyTorch files hold their state dict
 _PREFIX = "module."  # of networks that PyTorch has spread over several GPUs
 
@@ -93,7 +90,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Tensors:
         return tensors
     arrays = {name.removeprefix(_PREFIX): array for name, array in tensors.arrays.items()}
     dtypes = {name.removeprefix(_PREFIX): dtype for name, dtype in tensors.dtypes.items()}
-    return Tensors(arrays, tensors.metadata, tensors.format, dtypes)
+    return replace(tensors, arrays=arrays, dtypes=dtypes)
 
 
 def write_safetensors(
@@ -259,11 +256,9 @@ def _read_torch(file: Path) -> Tensors:
             warnings.simplefilter("ignore")  # about PyTorch's own formats
             content = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle makes of its reader
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked:
+        why = "is cut off, damaged, or holds more than tensors"
+        if asked := re.search(r"GLOBAL (\S+)", str(error)):
             why = f"asks for {shown(asked[1])}, which could run code: save model.state_dict() alone"
-        else:
-            why = "is cut off, damaged, or holds more than tensors"
         raise FileError(f"{file} {why}") from error
     texts = content.items() if isinstance(content, Mapping) else ()
     metadata = {key: value for key, value in texts if isinstance(key, str) and isinstance(value, str)}

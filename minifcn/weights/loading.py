@@ -16,7 +16,7 @@ from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
 from minifcn.weights.formats import Tensors, read_tensors, shown
 from minifcn.weights.matching import Match, match, transfer
-from minifcn.weights.model_file import is_checkpoint, is_model_file, load
+from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
 from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
@@ -81,7 +81,8 @@ def load_classifier(
     else:
         found = recognise_classifier(tensors.arrays, architecture)
     if found is None or (architecture is None and found.share <= 0.5):
-        what = f"{architecture or 'known classifier'}{_nearest(found)}"
+        nearest = "" if found is None else f" (the nearest is {found})"
+        what = f"{architecture or 'known classifier'}{nearest}"
         raise FileError(f"{file} holds no {what}: {_some(tensors.arrays)}")
     *_, last = found.naming.names
     scores = last.rpartition(".")[0] + "."
@@ -136,10 +137,13 @@ def load_fcn(
     fcn = _loaded(file, tensors, found, "CHW", class_names, preprocessing)
     assert isinstance(fcn, FCN)
     kernels = [(layer.deconv.weight, layer.factor) for layer in fcn.upsamples]
-    if not all(_is_bilinear(weight.data, factor) for weight, factor in kernels):
+    if not all(
+        np.allclose(k.data, bilinear_kernel(len(k.data), factor, k.data.shape[2]), atol=1e-4)
+        for k, factor in kernels
+    ):
         fcn.upsampling = "learned"
-        for weight, _ in kernels:
-            weight.trainable = True
+        for kernel, _ in kernels:
+            kernel.trainable = True
     return fcn.eval()
 
 
@@ -244,8 +248,9 @@ def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> M
     """Return the classifier that a model file of minifcn holds."""
     model = load(file)
     if not isinstance(model, Classifier):
-        kind = type(model).__name__
-        raise FileError(f"{file} is a model file of class {kind}, not Classifier: load reads it")
+        raise FileError(
+            f"{file} holds a model of class {type(model).__name__}, not Classifier: minifcn.load reads it"
+        )
     found = match(model, own_names(model), tensors.arrays)
     if architecture not in (None, found.architecture):
         raise FileError(f"{file} holds no {architecture} but {found.architecture}")
@@ -285,9 +290,11 @@ def _complete_enough(file: Path, found: Match, may_miss: str, partial: bool, rng
     if not partial:
         named = [f"{name} ({why})" if why else name for name, why in list(missing.items())[:3]]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        count = f"{len(missing)} of {len(found.naming.names)} tensors are missing for {found.architecture}"
-        source = f"in the names of {found.naming.source} (partial=True accepts that)"
-        raise FileError(f"{file}: {count} {source}: {', '.join(named)}{more}")
+        raise FileError(
+            f"{file}: {len(missing)} of {len(found.naming.names)} tensors are missing for "
+            f"{found.architecture} in the names of {found.naming.source} (partial=True accepts that): "
+            f"{', '.join(named)}{more}"
+        )
     return dataclasses.replace(found, model=build(found.model.architecture, rng=rng))
 
 
@@ -304,34 +311,17 @@ def _loaded(
     Class names and preprocessing are as given, as in the file, or as usual, in this order.
     """
     model = found.model
-    classes = model.num_classes if isinstance(model, FCN) else model.output_shape(model.input_shape)[0]
+    classes = class_count(model)
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
-        raise FileError(
-            f"{file} does not describe the preprocessing for {found.architecture}, which must be given"
-        )
-    colors: tuple[tuple[int, int, int], ...] = ()
-    if model.info is not None:
-        colors = model.info.colors
-        class_names = model.info.class_names if class_names is None else class_names
-    names = tuple(map(str, range(classes))) if class_names is None else tuple(class_names)
+        raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
+    usual = model.info or ModelInfo(tuple(map(str, range(classes))), preprocessing)
+    names = usual.class_names if class_names is None else tuple(class_names)
     if len(names) != classes:
         raise ValueError(f"{file} has {classes} classes, and {len(names)} class names were given")
-    model.info = ModelInfo(names, preprocessing, colors)
+    model.info = ModelInfo(names, preprocessing, usual.colors)
     model.report = transfer(file, found, tensors.arrays, order)
     return model
-
-
-def _is_bilinear(kernels: Array, factor: int) -> bool:
-    classes, _, size, _ = kernels.shape
-    return np.allclose(kernels, bilinear_kernel(classes, factor, size), atol=1e-4)
-
-
-def _nearest(found: Match | None) -> str:
-    if found is None:
-        return ""
-    count = f"{len(found.found)} of {len(found.naming.names)} tensors"
-    return f" (of {found.architecture} in the names of {found.naming.source} it has {count})"
 
 
 def _some(arrays: Mapping[str, Array]) -> str:

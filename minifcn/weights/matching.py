@@ -79,20 +79,18 @@ class Report:
         )
 
     def __str__(self) -> str:
-        rows = [("copied", entry.name, entry.shape, f"from {shown(entry.source)}") for entry in self.copied]
-        for entry in self.reshaped:
-            origin = f"from {shown(entry.source)} {_text(entry.source_shape)}"
-            rows.append(("reshaped", entry.name, entry.shape, origin))
+        rows = [("copied", e.name, e.shape, f"from {shown(e.source)}") for e in self.copied]
+        for e in self.reshaped:
+            rows.append(("reshaped", e.name, e.shape, f"from {shown(e.source)} {_text(e.source_shape)}"))
         for what, shapes in (("missing", self.missing), ("left over", self.left_over)):
             rows += [(what, shown(name), shape, "") for name, shape in shapes.items()]
-        widths = [
-            max((len(text) for text in texts), default=0)
-            for texts in ([name for _, name, _, _ in rows], [_text(shape) for _, _, shape, _ in rows])
+        names = max((len(name) for _, name, _, _ in rows), default=0)
+        widest = max((len(_text(shape)) for _, _, shape, _ in rows), default=0)
+        lines = [
+            f"{what:9}  {name:{names}}  {_text(shape):{widest}}  {origin}".rstrip()
+            for what, name, shape, origin in rows
         ]
-        lines = [self.summary()]
-        for what, name, shape, origin in rows:
-            lines.append(f"{what:9}  {name:{widths[0]}}  {_text(shape):{widths[1]}}  {origin}".rstrip())
-        return "\n".join(lines)
+        return "\n".join([self.summary(), *lines])
 
 
 @dataclass(frozen=True)
@@ -120,6 +118,10 @@ class Match:
     def architecture(self) -> str:
         """Name of the network."""
         return str(self.model.architecture.get("name", type(self.model).__name__))
+
+    def __str__(self) -> str:
+        tensors = f"{len(self.found)} of {len(self.naming.names)} tensors"
+        return f"{self.architecture} in the names of {self.naming.source}, with {tensors}"
 
 
 def match(model: Classifier | FCN, naming: Naming, arrays: Mapping[str, Array]) -> Match:

@@ -24,7 +24,7 @@ _FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
 _MAX_JSON = {"layers": 1_000_000, "info": 10_000_000, "architecture": 10_000}  # characters
 _SLACK = 100_000  # elements that a description may have beyond the file's, so that tensors can be compared
 _DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
-_CONVERT = "weights of a classifier are for load_classifier, or minifcn weights convert turns them into one"
+_CONVERT = "weights of a classifier are for load_classifier"
 _OTHER_FORMATS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".onnx")
 
 
@@ -124,16 +124,17 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         elements = sum(map(math.prod, shapes.values())) + _SLACK
         model = from_config(_json(metadata, "layers"), max_elements=elements)
     if "info" in metadata or isinstance(model, Classifier | FCN):
-        info = stored_info(metadata)
+        try:
+            info = ModelInfo.from_dict(_json(metadata, "info"))
+        except ValueError as error:
+            raise ValueError(f"its info does not fit: {str(error)[:300]}") from error
         _check_classes(model, info)
         model.info = info  # type: ignore[attr-defined]  # any layer may have one
     own = _shapes(model)
-    problems = [f"{name} is missing" for name in own if name not in shapes]
-    problems += [f"{shown(name)} is not known here" for name in shapes if name not in own]
-    problems += [
-        f"{name} has shape {shapes[name]}, expected {own[name]}"
-        for name in own
-        if shapes.get(name, own[name]) != own[name]
+    problems = [
+        f"{shown(name)} is {shapes.get(name, 'missing')}, expected {own.get(name, 'none')}"
+        for name in {**own, **shapes}
+        if shapes.get(name) != own.get(name)
     ]
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -169,13 +170,11 @@ def load(path: str | os.PathLike[str]) -> Any:
         ('cat', 'dog')
     """
     file = existing_file(path)
-    with file.open("rb"):  # an unreadable file raises its own error
-        pass
     try:
         with safe_open(file, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
-                raise FileError(f"{file} is not a model file of minifcn: {_instead(file, metadata)}")
+                raise ValueError(f"this is not a model file of minifcn: {_instead(file, metadata)}")
             slices = {name: tensors.get_slice(name) for name in tensors.offset_keys()}
             for name, stored in slices.items():
                 if (dtype := stored.get_dtype()) not in _DTYPES:
@@ -184,8 +183,6 @@ def load(path: str | os.PathLike[str]) -> Any:
             model = from_metadata(metadata, shapes)
             for name in slices:
                 model.load_state_dict({name: tensors.get_tensor(name)}, strict=False)
-    except FileError:
-        raise
     except SafetensorError as error:
         raise FileError(f"{file} is cut off or is not a safetensors file ({error}); {_CONVERT}") from error
     except (ValueError, MemoryError) as error:
@@ -203,24 +200,12 @@ def is_checkpoint(metadata: Mapping[str, str]) -> bool:
     return '"minifcn checkpoint' in metadata.get("training", "")[:100]
 
 
-def stored_info(metadata: Mapping[str, str]) -> ModelInfo:
-    """Return the `ModelInfo` in the metadata of a model file.
-
-    Raises:
-        ValueError: If there is none, or it is malformed.
-    """
-    try:
-        return ModelInfo.from_dict(_json(metadata, "info"))
-    except ValueError as error:
-        raise ValueError(f"its info does not fit: {str(error)[:300]}") from error
-
-
 def _instead(file: Path, metadata: Mapping[str, str]) -> str:
     """Return what a safetensors file is that is not a model file, and what to do."""
     if is_checkpoint(metadata):
         model = file.with_name("model.safetensors")
         beside = f"; its best network is {model}" if model.exists() else ""
-        return f"it is the checkpoint of a training, which minifcn train --resume continues{beside}"
+        return f"it is the checkpoint of a training, which Checkpoints(resume=True) continues{beside}"
     if metadata.get("format", "").startswith("minifcn "):
         return f"its format is {shown(metadata['format'], 30)!r}, which a newer version may read"
     return f"its metadata lack the format {_FORMAT!r}; {_CONVERT}"
@@ -236,15 +221,14 @@ def _json(metadata: Mapping[str, str], key: str) -> Any:
         raise ValueError(f"its {key} is not JSON") from error
 
 
+def class_count(model: Classifier | FCN) -> int:
+    """Return the number of scores of a network."""
+    return model.num_classes if isinstance(model, FCN) else model.output_shape(model.input_shape)[0]
+
+
 def _check_classes(model: Layer, info: ModelInfo) -> None:
     """Compare the number of scores of a network, where it is known, with the class names."""
-    if isinstance(model, FCN):
-        classes = model.num_classes
-    elif isinstance(model, Classifier):
-        (classes,) = model.output_shape(model.input_shape)
-    else:
-        return
-    if len(info.class_names) != classes:
+    if isinstance(model, Classifier | FCN) and len(info.class_names) != (classes := class_count(model)):
         raise ValueError(f"the model has {classes} classes, its info names {len(info.class_names)}")
 
 

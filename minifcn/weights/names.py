@@ -23,12 +23,8 @@ from minifcn.models import FCN, Classifier, Preprocessing
 
 _ONES = (1.0, 1.0, 1.0)
 PREPROCESSING = {
-    # torchvision and timm; published for values from 0 to 1
-    "torchvision": Preprocessing(
-        "RGB",
-        tuple(255 * mean for mean in (0.485, 0.456, 0.406)),
-        tuple(255 * std for std in (0.229, 0.224, 0.225)),
-    ),
+    # torchvision and timm; published for values from 0 to 1, as (.485, .456, .406) and (.229, .224, .225)
+    "torchvision": Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # -1 to 1, which torchvision's GoogLeNet takes
     "half": Preprocessing("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
     # the reference code of FCN, and the classifiers that it starts from

@@ -43,7 +43,7 @@ def test_findings_are_told_line_by_line_with_the_rest_counted(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     start = lines.index("cannot be read: 1")
     assert lines[start + 1].startswith(f"  {Path('images') / names[20]}: is not an image")
-    assert lines[start + 2] == "labels that are no class: 14"
+    assert lines[start + 2] == "labels outside of the classes: 14"
     shown = lines[start + 3 : start + 13]
     assert all("77 on 48 pixels; expected 0 to 2 or 255 for void" in line for line in shown)
     assert lines[start + 13 :] == ["  and 4 more", "15 findings"]

@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import re
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.cli import COMMANDS, _with_option, demo, main
+from minifcn.cli import COMMANDS, _for_command_line, demo, main
 
 LOGS = {
     f"{name}.jsonl"
@@ -151,8 +150,10 @@ def test_train_has_at_most_32_options(capsys):
         ("batch_size 3 is too large", "batch_size 3 is too large"),
         ("stride must be 4", "stride must be 4"),  # not an argument of this command
         ("step 3: lr must be 4", "step 3: lr must be 4"),
+        ("b is missing (partial=True)", "b is missing (minifcn weights convert --partial)"),
+        ("weights are for load_classifier", "weights are for minifcn weights convert"),
     ],
 )
 def test_errors_of_the_library_name_the_option(message, expected):
-    arguments = argparse.Namespace(batch_size=3, start="x", class_weights="none", lr=1.0)
-    assert _with_option(message, arguments) == expected
+    options = {"batch_size": "--batch", "start": "--from", "class_weights": "--class-weights", "lr": "--lr"}
+    assert _for_command_line(message, options) == expected

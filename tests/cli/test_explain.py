@@ -3,7 +3,8 @@ import json
 import pytest
 
 from minifcn.cli import main
-from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier, explain, vgg16
+from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, ReLU, Sequential
+from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier, explain, vgg16
 from minifcn.weights import save
 
 GREY = Preprocessing("L", (128.0,), (64.0,))
@@ -39,7 +40,7 @@ def test_an_fcn_with_both_alignments(capsys):
     assert f"alignment exact:  {exact.multiplications / 1e9:8.2f} G multiplications" in out
     assert f"alignment paper:  {paper.multiplications / 1e9:8.2f} G multiplications" in out
     share = exact.multiplications / paper.multiplications
-    assert f"exact alignment does it with {share:.0%} of the multiplications of paper's" in out
+    assert f"exact alignment needs {share:.0%} of the multiplications of paper" in out
 
 
 def test_vgg16_at_the_size_of_pascal_voc(capsys):
@@ -47,7 +48,7 @@ def test_vgg16_at_the_size_of_pascal_voc(capsys):
     assert out.startswith("FCN of vgg16, stride 8, alignment paper: 1 image of 500 x 375 (width x height)\n")
     assert "64 x 573 x 698" in out
     assert "alignment paper:    146.37 G" in out
-    assert "exact alignment does it with 55% of the multiplications of paper's" in out
+    assert "exact alignment needs 55% of the multiplications of paper" in out
 
 
 def test_json(capsys):
@@ -80,14 +81,10 @@ def test_a_model_file_is_explained_as_it_is(file, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["vgg61"], "'vgg61' is neither a file nor an architecture; those are alexnet, caffenet"),
-        (["vgg16", "--size", "500"], "--size must be width x height, for example 500x375, got '500'"),
-        (["vgg16", "--size", "0x5"], "--size must be width x height"),
-        (["vgg16", "--size", "5x-5"], "--size must be width x height"),
-        (["vgg16", "--size", "9" * 9 + "x5"], "--size must be width x height"),
-        (["digit_classifier", "--stride", "3"], "stride must be one of [2, 4, 8], got 3"),
-        (["digit_classifier", "--classes", "1"], "num_classes must be an integer >= 2, got 1"),
-        (["digit_classifier", "--batch", "0"], "batch must be an integer >= 1, got 0"),
+        (["vgg61"], "'vgg61' is neither a file nor one of alexnet, caffenet"),
+        (["digit_classifier", "--stride", "3"], "--stride must be one of [2, 4, 8], got 3"),
+        (["digit_classifier", "--classes", "1"], "--classes must be an integer >= 2, got 1"),
+        (["digit_classifier", "--batch", "0"], "--batch must be an integer >= 1, got 0"),
         (["digit_classifier", "--size", "4x50"], "does not fit into"),
         ([__file__], "test_explain.py"),
         (["tests"], "tests is a folder"),
@@ -99,3 +96,32 @@ def test_wrong_input_gets_one_sentence(arguments, sentence, capsys):
     assert error.startswith("minifcn explain: ")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["500", "0x5", "5x-5", "9" * 9 + "x5"])
+def test_a_size_is_width_x_height(size, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "vgg16", "--size", size])
+    assert ended.value.code == 2
+    assert f"argument --size: expected WIDTHxHEIGHT such as 500x375, got '{size}'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unnamed(tmp_path):
+    """An FCN of a classifier that has no registered name."""
+    features = Sequential(Conv2d(1, 4, 3, rng=0), ReLU(), MaxPool2d(2))
+    scores = Sequential(Conv2d(4, 3, 1, rng=0), GlobalAvgPool2d())
+    fcn = FCN(Classifier(features, scores, input_shape=(1, 10, 10)), 3)
+    fcn.info = ModelInfo(("a", "b", "c"), GREY)
+    save(fcn, tmp_path / "unnamed.safetensors")
+    return str(tmp_path / "unnamed.safetensors"), fcn
+
+
+def test_a_network_without_a_registered_name_is_explained_itself(unnamed, capsys):
+    path, fcn = unnamed
+    out = said(capsys, path, "--size", "60x40")
+    assert out.rstrip() == str(explain(fcn, (40, 60)))
+    assert main(["explain", path]) == 2
+    assert f"--size must be given for {path}" in capsys.readouterr().err
+    assert main(["explain", path, "--size", "60x40", "--classes", "4"]) == 2
+    assert "no registered name" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_an_unreadable_image_is_reported_and_the_others_are_labelled(model, tmp_
         ({"options": ["--device", "cuda:x"]}, "'cuda:x'"),
         ({"out": "a.png"}, "--out must be a folder"),
         ({"out": "new.JPG"}, "new.JPG"),
-        ({"out": "mine"}, "mine contains masks without areas.json"),
+        ({"out": "mine"}, "mine contains masks of another origin"),
         ({"out": "bad"}, "areas.json is damaged"),
     ],
 )
@@ -244,7 +244,8 @@ def test_an_image_that_does_not_fit_into_memory_is_reported(model, tmp_path, mon
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert f"{tmp_path / 'a.png'}: labelling 24 x 16 pixels takes about 0 MB, and 0 MB are free: " in error
+    assert f"{tmp_path / 'a.png'}: labelling an image of 24 x 16 takes about " in error
+    assert " and 0 MB are free: " in error
     enough = memory.inference_memory(mf.load(model), (8, 12))
     monkeypatch.setattr(memory, "available_memory", lambda: enough)
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 1

@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 import minifcn as mf
 from minifcn.cli import main, train
-from minifcn.models import ModelInfo, Preprocessing, digit_classifier
+from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, ReLU, Sequential
+from minifcn.models import Classifier, ModelInfo, Preprocessing, digit_classifier, registry
 from minifcn.training import memory
 from minifcn.training.checkpoint import Checkpoint
 from tests.cli.folders import SCRATCH, photographs
@@ -245,10 +246,10 @@ def test_a_checkpoint_of_something_else_is_refused(out, capsys):
     [
         {"settings": {}},
         {"settings": 3},
-        {"architecture": {"name": "vgg17"}},
-        {"architecture": {"name": "digit_classifier", "arguments": {"num_classes": 2}}},
-        {"info": {"class_names": []}},
-        {"info": []},
+        {"network": {"format": "minifcn 2", "layers": '{"class": "Unknown"}'}},
+        {"network": {"format": "minifcn 2", "layers": '{"class": "ReLU"}'}},
+        {"network": {}},
+        {"network": []},
         {"epochs": 3, "records": {}},
     ],
 )
@@ -359,8 +360,7 @@ def test_a_wrong_file_is_refused_with_the_right_one(data, out, capsys):
 
 
 def test_what_does_not_fit_into_memory_is_refused(data, out, capsys, monkeypatch):
-    real = memory.training_memory
-    monkeypatch.setattr(memory, "training_memory", lambda *arguments: real(*arguments) // 4)
+    monkeypatch.setattr(memory, "training_memory", lambda model, optimizer, images, size: 400_000 * images)
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     error = refused(capsys, data, *SCRATCH, "--out", out)
     assert "a step on 4 images of 48 x 36 takes about" in error
@@ -449,3 +449,33 @@ def test_everything_on_a_gpu(data, tmp_path, out, strict, capsys):
     assert scores[0]["mean_iou"] == pytest.approx(scores[1]["mean_iou"], abs=1e-3)
     masks = [np.array(Image.open(tmp_path / name / "masks" / "photo0.png")) for name in ("gpu", "cpu")]
     assert (masks[0] == masks[1]).mean() > 0.99
+
+
+def test_a_network_without_a_registered_name_is_resumed(data, tmp_path, monkeypatch):
+    features = Sequential(Conv2d(1, 4, 3, rng=0), ReLU(), MaxPool2d(2))
+    scores = Sequential(Conv2d(4, 2, 1, rng=0), GlobalAvgPool2d())
+    classifier = Classifier(features, scores, input_shape=(1, 10, 10))
+    classifier.info = ModelInfo(("a", "b"), Preprocessing("L", (0.0,), (1.0,)))
+    mf.save(classifier, tmp_path / "unnamed.safetensors")
+    command = (data, "--from", tmp_path / "unnamed.safetensors", "--epochs", 2)
+    assert run(*command, "--out", tmp_path / "whole") == 0
+    real = train.EpochLine.epoch
+
+    def stop(line, training):
+        real(line, training)
+        if training.epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.EpochLine, "epoch", stop)
+    assert run(*command, "--out", tmp_path / "out") == 130
+    monkeypatch.undo()
+    (tmp_path / "unnamed.safetensors").unlink()
+    assert run("--resume", "--out", tmp_path / "out") == 0
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
+    assert models[0] == models[1]
+
+
+def test_a_registered_classifier_can_be_chosen(data, out, monkeypatch):
+    monkeypatch.setitem(registry.CLASSIFIERS, "mine", digit_classifier)
+    command = (data, "--model", "mine", "--from-scratch", "--epochs", 1)
+    assert run(*command, "--out", out) == 0

@@ -35,8 +35,8 @@ def weights(*arguments):
 def test_from_a_public_file_to_a_prediction(target, capsys):
     assert weights("inspect", WEIGHTS) == 0
     said = capsys.readouterr().out
-    assert "safetensors, 52 tensors, 1,248,424 numbers" in said
-    assert "squeezenet1_0 with 1000 classes, in the names of torchvision: 52 of 52 tensors" in said
+    assert "safetensors, 52 tensors, 1,248,424 values" in said
+    assert "squeezenet1_0 in the names of torchvision, with 52 of 52 tensors; 1000 classes" in said
     assert "input: BGR, (image - (104.0, 117.0, 123.0)) / (1.0, 1.0, 1.0)" in said
     assert "missing" not in said
     assert "left over" not in said
@@ -69,7 +69,7 @@ def test_inspect_says_what_would_be_missing_or_left_over(source, capsys):
     for line in (
         "  note: 'from\\x1b[31m somewhere'",
         f"  long: {'x' * 199}…",
-        "googlenet with 7 classes, in the names of torchvision: 285 of 287 tensors",
+        "googlenet in the names of torchvision, with 285 of 287 tensors; 7 classes",
         "input: RGB, (image - (127.5, 127.5, 127.5)) / (127.5, 127.5, 127.5)",
         "missing: features.conv1.conv.weight",
         "missing: features.conv2.conv.weight, for conv2.conv.weight is float32 (64, 64, 3, 3) instead of "
@@ -128,9 +128,8 @@ def test_convert_names_a_few_of_those_left_over(source, target, capsys):
 
 @pytest.mark.slow
 def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
-    from minifcn.weights.naming import fcn_naming
-
     from minifcn.models import vgg16
+    from minifcn.weights.names import fcn_naming
 
     classifier = vgg16(init="zeros")
     fcn = FCN(classifier, 2, 8, alignment="paper")
@@ -138,7 +137,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
     save_file({naming.names[name]: array for name, array in fcn.state_dict().items()}, source)
     assert weights("inspect", source) == 0
     said = capsys.readouterr().out
-    assert "fcn of vgg16 at stride 8 with 2 classes, in the names of reference FCN: 39 of 39 tensors" in said
+    assert "fcn in the names of reference FCN, with 39 of 39 tensors; 2 classes, stride 8, of vgg16" in said
     assert weights("convert", source, target, "--at-once") == 0
     loaded = mf.load(target)
     assert (loaded.stride, loaded.alignment, loaded.at_once) == (8, "paper", True)
@@ -152,7 +151,7 @@ def test_convert_an_fcn_of_the_reference_code(source, target, capsys):
         (["convert", "missing", "{source}"], "there is no file missing"),
         (["convert", "{source}", "{folder}/model.pt"], "model files are safetensors: call it"),
         (["inspect", __file__], "is not a safetensors, npz or PyTorch file"),
-        (["convert", "{source}", "{source}"], "is the source itself: give another name"),
+        (["convert", "{source}", "{source}"], "target must be another file than the source"),
         (["convert", "{source}", "{target}", "--preprocessing", "x"], "unknown preprocessing 'x'"),
         (["convert", "{source}", "{target}", "--class-names", "{source}"], "source.safetensors"),
         (["convert", "{source}", "{folder}/a/b"], "b: No such file or directory"),

@@ -15,6 +15,7 @@ from minifcn.training import Callback, Checkpoints, Watch, fit
 from minifcn.training import checkpoint as module
 from minifcn.training.callbacks import checkpoints as callback
 from minifcn.training.checkpoint import Checkpoint
+from minifcn.weights import formats
 from tests.first_edition.files import unpack
 from tests.training.small import digits, normed, parts, settings, state, timeless
 
@@ -358,14 +359,14 @@ def full(monkeypatch):
         now = False
 
     disk = Disk()
-    real = module.atomic_write
+    real = formats.atomic_write
 
     def atomic_write(path):
         if disk.now:
             raise OSError(28, "No space left on device")
         return real(path)
 
-    monkeypatch.setattr(module, "atomic_write", atomic_write)
+    monkeypatch.setattr(formats, "atomic_write", atomic_write)
     return disk
 
 

@@ -6,7 +6,7 @@ import pytest
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.models import FCN, Preprocessing, digit_classifier
 from minifcn.optim import SGD, Adam, Poly
-from minifcn.training import evaluate, fit, predict
+from minifcn.training import Callback, evaluate, fit, predict
 from tests.training.small import Blobs
 
 GREY = Preprocessing("L", (150.0,), (54.0,))
@@ -157,3 +157,15 @@ def test_training_on_a_gpu_agrees_with_the_cpu(gpu):
     assert gpu_loss == pytest.approx(loss, rel=1e-5)
     assert np.abs(matrix - gpu_matrix).sum() <= 4
     assert all(np.allclose(state[name], gpu_state[name], atol=1e-5) for name in state)
+
+
+def test_a_callback_can_end_a_training():
+    class TwoSteps(Callback):
+        def step(self, training):
+            if training.step == 2:
+                training.epochs = training.epoch + 1
+
+    model = digit_classifier(rng=0)
+    records = fit(model, crops(), adam(model), epochs=3, progress=None, callbacks=[TwoSteps()])
+    assert len(records) == 1
+    assert not model.training

@@ -3,7 +3,7 @@ import pytest
 
 from minifcn.layers import Dropout
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
-from minifcn.training.network import COLOUR, GREY, check_classes, fcn_from, load_trained, set_dropout
+from minifcn.training.network import GREY, check_classes, fcn_from, load_trained, set_dropout
 from minifcn.weights import save
 from tests.training.small import Blobs
 
@@ -38,7 +38,6 @@ def test_a_classifier_without_preprocessing_gets_a_usual_one():
     )
     assert fcn.info.preprocessing == GREY
     assert (fcn.stride, fcn.alignment, fcn.upsampling, fcn.at_once) == (8, "paper", "learned", True)
-    assert COLOUR.channels == "RGB"
 
 
 def test_a_trained_network_becomes_finer_and_keeps_its_weights():
@@ -53,8 +52,8 @@ def test_a_trained_network_becomes_finer_and_keeps_its_weights():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"stride": 8}, "stride must be .*4, .*got 8"),
-        ({"stride": 3}, "stride must be .*got 3; .* 2$"),
+        ({"stride": 8}, "stride must be 4 .*got 8"),
+        ({"stride": 3}, "stride must be 4 .*got 3$"),
         ({"alignment": "paper"}, "alignment must be 'exact' .*'paper'"),
         ({"upsampling": "learned"}, "upsampling must be 'fixed' .*'learned'"),
         ({"at_once": True}, "at_once must be False .*True"),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD, Adam
+from minifcn.training import label
 from minifcn.training.network import set_dropout
 from minifcn.training.overfit import grid_accuracy, overfit_one
 from tests.training.small import GREY, Blobs
@@ -22,12 +23,13 @@ def tried(model=None, dataset=None, *, optimizer=None, **options):
 
 
 def test_a_sound_pipeline_learns_it():
-    verdict, said = tried()
+    model = FCN(digit_classifier(rng=0), 2, 2)
+    verdict, said = tried(model)
     assert verdict.learned
     assert verdict.sentence.startswith("learned in ")
     _, labels = Blobs()[0]
     assert verdict.accuracy >= min(0.95, 0.98 * grid_accuracy(labels, 2))
-    right = (verdict.prediction == labels)[labels != 255].mean()
+    right = (label(model, Blobs()[0][0], preprocess=GREY) == labels)[labels != 255].mean()
     assert right == pytest.approx(verdict.accuracy)
     assert said[-1].startswith("step ")
 
@@ -35,7 +37,6 @@ def test_a_sound_pipeline_learns_it():
 def test_it_is_learned_on_a_gpu(strict):
     verdict, _ = tried(FCN(digit_classifier(rng=0), 2, 2).to("cuda"), steps=40)
     assert verdict.accuracy > 0.5
-    assert isinstance(verdict.prediction, np.ndarray)
 
 
 def test_the_loss_of_a_new_network_starts_at_the_log_of_the_number_of_classes():

@@ -137,7 +137,7 @@ def test_unknown_networks_are_refused(file):
     few = dict(list(squeezenet().state_dict().items())[:9])
     save_file(few, file)
     with pytest.raises(
-        FileError, match=r"no known classifier \(of squeezenet1_1 in the names of torchvision"
+        FileError, match=r"no known classifier \(the nearest is squeezenet1_1 in the names of torch"
     ):
         load_classifier(file)
     report = load_classifier(file, "squeezenet1_1", partial=True, rng=0).report
@@ -230,7 +230,7 @@ def test_model_files_of_minifcn(file):
     fcn = FCN(small(), 3, 4)
     fcn.info = model.info
     save(fcn, file)
-    with pytest.raises(FileError, match="is a model file of class FCN, not Classifier: load"):
+    with pytest.raises(FileError, match=r"holds a model of class FCN, not Classifier: minifcn\.load"):
         load_classifier(file)
 
 

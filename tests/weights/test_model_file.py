@@ -315,7 +315,7 @@ def test_messages_for_other_files(path, tmp_path):
         load(tmp_path / "weights.npz")
     save_file(state, path, {"training": '{"format": "minifcn checkpoint 1", "epoch": 3}'})
     with pytest.raises(
-        FileError, match="it is the checkpoint of a training, which minifcn train --resume con"
+        FileError, match=r"it is the checkpoint of a training, which Checkpoints\(resume=True"
     ):
         load(path)
     save_file(state, tmp_path / "last.safetensors", {"training": '{"format": "minifcn checkpoint 1"}'})

@@ -79,14 +79,16 @@ class Checkpoints(Callback):
 
     def start(self, training: Training) -> None:
         """Continue from the file, or write the first state."""
-        for file in (self.path, self.best):
-            _remove_leftovers(file)
+        for file in filter(None, (self.path, self.best)):
+            for leftover in file.parent.glob(f".{file.stem}-*{file.suffix}"):  # of a killed training
+                with suppress(OSError):
+                    leftover.unlink()
         training.settings |= self.settings
         self._written, self._clock = training.step, time.monotonic()
         if self.resume:
             checkpoint.restore(training, checkpoint.Checkpoint.read(self.path))
-        elif (error := self._write(training)) is not None:
-            raise error
+        else:
+            self._write(training)
         self._written = training.step
 
     def step(self, training: Training) -> None:
@@ -105,8 +107,8 @@ class Checkpoints(Callback):
             self._unsaved = training.model
         if training.epoch < training.epochs:
             self.write(training)
-        elif (error := self._write(training)) is not None:
-            raise OSError(f"{error}: free some space, and resume")
+        else:
+            self._write(training)
 
     def write(self, training: Training) -> None:
         """Write the state now, and the best network if that is still to be done; report a failure.
@@ -114,10 +116,12 @@ class Checkpoints(Callback):
         Raises:
             DivergedError: If the weights are not finite; the earlier state remains.
         """
-        if (error := self._write(training)) is not None:
-            say(f"{error}, training continues and tries again later")
+        try:
+            self._write(training)
+        except OSError as error:
+            say(f"{error}; training continues, and it is tried again later")
 
-    def _write(self, training: Training) -> OSError | None:
+    def _write(self, training: Training) -> None:
         training.check_finite()
         try:
             if self.best is not None and isinstance(self._unsaved, FCN | Classifier):
@@ -128,16 +132,7 @@ class Checkpoints(Callback):
             if self._unsaved is training.model:
                 self._unsaved = copy.deepcopy(training.model)  # the next step changes the original
             self._clock = time.monotonic()
-            kept = f"; that of step {self._written} remains" if self.path.exists() else ""
+            kept = f"; that of step {self._written} remains, to resume from" if self.path.exists() else ""
             reason = error.strerror or error
-            return OSError(f"the checkpoint {self.path} could not be written: {reason}{kept}")
+            raise OSError(f"the checkpoint {self.path} could not be written: {reason}{kept}") from error
         self._written, self._clock = training.step, time.monotonic()
-        return None
-
-
-def _remove_leftovers(path: Path | None) -> None:
-    """Remove the unfinished files that a killed training left beside a file it was writing."""
-    if path is not None:
-        for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-            with suppress(OSError):
-                leftover.unlink()

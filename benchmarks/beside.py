@@ -70,7 +70,7 @@ def _serve(pipe: Any) -> None:
             return
         try:
             if message == "memory":
-                import resource  # not on Windows, and only asked for in benchmarks/
+                import resource  # not on Windows
 
                 pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
             elif message == "run" and job is not None:

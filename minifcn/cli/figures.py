@@ -1,0 +1,27 @@
+"""Figures that commands write."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minifcn import viz
+from minifcn.data import Dataset
+from minifcn.files import atomic_write
+from minifcn.layers import Layer
+from minifcn.training import label
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of Matplotlib as PNG."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def save_strips(dataset: Dataset, indices: Iterable[int], model: Layer, path: Path) -> None:
+    """Draw items of a dataset, each with its labels and the labels that a network predicts."""
+    images, labels = zip(*(dataset[index] for index in indices), strict=True)
+    found = [label(model, image) for image in images]
+    names, palette = dataset.class_names, np.asarray(dataset.palette)
+    save_figure(viz.prediction_strips(images, labels, found, names, palette), path)
