@@ -37,14 +37,10 @@ class _Blocks:
         self.unit = ConvGeometry.of(self.stride, self.stride, groups=p.groups)
         self.height, self.width = p.output_size
         self.across = self.width + self.taps[1] - 1  # blocks in a row
+        self.filters = prod(self.taps) * p.group_filters  # of a group, for all taps at once
         self.block = p.group_channels * prod(self.stride)  # elements of a block and a group
         row_bytes = p.dtype.itemsize * p.groups * self.block * self.across
         self.chunks = cut_rows(p.images, self.height, self.width, chunk_bytes(p.xp) // 4 // row_bytes)
-
-    @property
-    def filters(self) -> int:
-        """Filters of a group for all taps at once, m * m * O/G."""
-        return prod(self.taps) * self.p.group_filters
 
     def windows(self, x: Array) -> Windows:
         """Return the blocks of x as windows."""

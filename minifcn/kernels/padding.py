@@ -1,4 +1,4 @@
-"""Rows and columns set around an image: zeros, or its border values."""
+"""Padding of images with zeros or with their border values, and cropping."""
 
 from typing import TypeAlias
 

@@ -66,7 +66,7 @@ def _input_grad(geometry: ConvGeometry, dy: Array, w: Array, dx: Array) -> None:
     filters = w.reshape(groups, len(w) // groups, -1).transpose(0, 2, 1)  # (G, C/G * KH * KW, O/G)
     products = filters @ _rows(dy, groups)  # (G, C/G * KH * KW, N * OH * OW)
     # (C, KH * KW, N, OH, OW) -> (KH * KW, N, C, OH, OW)
-    taps = products.reshape(dx.shape[1], -1, n, height, width).transpose(1, 2, 0, 3, 4)
+    taps = products.reshape(dx.shape[1], geometry.taps, n, height, width).transpose(1, 2, 0, 3, 4)
     padded, inside = padded_zeros(dx, geometry)
     whole = Chunk(slice(0, n), slice(0, height), slice(0, width))
     for tap, place in zip(taps, places(padded, geometry, whole), strict=True):

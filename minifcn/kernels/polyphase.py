@@ -163,15 +163,12 @@ class _Interleaving:
             -(-(self.left + p.input_size[1]) // cols.stride),
         )
         self.parts = list(_parts(self.geometry, p.group_filters))
+        # Phases, of rows times columns, that depend on any tap.
+        self.covered = sum(part.rows.count * part.cols.count for part in self.parts)
         row_bytes = 4 * p.channels * rows.stride * cols.stride * self.blocks[1]
         # So many chunks that all cores have some.
         wanted = min(chunk_bytes(p.xp) // row_bytes, -(-p.images * self.blocks[0] // parts(p.xp)))
         self.chunks = cut_rows(p.images, *self.blocks, wanted)
-
-    @property
-    def covered(self) -> int:
-        """Number of phases, of rows times columns, that depend on any tap."""
-        return sum(part.rows.count * part.cols.count for part in self.parts)
 
     def filled(self, w: Array) -> Array:
         """Return w with the taps of zeros."""
