@@ -1,4 +1,4 @@
-"""Time all algorithms on typical convolutions, and fit the constants of minifcn/kernels/costs.py to the times.
+"""Time all algorithms on typical convolutions, and fit the constants of minifcn/kernels/costs.py to them.
 
 python benchmarks/calibrate.py                            # measures, fits, and prints constants to paste
 python benchmarks/calibrate.py --times times.json         # keeps the times, and measures only missing ones
