@@ -156,11 +156,16 @@ def check_exercise(
         yours = None if failing is None else _outcome(mine, call, deepcopy(example)).value
         show_comparison(yours, right, "" if failing is None else _described(example, mine))
     elif failing is not None:
-        shown = max([failing, *(one for one in sample if one.problem)], key=_size_of_result)
+        shown = max([failing, *(one for one in sample if one.problem)], key=lambda one: _elements(one.right))
         case = "" if shown is failing else _described(shown.case, mine)
         show_comparison(shown.got.value, shown.right, case)
     if os.environ.get("MINIFCN_STRICT") == "1":
         raise CheckFailedError(words)
+
+
+def _elements(value: Any) -> int:
+    """Return the number of elements of a result, which may be a sequence of arrays of different shapes."""
+    return sum(map(_elements, value)) if isinstance(value, tuple | list) else np.size(value)
 
 
 def checked(mine: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,10 +220,6 @@ def show_comparison(yours: Any, expected: Any, case: str = "") -> None:
     else:
         figure, says = panels({"expected": right}), "The figure shows the expected result."
     show(figure, f"{says} The case drawn is {case}." if case else says)
-
-
-def _size_of_result(answer: _Answer) -> int:
-    return answer.right.size if isinstance(answer.right, np.ndarray) else 0
 
 
 def _plane(value: Any) -> Array | None:

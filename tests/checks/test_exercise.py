@@ -369,3 +369,14 @@ def test_checked_returns_the_learners_function_after_ok_only(capsys):
     assert capsys.readouterr().out.startswith("ok    right")
     assert checked(right, otherwise=np.transpose) is right
     assert checked(wrong, otherwise=np.transpose) is np.transpose
+
+
+def test_results_may_be_values_of_different_shapes(capsys):
+    def right(x):
+        return x.sum(), x
+
+    def wrong(x):
+        return x.sum(), -x
+
+    check_exercise(wrong, right, matrices())
+    assert "value 2 of 2" in capsys.readouterr().out
