@@ -14,10 +14,10 @@ x 2 convolution with 32 * 32 times the channels. (Polyphase filters are textbook
 2016 call the interleaving a pixel shuffle.)
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from math import gcd
 
 from minifcn.backend import Array, array_module
@@ -134,7 +134,7 @@ class _Part:
 def _parts(geometry: ConvGeometry, group_filters: int) -> Iterator[_Part]:
     """Yield the small convolutions."""
     dilation = [w.dilation // gcd(w.stride, w.dilation) for w in (geometry.rows, geometry.cols)]  # d'
-    for rows, cols in product(_phases(geometry.rows), _phases(geometry.cols)):
+    for rows, cols in itertools.product(_phases(geometry.rows), _phases(geometry.cols)):
         unit = ConvGeometry.of((rows.taps, cols.taps), dilation=dilation, groups=geometry.groups)
         products = group_filters * unit.taps
         thin = products <= FEW_PRODUCTS or cols.count >= LONG_RUN
