@@ -20,8 +20,7 @@ from typing import Any, TypeAlias
 Pair: TypeAlias = int | Sequence[int]
 """An integer for both axes, or a pair (rows, columns)."""
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
-"""An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left,
-right))."""
+"""An integer for all sides, a pair (rows, columns), or ((top, bottom), (left, right))."""
 
 Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
@@ -79,10 +78,8 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
     """
     if isinstance(padding, Sequence) and not isinstance(padding, str):
         if len(padding) != 2:
-            raise ValueError(
-                f"{name} must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), "
-                f"got {padding!r}"
-            )
+            expected = "an integer, a pair (rows, columns) or ((top, bottom), (left, right))"
+            raise ValueError(f"{name} must be {expected}, got {padding!r}")
         return pair(padding[0], name), pair(padding[1], name)
     number = whole_number(padding, name, 0)
     return (number, number), (number, number)
@@ -203,10 +200,8 @@ class Window:
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and the last input index that the outputs `first` to `last` depend on."""
-        return (
-            first * self.stride - self.padding[0],
-            last * self.stride - self.padding[0] + self.extent - 1,
-        )
+        start = first * self.stride - self.padding[0]
+        return start, start + (last - first) * self.stride + self.extent - 1
 
     def coordinate_map(self) -> CoordinateMap:
         """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), p before the first row."""
@@ -239,26 +234,21 @@ class Transposed:
             >>> Transposed(Window(64, stride=32)).output_size(16)
             544
         """
-        whole_number(self.output_padding, "output_padding", 0)
-        if self.output_padding >= self.window.stride:
+        window, extra = self.window, whole_number(self.output_padding, "output_padding", 0)
+        if extra >= window.stride:
+            raise ValueError(f"output_padding must be below the stride {window.stride}, got {extra}")
+        outputs = (size - 1) * window.stride - sum(window.padding) + window.extent + extra
+        if size < 1 or outputs < 1:
             raise ValueError(
-                f"output_padding must be below the stride {self.window.stride}, got {self.output_padding}"
+                f"{axis} {size} gives a transposed convolution of size {outputs}: "
+                f"padding {_brief(window.padding)} removes more than there is"
             )
-        smallest = (size - 1) * self.window.stride - sum(self.window.padding) + self.window.extent
-        if size < 1 or smallest + self.output_padding < 1:
-            raise ValueError(
-                f"{axis} {size} gives a transposed convolution of size {smallest + self.output_padding}: "
-                f"padding {_brief(self.window.padding)} removes more than there is"
-            )
-        return smallest + self.output_padding
+        return outputs
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and the last input index that reach the outputs `first` to `last`."""
-        window = self.window
-        return (
-            -((window.extent - 1 - first - window.padding[0]) // window.stride),
-            (last + window.padding[0]) // window.stride,
-        )
+        window, before = self.window, self.window.padding[0]
+        return -((window.extent - 1 - first - before) // window.stride), (last + before) // window.stride
 
     def coordinate_map(self) -> CoordinateMap:
         """Return the inverse of the forward convolution's map: (i + p - d (k - 1) / 2) / s."""
@@ -285,9 +275,7 @@ def coordinate_map(chain: Chain) -> CoordinateMap:
 
 
 def receptive_field(chain: Chain, index: int = 0) -> range:
-    """Return the input indices that one output of a chain of layers depends on.
-
-    They may lie in the padding.
+    """Return the input indices, some of them perhaps in the padding, that one output of a chain depends on.
 
     Args:
         chain: Windows in the order in which data passes them.
@@ -366,14 +354,9 @@ class ConvGeometry:
         Raises:
             ValueError: If a value is out of its range.
         """
-        numbers = zip(
-            pair(kernel_size, "kernel_size", 1),
-            pair(stride, "stride", 1),
-            sides(padding),
-            pair(dilation, "dilation", 1),
-            strict=True,
-        )
-        rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in numbers)
+        steps = pair(stride, "stride", 1), sides(padding), pair(dilation, "dilation", 1)
+        axes = zip(pair(kernel_size, "kernel_size", 1), *steps, strict=True)
+        rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in axes)
         return cls(rows, cols, whole_number(groups, "groups", 1))
 
     def replace(self, **changes: Any) -> "ConvGeometry":

@@ -1,4 +1,4 @@
-"""Labels: uint8 class numbers, one value for void, and nothing else.
+"""Checks of labels: uint8 class numbers, and one value for void pixels.
 
 Loss and metrics both ignore the pixels that `valid_pixels` marks as void.
 """
