@@ -102,6 +102,20 @@ def in_place(culprit: str, before: Mapping[str, Any], after: Mapping[str, Any]) 
     return ""
 
 
+def form_problem(got: Any, shape: tuple[int, ...], dtype: Any, module: Any = np) -> str:
+    """Return what is wrong with the type, shape or dtype of an array of `module`, or an empty string.
+
+    Example:
+        >>> form_problem(np.zeros(2, np.float32), (2,), "float64"), form_problem(np.zeros(2), (2,), "float64")
+        ('must have dtype float64, got float32', '')
+    """
+    if not isinstance(got, module.ndarray | np.generic):
+        return f"must be an array, got {type(got).__name__}"
+    if got.shape != shape:
+        return f"must have shape {shape}, got {got.shape}"
+    return "" if got.dtype == dtype else f"must have dtype {dtype}, got {got.dtype}"
+
+
 def problem_with(got: Any, right: Any, tolerance: float) -> str:
     """Return what is wrong with a result, or an empty string.
 
