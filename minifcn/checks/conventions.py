@@ -2,21 +2,20 @@
 
 import json
 import math
-import operator
 from collections.abc import Callable
 from copy import deepcopy
 from fractions import Fraction
-from functools import reduce
 from typing import Any, NoReturn
 
 import numpy as np
 
 from minifcn.backend import Array, array_module, device_of
-from minifcn.checks.comparing import CheckFailedError, as_numpy, form_problem, in_place, worst_entry
+from minifcn.checks.comparing import CheckFailedError, array_problem, as_numpy, form_problem, in_place
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential, Visitor
 from minifcn.layers.base import Shape
 from minifcn.layers.config import from_config, to_config
+from minifcn.layers.visitor import Value
 from minifcn.models import explain
 
 _SIZES = (1, 1), (1, 2), (3, 2), (4, 7), (9, 8)
@@ -126,6 +125,9 @@ class _Conventions:
         """Return a new copy, with the random state of the original, so that dropout repeats."""
         return deepcopy(self.layer).train(training)
 
+    def data(self, layer: Layer) -> dict[str, Array]:
+        return {name: parameter.data for name, parameter in layer.named_parameters()}
+
     def fail(self, convention: str, problem: str) -> NoReturn:
         raise CheckFailedError(
             f"{self.title}: {convention}: {problem}\n"
@@ -134,18 +136,15 @@ class _Conventions:
 
     def check_form(self, convention: str, name: str, got: Any, shape: Shape) -> None:
         """Demand an array of a shape and of the dtype of the input."""
-        if problem := form_problem(got, shape, self.dtype, self.xp):
-            self.fail("dtype" if "dtype" in problem else convention, f"{name} {problem}")
+        self.refuse(convention, name, form_problem(got, shape, self.dtype, self.xp))
 
-    def compare(
-        self, convention: str, name: str, expected: Array, got: Any, tolerance: float | None = None
-    ) -> None:
+    def compare(self, convention: str, name: str, expected: Array, got: Any, tolerance: float = 1) -> None:
         """Demand an array of the expected shape, dtype and values."""
-        self.check_form(convention, name, got, expected.shape)
-        right, wrong = as_numpy(expected), as_numpy(got)
-        relative = _TOLERANCE[self.dtype] if tolerance is None else tolerance
-        if not np.allclose(wrong, right, rtol=0, atol=relative * float(np.abs(right).max(initial=0))):
-            self.fail(convention, f"{name} is wrong {worst_entry(right, wrong)}")
+        self.refuse(convention, name, array_problem(got, expected, tolerance * _TOLERANCE[self.dtype]))
+
+    def refuse(self, convention: str, name: str, problem: str) -> None:
+        if problem:
+            self.fail("dtype" if "dtype" in problem else convention, f"{name} {problem}".replace("\n", " "))
 
     def check_refused(
         self,
@@ -186,26 +185,20 @@ class _Conventions:
     def forward_and_backward(self) -> None:
         """Run both once: shapes, dtypes and changes in place."""
         layer, x, dy = self.copy(), self.x.copy(), self.dy.copy()
-        watched = {"x": x, "dy": dy}
+        before = {"x": self.x, "dy": self.dy, **self.data(self.layer)}
         for part in layer.layers():
             if getattr(part, "inplace", False):
-                watched = {}
+                before = self.data(self.layer)
                 if "inplace" not in (type(part).__doc__ or ""):
                     self.fail("in place", f"the docstring of {type(part).__name__} must explain inplace")
-
-        def check_unchanged(culprit: str) -> None:
-            after = watched | {name: parameter.data for name, parameter in layer.named_parameters()}
-            if problem := in_place(culprit, before, after):
+        for culprit, function, array, name, shape in (
+            ("forward", layer, x, "the output", self.y.shape),
+            ("backward", layer.backward, dy, "the gradient to the input", self.x.shape),
+        ):
+            result = function(array)
+            if problem := in_place(culprit, before, {"x": x, "dy": dy, **self.data(layer)}):
                 self.fail("in place", problem)
-
-        own = {name: parameter.data for name, parameter in layer.named_parameters()}
-        before = {name: array.copy() for name, array in (watched | own).items()}
-        y = layer(x)
-        check_unchanged("forward")
-        self.check_form("output_shape", "the output", y, self.y.shape)
-        dx = layer.backward(dy)
-        check_unchanged("backward")
-        self.check_form("gradients", "the gradient to the input", dx, self.x.shape)
+            self.check_form("output_shape" if culprit == "forward" else "gradients", name, result, shape)
         for name, parameter in layer.named_parameters():
             if parameter.trainable:
                 self.check_form("gradients", f"the gradient to {name}", parameter.grad, parameter.data.shape)
@@ -304,18 +297,13 @@ class _Conventions:
 
     def changes(self, axis: int) -> Array:
         """Return which outputs (columns) change with which inputs (rows) along an axis."""
-        count, layer = self.x.shape[axis], self.copy(training=False)
-        changed = np.zeros((count, self.y.shape[axis]), bool)
-        for impulse in (100, -100):
-            x = self.xp.repeat(self.x[:1], count + 1, axis=0)  # the last one stays as it is
-            lines = self.xp.moveaxis(x, axis, 1)
-            for k in range(count):
-                lines[k, k] += impulse
-            y = as_numpy(layer(x))
-            difference = np.abs(y[:-1] - y[-1])
-            large = difference > 1e-9 * np.abs(y).max(initial=0)
-            changed |= large.any(axis=tuple({1, 2, 3} - {axis}))
-        return changed
+        count = self.x.shape[axis]
+        impulses = 100 * np.concatenate([np.eye(count), -np.eye(count), np.zeros((1, count))])
+        shape = (-1, 1, count, 1) if axis == 2 else (-1, 1, 1, count)
+        y = as_numpy(self.copy(training=False)(self.x[:1] + self.xp.asarray(impulses.reshape(shape))))
+        changed = np.abs(y[:-1] - y[-1]) > 1e-9 * np.abs(y).max(initial=0)
+        either: Array = changed.any(axis=tuple({1, 2, 3} - {axis})).reshape(2, count, -1).any(axis=0)
+        return either
 
 
 class _Computing(Visitor):
@@ -327,20 +315,18 @@ class _Computing(Visitor):
     def size(self, x: Array) -> tuple[int, int]:
         return x.shape[2], x.shape[3]
 
-    def add(self, *xs: Array) -> Array:
-        return reduce(operator.add, xs)
+    def add(self, *xs: Array) -> Value:
+        return sum(xs)
 
-    def multiply(self, *xs: Array) -> Array:
-        return reduce(operator.mul, xs)
+    def multiply(self, *xs: Array) -> Value:
+        return math.prod(xs)
 
-    def concat(self, *xs: Array) -> Array:
-        joined: Array = array_module(*xs).concatenate(xs, axis=1)
-        return joined
+    def concat(self, *xs: Array) -> Value:
+        return array_module(*xs).concatenate(xs, axis=1)
 
-    def pad(self, x: Array, sides: tuple[int, int, int, int], mode: str = "zeros") -> Array:
+    def pad(self, x: Array, sides: tuple[int, int, int, int], mode: str = "zeros") -> Value:
         widths = (0, 0), (0, 0), sides[:2], sides[2:]
-        padded: Array = array_module(x).pad(x, widths, "edge" if mode == "edge" else "constant")
-        return padded
+        return array_module(x).pad(x, widths, "edge" if mode == "edge" else "constant")
 
     def crop(self, x: Array, sides: tuple[int, int, int, int]) -> Array:
         top, bottom, left, right = sides

@@ -39,15 +39,12 @@ class Subject:
 
     def __init__(self, layer_or_function: Layer | Function, inputs: tuple[Array, ...]):
         self._map, self._inputs = layer_or_function, len(inputs)
+        self.title = getattr(layer_or_function, "__name__", repr(layer_or_function))
+        function: Callable[..., Any] = layer_or_function
         trainable: dict[str, Parameter] = {}
         if isinstance(layer_or_function, Layer):
-            self.title, function = repr(layer_or_function), layer_or_function.forward
+            function = layer_or_function.forward
             trainable = {name: p for name, p in layer_or_function.named_parameters() if p.trainable}
-        else:
-            self.title, function = (
-                getattr(layer_or_function, "__name__", repr(layer_or_function)),
-                layer_or_function,
-            )
         self.parameters = list(trainable.values())
         self.names = [*_argument_names(function, len(inputs)), *trainable]
         arrays = dict(zip(self.names, [*inputs, *(p.data for p in self.parameters)], strict=True))
