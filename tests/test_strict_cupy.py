@@ -22,7 +22,7 @@ def test_it_passes_for_cupy(cp):
     assert backend.array_module(x) is cp
     assert isinstance(backend.to_device(np.ones(2), "cuda:0"), cp.ndarray)
     assert isinstance(backend.to_numpy(x), np.ndarray)
-    with pytest.raises(TypeError, match="arrays of NumPy and CuPy are mixed"):
+    with pytest.raises(TypeError, match="NumPy and CuPy arrays are mixed"):
         backend.array_module(x=x, w=np.ones(3))
     with pytest.raises(ValueError, match=r"this machine has 2 GPU"):
         backend.to_device(np.ones(2), "cuda:2")
