@@ -1,6 +1,6 @@
 import re
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,9 +57,8 @@ def pictures(monkeypatch):
         assert metadata["image/png"]["alt"] == data["text/plain"]
         sentences.append(data["text/plain"])
 
-    module = SimpleNamespace(
-        get_ipython=lambda: object(), display=SimpleNamespace(display=display), version_info=(9, 0)
-    )
+    module = ModuleType("IPython")
+    module.get_ipython, module.display, module.version_info = object, SimpleNamespace(display=display), (9, 0)
     monkeypatch.setitem(sys.modules, "IPython", module)
     return sentences
 

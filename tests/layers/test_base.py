@@ -240,10 +240,9 @@ def test_memory_is_released(make, released):
     elif released == "by train":
         layer.train()
     del x, y
-    for _ in range(100):  # a thread of the pool may still be about to drop its last chunk
-        if not any(one() is not None for one in kept):
-            break
-        time.sleep(0.01)
+    deadline = time.monotonic() + 10  # a thread of the pool may still be leaving its function
+    while any(one() is not None for one in kept) and time.monotonic() < deadline:
+        time.sleep(0.001)
     assert all(one() is None for one in kept)
 
 
