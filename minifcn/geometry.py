@@ -26,13 +26,13 @@ Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
 
 
-def whole_number(value: object, name: str, minimum: int) -> int:
+def check_integer(value: object, name: str, minimum: int) -> int:
     """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`.
 
     Example:
-        >>> whole_number(3, "stride", 1)
+        >>> check_integer(3, "stride", 1)
         3
-        >>> whole_number(0, "stride", 1)
+        >>> check_integer(0, "stride", 1)
         Traceback (most recent call last):
         ...
         ValueError: stride must be an integer >= 1, got 0
@@ -61,8 +61,8 @@ def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
     if not isinstance(value, int | str) and isinstance(value, Sequence):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (rows, columns), got {value!r}")
-        return whole_number(value[0], name, minimum), whole_number(value[1], name, minimum)
-    number = whole_number(value, name, minimum)
+        return check_integer(value[0], name, minimum), check_integer(value[1], name, minimum)
+    number = check_integer(value, name, minimum)
     return number, number
 
 
@@ -81,7 +81,7 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
             expected = "an integer, a pair (rows, columns) or ((top, bottom), (left, right))"
             raise ValueError(f"{name} must be {expected}, got {padding!r}")
         return pair(padding[0], name), pair(padding[1], name)
-    number = whole_number(padding, name, 0)
+    number = check_integer(padding, name, 0)
     return (number, number), (number, number)
 
 
@@ -147,10 +147,10 @@ class Window:
     ):
         # Python's integers do not overflow, as NumPy's do.
         vars(self).update(
-            kernel=whole_number(kernel, "kernel_size", 1),
-            stride=whole_number(stride, "stride", 1),
+            kernel=check_integer(kernel, "kernel_size", 1),
+            stride=check_integer(stride, "stride", 1),
             padding=pair(padding, "padding"),
-            dilation=whole_number(dilation, "dilation", 1),
+            dilation=check_integer(dilation, "dilation", 1),
             ceil_mode=bool(ceil_mode),
         )
 
@@ -234,7 +234,7 @@ class Transposed:
             >>> Transposed(Window(64, stride=32)).output_size(16)
             544
         """
-        window, extra = self.window, whole_number(self.output_padding, "output_padding", 0)
+        window, extra = self.window, check_integer(self.output_padding, "output_padding", 0)
         if extra >= window.stride:
             raise ValueError(f"output_padding must be below the stride {window.stride}, got {extra}")
         outputs = (size - 1) * window.stride - sum(window.padding) + window.extent + extra
@@ -357,7 +357,7 @@ class ConvGeometry:
         steps = pair(stride, "stride", 1), sides(padding), pair(dilation, "dilation", 1)
         axes = zip(pair(kernel_size, "kernel_size", 1), *steps, strict=True)
         rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in axes)
-        return cls(rows, cols, whole_number(groups, "groups", 1))
+        return cls(rows, cols, check_integer(groups, "groups", 1))
 
     def replace(self, **changes: Any) -> "ConvGeometry":
         """Return this geometry with other values for some arguments of `of`."""

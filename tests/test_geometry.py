@@ -11,11 +11,11 @@ from minifcn.geometry import (
     CoordinateMap,
     Transposed,
     Window,
+    check_integer,
     coordinate_map,
     crop_offset,
     pair,
     receptive_field,
-    whole_number,
 )
 
 # Sizes, compared with windows that are placed one by one
@@ -272,7 +272,7 @@ def test_integers_and_pairs():
     assert pair(np.int64(3), "stride") == (3, 3)
     assert pair([1, np.uint8(2)], "stride") == (1, 2)
     assert type(pair(np.int64(3), "stride")[0]) is int
-    assert whole_number(np.int32(4), "n", 4) == 4
+    assert check_integer(np.int32(4), "n", 4) == 4
 
 
 @pytest.mark.parametrize(

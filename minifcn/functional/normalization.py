@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 
 
 def _channel_sums(x: Array, size: int) -> Array:
@@ -51,7 +51,7 @@ def local_response_norm(
     """
     check_float(x=x)
     check_rank(4, "(N, C, H, W)", x=x)
-    if whole_number(size, "size", 1) % 2 == 0:
+    if check_integer(size, "size", 1) % 2 == 0:
         raise ValueError(f"size must be an odd number of channels, got {size}")
     scale = _channel_sums(x * x, min(size, 2 * x.shape[1] - 1))
     scale *= alpha / size

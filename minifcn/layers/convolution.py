@@ -13,7 +13,7 @@ from minifcn.functional.convolution import (
     transposed_convolution,
 )
 from minifcn.functional.operands import check_float
-from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair, whole_number
+from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, check_integer, pair
 from minifcn.kernels.choosing import OPERATIONS, best
 from minifcn.kernels.plans import Problem
 from minifcn.kernels.threads import matmul
@@ -33,8 +33,8 @@ class _Convolution(WindowLayer):
     bias: Parameter | None
 
     def __init__(self, in_channels: int, out_channels: int, geometry: ConvGeometry):
-        self.in_channels = whole_number(in_channels, "in_channels", 1)
-        self.out_channels = whole_number(out_channels, "out_channels", 1)
+        self.in_channels = check_integer(in_channels, "in_channels", 1)
+        self.out_channels = check_integer(out_channels, "out_channels", 1)
         self.geometry = geometry
         groups = geometry.groups
         if in_channels % groups or out_channels % groups:
@@ -262,8 +262,8 @@ class Linear(Layer):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, init: Init = "he", rng: Rng = None
     ):
-        self.in_features = whole_number(in_features, "in_features", 1)
-        self.out_features = whole_number(out_features, "out_features", 1)
+        self.in_features = check_integer(in_features, "in_features", 1)
+        self.out_features = check_integer(out_features, "out_features", 1)
         self.weight = Parameter(initial_weights((out_features, in_features), in_features, init, rng))
         self.bias = zeros(out_features) if bias else None
 

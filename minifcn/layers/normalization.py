@@ -8,7 +8,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
 from minifcn.functional.operands import check_float
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
 from minifcn.layers.cost import Cost
 from minifcn.layers.parameter import Buffer, Parameter
@@ -32,7 +32,7 @@ class LocalResponseNorm(Pointwise):
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        if whole_number(size, "size", 1) % 2 == 0:
+        if check_integer(size, "size", 1) % 2 == 0:
             raise ValueError(f"size must be an odd number of channels, got {size}")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
@@ -76,7 +76,7 @@ class BatchNorm2d(Pointwise):
     """
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
-        self.num_features = whole_number(num_features, "num_features", 1)
+        self.num_features = check_integer(num_features, "num_features", 1)
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
         self.weight = Parameter(np.ones(num_features, np.float32), trainable=not frozen)
         self.bias = Parameter(np.zeros(num_features, np.float32), trainable=not frozen)

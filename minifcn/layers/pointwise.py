@@ -7,7 +7,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers.base import Layer, Pointwise, Shape
 from minifcn.layers.cost import Cost, Reach, Shift
 from minifcn.layers.parameter import Rng
@@ -180,8 +180,8 @@ class Crop(Layer):
     """
 
     def __init__(self, top: int, left: int, height: int, width: int):
-        self.top, self.left = whole_number(top, "top", 0), whole_number(left, "left", 0)
-        self.height, self.width = whole_number(height, "height", 1), whole_number(width, "width", 1)
+        self.top, self.left = check_integer(top, "top", 0), check_integer(left, "left", 0)
+        self.height, self.width = check_integer(height, "height", 1), check_integer(width, "width", 1)
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, height, width)."""

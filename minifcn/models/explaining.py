@@ -7,7 +7,7 @@ from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
-from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, pair, whole_number
+from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, check_integer, pair
 from minifcn.kernels.threads import num_threads
 from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
 from minifcn.layers.base import Shape
@@ -52,7 +52,7 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
         ('features.0', (16, 120, 160), 2764800, 203169)
     """
     height, width = pair(size, "size", 1)
-    whole_number(batch, "batch", 1)
+    check_integer(batch, "batch", 1)
     shape = _channels(model), height, width
     if isinstance(model, Classifier) and shape != model.input_shape:
         _check_size(model, shape)
