@@ -179,12 +179,10 @@ def convert(
     if not isinstance(layer, Stack):
         with suppress(ValueError):
             channels, *size = layer.output_shape(shape)
-            if size and (
-                size != [1, 1] or shape[1:] == (1, 1)
-            ):  # from maps to maps: what is inside is a gate
+            if size and (size != [1, 1] or shape[1:] == (1, 1)):  # a map of a map: what is inside is a gate
                 return copy.deepcopy(layer), (channels, *size)
         raise ValueError(
-            f"{type(layer).__name__} makes no map of a map, and the dense layers or global averages inside it "
+            f"the dense layers or global averages inside {type(layer).__name__}, whose output is no map, "
             f"cannot be converted: a Sequential or a Graph may hold them instead"
         )
     gates = _gates(layer)

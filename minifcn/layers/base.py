@@ -124,9 +124,7 @@ class Layer:
         """
         reach = self.reach()
         if reach == "global":
-            raise ValueError(
-                f"every output of {self._title()} sees the whole input: it has no coordinate_map"
-            )
+            raise ValueError(f"an output of {self._title()} sees the whole input: it has no coordinate_map")
         rows, cols = (axis.coordinate_map() for axis in reach)
         if rows != cols:
             raise ValueError(f"{self!r} treats rows and columns differently: it has no single coordinate_map")
@@ -222,8 +220,8 @@ class Layer:
         now = vars(self).get(name)
         if isinstance(now, Parameter | Buffer) and not isinstance(value, Parameter | Buffer | None):
             raise TypeError(
-                f"{type(self).__name__}.{name} is a {type(now).__name__}: set its array, {name}.data, and not "
-                f"{name} itself, to the {type(value).__name__}"
+                f"{type(self).__name__}.{name} is a {type(now).__name__}: set its array, {name}.data, "
+                f"instead of {name} to the {type(value).__name__}"
             )
         super().__setattr__(name, value)
 

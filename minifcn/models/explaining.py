@@ -100,8 +100,10 @@ def _title(model: Layer) -> str:
 
 @dataclass(frozen=True)
 class _Map:
-    """What flows between layers: its shape, what it sees, the number of its array, and `whole`: whether all its
-    elements see the whole input."""
+    """What flows between layers: its shape, what it sees, and the number of its array.
+
+    `whole` says whether each element sees the whole input.
+    """
 
     shape: Shape
     views: Views
