@@ -289,7 +289,7 @@ def test_a_branch_that_sees_the_whole_input_has_no_place():
     places = {"p": None, "g": 0}
     assert str(graph.coordinate_map(places)) == "2 i + 1/2" == str(places["p"])
     assert places["g"] is None
-    with pytest.raises(ValueError, match="lie over one another: a at no place, b at i"):
+    with pytest.raises(ValueError, match="lie over one another: a at no place, b at 1 i"):
         joint_map("m", "add", ["a", "b"], [None, CoordinateMap()])
 
 
