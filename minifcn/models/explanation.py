@@ -89,8 +89,8 @@ class Row:
 class Totals:
     """What a network needs in total.
 
-    Peaks are those of this library's arrays; the interpreter with its libraries takes about 100 MB more, and
-    each thread has a workspace of some MB.
+    Peaks are those of this library's arrays, with the workspace of all threads; the interpreter with its
+    libraries takes about 100 MB more.
 
     Attributes:
         parameters: Number of values that can be trained.
