@@ -1,9 +1,7 @@
-"""Measure all algorithms on typical convolutions, and fit the constants of minifcn/kernels/costs.py to the
-times.
+"""Time all algorithms on typical convolutions, and fit the constants of minifcn/kernels/costs.py to them.
 
 python benchmarks/calibrate.py                            # measures, fits, and prints constants to paste
-python benchmarks/calibrate.py --times times.json         # keeps the times; measures nothing if the file
-exists
+python benchmarks/calibrate.py --times times.json         # keeps the times, and measures only missing ones
 
 Times are those that one thread spends on a CPU, so other programs on the machine disturb little. Needs SciPy.
 The last lines compare the chosen algorithms with the fastest ones.
@@ -29,12 +27,11 @@ from minifcn.kernels.costs import NANOSECONDS, Work
 from minifcn.kernels.plans import Plan, Problem
 
 LONGEST = 0.05  # seconds of a run that is repeated
-MOST_PRODUCTS = 3 * 10**8  # multiplications of a problem; where there is more to do, chunks are alike
+MOST_PRODUCTS = 3 * 10**8  # multiplications of a problem; with more, all chunks are alike
 
 
 def problems() -> Iterator[tuple[str, Problem]]:
-    """Yield names and problems: layers of VGG16, SqueezeNet and the heads of FCN, and sizes of first
-    experiments."""
+    """Yield names and problems: layers of VGG16, SqueezeNet and the heads of FCN, and small problems."""
 
     def problem(
         channels: int, filters: int, size: tuple[int, int], dtype: str = "float32", n: int = 1, **window: Any
@@ -127,7 +124,7 @@ def measure(runs: int, found: dict[str, float], path: Path | None) -> None:
             continue
         operands, taken = arrays(operation, problem), dict.fromkeys(keys, math.inf)
         for run in range(runs):
-            for one, plan in keys.items():  # in turn, so that all share the disturbances
+            for one, plan in keys.items():  # alternating, so that disturbances affect all of them
                 if taken[one] > LONGEST and run:
                     continue
                 for _ in range(1 if taken[one] > 0.005 else 5):
@@ -154,7 +151,7 @@ def cases() -> Iterator[tuple[str, str, Problem, str]]:
 
 
 def fit(found: dict[str, float]) -> dict[str, Work]:
-    """Return constants that minimise the relative errors of the estimates."""
+    """Return the constants that minimise the relative errors of the estimates."""
     constants = {}
     for dtype in ("float32", "float64"):
         rows, times = [], []
@@ -166,7 +163,7 @@ def fit(found: dict[str, float]) -> dict[str, Work]:
                         times.append(found[f"{key} {algorithm}"] * 1e9)
         matrix, right = np.array(rows), np.array(times)
         weights = 1 / right
-        for _ in range(30):  # reweighted, so that a bad estimate counts linearly
+        for _ in range(30):  # reweighted, so that errors count about linearly
             solution, _ = nnls(matrix * weights[:, None], right * weights)
             errors = abs(np.log(matrix @ solution / right))
             weights = 1 / right / np.sqrt(0.1 + errors)
@@ -184,7 +181,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--times", type=Path, help="file for the times")
     parser.add_argument(
-        "--committed", action="store_true", help="judge the committed constants, not fitted ones"
+        "--committed", action="store_true", help="report on the committed constants, not fitted ones"
     )
     arguments = parser.parse_args()
     set_num_threads(1)

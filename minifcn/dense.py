@@ -10,18 +10,10 @@ import copy
 from typing import Any
 
 from minifcn.backend import Array
-from minifcn.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool2d,
-    Graph,
-    Layer,
-    Linear,
-    Sequential,
-)
+from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Graph, Layer, Linear, Sequential
 from minifcn.layers.base import Shape
-from minifcn.layers.graph import joint_shape
+from minifcn.layers.containers import Stack
+from minifcn.layers.joints import joint_shape
 
 
 def _check_image_shape(input_shape: Shape) -> tuple[int, int, int]:
@@ -172,7 +164,8 @@ def convert(
         >>> layer.kernel_size, shape
         ((2, 2), (5, 1, 1))
     """
-    options: dict[str, bool] = {"same_size": same_size, "keep_average": keep_average}
+    if not any(isinstance(part, Flatten | Linear | GlobalAvgPool2d) for part in layer.layers()):
+        return copy.deepcopy(layer), layer.output_shape(shape)
     if isinstance(layer, Flatten):
         return None, shape
     if isinstance(layer, Linear):
@@ -181,24 +174,15 @@ def convert(
         return dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
     if isinstance(layer, GlobalAvgPool2d):
         return AvgPool2d((shape[1], shape[2]), 1) if keep_average else None, (shape[0], 1, 1)
-    if isinstance(layer, Sequential):
-        parts: dict[str, Layer] = {}
-        for name, part in layer.children():
-            converted, shape = convert(part, shape, **options)
-            if converted is not None:
-                parts[name] = converted
-        return Sequential(**parts), shape
-    if isinstance(layer, Graph):
-        changed: dict[str, Layer | None] = {}
-        shapes = {"input": shape}
-        for name, (kind, *reads) in layer.ordered():
-            if isinstance(kind, Layer):
-                changed[name], shapes[name] = convert(kind, shapes[reads[0]], **options)
-            else:
-                shapes[name] = joint_shape(name, kind, reads, [shapes[read] for read in reads])
-        return layer.replaced(changed), shapes[layer.output]
-    if any(isinstance(part, Flatten | Linear | GlobalAvgPool2d) for part in layer.layers()):
+    if not isinstance(layer, Stack):
         raise ValueError(
             f"dense layers inside {type(layer).__name__} cannot be converted: a Graph may hold them instead"
         )
-    return copy.deepcopy(layer), layer.output_shape(shape)
+    converted: dict[Layer, Layer | None] = {}
+
+    def convert_part(part: Layer, shape: Shape) -> Shape:
+        converted[part], shape = convert(part, shape, same_size=same_size, keep_average=keep_average)
+        return shape
+
+    shape = layer.follow(shape, convert_part, joint_shape)
+    return layer.replaced({name: converted[part] for name, part in layer.children()}), shape

@@ -20,20 +20,19 @@ from typing import Any, TypeAlias
 Pair: TypeAlias = int | Sequence[int]
 """An integer for both axes, or a pair (rows, columns)."""
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]]
-"""An integer for all sides, a pair (rows, columns), or one pair for each axis: ((top, bottom), (left,
-right))."""
+"""An integer for all sides, a pair (rows, columns), or ((top, bottom), (left, right))."""
 
 Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
 
 
-def whole_number(value: object, name: str, minimum: int) -> int:
+def check_integer(value: object, name: str, minimum: int) -> int:
     """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`.
 
     Example:
-        >>> whole_number(3, "stride", 1)
+        >>> check_integer(3, "stride", 1)
         3
-        >>> whole_number(0, "stride", 1)
+        >>> check_integer(0, "stride", 1)
         Traceback (most recent call last):
         ...
         ValueError: stride must be an integer >= 1, got 0
@@ -62,8 +61,8 @@ def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
     if not isinstance(value, int | str) and isinstance(value, Sequence):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (rows, columns), got {value!r}")
-        return whole_number(value[0], name, minimum), whole_number(value[1], name, minimum)
-    number = whole_number(value, name, minimum)
+        return check_integer(value[0], name, minimum), check_integer(value[1], name, minimum)
+    number = check_integer(value, name, minimum)
     return number, number
 
 
@@ -79,12 +78,10 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
     """
     if isinstance(padding, Sequence) and not isinstance(padding, str):
         if len(padding) != 2:
-            raise ValueError(
-                f"{name} must be an integer, a pair (rows, columns) or ((top, bottom), (left, right)), "
-                f"got {padding!r}"
-            )
+            expected = "an integer, a pair (rows, columns) or ((top, bottom), (left, right))"
+            raise ValueError(f"{name} must be {expected}, got {padding!r}")
         return pair(padding[0], name), pair(padding[1], name)
-    number = whole_number(padding, name, 0)
+    number = check_integer(padding, name, 0)
     return (number, number), (number, number)
 
 
@@ -150,10 +147,10 @@ class Window:
     ):
         # Python's integers do not overflow, as NumPy's do.
         vars(self).update(
-            kernel=whole_number(kernel, "kernel_size", 1),
-            stride=whole_number(stride, "stride", 1),
+            kernel=check_integer(kernel, "kernel_size", 1),
+            stride=check_integer(stride, "stride", 1),
             padding=pair(padding, "padding"),
-            dilation=whole_number(dilation, "dilation", 1),
+            dilation=check_integer(dilation, "dilation", 1),
             ceil_mode=bool(ceil_mode),
         )
 
@@ -203,10 +200,8 @@ class Window:
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and the last input index that the outputs `first` to `last` depend on."""
-        return (
-            first * self.stride - self.padding[0],
-            last * self.stride - self.padding[0] + self.extent - 1,
-        )
+        start = first * self.stride - self.padding[0]
+        return start, start + (last - first) * self.stride + self.extent - 1
 
     def coordinate_map(self) -> CoordinateMap:
         """Return where the centre of each window lies: s i + (d (k - 1) / 2 - p), p before the first row."""
@@ -239,26 +234,21 @@ class Transposed:
             >>> Transposed(Window(64, stride=32)).output_size(16)
             544
         """
-        whole_number(self.output_padding, "output_padding", 0)
-        if self.output_padding >= self.window.stride:
+        window, extra = self.window, check_integer(self.output_padding, "output_padding", 0)
+        if extra >= window.stride:
+            raise ValueError(f"output_padding must be below the stride {window.stride}, got {extra}")
+        outputs = (size - 1) * window.stride - sum(window.padding) + window.extent + extra
+        if size < 1 or outputs < 1:
             raise ValueError(
-                f"output_padding must be below the stride {self.window.stride}, got {self.output_padding}"
+                f"{axis} {size} gives a transposed convolution of size {outputs}: "
+                f"padding {_brief(window.padding)} removes more than there is"
             )
-        smallest = (size - 1) * self.window.stride - sum(self.window.padding) + self.window.extent
-        if size < 1 or smallest + self.output_padding < 1:
-            raise ValueError(
-                f"{axis} {size} gives a transposed convolution of size {smallest + self.output_padding}: "
-                f"padding {_brief(self.window.padding)} removes more than there is"
-            )
-        return smallest + self.output_padding
+        return outputs
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
         """Return the first and the last input index that reach the outputs `first` to `last`."""
-        window = self.window
-        return (
-            -((window.extent - 1 - first - window.padding[0]) // window.stride),
-            (last + window.padding[0]) // window.stride,
-        )
+        window, before = self.window, self.window.padding[0]
+        return -((window.extent - 1 - first - before) // window.stride), (last + before) // window.stride
 
     def coordinate_map(self) -> CoordinateMap:
         """Return the inverse of the forward convolution's map: (i + p - d (k - 1) / 2) / s."""
@@ -285,9 +275,7 @@ def coordinate_map(chain: Chain) -> CoordinateMap:
 
 
 def receptive_field(chain: Chain, index: int = 0) -> range:
-    """Return the input indices that one output of a chain of layers depends on.
-
-    They may lie in the padding.
+    """Return the input indices, some of them perhaps in the padding, that one output of a chain depends on.
 
     Args:
         chain: Windows in the order in which data passes them.
@@ -366,15 +354,10 @@ class ConvGeometry:
         Raises:
             ValueError: If a value is out of its range.
         """
-        numbers = zip(
-            pair(kernel_size, "kernel_size", 1),
-            pair(stride, "stride", 1),
-            sides(padding),
-            pair(dilation, "dilation", 1),
-            strict=True,
-        )
-        rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in numbers)
-        return cls(rows, cols, whole_number(groups, "groups", 1))
+        steps = pair(stride, "stride", 1), sides(padding), pair(dilation, "dilation", 1)
+        axes = zip(pair(kernel_size, "kernel_size", 1), *steps, strict=True)
+        rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in axes)
+        return cls(rows, cols, check_integer(groups, "groups", 1))
 
     def replace(self, **changes: Any) -> "ConvGeometry":
         """Return this geometry with other values for some arguments of `of`."""

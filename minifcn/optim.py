@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from minifcn.backend import Array, array_module, to_numpy
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.kernels.threads import flat_chunks, parallel_map
 from minifcn.kernels.workspace import workspace
-from minifcn.layers.base import Layer, Parameter
+from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Parameter
 
 Params: TypeAlias = Layer | Iterable[Parameter] | Mapping[str, Parameter]
 """What an optimiser updates: a layer with all its parameters, parameters, or parameters by name."""
@@ -136,7 +137,7 @@ class Optimizer(ABC):
             raise ValueError("the state does not fit this optimizer: " + "; ".join(problems))
 
         lr = _number(float(state["lr"]), "lr")
-        steps = {name: whole_number(state[key], key, 0) for name, (key, *_) in wanted.items()}
+        steps = {name: check_integer(state[key], key, 0) for name, (key, *_) in wanted.items()}
         arrays = {}
         for name, (_, *array_keys) in wanted.items():
             xp = array_module(data=self.parameters[name].data)
@@ -296,8 +297,8 @@ class Poly:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        whole_number(self.warmup_steps, "warmup_steps", 0)
-        whole_number(self.total_steps, "total_steps", self.warmup_steps + 1)
+        check_integer(self.warmup_steps, "warmup_steps", 0)
+        check_integer(self.total_steps, "total_steps", self.warmup_steps + 1)
         _number(self.power, "power")
 
     def __call__(self, step: int) -> float:
@@ -322,7 +323,7 @@ class StepDecay:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        whole_number(self.step_size, "step_size", 1)
+        check_integer(self.step_size, "step_size", 1)
         _number(self.gamma, "gamma")
 
     def __call__(self, step: int) -> float:
@@ -344,8 +345,8 @@ class Cosine:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        whole_number(self.warmup_steps, "warmup_steps", 0)
-        whole_number(self.total_steps, "total_steps", self.warmup_steps + 1)
+        check_integer(self.warmup_steps, "warmup_steps", 0)
+        check_integer(self.total_steps, "total_steps", self.warmup_steps + 1)
 
     def __call__(self, step: int) -> float:
         """Return the factor at a step."""

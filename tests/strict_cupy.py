@@ -1,11 +1,11 @@
 """A strict stand-in for CuPy: what runs on it may well run on a GPU, which no machine needs to have for that.
 
 `make()` returns a module to be installed as `sys.modules["cupy"]`. It computes with NumPy, but it offers only
-names that CuPy has (those that releases 13.3 and 15.0 share), and it is as unforgiving as CuPy:
+names that CuPy has (those that releases 13.3 and 15.0 share), and it is as strict as CuPy:
 
-- NumPy arrays are refused everywhere but in `asarray` and `array`; nothing becomes a NumPy array by itself.
-- Reductions give 0-d arrays, not numbers; ufuncs refuse lists; there is no `where=` and no `initial=`.
-- What CuPy does silently and wrongly is refused: indices out of range, duplicate indices in `a[i] = v`.
+- NumPy arrays raise `TypeError` except in `asarray` and `array`; nothing is converted to NumPy implicitly.
+- Reductions give 0-d arrays, not scalars; ufuncs do not accept lists; there is no `where=` and no `initial=`.
+- What CuPy does wrongly without an error raises here: indices out of range, duplicate indices in `a[i] = v`.
 - There are two GPUs that do not see each other's memory. Each thread has a current one, at first GPU 0, and
   computes with its arrays only. Threads of `minifcn.kernels.threads` must not use GPUs, because CuPy's
   streams belong to threads, too.
@@ -195,7 +195,7 @@ def _index(key: Any) -> tuple[tuple[Any, ...], bool]:
 
 
 def _unwrap(value: Any) -> Any:
-    """Return what NumPy computes with; refuse NumPy arrays, those of another GPU, and the wrong thread."""
+    """Return what NumPy computes with; raise for NumPy arrays, another GPU, and the wrong thread."""
     if isinstance(value, ndarray):
         if threading.current_thread().name.startswith("minifcn"):
             raise RuntimeError(

@@ -14,23 +14,23 @@ def test_array_module_of_one_library(xp):
     assert array_module(None) is np
 
 
-def test_mixed_arrays_are_refused_by_name(strict):
+def test_mixed_arrays_raise_with_their_names(strict):
     x, w = np.zeros(2), strict.array(np.zeros(2))
-    with pytest.raises(TypeError, match=r"x is on the CPU \(NumPy\), w is on the GPU \(CuPy\)") as refusal:
+    with pytest.raises(TypeError, match=r"x is on the CPU \(NumPy\), w is on the GPU \(CuPy\)") as caught:
         array_module(x=x, w=w, b=None)
-    assert "to_device(array, 'cpu')" in str(refusal.value)
-    assert "b is" not in str(refusal.value)
+    assert "to_device(array, 'cpu')" in str(caught.value)
+    assert "b is" not in str(caught.value)
     with pytest.raises(TypeError, match="argument 0 is on the GPU"):
         array_module(w, x)
 
 
 @pytest.mark.parametrize("value", [[1.0], 3.0, np.float64(3), "text"])
-def test_other_types_are_refused(value):
+def test_other_types_raise(value):
     with pytest.raises(TypeError, match=f"x must be a NumPy or CuPy array, got {type(value).__name__}"):
         array_module(x=value)
 
 
-def test_masked_arrays_are_refused():
+def test_masked_arrays_raise():
     x = np.ma.masked_less(np.arange(4.0).reshape(1, 1, 2, 2), 2)
     with pytest.raises(TypeError, match=r"x .* masked .*\.filled\(value\)"):
         array_module(x=x)
@@ -41,19 +41,19 @@ def test_masked_arrays_are_refused():
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:a", "cuda:1.0", "", "CUDA", 0])
-def test_unknown_devices_are_refused(strict, device):
+def test_unknown_devices_raise(strict, device):
     with pytest.raises((TypeError, ValueError), match="device"):
         to_device(np.zeros(2), device)
 
 
-def test_a_device_without_cupy_is_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
+def test_a_device_without_cupy_raises(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # so importing it fails
     with pytest.raises(ValueError, match=r"'cuda' needs CuPy: pip install cupy-cuda12x"):
         cuda_device("cuda")
     assert cuda_device("cpu") is None
 
 
-def test_a_missing_gpu_is_refused(strict, monkeypatch):
+def test_a_missing_gpu_raises(strict, monkeypatch):
     with pytest.raises(ValueError, match=r"'cuda:2' does not exist: this machine has 2 GPU"):
         cuda_device("cuda:2")
     assert cuda_device("cuda:0").id == cuda_device("cuda").id == 0

@@ -11,18 +11,18 @@ from minifcn.geometry import (
     CoordinateMap,
     Transposed,
     Window,
+    check_integer,
     coordinate_map,
     crop_offset,
     pair,
     receptive_field,
-    whole_number,
 )
 
 # Sizes, compared with windows that are placed one by one
 
 
 def taps(window, index):
-    """Input positions that one output of a convolution looks at."""
+    """Return the input positions that one output of a convolution depends on."""
     return {index * window.stride - window.padding[0] + a * window.dilation for a in range(window.kernel)}
 
 
@@ -113,7 +113,7 @@ def test_sizes_of_transposed_convolutions_lead_back(window, size, extra):
 
 
 def looks_at(layer, outputs):
-    """Input positions that a set of outputs depends on, found by trying all nearby."""
+    """Return the input positions that a set of outputs depends on, by trying all nearby ones."""
     if isinstance(layer, Window):
         return set().union(*(taps(layer, i) for i in outputs))
     return {i for i in range(-60, 200) if taps(layer.window, i) & outputs}
@@ -140,7 +140,7 @@ def test_receptive_field_is_what_an_output_depends_on(gapless, data, index):
     chain = data.draw(chains(gapless))
     seen = reduce(lambda outputs, layer: looks_at(layer, outputs), reversed(chain), {index})
     if max(map(abs, seen), default=0) > 50:
-        return  # further than the brute force searches
+        return  # beyond what the brute force searches
     field = receptive_field(chain, index)
     assert seen <= set(field)
     if gapless:
@@ -148,7 +148,7 @@ def test_receptive_field_is_what_an_output_depends_on(gapless, data, index):
 
 
 @given(st.lists(windows(), max_size=5), st.integers(0, 9))
-def test_coordinates_are_the_middle_of_the_receptive_field(chain, index):
+def test_coordinates_are_the_centre_of_the_receptive_field(chain, index):
     field = receptive_field(chain, index)
     assert coordinate_map(chain)(index) == Fraction(field[0] + field[-1], 2)
 
@@ -174,13 +174,13 @@ def test_maps_compose_as_functions_and_have_inverses(a, b, c, position):
 
 
 @given(windows(), st.integers(0, 9))
-def test_a_transposed_convolution_puts_an_input_in_the_middle_of_its_taps(window, index):
+def test_a_transposed_convolution_centres_its_taps_on_an_input(window, index):
     reached = taps(window, index)
     middle = Fraction(min(reached) + max(reached), 2)
     assert Transposed(window).coordinate_map()(middle) == index
 
 
-def test_maps_read_well():
+def test_maps_as_strings():
     assert str(CoordinateMap(Fraction(2), Fraction(-1, 2))) == "2 i - 1/2"
     assert str(CoordinateMap()) == "1 i + 0"
 
@@ -230,7 +230,7 @@ def size_after(chain, size):
 
 
 def covers(stride, height, pool):
-    """Do all crops of FCN-32s, 16s or 8s lie inside what they are cut from?"""
+    """Return whether all crops of FCN-32s, 16s or 8s lie inside the arrays that they are cut from."""
     pool3, pool4, score = vgg16(pool)
     try:
         scores, tap4, tap3 = (size_after(chain, height) for chain in (score, pool4, pool3))
@@ -251,7 +251,7 @@ def test_ceil_pools_cover_every_height(stride):
 
 
 @pytest.mark.parametrize(("stride", "failures", "voc"), [(32, 462, (375, 500)), (16, 152, (375,))])
-def test_floor_pools_do_not(stride, failures, voc):
+def test_floor_pools_do_not_cover_every_height(stride, failures, voc):
     failing = [height for height in range(64, 1300) if not covers(stride, height, FLOOR)]
     assert len(failing) == failures
     assert set(voc) <= set(failing)
@@ -268,11 +268,11 @@ def test_sizes_of_the_reference_at_500():
 # Invalid values
 
 
-def test_numbers_and_pairs():
+def test_integers_and_pairs():
     assert pair(np.int64(3), "stride") == (3, 3)
     assert pair([1, np.uint8(2)], "stride") == (1, 2)
     assert type(pair(np.int64(3), "stride")[0]) is int
-    assert whole_number(np.int32(4), "n", 4) == 4
+    assert check_integer(np.int32(4), "n", 4) == 4
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_invalid_pairs_raise(value):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "said"),
+    ("numbers", "message"),
     [
         ({"kernel": 0}, "kernel_size must be an integer >= 1, got 0"),
         ({"kernel": 2.0}, "kernel_size must be an integer >= 1, got 2.0"),
@@ -294,8 +294,8 @@ def test_invalid_pairs_raise(value):
         ({"dilation": 0}, "dilation must be an integer >= 1, got 0"),
     ],
 )
-def test_invalid_windows_raise(numbers, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_windows_raise(numbers, message):
+    with pytest.raises(ValueError, match=message):
         Window(**{"kernel": 3, **numbers})
 
 

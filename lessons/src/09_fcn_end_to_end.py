@@ -733,7 +733,8 @@ show(
 )
 show(
     overlay(photo, pixelwise(x).argmax(axis=1)[0], names, palette),
-    "The result: colour alone separates much of the three, but not everywhere.",
+    "The lit saucer and the coffee are found. The white rim and bright parts of the table are labelled "
+    "coffee, and dark parts of the saucer table: one pixel is not enough.",
 )
 
 # %% [markdown]

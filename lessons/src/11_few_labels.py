@@ -442,7 +442,7 @@ show(
 # From 20 canvases on, the difference to *scratch* is far larger.
 
 # %%
-image, labels = test[0]
+image, labels = test[34]
 trained = {
     f"slow, {count} labels": fcn
     for count, fcn in zip(counts, networks_of["slow"], strict=True)

@@ -699,7 +699,6 @@ check_exercise(
 # %%
 class Pretended:
     __module__ = "cupy"  # the module that it claims to come from
-    ndim, shape, dtype = 4, (1, 1, 3, 3), np.dtype("float64")
 
     def __array_ufunc__(self, *args, **kwargs):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
@@ -710,7 +709,7 @@ class Pretended:
 
 pretended = Pretended()
 attempts = {
-    "conv2d(x, pretended)": lambda: mf.functional.conv2d(np.ones((1, 1, 3, 3)), pretended),
+    "array_module(x, pretended)": lambda: mf.array_module(np.ones(3), pretended),
     "np.asarray(pretended)": lambda: np.asarray(pretended),
     "np.zeros(3) + pretended": lambda: np.zeros(3) + pretended,
 }

@@ -7,13 +7,52 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.geometry import Sides, sides
+from minifcn.geometry import ConvGeometry, Sides
 
 IntPair: TypeAlias = tuple[int, int]
 
 
+class _Case:
+    """What both kinds of cases have: images, and a window that slides over them."""
+
+    batch: int
+    input_size: IntPair
+    kernel_size: IntPair
+    stride: IntPair
+    padding: IntPair | Sides
+    _options: tuple[str, ...]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The window, as keyword arguments of the maps in `minifcn.functional`."""
+        return {name: getattr(self, name) for name in self._options}
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        """The window, as the layers keep it."""
+        return ConvGeometry.of(**{"kernel_size": self.kernel_size, **self.options})
+
+    @property
+    def sides(self) -> Sides:
+        """The padding as ((top, bottom), (left, right))."""
+        return self.geometry.rows.padding, self.geometry.cols.padding
+
+    @property
+    def output_size(self) -> IntPair:
+        """(OH, OW)."""
+        return self.geometry.output_size(self.input_size)
+
+    def _described(self, channels: str) -> str:
+        (top, bottom), (left, right) = self.sides
+        padding = _short((top, left)) if (top, left) == (bottom, right) else str(self.sides)
+        return (
+            f"{self.batch} image{'s' * (self.batch != 1)}, {channels}, input {_size(self.input_size)}, "
+            f"kernel {_size(self.kernel_size)}, stride {_short(self.stride)}, padding {padding}"
+        )
+
+
 @dataclass(frozen=True)
-class ConvCase:
+class ConvCase(_Case):
     """A convolution: the sizes of its operands, and its window. Pairs are (rows, columns).
 
     `padding` is a pair, or ((top, bottom), (left, right)) where the two ends of an axis differ.
@@ -37,52 +76,23 @@ class ConvCase:
     dilation: IntPair = (1, 1)
     groups: int = 1
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The window, as keyword arguments of the maps in `minifcn.functional`."""
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
-
-    @property
-    def sides(self) -> Sides:
-        """The padding as ((top, bottom), (left, right))."""
-        return sides(self.padding)
-
-    @property
-    def output_size(self) -> IntPair:
-        """(OH, OW), by the formula."""
-        rows, cols = (
-            (self.input_size[i] + sum(self.sides[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
-            // self.stride[i]
-            + 1
-            for i in (0, 1)
-        )
-        return rows, cols
+    _options = "stride", "padding", "dilation", "groups"
 
     @property
     def output_padding(self) -> IntPair:
         """What makes the transposed convolution lead from `output_size` back to `input_size`."""
         rows, cols = (
-            (self.input_size[i] + sum(self.sides[i]) - self.dilation[i] * (self.kernel_size[i] - 1) - 1)
-            % self.stride[i]
-            for i in (0, 1)
+            (size + sum(window.padding) - window.extent) % window.stride
+            for size, window in zip(self.input_size, (self.geometry.rows, self.geometry.cols), strict=True)
         )
         return rows, cols
 
     def operands(self, rng: int | np.random.Generator = 0) -> tuple[Array, Array, Array]:
         """Return random float64 x (N, C, H, W), w (O, C / groups, KH, KW) and dy (N, O, OH, OW)."""
         generator = np.random.default_rng(rng)
-        return (
-            self.input(generator),
-            generator.standard_normal(
-                (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-            ),
-            generator.standard_normal((self.batch, self.out_channels, *self.output_size)),
-        )
+        filters = self.out_channels, self.in_channels // self.groups, *self.kernel_size
+        outputs = self.batch, self.out_channels, *self.output_size
+        return self.input(generator), generator.standard_normal(filters), generator.standard_normal(outputs)
 
     def input(self, rng: int | np.random.Generator = 0) -> Array:
         """Return a random float64 x (N, C, H, W)."""
@@ -90,15 +100,12 @@ class ConvCase:
         return np.random.default_rng(rng).standard_normal(shape)
 
     def __str__(self) -> str:
-        return (
-            f"{_images(self.batch)}, {self.in_channels} -> {self.out_channels} channels, input "
-            f"{_size(self.input_size)}, kernel {_size(self.kernel_size)}, stride {_short(self.stride)}, "
-            f"padding {_padding(self.padding)}, dilation {_short(self.dilation)}, groups {self.groups}"
-        )
+        window = self._described(f"{self.in_channels} -> {self.out_channels} channels")
+        return f"{window}, dilation {_short(self.dilation)}, groups {self.groups}"
 
 
 @dataclass(frozen=True)
-class PoolCase:
+class PoolCase(_Case):
     """A pooling window and the images that it slides over. Pairs are (rows, columns).
 
     `padding` is a pair, or ((top, bottom), (left, right)) where the two ends of an axis differ.
@@ -119,32 +126,7 @@ class PoolCase:
     padding: IntPair | Sides = (0, 0)
     ceil_mode: bool = False
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The window, as keyword arguments of the pooling maps and layers."""
-        return {
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "ceil_mode": self.ceil_mode,
-        }
-
-    @property
-    def sides(self) -> Sides:
-        """The padding as ((top, bottom), (left, right))."""
-        return sides(self.padding)
-
-    @property
-    def output_size(self) -> IntPair:
-        """(OH, OW). Rounding up, the last window must start inside the image or its leading padding."""
-
-        def outputs(size: int, kernel: int, stride: int, padding: IntPair) -> int:
-            steps = (size + sum(padding) - kernel) / stride
-            count = (math.ceil(steps) if self.ceil_mode else math.floor(steps)) + 1
-            return count - 1 if self.ceil_mode and (count - 1) * stride >= size + padding[0] else count
-
-        rows, cols = map(outputs, self.input_size, self.kernel_size, self.stride, self.sides)
-        return rows, cols
+    _options = "kernel_size", "stride", "padding", "ceil_mode"
 
     def input(self, rng: int | np.random.Generator = 0) -> Array:
         """Return a float64 x (N, C, H, W) in random order, of which no two elements are closer than 0.1.
@@ -156,15 +138,8 @@ class PoolCase:
         return (order.reshape(shape) - order.size / 2 + 0.25) / 10
 
     def __str__(self) -> str:
-        return (
-            f"{_images(self.batch)}, {self.channels} channel{'s' * (self.channels != 1)}, input "
-            f"{_size(self.input_size)}, kernel {_size(self.kernel_size)}, stride {_short(self.stride)}, "
-            f"padding {_padding(self.padding)}, rounding {'up' if self.ceil_mode else 'down'}"
-        )
-
-
-def _images(batch: int) -> str:
-    return f"{batch} image{'s' * (batch != 1)}"
+        window = self._described(f"{self.channels} channel{'s' * (self.channels != 1)}")
+        return f"{window}, rounding {'up' if self.ceil_mode else 'down'}"
 
 
 def _size(pair: IntPair) -> str:
@@ -173,8 +148,3 @@ def _size(pair: IntPair) -> str:
 
 def _short(pair: IntPair) -> str:
     return str(pair[0]) if pair[0] == pair[1] else _size(pair)
-
-
-def _padding(padding: IntPair | Sides) -> str:
-    rows, cols = sides(padding)
-    return _short((rows[0], cols[0])) if rows[0] == rows[1] and cols[0] == cols[1] else str((rows, cols))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.backend import Array, to_numpy
+from minifcn.backend import Array, array_module, to_numpy
 
 _MAX_WRITTEN = 12  # elements up to which an array is written out
 
@@ -100,6 +100,36 @@ def in_place(culprit: str, before: Mapping[str, Any], after: Mapping[str, Any]) 
         if not np.array_equal(as_numpy(old), as_numpy(after[name]), equal_nan=old.dtype.kind == "f"):
             return f"{culprit} changes {name} in place; work on a copy"
     return ""
+
+
+def form_problem(got: Any, shape: tuple[int, ...], dtype: Any, module: Any = np) -> str:
+    """Return what is wrong with the type, shape or dtype of an array of `module`, or an empty string.
+
+    Example:
+        >>> form_problem(np.zeros(2, np.float32), (2,), "float64"), form_problem(np.zeros(2), (2,), "float64")
+        ('must have dtype float64, got float32', '')
+    """
+    if not isinstance(got, module.ndarray | np.generic):
+        return f"must be an array, got {type(got).__name__}"
+    if got.shape != shape:
+        return f"must have shape {shape}, got {got.shape}"
+    return "" if got.dtype == dtype else f"must have dtype {dtype}, got {got.dtype}"
+
+
+def array_problem(got: Any, expected: Array, tolerance: float) -> str:
+    """Return what is wrong with an array, or an empty string; `tolerance` is relative to the largest element.
+
+    Example:
+        >>> print(array_problem(np.array([1.0, 4.0]), np.array([1.0, 2.0]), 1e-6))
+        is wrong
+        at [1] expected 2, got 4 (relative error 1)
+    """
+    if problem := form_problem(got, expected.shape, expected.dtype, array_module(expected)):
+        return problem
+    right, wrong = as_numpy(expected), as_numpy(got)
+    if np.allclose(wrong, right, rtol=0, atol=tolerance * float(np.abs(right).max(initial=0))):
+        return ""
+    return f"is wrong{constant_ratio(right, wrong)}\n{worst_entry(right, wrong)}"
 
 
 def problem_with(got: Any, right: Any, tolerance: float) -> str:

@@ -44,21 +44,14 @@ def whole_numbers(*shape: int) -> st.SearchStrategy[Array]:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """Result of a function for a case, or the description of its error."""
-
-    value: Any = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class _Answer:
-    """Outcome of the learner's function for a case, the expected result, and what is wrong."""
+    """What the learner's function gives for a case, or the error that it raises, and the expected result."""
 
     case: Any
-    got: _Outcome
-    right: Any
-    problem: str
+    got: Any
+    error: str
+    right: Any = None
+    problem: str = ""
 
 
 def check_exercise(
@@ -120,15 +113,12 @@ def check_exercise(
     def answer(case: Any) -> _Answer:
         right = None if expected is None else call(expected, deepcopy(case))
         given = deepcopy(case)
-        got = _outcome(mine, call, given)
-        problem = got.error
-        if not problem and expected is not None:
-            problem = problem_with(got.value, right, tolerance)
-            if not problem:  # the value is right, so no mistake may be named by it
-                got = _Outcome(
-                    got.value, in_place("the function", _arguments(case, mine), _arguments(given, mine))
-                )
-        return _Answer(case, got, right, problem or got.error)
+        got, error = _outcome(mine, call, given)
+        problem = error
+        if not error and expected is not None and not (problem := problem_with(got, right, tolerance)):
+            # The value is right, so no mistake may be named by it.
+            problem = error = in_place("the function", _arguments(case, mine), _arguments(given, mine))
+        return _Answer(case, got, error, right, problem)
 
     def wrong(case: Any) -> _Answer | None:
         return one if (one := answer(case)).problem else None
@@ -151,16 +141,21 @@ def check_exercise(
                 f'      Replace "raise NotImplementedError" by your code, run that cell, then this one.'
             )
     print(words)
-    if example is not None:
-        right = None if expected is None else call(expected, deepcopy(example))
-        yours = None if failing is None else _outcome(mine, call, deepcopy(example)).value
-        show_comparison(yours, right, "" if failing is None else _described(example, mine))
-    elif failing is not None:
-        shown = max([failing, *(one for one in sample if one.problem)], key=_size_of_result)
-        case = "" if shown is failing else _described(shown.case, mine)
-        show_comparison(shown.got.value, shown.right, case)
+    if failing is not None:
+        largest = max(
+            [failing, *(one for one in sample if one.problem)], key=lambda one: _elements(one.right)
+        )
+        shown = largest if example is None else answer(example)
+        show_comparison(shown.got, shown.right, "" if shown is failing else _described(shown.case, mine))
+    elif example is not None and expected is not None:
+        show_comparison(None, call(expected, deepcopy(example)))
     if os.environ.get("MINIFCN_STRICT") == "1":
         raise CheckFailedError(words)
+
+
+def _elements(value: Any) -> int:
+    """Return the number of elements of a result, which may be a sequence of arrays of different shapes."""
+    return sum(map(_elements, value)) if isinstance(value, tuple | list) else np.size(value)
 
 
 def checked(mine: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,10 +212,6 @@ def show_comparison(yours: Any, expected: Any, case: str = "") -> None:
     show(figure, f"{says} The case drawn is {case}." if case else says)
 
 
-def _size_of_result(answer: _Answer) -> int:
-    return answer.right.size if isinstance(answer.right, np.ndarray) else 0
-
-
 def _plane(value: Any) -> Array | None:
     """Return the first plane (H, W) of a result, or `None` if it has none with more than one element."""
     if isinstance(value, tuple | list):
@@ -251,16 +242,16 @@ def _call(function: Callable[..., Any], case: Any) -> Any:
     raise TypeError(f"a case must be a tuple or a dict of arguments, got {case!r}; or give run=")
 
 
-def _outcome(function: Callable[..., Any], call: Callable[..., Any], case: Any) -> _Outcome:
-    """Return the result of a function, or the description of its error."""
+def _outcome(function: Callable[..., Any], call: Callable[..., Any], case: Any) -> tuple[Any, str]:
+    """Return the result of a function and "", or `None` and the description of its error."""
     try:
-        return _Outcome(call(function, case))
+        return call(function, case), ""
     except NotImplementedError:
         raise
     except AssertionError as error:  # a check inside `run`
-        return _Outcome(error=str(error) or "an assertion fails")
+        return None, str(error) or "an assertion fails"
     except Exception as error:  # a learner's code may raise anything
-        return _Outcome(error=f"{type(error).__name__}: {error}{_line(function, error)}")
+        return None, f"{type(error).__name__}: {error}{_line(function, error)}"
 
 
 def _line(function: Callable[..., Any], error: Exception) -> str:
@@ -286,19 +277,17 @@ def _likely(
     one that agrees in most cases is taken.
     """
 
-    def words(outcome: _Outcome, name: str) -> str:
-        return outcome.error.partition(" (at ")[0].replace(
-            name, "it"
-        )  # the name of a layer is part of its messages
+    def words(error: str, name: str) -> str:
+        return error.partition(" (at ")[0].replace(name, "it")  # a layer's messages contain its name
 
     def agrees(mistake: Callable[..., Any], answer: _Answer) -> bool:
         try:
-            other = _outcome(mistake, call, deepcopy(answer.case))
+            value, error = _outcome(mistake, call, deepcopy(answer.case))
         except NotImplementedError:
             return False
-        if other.error or answer.got.error:
-            return words(other, mistake.__name__) == words(answer.got, name)
-        return answer.got.value is not None and not problem_with(answer.got.value, other.value, tolerance)
+        if error or answer.error:
+            return words(error, mistake.__name__) == words(answer.error, name)
+        return answer.got is not None and not problem_with(answer.got, value, tolerance)
 
     wrong = [failing, *(answer for answer in sample if answer.problem)]
     candidates = [mistake for mistake in mistakes if all(agrees(mistake, answer) for answer in wrong)]

@@ -8,7 +8,7 @@ import numpy as np
 from minifcn import functional as reference
 from minifcn.backend import Array
 from minifcn.checks.cases import ConvCase
-from minifcn.checks.comparing import CheckFailedError, constant_ratio, in_place, number, worst_entry
+from minifcn.checks.comparing import CheckFailedError, array_problem, in_place, number
 from minifcn.checks.gradient import check_gradient
 from minifcn.checks.search import find_smallest, st
 from minifcn.checks.strategies import conv_geometries
@@ -125,19 +125,27 @@ dilation 1, groups 1
         options = {name: value for name, value in case.options.items() if value != defaults[name]}
         loops = case.options | {"algorithm": "loops"}
         y = reference.conv2d(x, w, **loops)
-        product = float(np.vdot(y, g))
+
+        def compare(name: str, mine: Callable[..., Array], a: Array, b: Array, **size: Any) -> None:
+            given = {"its first argument": a.copy(), "its second argument": b.copy()}
+            got = mine(*given.values(), **size, **options)
+            if problem := in_place(name, dict(zip(given, (a, b), strict=True)), given):
+                raise CheckFailedError(problem)
+            right = getattr(reference, name)(a, b, **size, **loops)
+            if problem := array_problem(got, right, 1e-10):
+                law = ""
+                if "is wrong" in problem and name != "conv2d":
+                    pair, operand = ("<x, {}(g, w)>", x) if b is w else ("<w, {}(x, g)>", w)
+                    product = [number(float(np.vdot(*two))) for two in ((y, g), (operand, got))]
+                    law = f"\nso <conv2d(x, w), g> is {product[0]}, but {pair.format(name)} is {product[1]}"
+                raise CheckFailedError(f"{name} {problem}{law}")
+
         if conv2d:
-            _compare("conv2d", y, _call("conv2d", conv2d, x, w, **options))
+            compare("conv2d", conv2d, x, w)
         if conv2d_input_grad:
-            name, sizes = "conv2d_input_grad", dict[str, Any](input_size=case.input_size)
-            dx = _call(name, conv2d_input_grad, g, w, **sizes, **options)
-            right = reference.conv2d_input_grad(g, w, **sizes, **loops)
-            _compare(name, right, dx, (product, f"<x, {name}(g, w)>", x))
+            compare("conv2d_input_grad", conv2d_input_grad, g, w, input_size=case.input_size)
         if conv2d_weight_grad:
-            name, sizes = "conv2d_weight_grad", dict[str, Any](kernel_size=case.kernel_size)
-            dw = _call(name, conv2d_weight_grad, x, g, **sizes, **options)
-            right = reference.conv2d_weight_grad(x, g, **sizes, **loops)
-            _compare(name, right, dw, (product, f"<w, {name}(x, g)>", w))
+            compare("conv2d_weight_grad", conv2d_weight_grad, x, g, kernel_size=case.kernel_size)
 
     check_everywhere(check, conv_geometries(asymmetric=False) if cases is None else cases, examples=examples)
 
@@ -174,34 +182,3 @@ def check_layer(
         check_gradient(layer, case.input())
 
     check_everywhere(check, cases, examples=examples)
-
-
-def _call(name: str, function: Callable[..., Array], a: Array, b: Array, **options: Any) -> Array:
-    """Call a function, and refuse one that changes its arguments."""
-    before = {"its first argument": a.copy(), "its second argument": b.copy()}
-    result = function(a, b, **options)
-    if problem := in_place(name, before, dict(zip(before, (a, b), strict=True))):
-        raise CheckFailedError(problem)
-    return result
-
-
-def _compare(name: str, right: Array, got: Array, law: tuple[float, str, Array] | None = None) -> None:
-    """Refuse a wrong result, and show how it breaks the law."""
-    if not isinstance(got, np.ndarray):
-        raise CheckFailedError(f"{name} must return an array, got {type(got).__name__}")
-    if got.shape != right.shape:
-        raise CheckFailedError(f"{name} must return shape {right.shape}, got {got.shape}")
-    if got.dtype != right.dtype:
-        raise CheckFailedError(
-            f"{name} must return {right.dtype} for {right.dtype} arguments, got {got.dtype}"
-        )
-    if np.allclose(got, right, rtol=0, atol=1e-10 * (1 + float(np.abs(right).max()))):
-        return
-    message = f"{name} is wrong{constant_ratio(right, got)}\n{worst_entry(right, got)}"
-    if law:
-        product, words, operand = law
-        message += (
-            f"\nso <conv2d(x, w), g> is {number(product)}, but {words} is "
-            f"{number(float(np.vdot(operand, got)))}"
-        )
-    raise CheckFailedError(message)

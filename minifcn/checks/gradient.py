@@ -16,6 +16,7 @@ from minifcn.checks.comparing import (
     CheckFailedError,
     as_numpy,
     constant_ratio,
+    form_problem,
     in_place,
     number,
     worst_entry,
@@ -156,56 +157,44 @@ class _GradientCheck:
         subject = self.subject
         for parameter in subject.parameters:
             parameter.grad = None
-        inputs = [subject.xp.asarray(x.copy()) for x in subject.inputs]
-        g = subject.xp.asarray(self.g.copy())
-        before = [value.copy() for value in subject.values()]
+        inputs, g = subject.inputs(subject.values), subject.xp.asarray(self.g.copy())
 
         _, backward = subject.run(inputs)
-        self.refuse_changes("the forward pass", inputs, before)
+        self.check_unchanged("the forward pass", inputs, g)
         to_inputs = backward(g)
         to_inputs = list(to_inputs) if isinstance(to_inputs, tuple | list) else [to_inputs]
         if len(to_inputs) != len(inputs):
             raise self.failed(f"backward returned {len(to_inputs)} gradient(s) for {len(inputs)} input(s)")
-        self.refuse_changes("the backward pass", inputs, before)
         to_all = to_inputs + [parameter.grad for parameter in subject.parameters]
-        for name, value, gradient in zip(subject.names, before, to_all, strict=True):
-            self.well_formed(name, value, gradient)
+        for name, value, gradient in zip(subject.names, subject.values, to_all, strict=True):
+            self.check_form(name, value, gradient)
         gradients = [as_numpy(gradient).copy() for gradient in to_all]
 
-        _, backward = subject.run(inputs)
+        _, backward = subject.run(subject.inputs(subject.values))
         backward(subject.xp.asarray(self.g.copy()))
-        # Compared after the second pass, too: it adds to the gradient, which may be g itself, not a copy.
-        if problem := in_place(
-            "the backward pass", {"the gradient it receives": self.g}, {"the gradient it receives": g}
-        ):
-            raise self.failed(problem)
-        for name, parameter, once in zip(
-            subject.names[::-1], subject.parameters[::-1], gradients[::-1], strict=False
-        ):
+        # After the second pass, because it adds to the gradient, which may be g itself, not a copy.
+        self.check_unchanged("the backward pass", inputs, g)
+        sums = zip(subject.names[len(inputs) :], subject.parameters, gradients[len(inputs) :], strict=True)
+        for name, parameter, once in sums:
             self.check_sum(name, once, as_numpy(parameter.grad))
         return gradients
 
     def failed(self, sentence: str) -> CheckFailedError:
         return CheckFailedError(f"{self.subject.title}: {sentence}")
 
-    def refuse_changes(self, culprit: str, inputs: list[Array], before: list[Array]) -> None:
-        names, after = self.subject.names, inputs + [p.data for p in self.subject.parameters]
-        if problem := in_place(
-            culprit, dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True))
-        ):
+    def check_unchanged(self, culprit: str, inputs: list[Array], g: Array) -> None:
+        names = [*self.subject.names, "the gradient it receives"]
+        arrays = [*inputs, *(parameter.data for parameter in self.subject.parameters), g]
+        before = dict(zip(names, [*self.subject.values, self.g], strict=True))
+        if problem := in_place(culprit, before, dict(zip(names, arrays, strict=True))):
             raise self.failed(problem)
 
-    def well_formed(self, name: str, value: Array, gradient: Any) -> None:
+    def check_form(self, name: str, value: Array, gradient: Any) -> None:
         if gradient is None:
             raise self.failed(f"the backward pass gives no gradient to {name}")
-        if not isinstance(gradient, self.subject.xp.ndarray | np.generic):
-            raise self.failed(f"the gradient to {name} must be an array, got {type(gradient).__name__}")
-        if gradient.shape != value.shape:
-            raise self.failed(f"the gradient to {name} must have shape {value.shape}, got {gradient.shape}")
-        if gradient.dtype != np.float64:
-            raise self.failed(f"the gradient to {name} must be float64, got {gradient.dtype}")
-        lost = np.argwhere(~np.isfinite(as_numpy(gradient))).tolist()
-        if lost:
+        if problem := form_problem(gradient, value.shape, "float64", self.subject.xp):
+            raise self.failed(f"the gradient to {name} {problem}")
+        if lost := np.argwhere(~np.isfinite(as_numpy(gradient))).tolist():
             raise self.failed(f"the gradient to {name} is not a finite number at {lost[0]}")
 
     def check_sum(self, name: str, once: Array, twice: Array) -> None:
@@ -232,7 +221,7 @@ class _GradientCheck:
 
     def scale(self, index: int) -> float:
         """Return the typical size of a variable; steps are relative to it."""
-        return max(1.0, _rms(self.subject.values()[index]))
+        return max(1.0, _rms(self.subject.values[index]))
 
     def compare(self, index: int, gradient: Array) -> str:
         """Return what is wrong with the gradient to a variable, or an empty string."""

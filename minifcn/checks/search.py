@@ -65,5 +65,6 @@ def draw(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
 
 
 def _run(cases: st.SearchStrategy[Any], condition: Callable[[Any], bool], examples: int) -> None:
-    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None)
+    phases = hypothesis.Phase.generate, hypothesis.Phase.shrink  # "explain" would run many more cases
+    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None, phases=phases)
     hypothesis.find(cases, condition, settings=settings, random=random.Random(0))

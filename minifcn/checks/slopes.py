@@ -9,7 +9,8 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.checks.comparing import CheckFailedError, as_numpy
-from minifcn.layers.base import Layer, Parameter
+from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Parameter
 
 Function: TypeAlias = Callable[..., tuple[Array, Callable[[Array], Any]]]
 """`f(*inputs) -> (output, backward)`; `backward(dy)` returns the gradient to each input, in their order."""
@@ -28,7 +29,7 @@ class Subject:
     Attributes:
         title: Name of the subject in messages.
         names: Names of the variables in messages.
-        inputs: Values of the inputs.
+        values: Values of the variables.
         parameters: The trainable parameters.
         output: The output for these values.
 
@@ -38,45 +39,42 @@ class Subject:
     """
 
     def __init__(self, layer_or_function: Layer | Function, inputs: tuple[Array, ...]):
-        self._map = layer_or_function
-        self.parameters: list[Parameter] = []
+        self._map, self._inputs = layer_or_function, len(inputs)
+        self.title = getattr(layer_or_function, "__name__", repr(layer_or_function))
+        function: Callable[..., Any] = layer_or_function
+        trainable: dict[str, Parameter] = {}
         if isinstance(layer_or_function, Layer):
-            self.title = repr(layer_or_function)
-            self.names = _argument_names(layer_or_function.forward, len(inputs))
-            for name, parameter in layer_or_function.named_parameters():
-                if parameter.trainable:
-                    self.names.append(name)
-                    self.parameters.append(parameter)
-        else:
-            self.title = getattr(layer_or_function, "__name__", repr(layer_or_function))
-            self.names = _argument_names(layer_or_function, len(inputs))
-        arrays = [*inputs, *(parameter.data for parameter in self.parameters)]
-        self.xp = array_module(**dict(zip(self.names, arrays, strict=True)))
-        for name, array in zip(self.names, arrays, strict=True):
+            function = layer_or_function.forward
+            trainable = {name: p for name, p in layer_or_function.named_parameters() if p.trainable}
+        self.parameters = list(trainable.values())
+        self.names = [*_argument_names(function, len(inputs)), *trainable]
+        arrays = dict(zip(self.names, [*inputs, *(p.data for p in self.parameters)], strict=True))
+        self.xp = array_module(**arrays)
+        for name, array in arrays.items():
             if array.dtype != np.float64:
                 raise TypeError(
                     f"a gradient is checked in float64, but {name} is {array.dtype}; convert an input with "
                     f".astype('float64'), a layer with layer.astype('float64')"
                 )
-        self.inputs = [to_numpy(x).copy() for x in inputs]
+        self.values = [to_numpy(array).copy() for array in arrays.values()]
         with self.restored():
-            self.output = self.forward(self.inputs)
-            again = self.forward(self.inputs)
+            self.output, again = self.forward(self.values), self.forward(self.values)
         if self.output.dtype != np.float64:
-            raise CheckFailedError(
-                f"{self.title}: the output for float64 inputs must be float64, got {self.output.dtype}"
+            problem = f"the output for float64 inputs must be float64, got {self.output.dtype}"
+        elif not np.isfinite(self.output).all():
+            problem = "the output for these inputs contains inf or nan"
+        elif not np.array_equal(self.output, again):
+            problem = (
+                "two forward passes over the same inputs differ, so no slope can be measured; use a fixed "
+                "seed, and change no state in the forward pass"
             )
-        if not np.isfinite(self.output).all():
-            raise CheckFailedError(f"{self.title}: the output for these inputs contains inf or nan")
-        if not np.array_equal(self.output, again):
-            raise CheckFailedError(
-                f"{self.title}: two forward passes over the same inputs differ, so no slope can be measured; "
-                f"use a fixed seed, and change no state in the forward pass"
-            )
+        else:
+            return
+        raise CheckFailedError(f"{self.title}: {problem}")
 
-    def values(self) -> list[Array]:
-        """Return the values of all variables."""
-        return self.inputs + [to_numpy(parameter.data) for parameter in self.parameters]
+    def inputs(self, values: list[Array]) -> list[Array]:
+        """Return copies of the inputs among the values, on the subject's own device."""
+        return [self.xp.asarray(x.copy()) for x in values[: self._inputs]]
 
     def run(self, inputs: list[Array]) -> tuple[Array, Callable[[Array], Any]]:
         """Return the output, on the subject's own device, and the backward pass."""
@@ -84,27 +82,22 @@ class Subject:
             return self._map(*inputs), self._map.backward
         return self._map(*inputs)
 
-    def forward(self, inputs: list[Array]) -> Array:
-        """Return the output."""
-        output, _ = self.run([self.xp.asarray(x.copy()) for x in inputs])
+    def forward(self, values: list[Array]) -> Array:
+        """Return the output for these values of all variables; the parameters keep them."""
+        for parameter, value in zip(self.parameters, values[self._inputs :], strict=True):
+            parameter.data[...] = self.xp.asarray(value)
+        output, _ = self.run(self.inputs(values))
         return as_numpy(output)
 
     def rise(self, index: int, direction: Array, g: Array) -> Rise:
         """Return t -> <f(variable + t direction) - f(variable), g> for one of the variables."""
-        inputs, start = list(self.inputs), self.values()[index].copy()
 
-        def moved(value: Array) -> Array:
-            if index < len(inputs):
-                inputs[index] = value
-                return self.forward(inputs)
-            data = self.parameters[index - len(inputs)].data
-            data[...] = self.xp.asarray(value)
-            try:
-                return self.forward(inputs)
-            finally:
-                data[...] = self.xp.asarray(start)
+        def rise(t: float) -> float:
+            values = self.values.copy()
+            values[index] = values[index] + t * direction
+            return float(np.vdot(self.forward(values) - self.output, g))
 
-        return lambda t: float(np.vdot(moved(start + t * direction) - self.output, g))
+        return rise
 
     @contextmanager
     def restored(self) -> Iterator[None]:

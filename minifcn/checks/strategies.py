@@ -5,48 +5,38 @@ d (k - 1) + 1 that makes OH steps of s needs (OH - 1) s + d (k - 1) + 1 padded r
 at the end belong to no window. All values shrink towards the smallest case.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array
 from minifcn.checks.cases import ConvCase, PoolCase
 from minifcn.checks.search import st
-from minifcn.geometry import ConvGeometry, Sides
+from minifcn.geometry import ConvGeometry
 
 __all__ = ["arrays", "conv_geometries", "pool_geometries"]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """The window along one axis, and the size of the input."""
-
-    size: int
-    kernel: int
-    stride: int
-    padding: tuple[int, int]
-    dilation: int
-
-
-def _padding(rows: _Axis, cols: _Axis) -> tuple[int, int] | Sides:
-    """Return a pair, or two pairs if the two ends of an axis differ."""
-    return ConvGeometry.of(1, padding=(rows.padding, cols.padding)).padding
+def _pairs(rows: dict[str, Any], cols: dict[str, Any]) -> dict[str, Any]:
+    """Join the values of both axes to pairs; the padding to two pairs if the two ends of an axis differ."""
+    pairs = {name: (rows[name], cols[name]) for name in rows}
+    return pairs | {"padding": ConvGeometry.of(1, padding=pairs["padding"]).padding}
 
 
 @st.composite
 def _conv_axes(
     draw: st.DrawFn, outputs: int, kernel: int, stride: int, padding: int, dilation: int, asymmetric: bool
-) -> _Axis:
+) -> dict[str, Any]:
     d = draw(st.integers(1, dilation))
     s = draw(st.integers(1, stride))
     k = draw(st.integers(1, kernel))
     padded = (draw(st.integers(1, outputs)) - 1) * s + d * (k - 1) + 1
     padded += draw(st.integers(0, s - 1))
-    before = draw(st.integers(0, min(padding, (padded - 1) // 2)))  # at least one row is the image
-    after = before
+    before = after = draw(st.integers(0, min(padding, (padded - 1) // 2)))  # at least one row is the image
     if asymmetric and draw(st.booleans()):
         after = draw(st.integers(0, min(padding, padded - 1 - before)))
-    return _Axis(padded - before - after, k, s, (before, after), d)
+    size = padded - before - after
+    return {"input_size": size, "kernel_size": k, "stride": s, "padding": (before, after), "dilation": d}
 
 
 @st.composite
@@ -84,25 +74,21 @@ def conv_geometries(
     """
     groups = draw(st.integers(1, max_groups))
     axes = _conv_axes(max_outputs, max_kernel, max_stride, max_padding, max_dilation, asymmetric)
-    rows, cols = draw(axes), draw(axes)
+    window = _pairs(draw(axes), draw(axes))
     channels = st.integers(1, max_channels)
     return ConvCase(
         batch=draw(st.integers(1, max_batch)),
         in_channels=groups * draw(channels),
         out_channels=groups * draw(channels),
-        input_size=(rows.size, cols.size),
-        kernel_size=(rows.kernel, cols.kernel),
-        stride=(rows.stride, cols.stride),
-        padding=_padding(rows, cols),
-        dilation=(rows.dilation, cols.dilation),
         groups=groups,
+        **window,
     )
 
 
 @st.composite
 def _pool_axes(
     draw: st.DrawFn, outputs: int, kernel: int, stride: int, ceil_mode: bool, asymmetric: bool
-) -> _Axis:
+) -> dict[str, Any]:
     s = draw(st.integers(1, stride))
     k = draw(st.integers(1, kernel))
     before = draw(st.integers(0, k // 2))
@@ -111,7 +97,8 @@ def _pool_axes(
     fewest = 2 if k == before + after else 1
     size = (draw(st.integers(fewest, outputs)) - 1) * s + k - before - after
     off = draw(st.integers(0, min(s - 1, size - 1) if ceil_mode else s - 1))
-    return _Axis(size - off if ceil_mode else size + off, k, s, (before, after), 1)
+    size += -off if ceil_mode else off
+    return {"input_size": size, "kernel_size": k, "stride": s, "padding": (before, after)}
 
 
 @st.composite
@@ -143,16 +130,9 @@ def pool_geometries(
     """
     ceil_mode = draw(st.booleans())
     axes = _pool_axes(max_outputs, max_kernel, max_stride, ceil_mode, asymmetric)
-    rows, cols = draw(axes), draw(axes)
-    return PoolCase(
-        batch=draw(st.integers(1, max_batch)),
-        channels=draw(st.integers(1, max_channels)),
-        input_size=(rows.size, cols.size),
-        kernel_size=(rows.kernel, cols.kernel),
-        stride=(rows.stride, cols.stride),
-        padding=_padding(rows, cols),
-        ceil_mode=ceil_mode,
-    )
+    window = _pairs(draw(axes), draw(axes))
+    batch, channels = draw(st.integers(1, max_batch)), draw(st.integers(1, max_channels))
+    return PoolCase(batch=batch, channels=channels, ceil_mode=ceil_mode, **window)
 
 
 def arrays(*shape: int) -> st.SearchStrategy[Array]:

@@ -21,7 +21,7 @@ from minifcn.cli.shared import add_device
 from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.dense import convolutionalize
 from minifcn.functional import softmax
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers import Sequential
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
-    whole_number(arguments.seed, "seed", 0)
+    check_integer(arguments.seed, "seed", 0)
     cuda_device(arguments.device)
     _check_folder(arguments.out)
     demo = Demo(arguments.seed, arguments.out, arguments.device)

@@ -10,7 +10,7 @@ from minifcn.backend import cuda_device
 from minifcn.cli.shared import DATA
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, build
 from minifcn.models.registry import names
@@ -56,8 +56,8 @@ class Settings:
             raise ValueError(f"give a dataset: {DATA}")
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) is not None:
-                whole_number(getattr(self, name), name, 1)
-        whole_number(self.seed, "seed", 0)
+                check_integer(getattr(self, name), name, 1)
+        check_integer(self.seed, "seed", 0)
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         begins = [self.weights is not None, self.start is not None, self.from_scratch]

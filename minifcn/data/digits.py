@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.geometry import Pair, pair, whole_number
+from minifcn.geometry import Pair, check_integer, pair
 from minifcn.palette import VOID, palette
 
 Point: TypeAlias = tuple[float, float]
@@ -92,7 +92,7 @@ class _DigitDataset:
     def __init__(self, split: str, seed: int, class_names: tuple[str, ...], colors: Array) -> None:
         self._digits = digit_images(split)[1]
         self._glyphs = _glyphs(split)
-        self._key = (whole_number(seed, "seed", 0), list(_POSITIONS).index(split))
+        self._key = (check_integer(seed, "seed", 0), list(_POSITIONS).index(split))
         self.class_names = class_names
         self.palette = colors
 
@@ -135,8 +135,8 @@ class DigitCrops(_DigitDataset):
 
     def __init__(self, split: str, *, size: int = 32, seed: int = 0, repeats: int = 1) -> None:
         super().__init__(split, seed, DIGIT_NAMES, palette(11)[1:])
-        self._size = whole_number(size, "size", 1)
-        self._length = whole_number(repeats, "repeats", 1) * len(self._glyphs)
+        self._size = check_integer(size, "size", 1)
+        self._length = check_integer(repeats, "repeats", 1) * len(self._glyphs)
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Return the patch, uint8 (size, size, 1), and its digit 0 to 9, uint8 ()."""
@@ -189,7 +189,7 @@ class DigitCanvases(_DigitDataset):
         digits_per_canvas: Pair = (4, 8),
     ) -> None:
         super().__init__(split, seed, ("background", *DIGIT_NAMES), palette(11))
-        self._length = whole_number(length, "length", 1)
+        self._length = check_integer(length, "length", 1)
         self._size = pair(size, "size", 1)
         self._min_digits, self._max_digits = pair(digits_per_canvas, "digits_per_canvas")
         if self._min_digits > self._max_digits:

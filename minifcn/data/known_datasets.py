@@ -115,8 +115,7 @@ def voc_colors(count: int) -> Array:
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
     bits = np.arange(count)[:, None] >> np.arange(24) & 1  # (count, 24), the lowest bit first
-    weights = 128 >> np.arange(8)
-    return np.asarray(np.tensordot(bits.reshape(count, 8, 3), weights, (1, 0)).astype(np.uint8))
+    return np.packbits(bits.reshape(count, 8, 3).astype(np.uint8), axis=1)[:, 0]
 
 
 class VOC(FileDataset):

@@ -13,7 +13,7 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.data.dataset import Dataset
 from minifcn.files import FileError
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.palette import VOID
 
 Batch: TypeAlias = tuple[Array, Array]
@@ -83,11 +83,11 @@ class Loader:
         if len(dataset) == 0:
             raise ValueError("dataset must have at least one item, got none")
         self.dataset = dataset
-        self.batch_size = whole_number(batch_size, "batch_size", 1)
+        self.batch_size = check_integer(batch_size, "batch_size", 1)
         self.preprocess = preprocess
         self.shuffle = shuffle
-        self.seed = secrets.randbits(32) if seed is None else whole_number(seed, "seed", 0)
-        self.workers = whole_number(workers, "workers", 0)
+        self.seed = secrets.randbits(32) if seed is None else check_integer(seed, "seed", 0)
+        self.workers = check_integer(workers, "workers", 0)
         self.augment = augment
         self._seed_is_drawn = seed is None
         self._epoch = 0
@@ -127,12 +127,12 @@ class Loader:
         if sorted(state) != (expected := sorted({"epoch", "batches", *settings})):
             raise ValueError(f"state must have the entries {expected}, got {sorted(state)}")
         if self._seed_is_drawn:
-            settings["seed"] = whole_number(state["seed"], "seed of the state", 0)
+            settings["seed"] = check_integer(state["seed"], "seed of the state", 0)
         for name, value in settings.items():
             if state[name] != value:
                 raise ValueError(f"state is of a loader with {name} = {state[name]}, this one has {value}")
-        epoch = whole_number(state["epoch"], "epoch of the state", 0)
-        delivered = whole_number(state["batches"], "batches of the state", 0)
+        epoch = check_integer(state["epoch"], "epoch of the state", 0)
+        delivered = check_integer(state["batches"], "batches of the state", 0)
         if delivered > len(self):
             raise ValueError(f"batches of the state must be at most {len(self)}, got {delivered}")
         self.seed, self._epoch = settings["seed"], epoch

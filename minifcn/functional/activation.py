@@ -1,6 +1,6 @@
 """Rectification and softmax, with their gradients."""
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array
 from minifcn.functional.operands import check_float, check_same_shape
 from minifcn.kernels.threads import flat_chunks, parallel_map
 
@@ -20,8 +20,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
         >>> relu(np.array([-1.0, 0.0, 2.0]))
         array([0., 0., 2.])
     """
-    xp = array_module(x=x)
-    check_float(x=x)
+    xp = check_float(x=x)
     y: Array = xp.empty_like(x) if out is None else out
     parallel_map(lambda chunk: xp.maximum(chunk[0], 0, out=chunk[1]), flat_chunks(x, y), xp)
     return y
@@ -42,8 +41,7 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
         >>> relu_grad(np.array([5.0, 6.0, 7.0]), relu(np.array([-1.0, 0.0, 2.0])))
         array([0., 0., 7.])
     """
-    xp = array_module(dy=dy, y=y)
-    check_float(dy=dy, y=y)
+    xp = check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
     dx: Array = xp.empty_like(dy) if out is None else out
     parallel_map(lambda chunk: xp.multiply(chunk[0], chunk[1] > 0, out=chunk[2]), flat_chunks(dy, y, dx), xp)
@@ -65,8 +63,7 @@ def softmax(x: Array, axis: int = 1) -> Array:
         >>> softmax(np.array([[1e4, 1e4]]))
         array([[0.5, 0.5]])
     """
-    xp = array_module(x=x)
-    check_float(x=x)
+    xp = check_float(x=x)
     y: Array = x - x.max(axis=axis, keepdims=True)
     xp.exp(y, out=y)
     y /= y.sum(axis=axis, keepdims=True)
@@ -81,7 +78,6 @@ def softmax_grad(dy: Array, y: Array, axis: int = 1) -> Array:
         >>> softmax_grad(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
         array([[ 0.25, -0.25]])
     """
-    array_module(dy=dy, y=y)
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
     dx: Array = y * (dy - (dy * y).sum(axis=axis, keepdims=True))

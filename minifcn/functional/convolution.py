@@ -86,7 +86,7 @@ def convolution(
 ) -> Array:
     """Return `conv2d` for the window of a geometry, whose kernel is that of w."""
     shape = check_convolution(x, w, b, geometry)
-    y: Array = array_module(x=x).empty(shape, x.dtype)
+    y: Array = array_module(x).empty(shape, x.dtype)
     convolve(x, w, b, geometry, y, algorithm=algorithm)
     return y
 
@@ -95,7 +95,6 @@ def check_convolution(
     x: Array, w: Array, b: Array | None, geometry: ConvGeometry
 ) -> tuple[int, int, int, int]:
     """Return the shape (N, O, OH, OW) of `convolution`, after checking its operands."""
-    array_module(x=x, w=w, b=b)
     check_float(x=x, w=w, b=b)
     check_rank(4, "(N, C, H, W)", x=x)
     groups = geometry.groups
@@ -190,8 +189,7 @@ def convolution_input_grad(
     dy: Array, w: Array, geometry: ConvGeometry, input_size: tuple[int, int], algorithm: str = "auto"
 ) -> Array:
     """Return `conv2d_input_grad` for the window of a geometry, whose kernel is that of w."""
-    array_module(dy=dy, w=w)
-    check_float(dy=dy, w=w)
+    xp = check_float(dy=dy, w=w)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     groups = geometry.groups
     _check_groups(groups, w.shape[1] * groups, len(w))
@@ -203,7 +201,7 @@ def convolution_input_grad(
             f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
             f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
         )
-    dx: Array = array_module(dy=dy).empty((len(dy), w.shape[1] * groups, *input_size), dy.dtype)
+    dx: Array = xp.empty((len(dy), w.shape[1] * groups, *input_size), dy.dtype)
     convolve_input_grad(dy, w, geometry, dx, algorithm)
     return dx
 
@@ -251,8 +249,7 @@ def conv2d_weight_grad(
 
 def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
     """Return `conv2d_weight_grad` for the window of a geometry."""
-    array_module(x=x, dy=dy)
-    check_float(x=x, dy=dy)
+    xp = check_float(x=x, dy=dy)
     check_rank(4, "(N, C, H, W)", x=x)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     groups = geometry.groups
@@ -263,7 +260,7 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
             f"x {x.shape} with kernel_size {geometry.kernel_size} gives {expected}, but dy is {dy.shape}"
         )
     shape = (dy.shape[1], x.shape[1] // groups, *geometry.kernel_size)
-    dw: Array = array_module(x=x).empty(shape, x.dtype)
+    dw: Array = xp.empty(shape, x.dtype)
     convolve_weight_grad(x, dy, geometry, dw, algorithm)
     return dw
 
@@ -319,18 +316,17 @@ def conv_transpose2d(
     extra = pair(output_padding, "output_padding")
     if output_size is None:
         return transposed_convolution(x, w, b, geometry, extra, algorithm)
-    output_size = pair(output_size, "output_size", 1)
-    smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
     if extra != (0, 0):
         raise ValueError("output_size and output_padding exclude each other: give one of them")
+    output_size = pair(output_size, "output_size", 1)
+    smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
     if not all(lo <= n <= hi for lo, n, hi in zip(smallest, output_size, largest, strict=True)):
         raise ValueError(
             f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
             f"range from {smallest} to {largest}"
         )
     rows, cols = (n - hi + s - 1 for n, hi, s in zip(output_size, largest, geometry.stride, strict=True))
-    extra = rows, cols
-    return transposed_convolution(x, w, b, geometry, extra, algorithm)
+    return transposed_convolution(x, w, b, geometry, (rows, cols), algorithm)
 
 
 def transposed_convolution(
@@ -342,32 +338,24 @@ def transposed_convolution(
     algorithm: str = "auto",
 ) -> Array:
     """Return `conv_transpose2d` for the window of a geometry, whose kernel is that of w."""
-    array_module(x=x, w=w, b=b)
-    check_float(x=x, w=w, b=b)
+    xp = check_float(x=x, w=w, b=b)
     check_rank(4, "(N, C, H, W)", x=x)
     if x.shape[1] != len(w):
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} takes {len(w)}")
-    _check_groups(geometry.groups, len(w), w.shape[1] * geometry.groups)
-    check_bias(b, w.shape[1] * geometry.groups)
-    shape = (len(x), w.shape[1] * geometry.groups, *_transposed_size(x, geometry, output_padding))
-    y: Array = array_module(x=x).empty(shape, x.dtype)
+    filters = w.shape[1] * geometry.groups
+    _check_groups(geometry.groups, len(w), filters)
+    check_bias(b, filters)
+    rows, cols = map(Transposed, (geometry.rows, geometry.cols), output_padding)
+    size = rows.output_size(x.shape[2], "height"), cols.output_size(x.shape[3], "width")
+    shape = (len(x), filters, *size)
+    y: Array = xp.empty(shape, x.dtype)
     convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:
         y += b[:, None, None]
     return y
 
 
-def _transposed_size(x: Array, geometry: ConvGeometry, output_padding: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of a transposed convolution of x."""
-    return (
-        Transposed(geometry.rows, output_padding[0]).output_size(x.shape[2], "height"),
-        Transposed(geometry.cols, output_padding[1]).output_size(x.shape[3], "width"),
-    )
-
-
 def _input_sizes(dy: Array, geometry: ConvGeometry, end: int) -> tuple[int, int]:
     """Return the smallest (end 0) or largest (end 1) input size that the forward convolution takes to dy."""
-    return (
-        geometry.rows.input_size_range(dy.shape[2])[end],
-        geometry.cols.input_size_range(dy.shape[3])[end],
-    )
+    rows, cols = geometry.rows.input_size_range(dy.shape[2]), geometry.cols.input_size_range(dy.shape[3])
+    return rows[end], cols[end]

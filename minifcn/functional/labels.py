@@ -1,10 +1,10 @@
-"""Labels: uint8 class numbers, one value for void, and nothing else.
+"""Checks of labels: uint8 class numbers, and one value for void pixels.
 
 Loss and metrics both ignore the pixels that `valid_pixels` marks as void.
 """
 
 from minifcn.backend import Array, array_module
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 
 
 def check_classes(num_classes: int, ignore_index: int) -> None:
@@ -17,8 +17,8 @@ def check_classes(num_classes: int, ignore_index: int) -> None:
     Raises:
         ValueError: If one of them is not an integer in its range.
     """
-    whole_number(num_classes, "num_classes", 1)
-    if whole_number(ignore_index, "ignore_index", 0) > 255:
+    check_integer(num_classes, "num_classes", 1)
+    if check_integer(ignore_index, "ignore_index", 0) > 255:
         raise ValueError(f"ignore_index must be from 0 to 255 (labels are uint8), got {ignore_index}")
 
 

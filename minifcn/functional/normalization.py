@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float, check_rank
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 
 
 def _channel_sums(x: Array, size: int) -> Array:
@@ -49,10 +49,9 @@ def local_response_norm(
         >>> float(y[0, 0, 0, 0]), float(scale[0, 0, 0, 0])
         (0.4, 5.0)
     """
-    array_module(x=x)
     check_float(x=x)
     check_rank(4, "(N, C, H, W)", x=x)
-    if whole_number(size, "size", 1) % 2 == 0:
+    if check_integer(size, "size", 1) % 2 == 0:
         raise ValueError(f"size must be an odd number of channels, got {size}")
     scale = _channel_sums(x * x, min(size, 2 * x.shape[1] - 1))
     scale *= alpha / size
@@ -117,8 +116,7 @@ def batch_norm(
         >>> batch_norm(x, one, zero, mean=np.full(1, 2.0), variance=one, eps=0.0)[0]
         array([[[[-1.,  1.]]]])
     """
-    xp = array_module(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
-    check_float(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    xp = check_float(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     check_rank(4, "(N, C, H, W)", x=x)
     inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
     normalized = (x - mean[:, None, None]) * inverse_std[:, None, None]

@@ -1,14 +1,17 @@
 """Checks of arguments that several maps share."""
 
+from typing import Any
+
 from minifcn.backend import Array, array_module
 
 
-def check_float(**arrays: Array | None) -> None:
-    """Raise an error unless all arrays are float32, or all float64.
+def check_float(**arrays: Array | None) -> Any:
+    """Return the library of the arrays, after checking that all of them are float32, or all float64.
 
     Raises:
-        TypeError: Otherwise, with the conversion that helps.
+        TypeError: If they are not, with the conversion that helps, or if `array_module` raises it.
     """
+    xp = array_module(**arrays)
     present = {name: array for name, array in arrays.items() if array is not None}
     for name, array in present.items():
         if array.dtype.char not in "fd":
@@ -19,6 +22,7 @@ def check_float(**arrays: Array | None) -> None:
     if len({array.dtype for array in present.values()}) > 1:
         listed = ", ".join(f"{name} is {array.dtype.name}" for name, array in present.items())
         raise TypeError(f"dtypes are mixed: {listed}; convert them to one with .astype")
+    return xp
 
 
 def check_rank(rank: int, layout: str, **arrays: Array) -> None:

@@ -4,8 +4,7 @@ Pooling slides a window as convolution does; the default stride is the kernel si
 the few taps of the window, not over the many positions: tap (a, b) of all windows at once.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,7 @@ def pool_geometry(
 
     Raises:
         ValueError: If a value is out of range, or the padding is more than half of the kernel (a window could
-        then lie
-            entirely in the padding).
+            then lie entirely in the padding).
     """
     geometry = ConvGeometry.of(
         kernel_size, kernel_size if stride is None else stride, padding, ceil_mode=ceil_mode
@@ -38,12 +36,6 @@ def pool_geometry(
                 f"got {max(window.padding)}"
             )
     return geometry
-
-
-def _check(x: Array) -> None:
-    array_module(x=x)
-    check_float(x=x)
-    check_rank(4, "(N, C, H, W)", x=x)
 
 
 def max_pool2d(
@@ -114,41 +106,65 @@ def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tupl
     Returns:
         y (N, C, OH, OW), and the number (uint8 or int32, row-major) of each largest tap, or `None`.
     """
-    _check(x)
-    size = geometry.output_size((x.shape[2], x.shape[3]))
     xp = array_module(x=x)
-    planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
-    y: Array = xp.empty((len(planes), *size), x.dtype)
-    many = geometry.taps > 255
-    winners: Array | None = xp.empty(y.shape, xp.int32 if many else xp.uint8) if find_winners else None
 
-    def largest(chunk: slice) -> None:
-        image = planes[chunk]
-        grid = PhaseGrid(xp, len(image), geometry, image.shape[1:], size, x.dtype)
-        grid.split(image, -xp.inf)
-        bests = grid.workspace("best", x.dtype)
-        best, taps = grid.flat(bests), grid.taps()
+    def largest(grid: PhaseGrid, best: Array, winner: Array | None = None) -> None:
+        taps = grid.taps()
         best[...] = next(taps)
-        if winners is None:
+        if winner is None:
             for tap in taps:
                 xp.maximum(best, tap, out=best)
-        else:
-            numbers = grid.workspace("winner", winners.dtype)
-            winner = grid.flat(numbers)
-            larger = grid.flat(grid.workspace("larger", xp.uint8))
-            number = grid.flat(grid.workspace("number", winners.dtype))
-            winner[...] = 0
-            for i, tap in enumerate(taps, 1):
-                xp.greater(tap, best, out=larger.view(bool))
-                xp.multiply(larger, winner.dtype.type(i), out=number)  # 0 or i
-                xp.maximum(winner, number, out=winner)  # a later winner has the larger number
-                xp.maximum(best, tap, out=best)
-            winners[chunk] = grid.inside(numbers)
-        y[chunk] = grid.inside(bests)
+            return
+        winner[...] = 0
+        larger, number = grid.workspace("larger", xp.uint8), grid.workspace("number", winner.dtype)
+        larger, number = grid.flat(larger), grid.flat(number)
+        for i, tap in enumerate(taps, 1):
+            xp.greater(tap, best, out=larger.view(bool))
+            xp.multiply(larger, winner.dtype.type(i), out=number)  # 0 or i
+            xp.maximum(winner, number, out=winner)  # a later winner has the larger number
+            xp.maximum(best, tap, out=best)
 
-    parallel_map(largest, cut_planes(xp, len(planes), planes[:1].size), xp)
-    shape = (*x.shape[:2], *size)
-    return y.reshape(shape), None if winners is None else winners.reshape(shape)
+    winner_dtypes = [xp.int32 if geometry.taps > 255 else xp.uint8] if find_winners else []
+    y, *winners = _pool(x, geometry, -np.inf, largest, winner_dtypes)
+    return y, winners[0] if winners else None
+
+
+def _pool(
+    x: Array,
+    geometry: ConvGeometry,
+    fill: float,
+    reduce: Callable[..., None],
+    more_dtypes: Iterable[Any] = (),
+) -> list[Array]:
+    """Return what a function computes from the taps of all windows.
+
+    Args:
+        x: (N, C, H, W).
+        geometry: The window.
+        fill: What the padding is filled with.
+        reduce: Called with a `PhaseGrid` of some planes, and with a flat grid for each result.
+        more_dtypes: Of the results after the first one, which has the dtype of x.
+
+    Returns:
+        The results, each (N, C, OH, OW).
+    """
+    xp = check_float(x=x)
+    check_rank(4, "(N, C, H, W)", x=x)
+    size = geometry.output_size((x.shape[2], x.shape[3]))
+    planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
+    results = [xp.empty((len(planes), *size), dtype) for dtype in (x.dtype, *more_dtypes)]
+
+    def pool(chunk: slice) -> None:
+        image = planes[chunk]
+        grid = PhaseGrid(xp, len(image), geometry, image.shape[1:], size, x.dtype)
+        grid.split(image, fill)
+        spaces = [grid.workspace(f"result {i}", result.dtype) for i, result in enumerate(results)]
+        reduce(grid, *map(grid.flat, spaces))
+        for result, space in zip(results, spaces, strict=True):
+            result[chunk] = grid.inside(space)
+
+    parallel_map(pool, cut_planes(xp, len(planes), planes[:1].size), xp)
+    return [result.reshape(*x.shape[:2], *size) for result in results]
 
 
 def max_pool2d_grad(
@@ -201,22 +217,11 @@ def max_pooling_grad(dy: Array, winners: Array, geometry: ConvGeometry, input_si
     xp = array_module(dy=dy, winners=winners)
     _check_gradient(dy, geometry, input_size)
     winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
-    if xp is np:
-        return _add_to_winners(dy, winning, geometry, input_size)
-
-    def tap_gradients(chunk: slice, gradient: Array, grid: PhaseGrid) -> Iterator[Array]:
-        numbers = grid.workspace("winner", winners.dtype)
-        grid.inside(numbers)[...] = winning[chunk]
-        winner, product = grid.flat(numbers), grid.flat(grid.workspace("product", dy.dtype))
-        won = grid.flat(grid.workspace("won", bool))
-        for number in range(geometry.taps):
-            xp.equal(winner, number, out=won)
-            yield xp.multiply(gradient, won, out=product)
-
-    return _add_to_taps(dy, geometry, input_size, tap_gradients)
+    add = _add_to_winners if xp is np else _add_to_taps
+    return add(dy, geometry, input_size, winning)
 
 
-def _add_to_winners(dy: Array, winning: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+def _add_to_winners(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int], winning: Array) -> Array:
     """Return dx, where each gradient is added at one place; a GPU would add in an undefined order."""
     rows, cols = geometry.rows, geometry.cols
     gradients = dy.reshape(winning.shape)  # (N, C, OH, OW) -> (N * C, OH, OW)
@@ -290,26 +295,16 @@ def avg_pool2d(
 
 def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
     """Return `avg_pool2d` for the window of a geometry."""
-    _check(x)
-    size = geometry.output_size((x.shape[2], x.shape[3]))
-    xp = array_module(x=x)
-    planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
-    y: Array = xp.empty((len(planes), *size), x.dtype)
-    counts = count_taps(xp, geometry, (x.shape[2], x.shape[3]), x.dtype)
 
-    def averages(chunk: slice) -> None:
-        image = planes[chunk]
-        grid = PhaseGrid(xp, len(image), geometry, image.shape[1:], size, x.dtype)
-        grid.split(image, 0.0)
-        totals = grid.workspace("sums", x.dtype)
-        sums = grid.flat(totals)
-        sums[...] = 0
-        for tap in grid.taps():
+    def total(grid: PhaseGrid, sums: Array) -> None:
+        taps = grid.taps()
+        sums[...] = next(taps)
+        for tap in taps:
             sums += tap
-        xp.divide(grid.inside(totals), counts, out=y[chunk])
 
-    parallel_map(averages, cut_planes(xp, len(planes), planes[:1].size), xp)
-    return y.reshape(*x.shape[:2], *size)
+    (y,) = _pool(x, geometry, 0.0, total)
+    y /= count_taps(array_module(x), geometry, (x.shape[2], x.shape[3]), x.dtype)
+    return y
 
 
 def avg_pool2d_grad(
@@ -348,18 +343,10 @@ def avg_pool2d_grad(
 
 def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """Return the gradient of `avg_pooling`."""
-    xp = array_module(dy=dy)
     _check_gradient(dy, geometry, input_size)
-    counts = count_taps(xp, geometry, input_size, dy.dtype)
-    gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
-
-    def tap_gradients(chunk: slice, _: Array, grid: PhaseGrid) -> Iterator[Array]:
-        quotients = grid.workspace("quotients", dy.dtype)
-        quotients[...] = 0
-        xp.divide(gradients[chunk], counts, out=grid.inside(quotients))
-        return repeat(grid.flat(quotients), geometry.taps)
-
-    return _add_to_taps(dy, geometry, input_size, tap_gradients)
+    return _add_to_taps(
+        dy / count_taps(array_module(dy), geometry, input_size, dy.dtype), geometry, input_size
+    )
 
 
 def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> None:
@@ -372,15 +359,9 @@ def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
 
 
 def _add_to_taps(
-    dy: Array,
-    geometry: ConvGeometry,
-    input_size: tuple[int, int],
-    tap_gradients: Callable[[slice, Array, PhaseGrid], Iterator[Array]],
+    dy: Array, geometry: ConvGeometry, input_size: tuple[int, int], winning: Array | None = None
 ) -> Array:
-    """Return dx, given a function that yields the gradient of each tap of all windows.
-
-    It is called with a chunk of planes, their gradients as a flat grid, and the grid.
-    """
+    """Return dx, where the gradient of a window is added to all of its taps, or only to the winning one."""
     xp = array_module(dy=dy)
     gradients = dy.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
     dx: Array = xp.empty((len(gradients), *input_size), dy.dtype)
@@ -392,8 +373,14 @@ def _add_to_taps(
         gradient = grid.workspace("gradient", dy.dtype)
         gradient[...] = 0
         grid.inside(gradient)[...] = gradients[chunk]
-        for tap, more in zip(grid.taps(), tap_gradients(chunk, grid.flat(gradient), grid), strict=True):
-            tap += more
+        if winning is None:
+            for tap in grid.taps():
+                tap += grid.flat(gradient)
+        else:
+            winner = grid.workspace("winner", winning.dtype)
+            grid.inside(winner)[...] = winning[chunk]
+            for number, tap in enumerate(grid.taps()):
+                tap += grid.flat(gradient) * (grid.flat(winner) == number)
         grid.merge(dx[chunk])
 
     parallel_map(add, cut_planes(xp, len(dx), dx[:1].size), xp)

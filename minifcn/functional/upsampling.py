@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 
 
 def bilinear_kernel(
@@ -41,8 +41,8 @@ def bilinear_kernel(
         >>> bilinear_kernel(1, 2, 3)[0, 0, 1] * 2
         array([1., 2., 1.], dtype=float32)
     """
-    whole_number(channels, "channels", 1)
-    whole_number(stride, "stride", 1)
+    check_integer(channels, "channels", 1)
+    check_integer(stride, "stride", 1)
     size = 2 * stride if kernel_size is None else kernel_size
     if size not in (2 * stride, 2 * stride - 1):
         raise ValueError(

@@ -13,7 +13,7 @@ seconds.
 | `conv2d_weight_grad` | `run(x, dy, dw)` writes dw (O, C / groups, KH, KW) |
 
 Read `plain` first: one copy of all windows and one matrix product. `loops` is the definition, to which the
-tests compare all others. To add an algorithm, write its module and enter it in the table of
+tests compare all others. To add an algorithm, write its module and add it to `ALGORITHMS` in
 `minifcn.kernels.choosing`; the tests then include it.
 
 Terms, used alike in all modules:

@@ -16,13 +16,13 @@ from math import prod
 from typing import Any
 
 from minifcn.backend import Array
-from minifcn.geometry import ConvGeometry, Window
+from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
 from minifcn.kernels.im2col import multiply_long
 from minifcn.kernels.padding import pad_or_crop
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import CALLS, Chunk, Windows, run_length
+from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_rows, run_length
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 
@@ -31,24 +31,16 @@ class _Blocks:
 
     def __init__(self, p: Problem):
         self.p, rows, cols = p, p.geometry.rows, p.geometry.cols
-        self.stride = rows.stride, cols.stride
+        self.stride = p.geometry.stride
         self.taps = -(-rows.kernel // rows.stride), -(-cols.kernel // cols.stride)  # m
         # Each block is a window of s x s, and none overlap.
-        self.unit = ConvGeometry(Window(rows.stride, rows.stride), Window(cols.stride, cols.stride), p.groups)
+        self.unit = ConvGeometry.of(self.stride, self.stride, groups=p.groups)
         self.height, self.width = p.output_size
         self.across = self.width + self.taps[1] - 1  # blocks in a row
+        self.filters = prod(self.taps) * p.group_filters  # of a group, for all taps at once
         self.block = p.group_channels * prod(self.stride)  # elements of a block and a group
         row_bytes = p.dtype.itemsize * p.groups * self.block * self.across
-        self.chunks = [
-            Chunk(slice(n, n + 1), rows, slice(0, self.width))
-            for n in range(p.images)
-            for rows in cut(self.height, max(chunk_bytes(p.xp) // 4 // row_bytes, 1))
-        ]
-
-    @property
-    def filters(self) -> int:
-        """Filters of a group for all taps at once, m * m * O/G."""
-        return prod(self.taps) * self.p.group_filters
+        self.chunks = cut_rows(p.images, self.height, self.width, chunk_bytes(p.xp) // 4 // row_bytes)
 
     def windows(self, x: Array) -> Windows:
         """Return the blocks of x as windows."""
@@ -147,7 +139,7 @@ def _sums(blocks: _Blocks) -> list[slice]:
 
 def plan_conv2d(p: Problem) -> Plan | None:
     """All taps times blocks, shifted and added, plus the bias."""
-    if not p.geometry.rows.dilation == p.geometry.cols.dilation == 1:
+    if p.geometry.dilation != (1, 1):
         return None
     blocks = _Blocks(p)
     work, space = blocks.work(len(blocks.chunks))
@@ -156,7 +148,7 @@ def plan_conv2d(p: Problem) -> Plan | None:
 
 def plan_weight_grad(p: Problem) -> Plan | None:
     """Gradients, shifted to the blocks that each tap sees, times blocks, summed over chunks."""
-    if not p.geometry.rows.dilation == p.geometry.cols.dilation == 1:
+    if p.geometry.dilation != (1, 1):
         return None
     blocks = _Blocks(p)
     sums = _sums(blocks)

@@ -1,8 +1,8 @@
 """Which algorithm computes one of the three maps of convolution: the one with the fewest estimated seconds.
 
 The choice depends on geometry, shapes, dtype and array library alone, never on threads, a clock or files, so
-equal inputs give equal bits. To add an algorithm, write a module in `minifcn/kernels/` and enter it in the
-table below.
+equal inputs give equal bits. To add an algorithm, write a module in `minifcn/kernels/` and add it to
+`ALGORITHMS`.
 """
 
 from collections.abc import Callable
@@ -20,28 +20,19 @@ from minifcn.kernels.plans import Plan, Problem
 Planner: TypeAlias = Callable[[Problem], Plan | None]
 """Makes a plan for a problem, or returns `None` if the algorithm is not suitable."""
 
+ALGORITHMS = polyphase, im2col, blocks, winograd, plain, loops
+
 _PLANNERS: dict[str, dict[str, Planner]] = {
-    "conv2d": {
-        "im2col": im2col.plan_conv2d,
-        "blocks": blocks.plan_conv2d,
-        "winograd": winograd.plan_conv2d,
-        "plain": plain.plan_conv2d,
-        "loops": loops.plan_conv2d,
-    },
-    "conv2d_input_grad": {
-        "polyphase": polyphase.plan_input_grad,
-        "im2col": im2col.plan_input_grad,
-        "winograd": winograd.plan_input_grad,
-        "plain": plain.plan_input_grad,
-        "loops": loops.plan_input_grad,
-    },
-    "conv2d_weight_grad": {
-        "im2col": im2col.plan_weight_grad,
-        "blocks": blocks.plan_weight_grad,
-        "winograd": winograd.plan_weight_grad,
-        "plain": plain.plan_weight_grad,
-        "loops": loops.plan_weight_grad,
-    },
+    operation: {
+        module.__name__.rpartition(".")[2]: getattr(module, planner)
+        for module in ALGORITHMS
+        if hasattr(module, planner)
+    }
+    for operation, planner in (
+        ("conv2d", "plan_conv2d"),
+        ("conv2d_input_grad", "plan_input_grad"),
+        ("conv2d_weight_grad", "plan_weight_grad"),
+    )
 }
 
 OPERATIONS = tuple(_PLANNERS)

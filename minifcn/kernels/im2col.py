@@ -14,9 +14,10 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
+from minifcn.kernels.padding import padded_zeros
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_positions, matrix, part_of, run_length
+from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_positions, matrix, part_of, places, run_length
 from minifcn.kernels.workspace import cut, parts, workspace
 
 MANY_WEIGHTS = 1 << 20
@@ -31,9 +32,7 @@ LONG_SUM = 1024
 def _cut_outputs(
     xp: Any, shape: tuple[int, ...], groups: int, per_group: int, column: int, itemsize: int
 ) -> tuple[list[tuple[Chunk, slice]], int]:
-    """Cut outputs (N, O, OH, OW) into positions and filters of a group; return the workspace of a chunk,
-    too.
-    """
+    """Cut outputs (N, O, OH, OW) into positions and filters of a group; return the workspace, too."""
     bytes_each = groups * (column + per_group) * itemsize
     chunks = cut_positions(xp, shape, bytes_each)
     many = xp is np and groups * per_group * column >= MANY_WEIGHTS
@@ -71,26 +70,18 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
 
 
 def work_of_product(
-    p: Problem,
-    shape: tuple[int, ...],
-    per_group: int,
-    column: int,
-    unit: ConvGeometry,
+    p: Problem, shape: tuple[int, ...], per_group: int, column: int, unit: ConvGeometry
 ) -> tuple[Work, int]:
-    """Return the work and the workspace of `multiply` for outputs (N, O, OH, OW) of a window of stride
-    `unit`.
-    """
+    """Return the work and the workspace of `multiply` for outputs (N, O, OH, OW) with the window `unit`."""
     chunks, space = _cut_outputs(p.xp, shape, p.groups, per_group, column, p.dtype.itemsize)
     positions = shape[0] * shape[2] * shape[3]
     pixels = unit.taps == unit.rows.stride == unit.cols.stride == 1
     count = max(len(chunks), 1)
     filters = chunks[0][1].stop if chunks else 1  # of a chunk and a group
     times = -(-per_group // filters)  # that each column is copied
-    product = matmul(filters, column, positions * times // count, p.groups) * count + Work(
-        calls=(5 + CALLS) * count
-    )
+    product = matmul(filters, column, positions * times // count, p.groups) + Work(calls=5 + CALLS)
     copies = Work() if pixels else copy(times * p.groups * column * positions, run_length(unit, shape[3]))
-    return (product + copies) * elapsed(len(chunks)) + Work(maps=1), space
+    return (product * count + copies) * elapsed(len(chunks)) + Work(maps=1), space
 
 
 def _conv2d(geometry: ConvGeometry, x: Array, w: Array, b: Array | None, y: Array, relu: bool) -> None:
@@ -113,9 +104,7 @@ class _PartOfSum(NamedTuple):
 
 
 def _cut_sum(p: Problem) -> list[_PartOfSum]:
-    """Cut the sum of the gradient to the weight: first by channels, and where these are few by positions,
-    too.
-    """
+    """Cut the sum of the gradient to the weight by channels and, where these are few, by positions."""
     wanted, taps = parts(p.xp), p.geometry.taps
     # Products with fewer than 256 rows of dw are slow.
     channels = list(cut(p.group_channels, max(-(-p.group_channels // wanted), -(-256 // taps))))
@@ -168,9 +157,8 @@ def plan_weight_grad(p: Problem) -> Plan:
     product = matmul(p.group_filters, positions, width, p.groups) * chunks
     add = copy(p.filters * width, width) * (chunks - len(plan))
     work = copy(p.groups * p.column * p.positions, run_length(p.geometry, p.output_size[1])) + product + add
-    work = (work + Work(calls=(6 + CALLS) * chunks)) * elapsed(len(plan)) + copy(
-        p.filters * width, width
-    ) * sums
+    work = (work + Work(calls=(6 + CALLS) * chunks)) * elapsed(len(plan))
+    work += copy(p.filters * width, width) * sums
     space = (p.groups * width * positions + p.filters * (positions + width)) * p.dtype.itemsize
     return Plan("im2col", p.dtype, work + Work(maps=1), space, partial(_weight_grad, p.geometry, plan))
 
@@ -201,36 +189,28 @@ def _cut_windows(p: Problem) -> tuple[list[tuple[int, slice]], list[Chunk]]:
 
 
 def _input_grad(p: Problem, dy: Array, w: Array, dx: Array) -> None:
-    xp, rows, cols, groups = p.xp, p.geometry.rows, p.geometry.cols, p.groups
+    xp, groups = p.xp, p.groups
     # (O, C/G, KH, KW) -> (G, C/G, KH * KW, O/G)
     filters = w.reshape(groups, p.group_filters, p.group_channels, -1).transpose(0, 2, 3, 1)
-    height, width = p.input_size[0] + sum(rows.padding), p.input_size[1] + sum(cols.padding)
-    padded: Array = xp.zeros((p.images, groups, p.group_channels, height, width), dy.dtype)
+    padded, inside = padded_zeros(dx, p.geometry)
+    by_group = padded.reshape(p.images, groups, p.group_channels, *padded.shape[2:])  # a view
     tasks, chunks = _cut_windows(p)
 
     def add_to_windows(task: tuple[int, slice]) -> None:
         image, channels = task
-        part = padded[image, :, channels]
+        part = by_group[image, :, channels]
         taps = filters[:, channels].reshape(groups, -1, p.group_filters)
         for chunk in chunks:
             gradient = matrix(dy[image : image + 1], chunk, groups)
             columns = workspace(xp, (groups, taps.shape[1], gradient.shape[2]), dy.dtype, "columns")
             # (G, C/G * KH * KW, positions) = (G, C/G * KH * KW, O/G) @ (G, O/G, positions)
             xp.matmul(taps, gradient, out=columns)
-            windows = columns.reshape(groups, -1, rows.kernel, cols.kernel, *chunk.size)
-            for a in range(rows.kernel):
-                for b in range(cols.kernel):
-                    top = chunk.rows.start * rows.stride + a * rows.dilation
-                    left = chunk.cols.start * cols.stride + b * cols.dilation
-                    down = slice(top, top + (chunk.size[0] - 1) * rows.stride + 1, rows.stride)
-                    across = slice(left, left + (chunk.size[1] - 1) * cols.stride + 1, cols.stride)
-                    places = part[:, :, down, across]
-                    places += windows[:, :, a, b]  # `part[...] +=` would be one more copy in CuPy
+            windows = columns.reshape(groups, -1, p.geometry.taps, *chunk.size)
+            for tap, place in enumerate(places(part, p.geometry, chunk)):
+                place += windows[:, :, tap]
 
     parallel_map(add_to_windows, tasks, xp)
-    padded = padded.reshape(p.images, p.channels, height, width)
-    top, left = rows.padding[0], cols.padding[0]
-    dx[...] = padded[:, :, top : top + p.input_size[0], left : left + p.input_size[1]]
+    dx[...] = inside
 
 
 def plan_input_grad(p: Problem) -> Plan:

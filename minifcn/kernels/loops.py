@@ -14,11 +14,11 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work
-from minifcn.kernels.padding import pad_or_crop
-from minifcn.kernels.plans import Plan, Problem
+from minifcn.kernels.padding import pad_or_crop, padded_zeros
+from minifcn.kernels.plans import Plan, Problem, add_bias
 
 
 def _windows(
@@ -41,20 +41,14 @@ def _conv2d(geometry: ConvGeometry, x: Array, w: Array, b: Array | None, y: Arra
     padded = pad_or_crop(x, *geometry.rows.padding, *geometry.cols.padding)
     for output, window in _windows(y.shape, w.shape[1], geometry):
         y[output] = (padded[window] * w[output[1]]).sum()
-    if b is not None:
-        y += b[:, None, None]
-    if relu:
-        array_module(y=y).maximum(y, 0, out=y)
+    add_bias(y, b, relu)
 
 
 def _input_grad(geometry: ConvGeometry, dy: Array, w: Array, dx: Array) -> None:
-    (top, bottom), (left, right) = geometry.rows.padding, geometry.cols.padding
-    height, width = dx.shape[2:]
-    size = height + top + bottom, width + left + right
-    padded = array_module(dy=dy, w=w).zeros((*dx.shape[:2], *size), dy.dtype)
+    padded, inside = padded_zeros(dx, geometry)
     for output, window in _windows(dy.shape, w.shape[1], geometry):
         padded[window] += dy[output] * w[output[1]]
-    dx[...] = padded[:, :, top : top + height, left : left + width]
+    dx[...] = inside
 
 
 def _weight_grad(geometry: ConvGeometry, x: Array, dy: Array, dw: Array) -> None:

@@ -1,10 +1,11 @@
-"""Rows and columns set around an image: zeros, or its border values."""
+"""Padding of images with zeros or with their border values, and cropping."""
 
 from typing import TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
+from minifcn.geometry import ConvGeometry
 from minifcn.kernels.threads import parallel_map
 
 Sides: TypeAlias = tuple[int, int, int, int]
@@ -14,7 +15,7 @@ Sides: TypeAlias = tuple[int, int, int, int]
 def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array:
     """Return x (N, C, H, W) with zeros added on each side, or cut where a number is negative.
 
-    No more may be cut than there is. With nothing to do, x itself comes back.
+    No more may be cut than there is. With nothing to do, x itself is returned.
     """
     if not (top or bottom or left or right):
         return x
@@ -33,6 +34,14 @@ def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array
     ]
     parallel_map(copy, halves if xp is np else [(slice(n), slice(c))], xp)
     return padded
+
+
+def padded_zeros(dx: Array, geometry: ConvGeometry) -> tuple[Array, Array]:
+    """Return zeros of the shape of dx (N, C, H, W) with its padding, and the view of them without padding."""
+    (top, bottom), (left, right) = geometry.rows.padding, geometry.cols.padding
+    n, c, h, w = dx.shape
+    padded: Array = array_module(dx=dx).zeros((n, c, top + h + bottom, left + w + right), dx.dtype)
+    return padded, padded[:, :, top : top + h, left : left + w]
 
 
 def replicate_pad2d(x: Array, sides: Sides) -> Array:

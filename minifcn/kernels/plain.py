@@ -17,12 +17,10 @@ from typing import Any
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
-from minifcn.kernels.plans import Plan, Problem
+from minifcn.kernels.padding import pad_or_crop, padded_zeros
+from minifcn.kernels.plans import Plan, Problem, add_bias
 from minifcn.kernels.threads import parallel_map
-
-
-def _padding(geometry: ConvGeometry) -> tuple[tuple[int, int], ...]:
-    return (0, 0), (0, 0), geometry.rows.padding, geometry.cols.padding
+from minifcn.kernels.windows import Chunk, places
 
 
 def columns(x: Array, geometry: ConvGeometry) -> Array:
@@ -35,7 +33,7 @@ def columns(x: Array, geometry: ConvGeometry) -> Array:
                 [1., 2., 3., 0.]]])
     """
     xp, rows, cols, groups = array_module(x=x), geometry.rows, geometry.cols, geometry.groups
-    padded = xp.pad(x, _padding(geometry))
+    padded = pad_or_crop(x, *rows.padding, *cols.padding)
     windows = xp.lib.stride_tricks.sliding_window_view(padded, (rows.extent, cols.extent), axis=(2, 3))
     # (N, C, OH, OW, KH, KW)
     windows = windows[:, :, :: rows.stride, :: cols.stride, :: rows.dilation, :: cols.dilation]
@@ -55,10 +53,7 @@ def _conv2d(geometry: ConvGeometry, x: Array, w: Array, b: Array | None, y: Arra
     filters = w.reshape(geometry.groups, len(w) // geometry.groups, -1)  # (G, O/G, C/G * KH * KW)
     outputs = filters @ columns(x, geometry)  # (G, O/G, N * OH * OW)
     y[...] = outputs.reshape(len(w), len(y), *y.shape[2:]).transpose(1, 0, 2, 3)  # (N, O, OH, OW)
-    if b is not None:
-        y += b[:, None, None]
-    if relu:
-        array_module(y=y).maximum(y, 0, out=y)
+    add_bias(y, b, relu)
 
 
 def _weight_grad(geometry: ConvGeometry, x: Array, dy: Array, dw: Array) -> None:
@@ -67,20 +62,16 @@ def _weight_grad(geometry: ConvGeometry, x: Array, dy: Array, dw: Array) -> None
 
 
 def _input_grad(geometry: ConvGeometry, dy: Array, w: Array, dx: Array) -> None:
-    rows, cols, groups = geometry.rows, geometry.cols, geometry.groups
-    (n, _, height, width), channels = dy.shape, dx.shape[1]
+    groups, (n, _, height, width) = geometry.groups, dy.shape
     filters = w.reshape(groups, len(w) // groups, -1).transpose(0, 2, 1)  # (G, C/G * KH * KW, O/G)
     products = filters @ _rows(dy, groups)  # (G, C/G * KH * KW, N * OH * OW)
-    taps = products.reshape(channels, rows.kernel, cols.kernel, n, height, width).transpose(3, 0, 1, 2, 4, 5)
-    padded = array_module(dx=dx).pad(dx, _padding(geometry))
-    padded[...] = 0
-    for a in range(rows.kernel):
-        for b in range(cols.kernel):
-            down = slice(a * rows.dilation, a * rows.dilation + (height - 1) * rows.stride + 1, rows.stride)
-            across = slice(b * cols.dilation, b * cols.dilation + (width - 1) * cols.stride + 1, cols.stride)
-            padded[:, :, down, across] += taps[:, :, a, b]
-    top, left = rows.padding[0], cols.padding[0]
-    dx[...] = padded[:, :, top : top + dx.shape[2], left : left + dx.shape[3]]
+    # (C, KH * KW, N, OH, OW) -> (KH * KW, N, C, OH, OW)
+    taps = products.reshape(dx.shape[1], geometry.taps, n, height, width).transpose(1, 2, 0, 3, 4)
+    padded, inside = padded_zeros(dx, geometry)
+    whole = Chunk(slice(0, n), slice(0, height), slice(0, width))
+    for tap, place in zip(taps, places(padded, geometry, whole), strict=True):
+        place += tap
+    dx[...] = inside
 
 
 def _run(function: Callable[..., None], p: Problem, *arrays: Any) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
+from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import CORES, NANOSECONDS, Work
 
@@ -88,6 +89,14 @@ class Plan:
     def seconds(self) -> float:
         """The estimated time."""
         return 1e-9 * float(sum(map(operator.mul, self.work, NANOSECONDS[self.dtype.name])))
+
+
+def add_bias(y: Array, b: Array | None, relu: bool) -> None:
+    """Add a bias (O,) to y (N, O, OH, OW) in place, and then set negative elements to 0, if asked for."""
+    if b is not None:
+        y += b[:, None, None]
+    if relu:
+        array_module(y=y).maximum(y, 0, out=y)
 
 
 def elapsed(chunks: int) -> float:

@@ -14,6 +14,7 @@ x 2 convolution with 32 * 32 times the channels. (Polyphase filters are textbook
 2016 call the interleaving a pixel shuffle.)
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,8 +27,8 @@ from minifcn.kernels.im2col import multiply, work_of_product
 from minifcn.kernels.padding import pad_or_crop
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import parallel_map
-from minifcn.kernels.windows import CALLS, LONG_RUN, Chunk, Windows
-from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
+from minifcn.kernels.windows import CALLS, LONG_RUN, Chunk, Windows, cut_rows
+from minifcn.kernels.workspace import chunk_bytes, parts, workspace
 
 FEW_PRODUCTS = 16
 """With so few products for an output, it does not matter that some are zero or that matrices are thin."""
@@ -104,6 +105,21 @@ class _Part:
             return taps.reshape(groups, -1, self.products, self.cols.count)
         return taps.transpose(0, 2, 3, 5, 1, 4, 6).reshape(groups, -1, self.products)
 
+    def product(self, filters: Array, columns: Array, shape: tuple[int, ...]) -> Array:
+        """Return filters times columns for blocks (C, Q, _, Q, _), as a view (C, Q, phases, Q, phases)."""
+        xp, (groups, rows), positions = array_module(columns=columns), filters.shape[:2], columns.shape[2]
+        if self.interleaved:
+            product = workspace(xp, (groups, rows, positions, self.cols.count), columns.dtype, "product")
+            # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
+            xp.matmul(columns.transpose(0, 2, 1)[:, None], filters, out=product)
+            product = product.reshape(-1, self.rows.count, shape[1], shape[3], self.cols.count)
+            return product.transpose(0, 2, 1, 3, 4)
+        product = workspace(xp, (groups, rows, positions), columns.dtype, "product")
+        # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
+        xp.matmul(filters, columns, out=product)
+        product = product.reshape(-1, self.rows.count, self.cols.count, shape[1], shape[3])
+        return product.transpose(0, 3, 1, 4, 2)
+
     def windows(self, dy: Array, first: tuple[int, int]) -> Windows:
         """Return the windows of dy that the blocks Q from `first` on depend on."""
         top, left = (
@@ -117,19 +133,12 @@ class _Part:
 
 def _parts(geometry: ConvGeometry, group_filters: int) -> Iterator[_Part]:
     """Yield the small convolutions."""
-    dilations = [
-        window.dilation // gcd(window.stride, window.dilation) for window in (geometry.rows, geometry.cols)
-    ]  # d'
-    for rows in _phases(geometry.rows):
-        for cols in _phases(geometry.cols):
-            row_window, col_window = (
-                Window(axis.taps, dilation=d) for axis, d in zip((rows, cols), dilations, strict=True)
-            )
-            unit = ConvGeometry(row_window, col_window, geometry.groups)
-            products = group_filters * rows.taps * cols.taps
-            thin = products <= FEW_PRODUCTS or cols.count >= LONG_RUN
-            interleaved = geometry.cols.stride > 1 and thin
-            yield _Part(rows, cols, unit, products, interleaved)
+    dilation = [w.dilation // gcd(w.stride, w.dilation) for w in (geometry.rows, geometry.cols)]  # d'
+    for rows, cols in itertools.product(_phases(geometry.rows), _phases(geometry.cols)):
+        unit = ConvGeometry.of((rows.taps, cols.taps), dilation=dilation, groups=geometry.groups)
+        products = group_filters * unit.taps
+        thin = products <= FEW_PRODUCTS or cols.count >= LONG_RUN
+        yield _Part(rows, cols, unit, products, interleaved=geometry.cols.stride > 1 and thin)
 
 
 class _Interleaving:
@@ -142,11 +151,9 @@ class _Interleaving:
         self.p, self.geometry = p, p.geometry
         if p.filters * p.group_channels <= FEW_PRODUCTS * p.groups:
             # With taps of zeros, so that all phases have equally many, one part is less work than four.
-            rows, cols = (
-                replace(window, kernel=-(-window.kernel // _period(window)) * _period(window))
-                for window in (p.geometry.rows, p.geometry.cols)
-            )
-            self.geometry = ConvGeometry(rows, cols, p.groups)
+            windows = p.geometry.rows, p.geometry.cols
+            kernel = [-(-window.kernel // _period(window)) * _period(window) for window in windows]
+            self.geometry = p.geometry.replace(kernel_size=kernel)
         rows, cols = self.geometry.rows, self.geometry.cols
         # The first block, and how many of its rows and columns are padding.
         (row, self.top), (col, self.left) = (divmod(w.padding[0], w.stride) for w in (rows, cols))
@@ -156,24 +163,17 @@ class _Interleaving:
             -(-(self.left + p.input_size[1]) // cols.stride),
         )
         self.parts = list(_parts(self.geometry, p.group_filters))
+        # Phases, of rows times columns, that depend on any tap.
+        self.covered = sum(part.rows.count * part.cols.count for part in self.parts)
         row_bytes = 4 * p.channels * rows.stride * cols.stride * self.blocks[1]
-        wanted = max(chunk_bytes(p.xp) // row_bytes, 1)
-        wanted = min(wanted, -(-p.images * self.blocks[0] // parts(p.xp)))  # so many that all cores have some
-        self.chunks = [
-            Chunk(slice(image, image + 1), some, slice(0, self.blocks[1]))
-            for image in range(p.images)
-            for some in cut(self.blocks[0], wanted)
-        ]
-
-    @property
-    def covered(self) -> int:
-        """Number of phases, of rows times columns, that depend on any tap."""
-        return sum(part.rows.count * part.cols.count for part in self.parts)
+        # So many chunks that all cores have some.
+        wanted = min(chunk_bytes(p.xp) // row_bytes, -(-p.images * self.blocks[0] // parts(p.xp)))
+        self.chunks = cut_rows(p.images, *self.blocks, wanted)
 
     def filled(self, w: Array) -> Array:
         """Return w with the taps of zeros."""
-        more = [self.geometry.kernel_size[i] - w.shape[2 + i] for i in (0, 1)]
-        return pad_or_crop(w, 0, more[0], 0, more[1])
+        rows, cols = self.geometry.kernel_size
+        return pad_or_crop(w, 0, rows - w.shape[2], 0, cols - w.shape[3])
 
     def write(self, block: Array, chunk: Chunk, dx: Array) -> None:
         """Write a block (C, Q, phases, Q, phases) to the rows of dx, without what lies in the padding."""
@@ -185,26 +185,6 @@ class _Interleaving:
             some = block[:, skip : skip + rows.shape[1], phase]
             some = some.reshape(*rows.shape[:2], block.shape[3] * block.shape[4])  # (C, Q, columns)
             rows[...] = some[..., self.left : self.left + width]
-
-
-def _product(part: _Part, filters: Array, columns: Array, shape: tuple[int, ...]) -> Array:
-    """Return filters times columns for blocks (C, Q, _, Q, _), as a view (C, Q, phases, Q, phases)."""
-    xp, (groups, rows) = array_module(columns=columns), filters.shape[:2]
-    product = workspace(xp, (groups, rows, columns.shape[2]), columns.dtype, "product")
-    # (G, C/G * phases * phases, Q) = (G, C/G * phases * phases, O/G * m * m) @ (G, O/G * m * m, Q)
-    xp.matmul(filters, columns, out=product)
-    phases = product.reshape(-1, part.rows.count, part.cols.count, shape[1], shape[3])
-    return phases.transpose(0, 3, 1, 4, 2)
-
-
-def _interleaved_product(part: _Part, filters: Array, columns: Array, shape: tuple[int, ...]) -> Array:
-    """Return the same from interleaved filters: the phases of a column are side by side in memory."""
-    xp, (groups, rows) = array_module(columns=columns), filters.shape[:2]
-    product = workspace(xp, (groups, rows, columns.shape[2], part.cols.count), columns.dtype, "product")
-    # (G, C/G * phases, Q, phases) = (G, 1, Q, O/G * m * m) @ (G, C/G * phases, O/G * m * m, phases)
-    xp.matmul(columns.transpose(0, 2, 1)[:, None], filters, out=product)
-    phases = product.reshape(-1, part.rows.count, shape[1], shape[3], part.cols.count)
-    return phases.transpose(0, 2, 1, 3, 4)
 
 
 def _place(part: _Part, phases: Array, block: Array) -> None:
@@ -231,8 +211,7 @@ def _input_grad(plan: _Interleaving, dy: Array, w: Array, dx: Array) -> None:
         shape = p.channels, chunk.size[0], rows, chunk.size[1], cols
         block: Array | None = None
         for part, filters, windows in ready:
-            multiplied = _interleaved_product if part.interleaved else _product
-            phases = multiplied(part, filters, windows.columns(chunk), shape)
+            phases = part.product(filters, windows.columns(chunk), shape)
             if part.interleaved and phases.shape == shape:
                 block = phases  # all phases in order: there is nothing to copy
                 break

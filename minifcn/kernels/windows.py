@@ -1,5 +1,6 @@
 """The windows of an image as columns of a matrix, one chunk at a time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,15 @@ class Chunk:
     def size(self) -> tuple[int, int]:
         """How many rows and columns."""
         return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
+
+
+def cut_rows(images: int, rows: int, cols: int, size: int) -> list[Chunk]:
+    """Cut images of so many rows and columns into chunks of at most `size` rows of one image."""
+    return [
+        Chunk(slice(n, n + 1), some, slice(0, cols))
+        for n in range(images)
+        for some in cut(rows, max(size, 1))
+    ]
 
 
 def cut_positions(xp: Any, shape: tuple[int, ...], bytes_each: int, wanted: int = MIN_CHUNKS) -> list[Chunk]:
@@ -94,7 +104,7 @@ class Windows:
         top = self.first[0] + chunk.rows.start * rows.stride
         left = self.first[1] + chunk.cols.start * cols.stride
         size = (height - 1) * rows.stride + rows.extent, (width - 1) * cols.stride + cols.extent
-        part = self._part(x, top, left, size)
+        part = region(x, top, left, size)
         shape = groups, c * rows.kernel * cols.kernel, n * height * width
         if n == rows.kernel == cols.kernel == rows.stride == cols.stride == 1:
             return part.reshape(shape)  # the pixels are the columns already
@@ -112,18 +122,33 @@ class Windows:
         columns[...] = xp.lib.stride_tricks.as_strided(part, columns.shape, (group, *taps, *places))
         return columns.reshape(shape)
 
-    def _part(self, x: Array, top: int, left: int, size: tuple[int, int]) -> Array:
-        """Return so many rows and columns of x from (top, left) on, with zeros where x has none."""
-        height, width = x.shape[3:]
-        start, stop = min(max(top, 0), height), max(min(top + size[0], height), 0)
-        begin, end = min(max(left, 0), width), max(min(left + size[1], width), 0)
-        within = x[..., start:stop, begin:end]
-        if within.shape[3:] == size:
-            return within
-        part = workspace(self.xp, (*x.shape[:3], *size), x.dtype, "part")
-        part[...] = 0
-        part[..., start - top : stop - top, begin - left : end - left] = within
-        return part
+
+def region(x: Array, top: int, left: int, size: tuple[int, int]) -> Array:
+    """Return so many rows and columns of x (..., H, W) from (top, left) on, with zeros where x has none.
+
+    It is a view if all of them lie inside x, and otherwise workspace.
+    """
+    height, width = x.shape[-2:]
+    start, stop = min(max(top, 0), height), max(min(top + size[0], height), 0)
+    begin, end = min(max(left, 0), width), max(min(left + size[1], width), 0)
+    within = x[..., start:stop, begin:end]
+    if within.shape[-2:] == size:
+        return within
+    part = workspace(array_module(x), (*x.shape[:-2], *size), x.dtype, "region")
+    part[...] = 0
+    part[..., start - top : stop - top, begin - left : end - left] = within
+    return part
+
+
+def places(padded: Array, geometry: ConvGeometry, chunk: Chunk) -> Iterator[Array]:
+    """Yield for each tap the elements (..., rows, cols) of padded images that it meets, as views."""
+    rows, cols = geometry.rows, geometry.cols
+    for a, b in np.ndindex(geometry.kernel_size):
+        top = chunk.rows.start * rows.stride + a * rows.dilation
+        left = chunk.cols.start * cols.stride + b * cols.dilation
+        down = slice(top, top + (chunk.size[0] - 1) * rows.stride + 1, rows.stride)
+        across = slice(left, left + (chunk.size[1] - 1) * cols.stride + 1, cols.stride)
+        yield padded[..., down, across]
 
 
 def run_length(geometry: ConvGeometry, width: int) -> int:

@@ -30,7 +30,6 @@ is about 1e-5 of the largest output, ten times that of the definition.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
 import numpy as np
@@ -39,7 +38,7 @@ from minifcn.backend import Array
 from minifcn.kernels.costs import CORES, Work, copy, matmul
 from minifcn.kernels.plans import Plan, Problem, elapsed
 from minifcn.kernels.threads import add_to, parallel_map
-from minifcn.kernels.windows import MIN_CHUNKS
+from minifcn.kernels.windows import MIN_CHUNKS, Chunk, cut_rows, region
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 TAPS = 3
@@ -103,14 +102,6 @@ def _on_tiles(outputs: int) -> tuple[Array, Array, Array]:
     return a, g, b
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Rows of tiles of some images."""
-
-    images: slice
-    rows: slice
-
-
 class _Tiling:
     """How the outputs of a correlation are cut into tiles, and the tiles into chunks.
 
@@ -127,9 +118,10 @@ class _Tiling:
         self.m = 4 if max(height, width) > 2 else 2  # tiles of 4 would be mostly empty
         self.n = self.m + TAPS - 1
         self.rows, self.cols = -(-height // self.m), -(-width // self.m)
+        self.plane = slice(0, self.rows), slice(0, self.cols)
         self.tiles = self.images * self.rows * self.cols
         self.few = self.xp is np and has_few_tiles(self.tiles, self.filters, channels)
-        self.all = _Chunk(slice(0, self.images), slice(0, self.rows))
+        self.all = Chunk(slice(0, self.images), *self.plane)
         self.tile_bytes = self.n**2 * (channels + self.filters) * self.dtype.itemsize
         self.chunks = [] if self.few else self._cut()
 
@@ -139,16 +131,15 @@ class _Tiling:
         a, g, b = (self.xp.asarray(matrix, self.dtype) for matrix in _on_tiles(self.m))
         return a, g, b
 
-    def _cut(self) -> list[_Chunk]:
+    def _cut(self) -> list[Chunk]:
         """Cut all tiles into chunks."""
         wanted = max(chunk_bytes(self.xp) // self.tile_bytes, MIN_TILES)
         if self.xp is np:
             wanted = min(wanted, max(self.tiles // MIN_CHUNKS, MIN_TILES))
         plane = max(self.rows * self.cols, 1)
         if wanted >= plane:
-            return [_Chunk(some, slice(0, self.rows)) for some in cut(self.images, wanted // plane)]
-        rows = list(cut(self.rows, max(wanted // self.cols, 1)))
-        return [_Chunk(slice(i, i + 1), some) for i in range(self.images) for some in rows]
+            return [Chunk(some, *self.plane) for some in cut(self.images, wanted // plane)]
+        return cut_rows(self.images, self.rows, self.cols, wanted // self.cols)
 
     def work(self, inputs: int, outputs: int, chunks: int) -> Work:
         """Return the work on all tiles, whose inputs are transformed so many times, and so the outputs."""
@@ -159,77 +150,57 @@ class _Tiling:
         once += (matmul(m, n, filters * tiles) + copy(m * filters * tiles, 1)) * outputs
         return once * chunks
 
-    def inputs(self, x: Array, chunk: _Chunk, out: Array | None = None) -> Array:
+    def inputs(self, x: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return V = B^T x B of the tiles of a chunk, (n * n, C, tiles), in workspace or in `out`."""
-        xp, m, n = self.xp, self.m, self.n
-        top, left = self.padding
-        channels, height, width = x.shape[1:]
-        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
+        (rows, cols), (top, left) = chunk.size, self.padding
         # The part of the padded image below the chunk, (C, images, rows, columns).
-        first = chunk.rows.start * m - top
-        size = rows * m + TAPS - 1, self.cols * m + TAPS - 1
-        part = workspace(xp, (channels, images, *size), self.dtype, "part")
-        start, stop = min(max(first, 0), height), max(min(first + size[0], height), 0)
-        begin, end = max(-left, 0), min(size[1] - left, width)
-        within = x[chunk.images, :, start:stop, begin:end].transpose(1, 0, 2, 3)
-        if within.shape != part.shape:
-            part[...] = 0
-        part[:, :, start - first : stop - first, left + begin : left + end] = within
-        columns = self._tiles(part, n, rows)
-        shape = n * n, channels, images * rows * self.cols
-        v = workspace(xp, shape, self.dtype, "inputs") if out is None else out
-        # (n * n, C * tiles) = (n * n, n * n) @ (n * n, C * tiles)
-        xp.matmul(self.matrices[2], columns.reshape(n * n, -1), out=v.reshape(n * n, -1))
-        return v
+        size = rows * self.m + TAPS - 1, cols * self.m + TAPS - 1
+        part = region(x[chunk.images].transpose(1, 0, 2, 3), chunk.rows.start * self.m - top, -left, size)
+        return self._transform(self.matrices[2], part, (self.n, self.n, rows, cols), "inputs", out)
 
-    def _rows(self, y: Array, chunk: _Chunk) -> Array:
+    def _transform(
+        self, matrix: Array, image: Array, shape: tuple[int, ...], slot: str, out: Array | None
+    ) -> Array:
+        """Return a matrix times the flattened tiles of an image (C, images, ...), (n * n, C, tiles)."""
+        xp, (height, width, rows, cols), (channels, images) = self.xp, shape, image.shape[:2]
+        c, i, h, w = image.strides
+        # (height, width, C, images, rows, columns): tiles begin m apart
+        tiles = workspace(xp, (height, width, channels, images, rows, cols), self.dtype, "tiles")
+        tiles[...] = xp.lib.stride_tricks.as_strided(image, tiles.shape, (h, w, c, i, self.m * h, self.m * w))
+        if out is None:
+            out = workspace(xp, (self.n**2, channels, images * rows * cols), self.dtype, slot)
+        # (n * n, C * tiles) = (n * n, height * width) @ (height * width, C * tiles)
+        xp.matmul(matrix, tiles.reshape(height * width, -1), out=out.reshape(self.n**2, -1))
+        return out
+
+    def _rows(self, y: Array, chunk: Chunk) -> Array:
         """Return the part (O, images, rows, columns) of y that belongs to a chunk, as a view."""
         rows: Array = y[chunk.images, :, chunk.rows.start * self.m : chunk.rows.stop * self.m]
         return rows.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, chunk: _Chunk, y: Array, relu: bool) -> None:
+    def outputs(self, products: Array, chunk: Chunk, y: Array, relu: bool) -> None:
         """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
-        xp, m, filters = self.xp, self.m, y.shape[1]
-        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
-        tiles = workspace(xp, (m, m, filters, images, rows, self.cols), self.dtype, "tiles")
+        xp, m, (rows, cols), part = self.xp, self.m, chunk.size, self._rows(y, chunk)
+        filters, images = part.shape[:2]
+        tiles = workspace(xp, (m, m, filters, images, rows, cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
         xp.matmul(self.matrices[0], products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
         # Side by side, in workspace: the last tiles may reach beyond y.
-        image = workspace(xp, (filters, images, rows, m, self.cols, m), self.dtype, "part")
+        image = workspace(xp, (filters, images, rows, m, cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
             image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
-        part = self._rows(y, chunk)
         whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
             xp.maximum(whole, 0, out=part)
         else:
             part[...] = whole
 
-    def gradients(self, dy: Array, chunk: _Chunk, out: Array | None = None) -> Array:
+    def gradients(self, dy: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return dM = A dy A^T of the tiles of a chunk, (n * n, O, tiles), in workspace or in `out`."""
-        xp, m, filters = self.xp, self.m, dy.shape[1]
-        images, rows = chunk.images.stop - chunk.images.start, chunk.rows.stop - chunk.rows.start
-        image = workspace(xp, (filters, images, rows * m, self.cols * m), self.dtype, "part")
-        part = self._rows(dy, chunk)
-        if part.shape != image.shape:
-            image[...] = 0
-        image[:, :, : part.shape[2], : part.shape[3]] = part
-        columns = self._tiles(image, m, rows)
-        shape = self.n**2, filters, images * rows * self.cols
-        dm = workspace(xp, shape, self.dtype, "products") if out is None else out
-        # (n * n, O * tiles) = (n * n, m * m) @ (m * m, O * tiles)
-        xp.matmul(self.matrices[0].T, columns.reshape(m * m, -1), out=dm.reshape(self.n**2, -1))
-        return dm
-
-    def _tiles(self, image: Array, size: int, rows: int) -> Array:
-        """Copy an image (C, images, ...) to tiles (size, size, C, images, rows, columns), m apart."""
-        c, i, h, w = image.strides
-        tiles = workspace(self.xp, (size, size, *image.shape[:2], rows, self.cols), self.dtype, "tiles")
-        tiles[...] = self.xp.lib.stride_tricks.as_strided(
-            image, tiles.shape, (h, w, c, i, self.m * h, self.m * w)
-        )
-        return tiles
+        rows, cols = chunk.size
+        part = region(self._rows(dy, chunk), 0, 0, (rows * self.m, cols * self.m))
+        return self._transform(self.matrices[0].T, part, (self.m, self.m, rows, cols), "products", out)
 
     def weights(self, w: Array, u: Array, *, turned: bool) -> None:
         """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
@@ -266,7 +237,7 @@ def _correlate(
     """
     xp = tiling.xp
 
-    def multiply(u: Array, v: Array, chunk: _Chunk, some: slice) -> None:
+    def multiply(u: Array, v: Array, chunk: Chunk, some: slice) -> None:
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
         products = workspace(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
@@ -292,7 +263,7 @@ def _correlate(
     step = max(-(-len(w) // parts(xp)), (1 << 14) // w.shape[1], 1)
     parallel_map(lambda part: tiling.weights(w[part], u[:, part], turned=turned), cut(len(w), step), xp)
 
-    def outputs_of(chunk: _Chunk) -> None:
+    def outputs_of(chunk: Chunk) -> None:
         multiply(u, tiling.inputs(x, chunk), chunk, slice(None))
 
     parallel_map(outputs_of, tiling.chunks, xp)
@@ -369,17 +340,19 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
 
 
 def _fits(p: Problem) -> bool:
-    return p.groups == 1 and all(
-        (window.kernel, window.stride, window.dilation) == (TAPS, 1, 1)
-        for window in (p.geometry.rows, p.geometry.cols)
-    )
+    g = p.geometry
+    return (g.kernel_size, g.stride, g.dilation, g.groups) == ((TAPS, TAPS), (1, 1), (1, 1), 1)
+
+
+def _forward_tiling(p: Problem) -> _Tiling:
+    return _Tiling(p, p.output_shape, p.channels, (p.geometry.rows.padding[0], p.geometry.cols.padding[0]))
 
 
 def plan_conv2d(p: Problem) -> Plan | None:
     """Filters and tiles, transformed and multiplied, are outputs, transformed."""
     if not _fits(p):
         return None
-    tiling = _Tiling(p, p.output_shape, p.channels, (p.geometry.rows.padding[0], p.geometry.cols.padding[0]))
+    tiling = _forward_tiling(p)
     return _plan(p, tiling, 0, partial(_correlate, tiling, False))
 
 
@@ -396,5 +369,5 @@ def plan_weight_grad(p: Problem) -> Plan | None:
     """The steps of `plan_conv2d` transposed: dw = G^T (dM V^T) G, summed over chunks."""
     if not _fits(p):
         return None
-    tiling = _Tiling(p, p.output_shape, p.channels, (p.geometry.rows.padding[0], p.geometry.cols.padding[0]))
+    tiling = _forward_tiling(p)
     return _plan(p, tiling, _number_of_sums(tiling), partial(_weight_grad, tiling))

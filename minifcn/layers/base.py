@@ -1,126 +1,20 @@
 """What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from inspect import signature
-from math import prod
-from typing import Any, Literal, Self, TypeAlias, get_args
-
-import numpy as np
+from typing import Any, Self, TypeAlias
 
 from minifcn.backend import Array, array_module, cuda_device, to_device, to_numpy
 from minifcn.geometry import CoordinateMap, Window
 from minifcn.layers.cost import Cost, Reach
+from minifcn.layers.parameter import Buffer, Parameter
 from minifcn.layers.visitor import Value, Visitor
 
 Shape: TypeAlias = tuple[int, ...]
 """Shape of one item, without the batch axis: (C, H, W), or (features,) after flattening."""
 
-Rng: TypeAlias = np.random.Generator | int | None
-"""Source of random numbers, as in NumPy (SPEC 7): a generator, which is used and advanced; a seed; or `None`
-for fresh entropy from the operating system. Two layers of one shape with the same seed have the same weights:
-pass one generator to all layers of a network."""
-
-Init: TypeAlias = Literal["he", "zeros"]
-"""Initial weights: random, of variance 2 / fan_in (He et al. 2015), or zeros."""
-
-
-_elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
-
-
-@contextmanager
-def element_limit(limit: int | None) -> Iterator[None]:
-    """Limit the elements of all parameters and buffers made in a `with` block; `None` means no limit.
-
-    Layers that a file describes are made under a limit: it cannot ask for more memory than it fills.
-
-    Example:
-        >>> from minifcn.layers import Linear
-        >>> with element_limit(5):
-        ...     Linear(10**6, 10**6)
-        Traceback (most recent call last):
-            ...
-        ValueError: parameters of shape (1000000, 1000000) are more than the 5 elements that are left
-    """
-    token = _elements_left.set(limit)
-    try:
-        yield
-    finally:
-        _elements_left.reset(token)
-
-
-def _check_limit(shape: Shape, *, subtract: bool = True) -> None:
-    left = _elements_left.get()
-    if left is None:
-        return
-    if prod(shape) > left:
-        raise ValueError(f"parameters of shape {shape} are more than the {left:,} elements that are left")
-    if subtract:
-        _elements_left.set(left - prod(shape))
-
-
-class Parameter:
-    """An array that training changes.
-
-    Attributes:
-        data: The values.
-        grad: The gradient that `backward` has added up, or `None` before the first one.
-        lr_multiplier: Factor of the learning rate.
-        decay_multiplier: Factor of the weight decay.
-        trainable: Whether optimisers change it; if not, its gradient is not computed.
-
-    Example:
-        >>> import numpy as np
-        >>> weight = Parameter(np.zeros((2, 3)))
-        >>> weight.accumulate(np.ones((2, 3)))
-        >>> weight.accumulate(np.ones((2, 3)))
-        >>> float(weight.grad[0, 0])
-        2.0
-    """
-
-    def __init__(
-        self,
-        data: Array,
-        *,
-        lr_multiplier: float = 1.0,
-        decay_multiplier: float = 1.0,
-        trainable: bool = True,
-    ):
-        _check_limit(data.shape)
-        self.data = data
-        self.grad: Array | None = None
-        self.lr_multiplier = lr_multiplier
-        self.decay_multiplier = decay_multiplier
-        self.trainable = trainable
-
-    def accumulate(self, gradient: Array) -> None:
-        """Add to the gradient."""
-        if self.grad is None:
-            self.grad = gradient
-        else:
-            self.grad = self.grad + gradient  # not in place: the first gradient is the caller's array
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the gradient out of copies."""
-        return {**self.__dict__, "grad": None}
-
-    def __repr__(self) -> str:
-        return f"Parameter{self.data.shape}"
-
-
-class Buffer:
-    """An array that belongs to a layer's state but is not trained, such as a running mean.
-
-    Example:
-        >>> import numpy as np
-        >>> Buffer(np.zeros(3)).data
-        array([0., 0., 0.])
-    """
-
-    def __init__(self, data: Array):
-        _check_limit(data.shape)
-        self.data = data
+NOT_KEPT = ("init", "rng")
+"""Arguments that say how weights begin, which says nothing about the layer."""
 
 
 class Layer:
@@ -155,6 +49,9 @@ class Layer:
     training = True
     returns_input = False
     """Whether the output may be a view of the input, or the input itself."""
+
+    joins_in_place = False
+    """Whether `forward` lets branches write to their own part of the map that `walk` joins from them."""
 
     _kept: tuple[Any, ...] | None = None
     _expected: tuple[Shape, Any, Any] | None = None
@@ -239,6 +136,13 @@ class Layer:
         """
         return Cost(multiplications=None if any(self.parameters()) else 0, keeps_input=True)
 
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the bytes of scratch memory of each thread, by purpose, for a batch of items of this shape.
+
+        Layers use the same memory for the same purpose, one after another. By default there is none.
+        """
+        return {}
+
     def overwrites_input(self) -> bool:
         """Return whether `forward` writes over its input, as `ReLU(inplace=True)` does."""
         return False
@@ -246,20 +150,26 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """Return the arguments with which the class makes this layer again, without `init` and `rng`.
 
-        By default they are the attributes that are named like the arguments. A class that keeps them
-        otherwise overrides this method. See `minifcn.layers.to_config`.
+        By default they are the attributes that are named like the arguments of the constructor, or of the
+        class method `from_config` if there is one. A class that keeps them otherwise overrides this method.
+        See `minifcn.layers.to_config`.
 
         Raises:
             ValueError: If there is no attribute of the name of an argument.
         """
-        names = [name for name in signature(type(self)).parameters if name not in ("init", "rng")]
-        for name in names:
-            if not hasattr(self, name):
-                raise ValueError(
-                    f"{type(self).__name__} has no attribute {name!r} that keeps the argument of that name: "
-                    f"set it, or override config()"
-                )
-        return {name: getattr(self, name) for name in names}
+        make = getattr(self, "from_config", type(self))
+        arguments = [one for one in signature(make).parameters.values() if one.name not in NOT_KEPT]
+        try:
+            # `bias` is True or False as an argument, and a parameter or None as an attribute.
+            return {
+                one.name: bool(getattr(self, one.name)) if one.annotation is bool else getattr(self, one.name)
+                for one in arguments
+            }
+        except AttributeError as error:
+            raise ValueError(
+                f"{type(self).__name__} has no attribute {error.name!r} that keeps the argument of that "
+                f"name: set it, or override config()"
+            ) from error
 
     # What backward needs
 
@@ -277,24 +187,27 @@ class Layer:
                 have the shape of the output.
             TypeError: If dy does not have its dtype, or is not an array of the same module.
         """
-        title = repr(self) if "\n" not in repr(self) else type(self).__name__
         if self._kept is None or self._expected is None:
-            why = (
+            raise self._refusal(
+                ValueError,
                 "forward has not run since the last backward"
                 if self.training
-                else "in eval mode forward keeps nothing for it; call train() before forward"
+                else "in eval mode forward keeps nothing for it; call train() before forward",
             )
-            raise ValueError(f"{title}.backward: {why}")
         shape, dtype, module = self._expected
         if dy is None or array_module(dy=dy) is not module:
             got = type(dy).__module__.partition(".")[0] if dy is not None else None
-            raise TypeError(f"{title}.backward: dy must be an array of {module.__name__}, got {got}")
+            raise self._refusal(TypeError, f"dy must be an array of {module.__name__}, got {got}")
         if dy.shape != shape:
-            raise ValueError(f"{title}.backward: dy must have the output's shape {shape}, got {dy.shape}")
+            raise self._refusal(ValueError, f"dy must have the output's shape {shape}, got {dy.shape}")
         if dy.dtype != dtype:
-            raise TypeError(f"{title}.backward: dy must have the output's dtype {dtype}, got {dy.dtype}")
+            raise self._refusal(TypeError, f"dy must have the output's dtype {dtype}, got {dy.dtype}")
         kept, self._kept, self._expected = self._kept, None, None
         return kept
+
+    def _refusal(self, error: type[Exception], why: str) -> Exception:
+        title = repr(self)
+        return error(f"{type(self).__name__ if chr(10) in title else title}.backward: {why}")
 
     # Parts
 
@@ -348,28 +261,24 @@ class Layer:
         own = dict(self._named_arrays())
         problems = []
         if strict:
-            problems += [f"{name} is missing" for name in own if name not in state]
-            problems += [f"{name} is not known here" for name in state if name not in own]
-        for name in own.keys() & state.keys():
+            problems += [f"{name} is missing" for name in own.keys() - state.keys()]
+            problems += [f"{name} is not known here" for name in state.keys() - own.keys()]
+        shared = [(name, state[name], value.data) for name, value in own.items() if name in state]
+        for name, new, here in shared:
             try:
-                array_module(state[name])
+                array_module(new)
             except TypeError:
-                problems.append(f"{name} is no NumPy or CuPy array but {type(state[name]).__name__}")
+                problems.append(f"{name} is no NumPy or CuPy array but {type(new).__name__}")
                 continue
-            if state[name].shape != own[name].data.shape:
-                problems.append(f"{name} has shape {state[name].shape}, expected {own[name].data.shape}")
-            elif state[name].dtype.kind != "f":
-                problems.append(f"{name} has dtype {state[name].dtype}, expected floating-point numbers")
+            if new.shape != here.shape:
+                problems.append(f"{name} has shape {new.shape}, expected {here.shape}")
+            elif new.dtype.kind != "f":
+                problems.append(f"{name} has dtype {new.dtype}, expected floating-point numbers")
         if problems:
-            raise ValueError(
-                f"the state does not fit {type(self).__name__}, nothing was loaded: "
-                + "; ".join(sorted(problems))
-            )
-        converted = {
-            name: to_numpy(state[name]).astype(own[name].data.dtype) for name in own.keys() & state.keys()
-        }
-        for name, values in converted.items():
-            here = own[name].data
+            found = "; ".join(sorted(problems))
+            raise ValueError(f"the state does not fit {type(self).__name__}, nothing was loaded: {found}")
+        converted = [(here, to_numpy(new).astype(here.dtype)) for _, new, here in shared]
+        for here, values in converted:
             here[...] = array_module(here).asarray(values)
 
     def train(self, mode: bool = True) -> Self:
@@ -403,7 +312,13 @@ class Layer:
         return self
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        shown = []
+        for name, argument in signature(type(self)).parameters.items():
+            value, usual = getattr(self, name, None), argument.default
+            if isinstance(value, int | float | str | tuple) and value not in (usual, (usual, usual)):
+                by_position = usual is argument.empty and not isinstance(value, tuple)
+                shown.append(repr(value) if by_position else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Pointwise(Layer):
@@ -422,28 +337,6 @@ class Pointwise(Layer):
     def reach(self) -> Reach:
         """Return windows of one pixel."""
         return Window(1), Window(1)
-
-
-def initial_weights(shape: Shape, fan_in: int, init: Init, rng: Rng) -> Array:
-    """Return float32 weights: zeros, or random of variance 2 / fan_in, which keeps the scale of activations.
-
-    Args:
-        shape: Shape of the weights.
-        fan_in: Number of inputs that one output sums.
-        init: `"he"` or `"zeros"`.
-        rng: Source of random numbers.
-
-    Raises:
-        ValueError: If `init` is unknown.
-    """
-    if init not in get_args(Init):
-        raise ValueError(f"init must be {' or '.join(map(repr, get_args(Init)))}, got {init!r}")
-    _check_limit(shape, subtract=False)  # before the array is allocated
-    if init == "zeros":
-        return np.zeros(shape, np.float32)
-    weights = np.random.default_rng(rng).standard_normal(shape, np.float32)
-    weights *= np.float32(np.sqrt(2 / fan_in))
-    return weights
 
 
 def check_image_shape(layer: Layer, shape: Shape, channels: int | None = None) -> None:

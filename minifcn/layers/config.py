@@ -15,11 +15,12 @@ from functools import cache
 from inspect import signature
 from typing import Any, TypeAlias, TypeVar
 
-from minifcn.layers.base import Layer, element_limit
-from minifcn.layers.containers import Add, Concat, LayerDict, Sequential
+from minifcn.layers.base import Layer
+from minifcn.layers.containers import LayerDict, Sequential
 from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
-from minifcn.layers.graph import Graph
+from minifcn.layers.graph import Add, Concat, Graph
 from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
+from minifcn.layers.parameter import element_limit
 from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
@@ -34,12 +35,7 @@ MAX_VALUES = 100_000
 
 _MAX_NUMBER = 100_000  # a larger integer must not exceed the number of elements in the file
 _MAX_TEXT = 1_000  # characters
-_PLAIN: dict[str, Any] = {
-    "bool": bool,
-    "int": int,
-    "float": (int, float),
-    "str": str,
-}  # by the name of the annotation
+_PLAIN: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str}  # by annotation
 
 _classes: dict[str, type[Layer]] = {
     cls.__name__: cls
@@ -167,12 +163,8 @@ def _checked(value: object, depth: int, largest: int) -> Iterator[None]:
     yield
     if depth > MAX_DEPTH:
         raise ValueError(f"the description is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _checked(key, depth + 1, largest)
-            yield from _checked(item, depth + 1, largest)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    if isinstance(value, dict | list | tuple):
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _checked(item, depth + 1, largest)
     elif isinstance(value, str):
         if len(value) > _MAX_TEXT:
@@ -201,12 +193,10 @@ def _decode(value: Any) -> Any:
         )
     make: Callable[..., Layer] = getattr(_classes[name], "from_config", _classes[name])
     for argument, annotation in _annotations(make).items():
-        kind = _PLAIN.get(annotation)
-        given = arguments.get(argument)
-        if kind and argument in arguments:
-            fits = isinstance(given, kind) and isinstance(given, bool) == (kind is bool)
-            if fits:
-                continue
+        kind, given = _PLAIN.get(annotation), arguments.get(argument)
+        if not kind or argument not in arguments:
+            continue
+        if not isinstance(given, kind) or isinstance(given, bool) != (kind is bool):
             raise ValueError(f"{name}: {argument} must be {annotation}, got {str(given)[:50]!r}")
     if "init" in _annotations(make):
         arguments["init"] = "zeros"
@@ -219,10 +209,5 @@ def _decode(value: Any) -> Any:
 @cache
 def _annotations(make: Callable[..., Layer]) -> dict[str, str]:
     """Return the names of the arguments that make a layer, and of the types that they are annotated with."""
-    arguments = signature(make).parameters.values()
-    return {
-        argument.name: argument.annotation
-        if isinstance(argument.annotation, str)
-        else getattr(argument.annotation, "__name__", "")
-        for argument in arguments
-    }
+    arguments = signature(make).parameters.items()
+    return {name: getattr(one.annotation, "__name__", str(one.annotation)) for name, one in arguments}

@@ -1,14 +1,15 @@
-"""Layers made of layers: one after another, or side by side."""
+"""Layers made of layers: what they have in common, and layers that run one after another."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter as Argument
 from inspect import signature
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from minifcn.backend import Array, array_module
+from minifcn.backend import Array
 from minifcn.geometry import CoordinateMap
-from minifcn.kernels.threads import add_to
 from minifcn.layers.base import Layer, Shape, indented
+from minifcn.layers.joints import join, join_grad, joint_map, joint_shape
 from minifcn.layers.visitor import Value, Visitor
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
@@ -62,7 +63,172 @@ class LayerDict(Layer, Generic[AnyLayer]):
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
-class Sequential(LayerDict[Layer]):
+INPUT = "input"
+"""Name of the value that a network is given."""
+
+Taps: TypeAlias = dict[str, Any] | None
+Step: TypeAlias = tuple[str, Any, list[str]]
+"""The name of a value, the layer or the kind of joint that makes it, and the names of what this reads."""
+
+
+class Stack(Layer):
+    """Layers and joints in steps: `steps` describes how data flows, once for every purpose.
+
+    Arrays, gradients, visitors, shapes and coordinates all go from step to step. A subclass writes `steps`.
+
+    Example:
+        >>> from minifcn.layers import Conv2d, MaxPool2d
+        >>> taps = {"0": None}
+        >>> Sequential(Conv2d(1, 4, 3), MaxPool2d(2)).output_shape((1, 10, 10), taps), taps
+        ((4, 4, 4), {'0': (4, 8, 8)})
+    """
+
+    def steps(self) -> list[Step]:
+        """Return the steps in the order of computation; the last one makes the output."""
+        raise NotImplementedError
+
+    def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Stack | None":
+        """Return the same with other layers in some places; with `None` a layer is left out.
+
+        Args:
+            layers: A layer or `None` by its name.
+            output: The value to end with; layers that it does not need are left out.
+
+        Returns:
+            The new one, or `None` if the output is "input" itself.
+        """
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """Return the names of all values that can be tapped, in the order of computation."""
+        return [name for name, *_ in self.steps()]
+
+    def readers(self) -> Iterator[tuple[str, str, Layer]]:
+        """Yield for each layer the name of the value that it reads, its own name, and the layer."""
+        for name, kind, reads in self.steps():
+            if isinstance(kind, Layer):
+                yield reads[0], name, kind
+
+    def follow(
+        self,
+        x: Any,
+        layer: Callable[[Layer, Any], Any],
+        joint: Callable[[str, str, list[str], list[Any]], Any],
+        taps: Taps = None,
+    ) -> Any:
+        """Return the output for x, which may be an array or anything else that the two functions take.
+
+        Args:
+            x: The input. It and all other values are released after their last reader.
+            layer: Called with a layer and what it reads.
+            joint: Called with a description of the place, the kind of a joint, and the names and the values
+                of what it reads.
+            taps: Filled in with the values whose names are its keys.
+        """
+        steps, values, name = self.steps(), {INPUT: x}, INPUT
+        left = Counter(read for _, _, reads in steps for read in reads)
+        for name, kind, reads in steps:
+            inputs = [values[read] for read in reads]
+            if isinstance(kind, Layer):
+                values[name] = layer(kind, *inputs)
+            else:
+                values[name] = joint(self._where(name, kind), kind, reads, inputs)
+            del inputs
+            if taps and name in taps:
+                taps[name] = values[name]
+            left.subtract(reads)
+            for read in {*reads}:
+                if not left[read]:
+                    del values[read]
+        return values[name]
+
+    def _where(self, name: str, kind: str) -> str:
+        return f"node {name!r} ({kind})"
+
+    def forward(self, x: Array, taps: Taps = None) -> Array:
+        """Return the output.
+
+        Args:
+            x: The input.
+            taps: Filled in with the values whose names are its keys. `backward` takes the gradients to them
+                in the same form.
+        """
+        saved = []
+
+        def meet(where: str, kind: str, reads: list[str], inputs: list[Array]) -> Array:
+            joint_shape(where, kind, reads, [one.shape[1:] for one in inputs])
+            y, needed = join(kind, inputs)
+            saved.append(needed)
+            return y
+
+        y: Array = self.follow(x, lambda layer, x: layer(x), meet, taps)
+        self.keep(saved, output=y)
+        return y
+
+    def backward(self, dy: Array, taps: Taps = None) -> Array:
+        """Return the gradient to the input; `taps` holds gradients to tapped values."""
+        dx = self._backward(dy, taps or {}, to_input=True)
+        assert dx is not None
+        return dx
+
+    def backward_parameters(self, dy: Array, taps: Taps = None) -> None:
+        """Do the same, without the gradient to the input."""
+        self._backward(dy, taps or {}, to_input=False)
+
+    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> Array | None:
+        (saved,) = self.recall(dy)
+        steps = self.steps()
+        gradients = {steps[-1][0] if steps else INPUT: dy}
+        del dy
+
+        def add(value: str, gradient: Array) -> None:
+            before = gradients.get(value)
+            gradients[value] = gradient if before is None else before + gradient
+
+        for name, kind, reads in reversed(steps):
+            if name in taps:
+                add(name, taps.pop(name))
+            gradient = gradients.pop(name)
+            if not isinstance(kind, Layer):
+                for read, part in zip(reads, join_grad(kind, gradient, saved.pop()), strict=True):
+                    if to_input or read != INPUT:
+                        add(read, part)
+            elif to_input or reads != [INPUT]:
+                add(reads[0], kind.backward(gradient))
+            else:
+                kind.backward_parameters(gradient)
+        return gradients.get(INPUT)
+
+    def walk(self, visitor: Visitor, x: Value, taps: Taps = None) -> Value:
+        """Visit the layers, and meet at the joints."""
+        return self.follow(x, visitor.visit, lambda _, kind, __, xs: getattr(visitor, kind)(*xs), taps)
+
+    def output_shape(self, shape: Shape, taps: Taps = None) -> Shape:
+        """Return the shape of the output, and put those of tapped values into `taps`."""
+        output: Shape = self.follow(shape, lambda layer, shape: layer.output_shape(shape), joint_shape, taps)
+        return output
+
+    def coordinate_map(self, taps: Taps = None) -> CoordinateMap:
+        """Return where the outputs lie in the input, and put where tapped values lie into `taps`."""
+        start = CoordinateMap()
+        output: CoordinateMap = self.follow(
+            start, lambda layer, place: place @ layer.coordinate_map(), joint_map, taps
+        )
+        return output
+
+    def overwrites_input(self) -> bool:
+        """Return whether a layer writes over the input, which may come to it through views."""
+        found = []
+
+        def passes_on(layer: Layer, is_input: bool) -> bool:
+            found.append(is_input and layer.overwrites_input())
+            return is_input and layer.returns_input
+
+        self.follow(True, passes_on, lambda *_: False)
+        return any(found)
+
+
+class Sequential(LayerDict[Layer], Stack):
     """One layer after another.
 
     Args:
@@ -79,206 +245,15 @@ class Sequential(LayerDict[Layer]):
         ((4, 6, 6), ['0.weight', '0.bias'])
     """
 
-    def forward(self, x: Array, taps: dict[str, Any] | None = None) -> Array:
-        """Return the output of the last layer.
+    def steps(self) -> list[Step]:
+        """Return the layers, each of which reads the value before it."""
+        before = [INPUT, *self.parts]
+        return [(name, layer, [before[i]]) for i, (name, layer) in enumerate(self.children())]
 
-        Args:
-            x: Input of the first layer.
-            taps: Filled in with the outputs of the layers whose names are its keys. `backward` takes the
-                gradients to them in the same form, and `walk` does what `forward` does.
-        """
-        for name, layer in self.children():
-            x = layer(x)
-            if taps and name in taps:
-                taps[name] = x
-        self.keep(output=x)
-        return x
-
-    def backward(self, dy: Array, taps: dict[str, Any] | None = None) -> Array:
-        """Return the gradient to the input of the first layer; `taps` holds gradients to tapped outputs."""
-        return self._backward(dy, taps or {}, to_input=True)
-
-    def backward_parameters(self, dy: Array, taps: dict[str, Any] | None = None) -> None:
-        """Do the same, without the gradient to the input of the first layer."""
-        self._backward(dy, taps or {}, to_input=False)
-
-    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> Array:
-        self.recall(dy)
-        for number, (name, layer) in reversed(list(enumerate(self.children()))):
-            if name in taps:
-                dy = add_to(taps.pop(name), dy)
-            if number == 0 and not to_input:
-                layer.backward_parameters(dy)
-            else:
-                dy = layer.backward(dy)
-        return dy
-
-    def walk(self, visitor: Visitor, x: Value, taps: dict[str, Any] | None = None) -> Value:
-        """Visit one layer after another."""
-        for name, layer in self.children():
-            x = visitor.visit(layer, x)
-            if taps and name in taps:
-                taps[name] = x
-        return x
-
-    def output_shapes(self, shape: Shape) -> Iterator[tuple[str, Shape]]:
-        """Yield the name and the output shape of each layer."""
-        for name, layer in self.children():
-            shape = layer.output_shape(shape)
-            yield name, shape
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape after the last layer."""
-        for _, after in self.output_shapes(shape):
-            shape = after
-        return shape
-
-    def coordinate_maps(self) -> Iterator[tuple[str, CoordinateMap]]:
-        """Yield the name of each layer, and where its outputs lie in the input of the first one."""
-        place = CoordinateMap()
-        for name, layer in self.children():
-            place = place @ layer.coordinate_map()
-            yield name, place
-
-    def coordinate_map(self) -> CoordinateMap:
-        """Return where the outputs of the last layer lie in the input of the first one."""
-        place = CoordinateMap()
-        for _, after in self.coordinate_maps():
-            place = after
-        return place
-
-    def overwrites_input(self) -> bool:
-        """Return whether a layer writes over the input, which may come to it through views."""
-        for layer in self:
-            if layer.overwrites_input():
-                return True
-            if not layer.returns_input:
-                return False
-        return False
-
-
-class _Branches(LayerDict[Layer]):
-    """What `Concat` and `Add` share: branches get the same input, and their outputs meet."""
-
-    def __init__(self, *layers: Layer, **named: Layer):
-        super().__init__(*layers, **named)
-        if not self.parts:
-            raise ValueError(f"{type(self).__name__} needs one branch or more")
-
-    def _check_sizes(self, shapes: list[Shape], first_axis: int) -> None:
-        """Refuse branches whose outputs differ from some axis on."""
-        if len({shape[first_axis:] for shape in shapes}) > 1:
-            raise ValueError(f"branches of {type(self).__name__} differ in shape: {shapes}")
-
-    def coordinate_map(self) -> CoordinateMap:
-        """Return the map that all branches share."""
-        return shared_map(
-            type(self).__name__, {name: part.coordinate_map() for name, part in self.children()}
-        )
-
-    def overwrites_input(self) -> bool:
-        """Return whether a branch does."""
-        return any(branch.overwrites_input() for branch in self)
-
-
-class Concat(_Branches):
-    """Branches side by side, their outputs joined by channel.
-
-    Args:
-        *layers: Branches named "0", "1", ...
-        **named: Branches with names of their own.
-
-    Example:
-        >>> import numpy as np
-        >>> from minifcn.layers import Conv2d, ReLU
-        >>> Concat(ReLU(), Conv2d(2, 5, 3, padding=1))(np.ones((1, 2, 4, 4), np.float32)).shape
-        (1, 7, 4, 4)
-    """
-
-    def forward(self, x: Array) -> Array:
-        """Return (N, sum of the branches' channels, H, W)."""
-        outputs = [branch(x) for branch in self]
-        self._check_sizes([output.shape for output in outputs], 2)
-        y: Array = array_module(*outputs).concatenate(outputs, axis=1)
-        self.keep([output.shape[1] for output in outputs], output=y)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return the sum of the branches' gradients."""
-        (channels,) = self.recall(dy)
-        gradients = split_channels(dy, channels)
-        dx = self[0].backward(next(gradients))
-        for branch, gradient in zip(list(self)[1:], gradients, strict=True):
-            dx = dx + branch.backward(gradient)
-        return dx
-
-    def walk(self, visitor: Visitor, x: Value) -> Value:
-        """Visit each branch, and join."""
-        return visitor.concat(*[visitor.visit(branch, x) for branch in self])
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (sum of the branches' channels, H, W)."""
-        shapes = [branch.output_shape(shape) for branch in self]
-        self._check_sizes(shapes, 1)
-        return (sum(one[0] for one in shapes), *shapes[0][1:])
-
-
-class Add(_Branches):
-    """Branches side by side, their outputs summed.
-
-    Args:
-        *layers: Branches named "0", "1", ...
-        **named: Branches with names of their own.
-
-    Example:
-        >>> import numpy as np
-        >>> from minifcn.layers import ReLU
-        >>> Add(ReLU(), ReLU())(np.array([-1.0, 2.0]))
-        array([0., 4.])
-    """
-
-    def forward(self, x: Array) -> Array:
-        """Return the sum of the branches' outputs."""
-        outputs = [branch(x) for branch in self]
-        self._check_sizes([output.shape for output in outputs], 0)
-        y: Array = sum(outputs[1:], start=outputs[0])
-        self.keep(output=y)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return the sum of the branches' gradients."""
-        self.recall(dy)
-        dx = self[0].backward(dy)
-        for branch in list(self)[1:]:
-            dx = dx + branch.backward(dy)  # not in place: a branch may return dy itself
-        return dx
-
-    def walk(self, visitor: Visitor, x: Value) -> Value:
-        """Visit each branch, and add."""
-        return visitor.add(*[visitor.visit(branch, x) for branch in self])
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape that all branches share."""
-        shapes = [branch.output_shape(shape) for branch in self]
-        self._check_sizes(shapes, 0)
-        return shapes[0]
-
-
-def split_channels(dy: Array, channels: list[int]) -> Iterator[Array]:
-    """Yield the gradients to maps that were joined along their channels."""
-    start = 0
-    for count in channels:
-        yield array_module(dy=dy).ascontiguousarray(dy[:, start : start + count])
-        start += count
-
-
-def shared_map(where: str, maps: dict[str, CoordinateMap]) -> CoordinateMap:
-    """Return the coordinate map of values that meet.
-
-    Raises:
-        ValueError: If they do not have the same one.
-    """
-    if len(set(maps.values())) > 1:
-        lie = ", ".join(f"{name} at {place}" for name, place in maps.items())
-        raise ValueError(f"maps that meet in {where} do not lie over one another: {lie}")
-    return next(iter(maps.values()))
+    def replaced(self, layers: Mapping[str, Layer | None], output: str | None = None) -> "Sequential | None":
+        """Return the same with other layers in some places; see `Stack.replaced`."""
+        names = [INPUT, *self.parts]
+        kept = names[1:] if output is None else names[1 : names.index(output) + 1]
+        parts = {name: layers.get(name, self.parts[name]) for name in kept}
+        kept_layers = {name: layer for name, layer in parts.items() if layer is not None}
+        return Sequential(**kept_layers) if kept_layers else None

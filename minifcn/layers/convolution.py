@@ -1,7 +1,6 @@
 """Convolution, transposed convolution and the dense layer: three layers, one bilinear map."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -14,52 +13,67 @@ from minifcn.functional.convolution import (
     transposed_convolution,
 )
 from minifcn.functional.operands import check_float
-from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair, whole_number
+from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, check_integer, pair
+from minifcn.kernels.choosing import OPERATIONS, best
+from minifcn.kernels.plans import Problem
 from minifcn.kernels.threads import matmul
-from minifcn.layers.base import Init, Layer, Parameter, Rng, Shape, check_image_shape, initial_weights
+from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
-from minifcn.layers.window import WindowLayer, described
-
-
-def _bias(channels: int, wanted: bool) -> Parameter | None:
-    return Parameter(np.zeros(channels, np.float32)) if wanted else None
+from minifcn.layers.parameter import Init, Parameter, Rng, initial_weights, zeros
+from minifcn.layers.window import WindowLayer
 
 
 class _Convolution(WindowLayer):
     """The window and the channels, which `Conv2d` and `ConvTranspose2d` share."""
 
+    map = "conv2d"
+    """Which of the three maps `forward` is."""
+
+    weight: Parameter
     bias: Parameter | None
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
-    ):
-        self.in_channels = whole_number(in_channels, "in_channels", 1)
-        self.out_channels = whole_number(out_channels, "out_channels", 1)
-        self.geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+    def __init__(self, in_channels: int, out_channels: int, geometry: ConvGeometry):
+        self.in_channels = check_integer(in_channels, "in_channels", 1)
+        self.out_channels = check_integer(out_channels, "out_channels", 1)
+        self.geometry = geometry
+        groups = geometry.groups
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
             )
+
+    def _add_gradients(self, x: Array, y: Array, dy: Array) -> None:
+        """Add to the gradients of the parameters, for a convolution from maps like x to maps like y."""
+        if self.weight.trainable:
+            self.weight.accumulate(convolution_weight_grad(x, y, self.geometry))
+        if self.bias:
+            self.bias.accumulate(conv2d_bias_grad(dy))
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
         return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
 
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return super().config() | {"bias": self.bias is not None}
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the scratch memory of the algorithms that are used, by map and algorithm."""
+        ends = shape, self.output_shape(shape)
+        x, y = ends if self.map == "conv2d" else ends[::-1]
+        here = self.weight.data
+        problem = Problem(
+            self.geometry, images, x[0], y[0], (x[1], x[2]), (y[1], y[2]), here.dtype, array_module(here)
+        )
+        operations = {self.map}
+        if training:
+            operations.update(OPERATIONS if self.weight.trainable else ("conv2d", "conv2d_input_grad"))
+        plans = {operation: best(operation, problem) for operation in operations}
+        return {f"{operation}, {plan.algorithm}": plan.workspace for operation, plan in plans.items()}
 
-    def __repr__(self) -> str:
-        window = described(self.geometry)
-        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, {window})"
+    def _padded(self, shape: Shape) -> int:
+        """Return the elements of a map with the padding around it, or 0 if there is none."""
+        (top, bottom), (left, right) = self.geometry.rows.padding, self.geometry.cols.padding
+        channels, height, width = shape
+        padding = top + bottom + left + right
+        return channels * (height + top + bottom) * (width + left + right) if padding else 0
 
 
 class Conv2d(_Convolution):
@@ -102,10 +116,11 @@ class Conv2d(_Convolution):
         init: Init = "he",
         rng: Rng = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, geometry)
         shape = (out_channels, in_channels // groups, *self.geometry.kernel_size)
         self.weight = Parameter(initial_weights(shape, int(np.prod(shape[1:])), init, rng))
-        self.bias = _bias(out_channels, bias)
+        self.bias = zeros(out_channels) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, O, OH, OW)."""
@@ -115,34 +130,21 @@ class Conv2d(_Convolution):
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
-        x = self._add_gradients(dy)
+        (x,) = self.recall(dy)
+        self._add_gradients(x, dy, dy)
         return convolution_input_grad(dy, self.weight.data, self.geometry, x.shape[2:])
 
     def backward_parameters(self, dy: Array) -> None:
         """Add to the gradients of weight and bias alone."""
-        self._add_gradients(dy)
-
-    def _add_gradients(self, dy: Array) -> Array:
-        """Add to the gradients of weight and bias, and return the input of the forward pass."""
         (x,) = self.recall(dy)
-        if self.weight.trainable:
-            self.weight.accumulate(convolution_weight_grad(x, dy, self.geometry))
-        if self.bias and self.bias.trainable:
-            self.bias.accumulate(conv2d_bias_grad(dy))
-        inputs: Array = x
-        return inputs
+        self._add_gradients(x, dy, dy)
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. The gradient to a padded input may be cut out of a larger array."""
-        channels, height, width = shape
-        rows, cols = self.geometry.rows, self.geometry.cols
-        padded = channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
         taps = self.in_channels // self.groups * self.geometry.taps
+        products = math.prod(self.output_shape(shape)) * taps
         return Cost(
-            multiplications=math.prod(self.output_shape(shape)) * taps,
-            keeps_input=True,
-            backward=padded if padded > math.prod(shape) else 0,
-            backward_weights=self.weight.data.size,
+            products, keeps_input=True, backward=self._padded(shape), backward_weights=self.weight.data.size
         )
 
 
@@ -175,6 +177,8 @@ class ConvTranspose2d(_Convolution):
         ((1, 2, 10, 14), (1, 4, 5, 7))
     """
 
+    map = "conv2d_input_grad"
+
     def __init__(
         self,
         in_channels: int,
@@ -190,7 +194,8 @@ class ConvTranspose2d(_Convolution):
         init: Init = "he",
         rng: Rng = None,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        geometry = ConvGeometry.of(kernel_size, stride, padding, dilation, groups)
+        super().__init__(in_channels, out_channels, geometry)
         self.output_padding = pair(output_padding, "output_padding")
         for extra, step in zip(self.output_padding, self.geometry.stride, strict=True):
             if extra >= step:
@@ -199,7 +204,7 @@ class ConvTranspose2d(_Convolution):
         # One output sums in_channels / groups windows, of whose taps one in stride * stride meets an input.
         taps = self.geometry.taps / np.prod(self.geometry.stride)
         self.weight = Parameter(initial_weights(shape, max(int(in_channels // groups * taps), 1), init, rng))
-        self.bias = _bias(out_channels, bias)
+        self.bias = zeros(out_channels) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, O, OH, OW)."""
@@ -211,46 +216,25 @@ class ConvTranspose2d(_Convolution):
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W): the forward convolution of dy."""
         (x,) = self.recall(dy)
-        if self.weight.trainable:
-            self.weight.accumulate(convolution_weight_grad(dy, x, self.geometry))
-        if self.bias and self.bias.trainable:
-            self.bias.accumulate(conv2d_bias_grad(dy))
+        self._add_gradients(dy, x, dy)
         return convolution(dy, self.weight.data, None, self.geometry)
-
-    def _windows(self) -> tuple[Transposed, Transposed]:
-        rows, cols = self.output_padding
-        return Transposed(self.geometry.rows, rows), Transposed(self.geometry.cols, cols)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (O, OH, OW) for (C, H, W)."""
         check_image_shape(self, shape, self.in_channels)
-        rows, cols = self._windows()
-        return (
-            self.out_channels,
-            rows.output_size(shape[1], "height"),
-            cols.output_size(shape[2], "width"),
-        )
+        rows, cols = self.reach()
+        return (self.out_channels, rows.output_size(shape[1], "height"), cols.output_size(shape[2], "width"))
 
-    def reach(self) -> Reach:
+    def reach(self) -> tuple[Transposed, Transposed]:
         """Return the transposed windows of rows and columns."""
-        return self._windows()
+        rows, cols = self.output_padding
+        return Transposed(self.geometry.rows, rows), Transposed(self.geometry.cols, cols)
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. With padding, the output may be cut out of a larger array."""
-        _, height, width = self.output_shape(shape)
-        rows, cols = self.geometry.rows, self.geometry.cols
-        padded = self.out_channels * (height + sum(rows.padding)) * (width + sum(cols.padding))
-        taps = self.out_channels // self.groups * self.geometry.taps
-        return Cost(
-            multiplications=math.prod(shape) * taps,
-            keeps_input=True,
-            forward=padded if any((*rows.padding, *cols.padding)) else 0,
-            backward_weights=self.weight.data.size,
-        )
-
-    def __repr__(self) -> str:
-        extra = "" if self.output_padding == (0, 0) else f", output_padding={self.output_padding}"
-        return super().__repr__()[:-1] + extra + ")"
+        products = math.prod(shape) * self.out_channels // self.groups * self.geometry.taps
+        padded = self._padded(self.output_shape(shape))
+        return Cost(products, keeps_input=True, forward=padded, backward_weights=self.weight.data.size)
 
 
 class Linear(Layer):
@@ -276,18 +260,12 @@ class Linear(Layer):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        init: Init = "he",
-        rng: Rng = None,
+        self, in_features: int, out_features: int, bias: bool = True, *, init: Init = "he", rng: Rng = None
     ):
-        self.in_features = whole_number(in_features, "in_features", 1)
-        self.out_features = whole_number(out_features, "out_features", 1)
+        self.in_features = check_integer(in_features, "in_features", 1)
+        self.out_features = check_integer(out_features, "out_features", 1)
         self.weight = Parameter(initial_weights((out_features, in_features), in_features, init, rng))
-        self.bias = _bias(out_features, bias)
+        self.bias = zeros(out_features) if bias else None
 
     def forward(self, x: Array) -> Array:
         """Return (N, out_features)."""
@@ -308,7 +286,7 @@ class Linear(Layer):
         (x,) = self.recall(dy)
         if self.weight.trainable:
             self.weight.accumulate(matmul(dy.T, x))
-        if self.bias and self.bias.trainable:
+        if self.bias:
             self.bias.accumulate(dy.sum(axis=0))
         return matmul(dy, self.weight.data)
 
@@ -325,10 +303,3 @@ class Linear(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: one product for each weight."""
         return Cost(multiplications=self.weight.data.size, keeps_input=True)
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return super().config() | {"bias": self.bias is not None}
-
-    def __repr__(self) -> str:
-        return f"Linear({self.in_features}, {self.out_features})"

@@ -6,16 +6,12 @@ from typing import TypeVar
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import (
-    batch_norm,
-    batch_norm_grad,
-    local_response_norm,
-    local_response_norm_grad,
-)
+from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
 from minifcn.functional.operands import check_float
-from minifcn.geometry import whole_number
-from minifcn.layers.base import Buffer, Layer, Parameter, Pointwise, Shape, check_image_shape
+from minifcn.geometry import check_integer
+from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
 from minifcn.layers.cost import Cost
+from minifcn.layers.parameter import Buffer, Parameter
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
@@ -36,7 +32,7 @@ class LocalResponseNorm(Pointwise):
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
-        if whole_number(size, "size", 1) % 2 == 0:
+        if check_integer(size, "size", 1) % 2 == 0:
             raise ValueError(f"size must be an odd number of channels, got {size}")
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
@@ -55,9 +51,6 @@ class LocalResponseNorm(Pointwise):
         """Return the cost: input and scale are kept."""
         elements = math.prod(shape)
         return Cost(keeps_input=True, extra=elements, forward=elements, backward=4 * elements)
-
-    def __repr__(self) -> str:
-        return f"LocalResponseNorm({self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k})"
 
 
 class BatchNorm2d(Pointwise):
@@ -83,7 +76,7 @@ class BatchNorm2d(Pointwise):
     """
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
-        self.num_features = whole_number(num_features, "num_features", 1)
+        self.num_features = check_integer(num_features, "num_features", 1)
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
         self.weight = Parameter(np.ones(num_features, np.float32), trainable=not frozen)
         self.bias = Parameter(np.zeros(num_features, np.float32), trainable=not frozen)
@@ -101,16 +94,11 @@ class BatchNorm2d(Pointwise):
             if count < 2:
                 raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
             mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
-            for running, new in (
-                (self.running_mean, mean),
-                (self.running_var, variance * (count / (count - 1))),  # unbiased, as PyTorch keeps it
-            ):
+            unbiased = variance * (count / (count - 1))  # as PyTorch keeps it
+            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 running.data += self.momentum * (new - running.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
-        if self.frozen:
-            self.keep(self.weight.data * cache.inverse_std, output=y)
-        else:
-            self.keep(cache, output=y)
+        self.keep(self.weight.data * cache.inverse_std if self.frozen else cache, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
@@ -121,10 +109,8 @@ class BatchNorm2d(Pointwise):
             dx = dy * kept[:, None, None]
             return dx
         dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
-        if self.weight.trainable:
-            self.weight.accumulate(dgamma)
-        if self.bias.trainable:
-            self.bias.accumulate(dbeta)
+        self.weight.accumulate(dgamma)
+        self.bias.accumulate(dbeta)
         return dx
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -138,9 +124,6 @@ class BatchNorm2d(Pointwise):
         if self.frozen:
             return Cost(forward=2 * elements)
         return Cost(extra=elements, forward=elements, backward=3 * elements)
-
-    def __repr__(self) -> str:
-        return f"BatchNorm2d({self.num_features}{', frozen=True' if self.frozen else ''})"
 
 
 def freeze_batch_norm(model: AnyLayer, *, frozen: bool = True) -> AnyLayer:

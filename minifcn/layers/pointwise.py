@@ -7,9 +7,10 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
-from minifcn.geometry import whole_number
-from minifcn.layers.base import Layer, Pointwise, Rng, Shape
+from minifcn.geometry import check_integer
+from minifcn.layers.base import Layer, Pointwise, Shape
 from minifcn.layers.cost import Cost, Reach, Shift
+from minifcn.layers.parameter import Rng
 
 
 class ReLU(Pointwise):
@@ -46,9 +47,6 @@ class ReLU(Pointwise):
     def overwrites_input(self) -> bool:
         """Return `inplace`."""
         return self.inplace
-
-    def __repr__(self) -> str:
-        return f"ReLU({'inplace=True' if self.inplace else ''})"
 
 
 class Dropout(Pointwise):
@@ -99,9 +97,6 @@ class Dropout(Pointwise):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost in training: the mask is kept, and made from float32 random numbers."""
         return Cost(extra=math.prod(shape), forward=2 * math.prod(shape))
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
 
 
 def seed_dropout(model: Layer, *key: int) -> None:
@@ -185,8 +180,8 @@ class Crop(Layer):
     """
 
     def __init__(self, top: int, left: int, height: int, width: int):
-        self.top, self.left = whole_number(top, "top", 0), whole_number(left, "left", 0)
-        self.height, self.width = whole_number(height, "height", 1), whole_number(width, "width", 1)
+        self.top, self.left = check_integer(top, "top", 0), check_integer(left, "left", 0)
+        self.height, self.width = check_integer(height, "height", 1), check_integer(width, "width", 1)
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, height, width)."""
@@ -221,6 +216,3 @@ class Crop(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: nothing is kept."""
         return Cost()
-
-    def __repr__(self) -> str:
-        return f"Crop(top={self.top}, left={self.left}, height={self.height}, width={self.width})"

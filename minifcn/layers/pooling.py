@@ -12,21 +12,17 @@ from minifcn.functional.pooling import (
     pool_geometry,
 )
 from minifcn.geometry import Padding, Pair
+from minifcn.kernels.threads import FLAT_CHUNK
 from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
-from minifcn.layers.window import WindowLayer, described
+from minifcn.layers.window import WindowLayer
 
 
 class _Pool2d(WindowLayer):
     """The window, which `MaxPool2d` and `AvgPool2d` share."""
 
     def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair | None = None,
-        padding: Padding = 0,
-        *,
-        ceil_mode: bool = False,
+        self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, *, ceil_mode: bool = False
     ):
         self.geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
 
@@ -35,8 +31,11 @@ class _Pool2d(WindowLayer):
         check_image_shape(self, shape)
         return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({described(self.geometry)})"
+    def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
+        """Return the scratch memory: an array for each phase of a chunk, and some for their maximum."""
+        chunk = 4 * min(math.prod(shape) * images, FLAT_CHUNK)
+        rows, cols = self.geometry.stride
+        return {"pool": (rows * cols + (8 if training else 1)) * chunk}
 
 
 class MaxPool2d(_Pool2d):

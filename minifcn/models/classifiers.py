@@ -1,6 +1,7 @@
 """What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.layers import Conv2d, Dropout, Flatten, Graph, Layer, Linear, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.info import ModelInfo
 
 
@@ -62,10 +63,10 @@ class Classifier(Sequential):
             raise ValueError("classifier must hold a layer that scores classes")
         self.output_shape(input_shape)
         self.taps = find_taps(features) if taps is None else dict(taps)
-        names = features.nodes if isinstance(features, Graph) else features.parts
         for stride, name in self.taps.items():
-            if name not in names:
+            if name not in features.names():
                 raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
+        self.features, self.classifier = features, classifier
         self.input_shape = input_shape
         self.architecture = architecture or {}
 
@@ -75,21 +76,8 @@ class Classifier(Sequential):
         return super().forward(x, taps)
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {
-            "features": self.features,
-            "classifier": self.parts["classifier"],
-            "input_shape": self.input_shape,
-            "taps": tuple(self.taps.items()),
-            "architecture": self.architecture,
-        }
-
-    @property
-    def features(self) -> Sequential | Graph:
-        """The layers from the image to the last map."""
-        features = self.parts["features"]
-        assert isinstance(features, Sequential | Graph)
-        return features
+        """Return the arguments of the constructor, with the taps as pairs."""
+        return super().config() | {"taps": tuple(self.taps.items())}
 
 
 def find_taps(features: Sequential | Graph) -> dict[int, str]:
@@ -102,14 +90,14 @@ def find_taps(features: Sequential | Graph) -> dict[int, str]:
         >>> find_taps(Sequential(conv=conv, pool=pool, relu=ReLU(), pool2=MaxPool2d(2)))
         {1: 'conv', 2: 'relu'}
     """
-    taps: dict[Fraction, str] = {}
-    last = Fraction(1)
-    try:
-        for name, place in features.coordinate_maps():
-            taps[last := place.scale] = name
-    except ValueError:
-        pass
-    return {int(stride): name for stride, name in taps.items() if stride.denominator == 1 and stride < last}
+    places: dict[str, Any] = dict.fromkeys(features.names())
+    with suppress(ValueError):
+        features.coordinate_map(places)
+    strides = {name: place.scale for name, place in places.items() if place is not None}
+    *_, last = Fraction(1), *strides.values()
+    return {
+        int(stride): name for name, stride in strides.items() if stride.denominator == 1 and stride < last
+    }
 
 
 def check_images(model: Layer, x: Array, channels: int) -> None:
@@ -129,6 +117,26 @@ def check_images(model: Layer, x: Array, channels: int) -> None:
         )
 
 
+def named(name: str, num_classes: int) -> dict[str, Any]:
+    """Return the `architecture` of a classifier that `minifcn.models.build` makes from its name.
+
+    Example:
+        >>> named("vgg16", 21)
+        {'name': 'vgg16', 'arguments': {'num_classes': 21}}
+    """
+    return {"name": name, "arguments": {"num_classes": int(num_classes)}}
+
+
+def with_relu(layer: Conv2d | Linear) -> tuple[Layer, Layer]:
+    """Return a layer, and a ReLU that writes over its output.
+
+    Example:
+        >>> with_relu(Linear(3, 2))
+        (Linear(3, 2), ReLU(inplace=True))
+    """
+    return layer, ReLU(inplace=True)
+
+
 def _blocks(
     widths: tuple[tuple[int, ...], ...], in_channels: int, weights: dict[str, Any]
 ) -> tuple[Sequential, list[str]]:
@@ -137,7 +145,7 @@ def _blocks(
     pools = []
     for block in widths:
         for width in block:
-            layers += [Conv2d(in_channels, width, 3, padding=1, **weights), ReLU(inplace=True)]
+            layers += with_relu(Conv2d(in_channels, width, 3, padding=1, **weights))
             in_channels = width
         pools.append(str(len(layers)))
         layers.append(MaxPool2d(2))
@@ -160,19 +168,14 @@ def digit_classifier(num_classes: int = 10, *, init: Init = "he", rng: Rng = Non
         >>> digit_classifier()(np.zeros((2, 1, 32, 32), np.float32)).shape
         (2, 10)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
     features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, weights)
     scores = Linear(128, num_classes, **weights)
     scores.weight.data *= np.float32(0.1)
-    dense = Sequential(Linear(64 * 4 * 4, 128, **weights), ReLU(inplace=True), Dropout(0.2, rng=rng), scores)
-    return Classifier(
-        features,
-        dense,
-        input_shape=(1, 32, 32),
-        taps={2: pools[0], 4: pools[1]},
-        architecture={"name": "digit_classifier", "arguments": {"num_classes": int(num_classes)}},
-    )
+    hidden = with_relu(Linear(64 * 4 * 4, 128, **weights))
+    dense = Sequential(*hidden, Dropout(0.2, rng=weights["rng"]), scores)
+    taps, architecture = {2: pools[0], 4: pools[1]}, named("digit_classifier", num_classes)
+    return Classifier(features, dense, input_shape=(1, 32, 32), taps=taps, architecture=architecture)
 
 
 def vgg16(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
@@ -191,23 +194,15 @@ def vgg16(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Cla
         >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
         ((1000,), 138357544)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
     widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     features, pools = _blocks(widths, 3, weights)
     dense = Sequential(
-        Linear(512 * 7 * 7, 4096, **weights),
-        ReLU(inplace=True),
-        Dropout(0.5, rng=rng),
-        Linear(4096, 4096, **weights),
-        ReLU(inplace=True),
-        Dropout(0.5, rng=rng),
+        *with_relu(Linear(512 * 7 * 7, 4096, **weights)),
+        Dropout(0.5, rng=weights["rng"]),
+        *with_relu(Linear(4096, 4096, **weights)),
+        Dropout(0.5, rng=weights["rng"]),
         Linear(4096, num_classes, **weights),
     )
-    return Classifier(
-        features,
-        dense,
-        input_shape=(3, 224, 224),
-        taps={8: pools[2], 16: pools[3]},
-        architecture={"name": "vgg16", "arguments": {"num_classes": int(num_classes)}},
-    )
+    taps, architecture = {8: pools[2], 16: pools[3]}, named("vgg16", num_classes)
+    return Classifier(features, dense, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

@@ -1,11 +1,14 @@
 """`explain`: what a network does to images of a given size, layer by layer, without computing anything."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
+from operator import attrgetter
 from typing import Any
 
-from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, pair, whole_number
+from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, check_integer, pair
+from minifcn.kernels.threads import num_threads
 from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
 from minifcn.layers.base import Shape
 from minifcn.layers.cost import Reach
@@ -17,6 +20,11 @@ from minifcn.models.scoring import ScoreLayer
 
 _OPTIMIZERS = {"SGD": 1, "Adam": 2}
 """Arrays that an optimiser keeps for each parameter; SGD with momentum."""
+
+
+_FURTHER_THREADS = {False: 0.75, True: 0.5}
+"""Workspace of each further thread, in inference and in training, relative to that of the first one, as
+measured; some of the first one's is made for all threads, such as the filters that Winograd transforms."""
 
 
 def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
@@ -44,7 +52,7 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
         ('features.0', (16, 120, 160), 2764800, 203169)
     """
     height, width = pair(size, "size", 1)
-    whole_number(batch, "batch", 1)
+    check_integer(batch, "batch", 1)
     shape = _channels(model), height, width
     if isinstance(model, Classifier) and shape != model.input_shape:
         _check_size(model, shape)
@@ -82,13 +90,11 @@ def _check_size(model: Classifier, shape: Shape) -> None:
 
 def _title(model: Layer) -> str:
     if isinstance(model, FCN):
-        arguments = model.architecture.get("arguments", {"classifier": {}})
-        classifier = arguments["classifier"].get("name", "a classifier")
+        classifier = model.architecture["arguments"]["classifier"].get("name", "a classifier")
         at_once = ", at once" if model.at_once else ""
         return f"FCN of {classifier}, stride {model.stride}, alignment {model.alignment}{at_once}"
-    if isinstance(model, Classifier):
-        return str(model.architecture.get("name", "classifier"))
-    return type(model).__name__
+    name = model.architecture.get("name", "classifier") if isinstance(model, Classifier) else None
+    return str(name or type(model).__name__)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,7 @@ class _Reader(Visitor):
         self.rows: list[Row] = []
         self.steps: list[Step] = []
         self.sizes: list[int] = []
+        self.workspace: dict[tuple[str, bool], int] = {}  # of a thread, by purpose and whether in training
         self.parts: list[tuple[Layer, int]] = []  # those that the data is in, with their input arrays
         self.failed = False
 
@@ -146,47 +153,61 @@ class _Reader(Visitor):
         shape = layer.output_shape(x.shape)
         parameters = list(layer.parameters())
         cost = layer.cost(x.shape)
-        row = self._row(self.names[id(layer)], type(layer).__name__, shape, _seen(layer, x))
-        row = replace(
-            row,
-            detail=detail(layer),
-            parameters=sum(parameter.data.size for parameter in parameters),
-            multiplications=None if cost.multiplications is None else cost.multiplications * self.batch,
+        for training in (False, True):
+            used = layer.workspace(x.shape, self.batch, training=training and self._learns())
+            for purpose, size in used.items():
+                key = purpose, training
+                self.workspace[key] = max(self.workspace.get(key, 0), size)
+        row = Row(
+            self.names[id(layer)],
+            type(layer).__name__,
+            detail(layer),
+            shape,
+            _seen(layer, x),
+            sum(parameter.data.size for parameter in parameters),
+            None if cost.multiplications is None else cost.multiplications * self.batch,
+            self.bytes_of(shape),
         )
         gradients = sum(parameter.data.nbytes for parameter in parameters if parameter.trainable)
         return self._step(row, [x], cost, gradients)
 
     def add(self, *xs: _Map) -> _Map:
-        return self._join("add", xs[0].shape, xs)
+        return self._join("add", xs[0].shape, xs, Cost())
 
     def multiply(self, *xs: _Map) -> _Map:
         return self._join("multiply", xs[0].shape, xs, Cost(keeps_input=True))
 
     def concat(self, *xs: _Map) -> _Map:
-        return self._join("concat", (sum(x.shape[0] for x in xs), *xs[0].shape[1:]), xs)
+        in_place = bool(self.parts) and self.parts[-1][0].joins_in_place
+        shape = (sum(x.shape[0] for x in xs), *xs[0].shape[1:])
+        if in_place:  # the first array is the joined one, and the others are parts of it
+            self.sizes[xs[0].array] = self.bytes_of(shape)
+            for x in xs[1:]:
+                self.sizes[x.array] = 0
+        return self._join("concat", shape, xs, Cost(reuses_input=in_place))
 
     def pad(self, x: _Map, sides: tuple[int, int, int, int], mode: str = "zeros") -> _Map:
+        return self._resized("pad", x, sides, edge=mode == "edge")
+
+    def crop(self, x: _Map, sides: tuple[int, int, int, int]) -> _Map:
+        top, bottom, left, right = sides
+        if min(*sides, x.shape[1] - top - bottom, x.shape[2] - left - right) < 0:
+            raise ValueError(
+                f"a map of {x.shape[1:]} cannot be cropped by {sides} (top, bottom, left, right); in "
+                f"alignment 'paper', that means an image of this size needs alignment 'exact'"
+            )
+        return self._resized("crop", x, (-top, -bottom, -left, -right), edge=False)
+
+    def _resized(self, kind: str, x: _Map, sides: tuple[int, int, int, int], *, edge: bool) -> _Map:
+        """Record that rows and columns are added; negative numbers are removed."""
         if not any(sides):
             return x
         channels, rows, cols = x.shape
         top, bottom, left, right = sides
         shape = channels, rows + top + bottom, cols + left + right
-        row = self._row(self._joint_name("pad"), "pad", shape, _shifted(x.views, -top, -left))
-        return self._step(row, [x], Cost(backward=math.prod(shape) if mode == "edge" else 0))
-
-    def crop(self, x: _Map, sides: tuple[int, int, int, int]) -> _Map:
-        if not any(sides):
-            return x
-        channels, rows, cols = x.shape
-        top, bottom, left, right = sides
-        shape = channels, rows - top - bottom, cols - left - right
-        if min(*sides, *shape[1:]) < 0:
-            raise ValueError(
-                f"a map of {(rows, cols)} cannot be cropped by {sides} (top, bottom, left, right); in "
-                f"alignment 'paper', that means an image of this size needs alignment 'exact'"
-            )
-        row = self._row(self._joint_name("crop"), "crop", shape, _shifted(x.views, top, left))
-        return self._step(row, [x], Cost())
+        views = x.views and (x.views[0].through(Shift(-top)), x.views[1].through(Shift(-left)))
+        row = Row(self._joint_name(kind), kind, "", shape, views, 0, 0, self.bytes_of(shape))
+        return self._step(row, [x], Cost(backward=math.prod(shape) if edge else 0))
 
     def size(self, x: _Map) -> tuple[int, int]:
         return x.shape[1], x.shape[2]
@@ -200,19 +221,18 @@ class _Reader(Visitor):
         if of_part and part and part not in taken:
             return part
         name = f"{part}.{kind}" if part else kind
-        names = (name, *(f"{name}{number}" for number in range(2, len(taken) + 3)))
-        return next(name for name in names if name not in taken)
+        return next(name + number for number in chain([""], map(str, count(2))) if name + number not in taken)
 
-    def _row(self, name: str, kind: str, shape: Shape, views: Views) -> Row:
-        return Row(name, kind, "", shape, views, 0, 0, self.bytes_of(shape), 0)
+    def _join(self, kind: str, shape: Shape, xs: tuple[_Map, ...], cost: Cost) -> _Map:
+        name, size = self._joint_name(kind, of_part=True), self.bytes_of(shape)
+        return self._step(Row(name, kind, "", shape, _shared(xs), 0, 0, size), xs, cost)
 
-    def _join(self, kind: str, shape: Shape, xs: tuple[_Map, ...], cost: Cost | None = None) -> _Map:
-        name = self._joint_name(kind, of_part=True)
-        return self._step(self._row(name, kind, shape, _shared(xs)), xs, cost or Cost())
+    def _learns(self) -> bool:
+        return not any(id(part) in self.frozen for part, _ in self.parts)
 
-    def _step(self, row: Row, xs: Any, cost: Cost, gradient_bytes: int = 0) -> _Map:
+    def _step(self, row: Row, xs: Sequence[_Map], cost: Cost, gradient_bytes: int = 0) -> _Map:
         """Record a row and its step, and return its output."""
-        learns = not any(id(part) in self.frozen for part, _ in self.parts)
+        learns = self._learns()
         inputs = tuple(x.array for x in xs)
         if cost.reuses_input:
             output = inputs[0]
@@ -247,7 +267,11 @@ class _Reader(Visitor):
         )
         gradients = sum(step.gradient_bytes for step in self.steps)
         optimizers = {name: arrays * gradients for name, arrays in _OPTIMIZERS.items()}
-        training = self.weight_bytes + timeline.training_bytes()
+        workspace = {False: 0, True: 0}
+        for (_, in_training), size in self.workspace.items():
+            further_threads = _FURTHER_THREADS[in_training] * (num_threads() - 1)
+            workspace[in_training] += int((1 + further_threads) * size)
+        training = self.weight_bytes + workspace[True] + timeline.training_bytes()
         total = Totals(
             parameters=sum(row.parameters for row in rows),
             multiplications=sum(row.multiplications or 0 for row in rows),
@@ -256,7 +280,7 @@ class _Reader(Visitor):
             weight_bytes=self.weight_bytes,
             gradient_bytes=gradients,
             optimizer_bytes=optimizers,
-            inference_bytes=self.weight_bytes + timeline.inference_bytes(),
+            inference_bytes=self.weight_bytes + workspace[False] + timeline.inference_bytes(),
             training_bytes={name: training + state for name, state in optimizers.items()},
         )
         return Explanation(title, rows, total)
@@ -283,25 +307,14 @@ def _seen(layer: Layer, x: _Map) -> Views:
     return rows.through(reach[0]), cols.through(reach[1])
 
 
-def _shifted(views: Views, rows: int, cols: int) -> Views:
-    return views and (views[0].through(Shift(rows)), views[1].through(Shift(cols)))
-
-
 def _shared(xs: tuple[_Map, ...]) -> Views:
     """Return what maps that meet see: the largest field, or `None` if they do not lie over one another."""
-    joined = xs[0].views
-    for x in xs[1:]:
-        if joined is None or x.views is None:
-            return None
-        if [view.grid for view in joined] != [view.grid for view in x.views]:
-            return None
-        rows, cols = (max(both, key=_field) for both in zip(joined, x.views, strict=True))
-        joined = rows, cols
-    return joined
-
-
-def _field(view: View) -> int:
-    return view.field
+    seen = [x.views for x in xs if x.views is not None]
+    if len(seen) < len(xs) or len({(rows.grid, cols.grid) for rows, cols in seen}) > 1:
+        return None
+    field = attrgetter("field")
+    rows, cols = (max(views, key=field) for views in zip(*seen, strict=True))
+    return rows, cols
 
 
 def detail(layer: Layer) -> str:

@@ -72,7 +72,7 @@ class Row:
     parameters: int
     multiplications: int | None
     output_bytes: int
-    activation_bytes: int
+    activation_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers and strings, for JSON; pairs are (rows, columns)."""

@@ -19,16 +19,16 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self, get_args
 
 from minifcn.backend import Array, device_of
-from minifcn.geometry import CoordinateMap, whole_number
+from minifcn.geometry import CoordinateMap, check_integer
 from minifcn.kernels.padding import Sides, pad_or_crop
 from minifcn.layers import BatchNorm2d, Layer, LayerDict, Parameter
 from minifcn.layers.base import Shape, indented
-from minifcn.layers.containers import AnyLayer
+from minifcn.layers.containers import AnyLayer, Stack
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.trunk import Stack, Trunk, trunk_from_parts, trunk_of
+from minifcn.models.trunk import Trunk, trunk_from_parts, trunk_of
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
 
 Alignment = Literal["exact", "paper"]
@@ -115,7 +115,7 @@ class FCN(Layer):
                 raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
         if not isinstance(at_once, bool):
             raise ValueError(f"at_once must be True or False, got {at_once!r}")
-        self.num_classes = whole_number(num_classes, "num_classes", 2)
+        self.num_classes = check_integer(num_classes, "num_classes", 2)
         if num_classes > 255:
             raise ValueError(f"num_classes must be at most 255, for 255 is void, got {num_classes}")
         self.alignment, self.upsampling, self.at_once = alignment, upsampling, at_once
@@ -128,7 +128,7 @@ class FCN(Layer):
         self._maps = trunk.maps
 
         self.stride = max(self._maps)
-        wanted = self.stride if stride is None else whole_number(stride, "stride", 1)
+        wanted = self.stride if stride is None else check_integer(stride, "stride", 1)
         if wanted not in self._maps:
             raise ValueError(f"stride must be one of {sorted(self._maps)}, got {stride}")
         self.score = self._score_layer(self.stride)
@@ -142,19 +142,7 @@ class FCN(Layer):
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of `from_config`: the parts, not the classifier that they came from."""
-        return {
-            "features": self.features,
-            "head": self.head,
-            "channels": self.channels,
-            "taps": tuple(self.taps.items()),
-            "smallest": self.smallest,
-            "num_classes": self.num_classes,
-            "stride": self.stride,
-            "alignment": self.alignment,
-            "upsampling": self.upsampling,
-            "at_once": self.at_once,
-            "architecture": self._classifier,
-        }
+        return super().config() | {"taps": tuple(self.taps.items()), "architecture": self._classifier}
 
     @classmethod
     def from_config(

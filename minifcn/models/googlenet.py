@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015): branches of different kernels, joined by channel, with few parameters.
+"""GoogLeNet (Szegedy et al. 2015): parallel branches with different kernels, and few parameters.
 
 Names and shapes are those of torchvision's weight file, behind the prefixes `features.` and `classifier.`.
 """
@@ -20,8 +20,8 @@ from minifcn.layers import (
     ReLU,
     Sequential,
 )
-from minifcn.layers.base import Init, Rng
-from minifcn.models.classifiers import Classifier
+from minifcn.layers.parameter import Init, Rng
+from minifcn.models.classifiers import Classifier, named
 
 _Widths: TypeAlias = tuple[int, int, int, int, int, int]
 """Channels of an Inception module: of the 1 x 1 branch; of the second branch, between and out; of the third,
@@ -55,7 +55,7 @@ def _convolution(
 def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng = None) -> Concat:
     """Return an Inception module: four branches over one map, joined by channel.
 
-    The third branch has a 3 x 3 kernel where the paper has 5 x 5, as in torchvision, whose weights they are.
+    The third branch has a 3 x 3 kernel, as in torchvision, where the paper has 5 x 5.
 
     Args:
         in_channels: C.
@@ -68,32 +68,29 @@ def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng 
         >>> inception(192, (64, 96, 128, 16, 32, 32)).output_shape((192, 28, 28))
         (256, 28, 28)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
     one, reduced3, out3, reduced5, out5, pooled = widths
+
+    def conv(channels: int, kernel_size: int, inputs: int = in_channels) -> Sequential:
+        return _convolution(inputs, channels, kernel_size, **weights)
+
     return Concat(
-        branch1=_convolution(in_channels, one, 1, **weights),
-        branch2=Sequential(
-            _convolution(in_channels, reduced3, 1, **weights), _convolution(reduced3, out3, 3, **weights)
-        ),
-        branch3=Sequential(
-            _convolution(in_channels, reduced5, 1, **weights), _convolution(reduced5, out5, 3, **weights)
-        ),
-        branch4=Sequential(
-            MaxPool2d(3, 1, padding=1, ceil_mode=True), _convolution(in_channels, pooled, 1, **weights)
-        ),
+        branch1=conv(one, 1),
+        branch2=Sequential(conv(reduced3, 1), conv(out3, 3, reduced3)),
+        branch3=Sequential(conv(reduced5, 1), conv(out5, 3, reduced5)),
+        branch4=Sequential(MaxPool2d(3, 1, padding=1, ceil_mode=True), conv(pooled, 1)),
     )
 
 
 def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """GoogLeNet as torchvision has it: batch normalisation after every convolution, and no auxiliary heads.
+    """GoogLeNet as in torchvision: batch normalisation after every convolution, and no auxiliary heads.
 
-    6,624,904 parameters for 1000 classes; what the file holds under `aux1.` and `aux2.` is left over. Takes
-    RGB images of 224 x 224. The published weights want them as (image - 127.5) / 127.5: torchvision's network
-    turns the usual ImageNet normalisation into that one itself (`transform_input`). An FCN of it has stride
-    32, and may tap the last maps at strides 8 and 16. It drops the global average, as the paper does.
+    6,624,904 parameters for 1000 classes; entries `aux1.` and `aux2.` of the file are not used. Takes
+    RGB images of 224 x 224. The published weights expect (image - 127.5) / 127.5: torchvision's network
+    converts the usual ImageNet normalisation to that itself (`transform_input`). An FCN of it has stride
+    32, and may tap the last maps at strides 8 and 16. It has no global average, as in the paper.
 
-    Batch normalisation uses the statistics of the batch in training: give it batches of several images, or
+    Batch normalisation uses the statistics of the batch in training: use batches of several images, or
     freeze the trunk of its FCN.
 
     Args:
@@ -106,8 +103,7 @@ def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) ->
         >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
         ((1000,), 6624904)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
     layers: dict[str, Layer] = {
         "conv1": _convolution(3, 64, 7, stride=2, **weights),
         "maxpool1": MaxPool2d(3, 2, ceil_mode=True),
@@ -125,13 +121,9 @@ def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) ->
     scores = Sequential(
         avgpool=GlobalAvgPool2d(),
         flatten=Flatten(),
-        dropout=Dropout(0.2, rng=rng),
+        dropout=Dropout(0.2, rng=weights["rng"]),
         fc=Linear(channels, num_classes, **weights),
     )
-    return Classifier(
-        Sequential(**layers),
-        scores,
-        input_shape=(3, 224, 224),
-        taps={8: "inception3b", 16: "inception4e"},
-        architecture={"name": "googlenet", "arguments": {"num_classes": int(num_classes)}},
-    )
+    features, architecture = Sequential(**layers), named("googlenet", num_classes)
+    taps = {8: "inception3b", 16: "inception4e"}
+    return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.palette import palette
 
 CHANNELS = {"L": 1, "RGB": 3, "BGR": 3}
@@ -76,7 +76,7 @@ class Preprocessing:
             object.__setattr__(self, name, values)  # the way to set a field of a frozen dataclass
         if min(self.std) <= 0:
             raise ValueError(f"every std must be positive, got {self.std}")
-        object.__setattr__(self, "bit_depth", whole_number(self.bit_depth, "bit_depth", 8))
+        object.__setattr__(self, "bit_depth", check_integer(self.bit_depth, "bit_depth", 8))
         if self.bit_depth > 16:
             raise ValueError(f"bit_depth must be at most 16, got {self.bit_depth}")
         if self.bands is not None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias, overload
 
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
-from minifcn.layers.base import Init, Rng
+from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
 from minifcn.models.fcn import FCN
@@ -121,11 +121,7 @@ def builder(name: str) -> Builder:
 
 
 def build(
-    architecture: str | dict[str, Any],
-    num_classes: int | None = None,
-    *,
-    init: Init = "he",
-    rng: Rng = None,
+    architecture: str | dict[str, Any], num_classes: int | None = None, *, init: Init = "he", rng: Rng = None
 ) -> Classifier | FCN:
     """Make a network from a name, or from the name and arguments in the `architecture` of a network.
 
@@ -172,7 +168,7 @@ def _classifier(name: str, arguments: dict[str, Any], init: Init, rng: Rng) -> C
     if not arguments.keys() <= {"num_classes"}:
         raise ValueError(f"a classifier takes num_classes alone, got {str([*arguments])[:100]}")
     for classes in arguments.values():
-        if whole_number(classes, "num_classes", 1) > MAX_CLASSES:
+        if check_integer(classes, "num_classes", 1) > MAX_CLASSES:
             raise ValueError(f"num_classes must be at most {MAX_CLASSES}, got {classes}")
     model = make(**arguments, init=init, rng=rng)
     if not isinstance(model, Classifier):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from minifcn.backend import Array
 from minifcn.layers import Conv2d, Cost
@@ -27,7 +26,7 @@ class ScoreLayer(Conv2d):
 
     def __init__(self, in_channels: int, num_classes: int, *, scale: float = 1.0):
         super().__init__(in_channels, num_classes, 1, init="zeros")
-        self.scale = scale
+        self.num_classes, self.scale = num_classes, scale
 
     def forward(self, x: Array) -> Array:
         """Return (N, num_classes, H, W)."""
@@ -42,11 +41,3 @@ class ScoreLayer(Conv2d):
         """Return the cost: a scaled copy of the input is kept."""
         cost, inputs = super().cost(shape), math.prod(shape)
         return cost if self.scale == 1 else replace(cost, keeps_input=False, extra=inputs, backward=inputs)
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {"in_channels": self.in_channels, "num_classes": self.out_channels, "scale": self.scale}
-
-    def __repr__(self) -> str:
-        scaled = "" if self.scale == 1 else f", scale={self.scale:g}"
-        return f"ScoreLayer({self.in_channels}, {self.out_channels}{scaled})"

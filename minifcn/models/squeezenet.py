@@ -13,9 +13,10 @@ from minifcn.geometry import CoordinateMap
 from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
-from minifcn.layers.base import Init, Rng, Shape
+from minifcn.layers.base import Shape
+from minifcn.layers.parameter import Init, Rng
 from minifcn.layers.visitor import Value, Visitor
-from minifcn.models.classifiers import Classifier
+from minifcn.models.classifiers import Classifier, named, with_relu
 
 
 class Fire(Layer):
@@ -33,8 +34,11 @@ class Fire(Layer):
         (128, 55, 55)
     """
 
+    joins_in_place = True
+
     def __init__(self, in_channels: int, squeezed: int, expanded: int, *, init: Init = "he", rng: Rng = None):
         weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+        self.in_channels, self.squeezed, self.expanded = in_channels, squeezed, expanded
         self.squeeze = Conv2d(in_channels, squeezed, 1, **weights)
         self.squeeze_activation = ReLU(inplace=True)
         self.expand1x1 = Conv2d(squeezed, expanded, 1, **weights)
@@ -86,18 +90,6 @@ class Fire(Layer):
         """Return the identity: both branches are centred on their pixel."""
         return CoordinateMap()
 
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        squeeze = self.squeeze
-        return {
-            "in_channels": squeeze.in_channels,
-            "squeezed": squeeze.out_channels,
-            "expanded": self.expand1x1.out_channels,
-        }
-
-    def __repr__(self) -> str:
-        return f"Fire{tuple(self.config().values())}"
-
 
 def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
     """Write max(conv(x), 0) to y in one pass, while the outputs are in the cache."""
@@ -123,24 +115,10 @@ def squeezenet1_0(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
         >>> model.output_shape((3, 227, 227)), sum(p.data.size for p in model.parameters())
         ((1000,), 1248424)
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
-    features = Sequential(
-        Conv2d(3, 96, 7, stride=2, **weights),
-        ReLU(inplace=True),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(96, 16, 64, **weights),
-        Fire(128, 16, 64, **weights),
-        Fire(128, 32, 128, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 32, 128, **weights),
-        Fire(256, 48, 192, **weights),
-        Fire(384, 48, 192, **weights),
-        Fire(384, 64, 256, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(512, 64, 256, **weights),
-    )
-    return _squeezenet("squeezenet1_0", features, {4: "5", 8: "10"}, num_classes, weights)
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    conv = Conv2d(3, 96, 7, stride=2, **weights)
+    blocks = ((16, 64), (16, 64), (32, 128)), ((32, 128), (48, 192), (48, 192), (64, 256)), ((64, 256),)
+    return _squeezenet("squeezenet1_0", conv, blocks, {4: "5", 8: "10"}, num_classes, weights)
 
 
 def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
@@ -157,36 +135,30 @@ def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
         >>> sum(p.data.size for p in squeezenet1_1(init="zeros").parameters())
         1235496
     """
-    rng = np.random.default_rng(rng)
-    weights: dict[str, Any] = {"init": init, "rng": rng}
-    features = Sequential(
-        Conv2d(3, 64, 3, stride=2, **weights),
-        ReLU(inplace=True),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(64, 16, 64, **weights),
-        Fire(128, 16, 64, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(128, 32, 128, **weights),
-        Fire(256, 32, 128, **weights),
-        MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 48, 192, **weights),
-        Fire(384, 48, 192, **weights),
-        Fire(384, 64, 256, **weights),
-        Fire(512, 64, 256, **weights),
-    )
-    return _squeezenet("squeezenet1_1", features, {4: "4", 8: "7"}, num_classes, weights)
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    conv = Conv2d(3, 64, 3, stride=2, **weights)
+    blocks = ((16, 64), (16, 64)), ((32, 128), (32, 128)), ((48, 192), (48, 192), (64, 256), (64, 256))
+    return _squeezenet("squeezenet1_1", conv, blocks, {4: "4", 8: "7"}, num_classes, weights)
 
 
 def _squeezenet(
-    name: str, features: Sequential, taps: dict[int, str], num_classes: int, weights: dict[str, Any]
+    name: str,
+    conv: Conv2d,
+    blocks: tuple[tuple[tuple[int, int], ...], ...],
+    taps: dict[int, str],
+    num_classes: int,
+    weights: dict[str, Any],
 ) -> Classifier:
+    """Return a first convolution, and blocks of a pool and some Fire modules (squeezed, expanded)."""
+    layers: list[Layer] = [*with_relu(conv)]
+    channels = conv.out_channels
+    for block in blocks:
+        layers.append(MaxPool2d(3, 2, ceil_mode=True))
+        for squeezed, expanded in block:
+            layers.append(Fire(channels, squeezed, expanded, **weights))
+            channels = 2 * expanded
     scores = Sequential(
         Dropout(0.5, rng=weights["rng"]), Conv2d(512, num_classes, 1, **weights), ReLU(), GlobalAvgPool2d()
     )
-    return Classifier(
-        features,
-        scores,
-        input_shape=(3, 224, 224),
-        taps=taps,
-        architecture={"name": name, "arguments": {"num_classes": int(num_classes)}},
-    )
+    features, architecture = Sequential(*layers), named(name, num_classes)
+    return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

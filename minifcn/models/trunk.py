@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any
 
 from minifcn.dense import convert
 from minifcn.geometry import CoordinateMap
-from minifcn.layers import Conv2d, Graph, Layer, MaxPool2d, ReLU, Sequential
+from minifcn.layers import Conv2d, Layer, MaxPool2d, ReLU, Sequential
+from minifcn.layers.containers import INPUT, Stack
 from minifcn.models.classifiers import Classifier
-
-Stack: TypeAlias = Sequential | Graph
 
 PAPER_PADDING = 100
 """Zeros around the image in the reference code: the first convolution pads by this."""
@@ -85,15 +84,15 @@ def trunk_from_parts(
     Raises:
         ValueError: If the parts do not fit together, or the taps are not at their strides.
     """
-    places = dict(features.coordinate_maps())
-    shapes = dict(features.output_shapes((channels, smallest, smallest)))
+    places: dict[str, Any] = dict.fromkeys(taps.values())
+    shapes: dict[str, Any] = dict.fromkeys(taps.values())
+    grid = features.coordinate_map(places) @ head.coordinate_map()
+    shape = head.output_shape(features.output_shape((channels, smallest, smallest), shapes))
     maps = {}
     for stride, name in taps.items():
         if places[name].scale != stride:
             raise ValueError(f"the tap {name!r} is at stride {places[name].scale}, not {stride}")
         maps[stride] = ScoredMap(places[name], shapes[name][0])
-    grid = features.coordinate_map() @ head.coordinate_map()
-    shape = head.output_shape(features.output_shape((channels, smallest, smallest)))
     if grid.scale.denominator != 1:
         raise ValueError(f"the scores would lie {grid.scale} pixels apart, which is not an integer")
     maps[int(grid.scale)] = ScoredMap(grid, shape[0])
@@ -103,22 +102,14 @@ def trunk_from_parts(
 def _without_scores(head: Layer) -> Stack | None:
     """Return the layers of a classifier up to the one that scores its classes; `None` if there are none."""
     assert isinstance(head, Stack)
-    scoring = [name for name, layer in head.children() if any(layer.parameters())][-1]
-    if isinstance(head, Graph):
-        return head.replaced({}, output=head.nodes[scoring][1])
-    names = list(head.parts)
-    return Sequential(**{name: head[name] for name in names[: names.index(scoring)]})
+    *_, before_scores = (read for read, _, layer in head.readers() if any(layer.parameters()))
+    return head.replaced({}, output=before_scores)
 
 
 def _spare_taps(features: Stack, head: Stack, taps: set[str]) -> None:
     """Let no layer write over a map that is scored later: a ReLU that would do so works on a copy instead."""
-    if isinstance(features, Graph):
-        reads = [(features.nodes[name][1], name, layer) for name, layer in features.children()]
-        reads.append((features.output, "", head))
-    else:
-        names = [*features.parts, ""]
-        reads = list(zip(names, names[1:], [*list(features)[1:], head], strict=False))
-    for read, name, layer in reads:
+    last = [INPUT, *features.names()][-1]
+    for read, name, layer in [*features.readers(), (last, "", head)]:
         if read not in taps:
             continue
         if layer.overwrites_input():

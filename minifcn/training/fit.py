@@ -11,7 +11,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, device_of, to_device
 from minifcn.data import Loader
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers import Layer, seed_dropout
 from minifcn.losses import Reduction, softmax_cross_entropy
 from minifcn.optim import Constant, Optimizer, Schedule
@@ -89,13 +89,13 @@ def fit(
     schedule = schedule or Constant()
     weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings = {
-        "epochs": whole_number(epochs, "epochs", 1),
+        "epochs": check_integer(epochs, "epochs", 1),
         "optimizer": type(optimizer).__name__,
         "lr": float(optimizer.lr),
         **{name: value for name, value in vars(optimizer).items() if isinstance(value, float | tuple)},
         "schedule": repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", ""),
         "reduction": reduction,
-        "accumulate": whole_number(accumulate, "accumulate", 1),
+        "accumulate": check_integer(accumulate, "accumulate", 1),
         "class_weights": weights,
     }
     device = device_of(next(model.parameters()).data)

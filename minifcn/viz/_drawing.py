@@ -38,6 +38,14 @@ def show_image(axes: Axes, image: Array, **options: Any) -> None:
     axes.spines[:].set(linewidth=0.5, color="0.5")
 
 
+def draw_grid(axes: Axes, shape: tuple[int, ...], **options: Any) -> None:
+    """Draw lines between the cells of an array (rows, columns); options are those of `Axes.grid`."""
+    axes.set_xticks(np.arange(1, shape[1]) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, shape[0]) - 0.5, minor=True)
+    axes.grid(which="minor", **options)
+    axes.tick_params(which="both", length=0)
+
+
 def class_swatches(label_images: Sequence[Array], class_names: Sequence[str], palette: Array) -> list[Swatch]:
     """Return the name and colour of each class in any of the label images."""
     occurring = sorted({int(label) for labels in label_images for label in np.unique(labels)} - {VOID})

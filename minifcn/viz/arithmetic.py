@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
 from minifcn.functional import conv2d, conv_transpose2d
-from minifcn.geometry import ConvGeometry
 from minifcn.viz._drawing import FONT_SIZE
 from minifcn.viz.film import Film
 from minifcn.viz.panels import draw_box, draw_numbers, short
@@ -164,11 +163,8 @@ def _grid(name: str, array: Array) -> Array:
 
 def _window(w: Array, stride: int, index: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the rows and columns of the (padded) input that an output depends on."""
-    geometry = ConvGeometry.of(w.shape, stride)
-    (top, bottom), (left, right) = (
-        axis.input_range(i, i) for axis, i in zip((geometry.rows, geometry.cols), index, strict=True)
-    )
-    return slice(top, bottom + 1), slice(left, right + 1)
+    rows, cols = (slice(i * stride, i * stride + k) for i, k in zip(index, w.shape, strict=True))
+    return rows, cols
 
 
 def _size(*grids: Array) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, new_figure
+from minifcn.viz._drawing import FONT_SIZE, draw_grid, new_figure
 
 
 def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
@@ -61,10 +61,8 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
         range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
     )
     axes.set_yticks(range(classes), class_names, parse_math=False)
-    axes.set_xticks(np.arange(1, classes) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, classes) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.5)
-    axes.tick_params(which="both", length=0, labelsize=FONT_SIZE)
+    draw_grid(axes, matrix.shape, color="0.9", linewidth=0.5)
+    axes.tick_params(labelsize=FONT_SIZE)
     axes.set_xlabel("prediction", fontsize=FONT_SIZE + 2)
     axes.set_ylabel("truth", fontsize=FONT_SIZE + 2)
     bar = figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, image_size, new_figure, show_image
+from minifcn.viz._drawing import FONT_SIZE, draw_grid, image_size, new_figure, show_image
 
 Box: TypeAlias = tuple[float, float, float, float]
 """(top, left, height, width) in cells; row 0 and column 0 begin at 0."""
@@ -107,15 +107,11 @@ def draw_numbers(axes: Axes, array: Array, limits: tuple[float, float] | None = 
     low, high = limits or _limits(array)
     axes.set_facecolor(_EMPTY)
     axes.imshow(np.ma.masked_invalid(array), cmap=_TINT, vmin=min(low, 0), vmax=high or 1)
-    height, width = array.shape
     for (row, col), number in np.ndenumerate(array):
         if not np.isnan(number):
             axes.text(col, row, short(number), ha="center", va="center_baseline", fontsize=FONT_SIZE)
     axes.set(xticks=[], yticks=[])
-    axes.set_xticks(np.arange(1, width) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, height) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.7", linewidth=0.6)
-    axes.tick_params(which="both", length=0)
+    draw_grid(axes, array.shape, color="0.7", linewidth=0.6)
     axes.spines[:].set(linewidth=0.8, color="0.4")
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from minifcn.backend import Array, to_numpy
 from minifcn.functional import conv2d, conv_transpose2d
-from minifcn.geometry import Pair, whole_number
+from minifcn.geometry import Pair, check_integer
 from minifcn.layers import Layer
 from minifcn.models import explain
 from minifcn.viz._drawing import FONT_SIZE
@@ -118,7 +118,7 @@ def convolution_matrix(
     w = np.asarray(to_numpy(w), np.float64)
     if w.ndim != 2:
         raise ValueError(f"w must be a filter (KH, KW), got shape {w.shape}")
-    height, width = (whole_number(n, "input_size", 1) for n in input_size)
+    height, width = (check_integer(n, "input_size", 1) for n in input_size)
     units = np.eye(height * width).reshape(-1, 1, height, width)
     columns: Array = conv2d(units, w[None, None], stride=stride, padding=padding)
     return columns.reshape(len(units), -1).T.copy()

@@ -11,7 +11,7 @@ from minifcn import layers
 from minifcn.backend import Array
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
-from minifcn.layers.base import Rng
+from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
 from minifcn.weights.formats import Tensors, read_tensors, shown

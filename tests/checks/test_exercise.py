@@ -1,6 +1,6 @@
 import re
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,9 +57,8 @@ def pictures(monkeypatch):
         assert metadata["image/png"]["alt"] == data["text/plain"]
         sentences.append(data["text/plain"])
 
-    module = SimpleNamespace(
-        get_ipython=lambda: object(), display=SimpleNamespace(display=display), version_info=(9, 0)
-    )
+    module = ModuleType("IPython")
+    module.get_ipython, module.display, module.version_info = object, SimpleNamespace(display=display), (9, 0)
     monkeypatch.setitem(sys.modules, "IPython", module)
     return sentences
 
@@ -369,3 +368,14 @@ def test_checked_returns_the_learners_function_after_ok_only(capsys):
     assert capsys.readouterr().out.startswith("ok    right")
     assert checked(right, otherwise=np.transpose) is right
     assert checked(wrong, otherwise=np.transpose) is np.transpose
+
+
+def test_results_may_be_values_of_different_shapes(capsys):
+    def right(x):
+        return x.sum(), x
+
+    def wrong(x):
+        return x.sum(), -x
+
+    check_exercise(wrong, right, matrices())
+    assert "value 2 of 2" in capsys.readouterr().out

@@ -220,7 +220,7 @@ PLANTED = [
     (WeightChanged, r"the backward pass changes weight in place; work on a copy"),
     (GradientChanged, r"the backward pass changes the gradient it receives in place; work on a copy"),
     (WrongShape, r"the gradient to bias must have shape \(4,\), got \(4, 1\)"),
-    (WrongDtype, r"the gradient to x must be float64, got float32"),
+    (WrongDtype, r"the gradient to x must have dtype float64, got float32"),
     (NotAnArray, r"backward returned 3 gradient\(s\) for 1 input\(s\)"),
     (OutputFloat32, r"the output for float64 inputs must be float64, got float32"),
 ]

@@ -161,6 +161,34 @@ def test_bias_dtype_and_library(xp):
         np.testing.assert_array_equal(xp.numpy(after), before)
 
 
+@pytest.mark.parametrize("factor", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("odd", [0, 1], ids=["between pixels", "on pixels"])
+def test_the_upsampling_of_fcn_in_every_library(xp, factor, odd):
+    """Depthwise kernels of 2 f and 2 f - 1, forward and both gradients, by every algorithm."""
+    size = 2 * factor - odd
+    geometry = ConvGeometry.of(size, factor, groups=3)
+    w = F.bilinear_kernel(3, factor, size, dtype="float64")
+    rng = np.random.default_rng(factor)
+    x = rng.normal(size=(2, 3, 3, 2))
+    outputs = (2 * factor + size, factor + size)
+    dy = rng.normal(size=(2, 3, *outputs))
+    case = ConvCase(2, 3, 3, outputs, (size, size), (factor, factor), groups=3)
+    y = by_zero_insertion(x, w, case, outputs)
+    there = {name: xp.array(array) for name, array in (("x", x), ("w", w), ("dy", dy))}
+    options = {"stride": factor, "groups": 3}
+    for algorithm in ("auto", *F.algorithms_for("conv2d_input_grad", geometry)):
+        up = F.conv_transpose2d(there["x"], there["w"], algorithm=algorithm, **options)
+        np.testing.assert_allclose(xp.numpy(up), y, rtol=0, atol=1e-12)
+    for algorithm in ("auto", *F.algorithms_for("conv2d", geometry)):
+        dx = xp.numpy(F.conv2d(there["dy"], there["w"], algorithm=algorithm, **options))
+        assert np.isclose(np.vdot(dx, x), np.vdot(dy, y), rtol=1e-10)
+    for algorithm in ("auto", *F.algorithms_for("conv2d_weight_grad", geometry)):
+        dw = F.conv2d_weight_grad(
+            there["dy"], there["x"], kernel_size=size, algorithm=algorithm, **options
+        )  # the map is linear in w, too
+        assert np.isclose(np.vdot(xp.numpy(dw), w), np.vdot(dy, y), rtol=1e-10)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_empty_batch(algorithm):
     y = F.conv_transpose2d(np.ones((0, 2, 3, 3)), np.ones((2, 5, 4, 4)), stride=2, algorithm=algorithm)

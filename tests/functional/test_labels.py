@@ -1,12 +1,10 @@
-import re
-
 import numpy as np
 import pytest
 
 from minifcn.functional.labels import check_classes, first_true, valid_pixels
 
 
-def test_every_label_is_class_or_void_or_refused():
+def test_every_label_is_a_class_or_void_or_raises():
     for num_classes in (1, 2, 21, 254, 255, 256, 300):
         for ignore_index in (0, 11, 255):
             for label in range(256):
@@ -20,25 +18,21 @@ def test_every_label_is_class_or_void_or_refused():
                         valid_pixels(labels, num_classes, ignore_index)
 
 
-def test_error_names_value_position_and_count():
+def test_the_error_names_value_position_and_count():
     labels = np.full((2, 3, 4), 255, np.uint8)
     labels[1, 0, 2], labels[1, 2, 3], labels[0, 1, 1] = 7, 9, 11
-    message = (
-        "labels must be below num_classes = 7 or equal to ignore_index = 255, "
-        "got 11 at (0, 1, 1); 3 of 24 pixels are out of range"
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=r"num_classes = 7 .* 255, got 11 at \(0, 1, 1\); 3 of 24 pixels"):
         valid_pixels(labels, 7)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "float32", "bool"])
-def test_other_dtypes_are_refused(dtype):
-    with pytest.raises(TypeError, match=rf"labels must be uint8, got {dtype}; .*astype\('uint8'\)"):
+def test_other_dtypes_raise(dtype):
+    with pytest.raises(TypeError, match=f"labels must be uint8, got {dtype}"):
         valid_pixels(np.zeros((2, 2), dtype), 3)
 
 
-def test_what_is_no_array_is_refused():
-    with pytest.raises(TypeError, match="labels must be a NumPy or CuPy array, got list"):
+def test_a_list_raises():
+    with pytest.raises(TypeError, match=r"labels must be .* got list"):
         valid_pixels([[0, 1]], 3)
 
 
@@ -51,7 +45,7 @@ def test_what_is_no_array_is_refused():
         (3, 256, "ignore_index must be from 0 to 255"),
     ],
 )
-def test_numbers_that_labels_cannot_hold_are_refused(num_classes, ignore_index, message):
+def test_values_that_uint8_labels_cannot_hold_raise(num_classes, ignore_index, message):
     with pytest.raises(ValueError, match=message):
         check_classes(num_classes, ignore_index)
 

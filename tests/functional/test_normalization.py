@@ -7,14 +7,14 @@ from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm,
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
-sums_of = st.sampled_from([1, 3, 5, 7, 9])
+odd_sizes = st.sampled_from([1, 3, 5, 7, 9])
 constants = st.tuples(st.floats(0.01, 2), st.floats(0.1, 2), st.floats(0.5, 2))  # alpha, beta, k
 
-STEP = 1e-30  # of the complex step: the imaginary part of f(x + i STEP u) is the slope along u, to rounding
+STEP = 1e-30  # of the complex step: Im f(x + i STEP u) / STEP is the derivative along u, to rounding
 
 
 def lrn(x, size, alpha, beta, k):
-    """The definition, one channel after another; x may be complex."""
+    """Return the definition, channel by channel; x may be complex."""
     y = np.empty_like(x)
     for channel in range(x.shape[1]):
         near = [c for c in range(x.shape[1]) if abs(c - channel) <= size // 2]
@@ -23,7 +23,7 @@ def lrn(x, size, alpha, beta, k):
     return y
 
 
-@given(shape=shapes, seed=seeds, size=sums_of, constants=constants)
+@given(shape=shapes, seed=seeds, size=odd_sizes, constants=constants)
 def test_local_response_norm_and_its_gradient(xp, shape, seed, size, constants):
     rng = np.random.default_rng(seed)
     x, u, dy = (rng.normal(size=shape) for _ in range(3))
@@ -31,12 +31,12 @@ def test_local_response_norm_and_its_gradient(xp, shape, seed, size, constants):
     assert np.allclose(xp.numpy(y), lrn(x, size, *constants), rtol=1e-12)
     alpha, beta, _ = constants
     dx = xp.numpy(local_response_norm_grad(xp.array(dy), xp.array(x), scale, size, alpha, beta))
-    slope = lrn(x + 1j * STEP * u, size, *constants).imag / STEP
-    assert np.vdot(dx, u) == pytest.approx(np.vdot(dy, slope), rel=1e-10, abs=1e-12)
+    derivative = lrn(x + 1j * STEP * u, size, *constants).imag / STEP
+    assert np.vdot(dx, u) == pytest.approx(np.vdot(dy, derivative), rel=1e-10, abs=1e-12)
 
 
-@given(shape=shapes, seed=seeds, size=sums_of, constants=constants)
-def test_local_response_norm_is_pytorchs(shape, seed, size, constants):
+@given(shape=shapes, seed=seeds, size=odd_sizes, constants=constants)
+def test_local_response_norm_equals_pytorch(shape, seed, size, constants):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(seed)
     x, dy = rng.normal(size=shape), rng.normal(size=shape)
@@ -52,14 +52,14 @@ def test_local_response_norm_is_pytorchs(shape, seed, size, constants):
 
 
 def normalized(x, gamma, beta, eps):
-    """Batch normalisation by the statistics of x itself; all operands may be complex."""
+    """Return batch normalisation with the statistics of x itself; all operands may be complex."""
     mean = x.mean(axis=(0, 2, 3), keepdims=True)
     variance = ((x - mean) ** 2).mean(axis=(0, 2, 3), keepdims=True)
     return (x - mean) / np.sqrt(variance + eps) * gamma[:, None, None] + beta[:, None, None]
 
 
 @given(shape=shapes, seed=seeds, eps=st.sampled_from([1e-5, 0.1]))
-def test_batch_norm_of_the_batch_and_its_gradients(xp, shape, seed, eps):
+def test_batch_norm_with_statistics_of_the_batch_and_its_gradients(xp, shape, seed, eps):
     rng = np.random.default_rng(seed)
     x, u, dy = rng.normal(3, 2, shape), rng.normal(size=shape), rng.normal(size=shape)
     gamma, dgamma_u, beta, dbeta_u = rng.normal(size=(4, shape[1]))
@@ -78,12 +78,12 @@ def test_batch_norm_of_the_batch_and_its_gradients(xp, shape, seed, eps):
         (u, dgamma_u, dbeta_u),
         strict=True,
     ):
-        slope = normalized(*moved, eps).imag / STEP
-        assert np.vdot(gradient, direction) == pytest.approx(np.vdot(dy, slope), rel=1e-8, abs=1e-8)
+        derivative = normalized(*moved, eps).imag / STEP
+        assert np.vdot(gradient, direction) == pytest.approx(np.vdot(dy, derivative), rel=1e-8, abs=1e-8)
 
 
 @given(shape=shapes, seed=seeds)
-def test_batch_norm_by_given_statistics_is_affine(xp, shape, seed):
+def test_batch_norm_with_given_statistics_is_affine(xp, shape, seed):
     rng = np.random.default_rng(seed)
     x, dy = rng.normal(size=shape), rng.normal(size=shape)
     gamma, beta, mean = rng.normal(size=(3, shape[1]))
@@ -111,28 +111,28 @@ def test_float32_stays_float32(xp):
 
 
 @pytest.mark.parametrize("size", [0, -1, 2, 4, 2.5])
-def test_only_odd_sums_have_a_middle(size):
-    with pytest.raises(ValueError, match=f"size must be (a whole|an odd) number .*, got {size}"):
+def test_even_or_invalid_sizes_raise(size):
+    with pytest.raises(ValueError, match=f"size must be an (integer|odd number) .*, got {size}"):
         local_response_norm(np.zeros((1, 3, 2, 2)), size)
 
 
 @pytest.mark.parametrize(
-    ("x", "error", "said"),
+    ("x", "error", "message"),
     [
         (np.zeros((1, 3, 2, 2), np.uint8), TypeError, "x must be float32 or float64, got uint8"),
         (np.zeros((1, 3, 2, 2), np.float16), TypeError, "x must be float32 or float64, got float16"),
         (np.zeros((3, 2, 2)), ValueError, r"x must have 4 axes \(N, C, H, W\), got shape \(3, 2, 2\)"),
     ],
 )
-def test_what_is_refused(x, error, said):
+def test_invalid_inputs_raise(x, error, message):
     one = np.ones(3)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         local_response_norm(x)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         batch_norm(x, one, one, one, one)
 
 
-def test_mixtures_are_refused(strict):
+def test_mixed_dtypes_or_libraries_raise(strict):
     x, one = np.zeros((1, 3, 2, 2)), np.ones(3)
     with pytest.raises(TypeError, match="dtypes are mixed: x is float64, gamma is float32, beta is float64"):
         batch_norm(x, one.astype("float32"), one, one, one)

@@ -57,11 +57,11 @@ def test_pools_equal_their_definition(xp, case, seed, ties):
 
 
 @given(case=strategies.pool_geometries(), seed=seeds)
-def test_gradients_are_slopes(xp, case, seed):
+def test_gradients_equal_differences(xp, case, seed):
     rng = np.random.default_rng(seed)
     shape = case.batch, case.channels, *case.input_size
     # Distinct integers: the largest stays the largest while x changes by less than a half, and both pools are
-    # linear there, so a difference is the slope itself.
+    # linear there, so a difference is the exact derivative.
     x = rng.permutation(np.prod(shape)).reshape(shape).astype(float)
     u = rng.uniform(-0.5, 0.5, shape)
     options = case.options
@@ -97,7 +97,7 @@ def test_results_equal_pytorch(case, seed):
     dy = rng.normal(size=ours.shape)
     theirs.backward(torch.tensor(dy))
     dx = max_pool2d_grad(dy, indices, input_size=case.input_size, **options)
-    assert np.allclose(dx, x.grad, rtol=1e-14, atol=1e-14)  # ties are broken alike, too
+    assert np.allclose(dx, x.grad, rtol=1e-14, atol=1e-14)  # ties are broken in the same way
 
     x.grad = None
     theirs = functional.avg_pool2d(x, **options)
@@ -142,7 +142,7 @@ def test_padding_is_never_the_maximum(xp):
         assert (xp.numpy(y) == value).all()
         dy = np.random.default_rng(0).uniform(1, 2, (1, 1, 2, 2))
         dx = max_pool2d_grad(xp.array(dy), indices, input_size=(3, 3), kernel_size=3, stride=2, padding=1)
-        assert xp.numpy(dx).sum() == pytest.approx(dy.sum())  # none of it is lost in the padding
+        assert xp.numpy(dx).sum() == pytest.approx(dy.sum())  # nothing is lost in the padding
 
 
 def test_results_own_their_memory():

@@ -23,7 +23,7 @@ def check_parity(layer, torch_function, x, dtype="float64"):
         torch.tensor(array, requires_grad=True) for array in (x, *(p.data for p in layer.parameters()))
     ]
     expected = torch_function(*operands)
-    assert y.shape == tuple(expected.shape)  # before backward, whose message would be less clear
+    assert y.shape == tuple(expected.shape)  # checked before backward for a clearer message
     expected.backward(torch.tensor(dy))
     mine = [y, layer.backward(dy), *(p.grad for p in layer.parameters())]
     theirs = [expected.detach().numpy(), *(operand.grad.numpy() for operand in operands)]
@@ -57,7 +57,7 @@ def test_conv2d(case):
 @settings(max_examples=100)
 @given(conv_geometries())
 def test_conv_transpose2d(case):
-    """The case read backwards: from its output size to its input size, with all output paddings."""
+    """The case in reverse: from its output size to its input size, with all output paddings."""
     _, _, x = case.operands()
     options = case.options | {"output_padding": case.output_padding}
     layer = layers.ConvTranspose2d(case.out_channels, case.in_channels, case.kernel_size, **options)

@@ -6,7 +6,7 @@ from minifcn.functional import bilinear_kernel, conv_transpose2d
 
 @pytest.mark.parametrize("stride", range(1, 9))
 @pytest.mark.parametrize("odd", [0, 1])
-def test_it_interpolates_linearly_between_the_centres(stride, odd):
+def test_it_interpolates_linearly_between_centres(stride, odd):
     size = 2 * stride - odd
     kernel = bilinear_kernel(2, stride, size, dtype="float64")
     assert kernel.shape == (2, 1, size, size)
@@ -26,8 +26,8 @@ def test_it_interpolates_linearly_between_the_centres(stride, odd):
 
 
 @pytest.mark.parametrize(("stride", "size"), [(2, 4), (2, 3), (3, 6), (32, 64), (32, 63), (1, 2), (1, 1)])
-def test_the_kernel_of_the_reference(stride, size):
-    """surgery.upsample_filt of the FCN authors, as the paper's code states it."""
+def test_it_equals_the_reference(stride, size):
+    """The formula of `surgery.upsample_filt` in the code of the FCN authors."""
     factor = (size + 1) // 2
     center = factor - 1 if size % 2 else factor - 0.5
     tent = 1 - abs(np.arange(size) - center) / factor
@@ -36,7 +36,7 @@ def test_the_kernel_of_the_reference(stride, size):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 8])
-def test_a_constant_stays_constant_inside(stride):
+def test_a_constant_stays_constant_inside_the_border(stride):
     for size in (2 * stride, 2 * stride - 1):
         y = conv_transpose2d(
             np.ones((1, 1, 5, 5)), bilinear_kernel(1, stride, size, dtype="float64"), stride=stride
@@ -50,11 +50,11 @@ def test_width_and_dtype():
     assert bilinear_kernel(np.int64(1), np.int64(2), dtype="float64").dtype == np.float64
     kernel = bilinear_kernel(2, 2)
     kernel[0] = 0
-    assert kernel[1].any()  # each channel has numbers of its own
+    assert kernel[1].any()  # the channels do not share memory
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((0, 2), "channels must be an integer >= 1, got 0"),
         ((1, 0), "stride must be an integer >= 1, got 0"),
@@ -63,12 +63,12 @@ def test_width_and_dtype():
         ((1, 4, 9), "kernel_size must be 8 or 7 for stride 4, got 9"),
     ],
 )
-def test_what_is_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
         bilinear_kernel(*arguments)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float16"])
-def test_other_dtypes_are_refused(dtype):
+def test_other_dtypes_raise(dtype):
     with pytest.raises((TypeError, ValueError), match=dtype):
         bilinear_kernel(1, 2, dtype=dtype)

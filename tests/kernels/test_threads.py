@@ -55,9 +55,8 @@ def test_chunks_may_be_nested(threads):
 
     for i, inner in enumerate(parallel_map(outer, range(6))):
         assert [pair[:2] for pair in inner] == [(i, j) for j in range(4)]
-        assert (
-            len({ident for *_, ident in inner}) == 1
-        )  # in the thread of the outer chunk, so none waits for another
+        # In the thread of the outer chunk, so none waits for another.
+        assert len({ident for *_, ident in inner}) == 1
 
 
 def test_an_exception_in_a_chunk_is_raised_and_the_pool_still_works(threads):
@@ -136,10 +135,10 @@ def test_no_chunk_begins_after_an_interrupt(threads, monkeypatch):
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
 def test_without_threads_the_caller_does_all_chunks(threads, monkeypatch):
-    def refused(*_):
+    def fails(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(threading.Thread, "start", fails)
     caller = threading.get_ident()
     assert parallel_map(lambda i: (i, threading.get_ident()), range(5)) == [(i, caller) for i in range(5)]
 
@@ -150,7 +149,7 @@ def test_flat_chunks_are_views_that_cover_the_arrays(monkeypatch):
     chunks = flat_chunks(a, a + 100)
     assert [first.tolist() for first, _ in chunks] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
     assert all(np.shares_memory(first, a) for first, _ in chunks)
-    assert flat_chunks(a.T, a.T)[0][0].shape == (4, 3)  # not contiguous: in one piece
+    assert flat_chunks(a.T, a.T)[0][0].shape == (4, 3)  # not contiguous: returned whole
 
 
 def _blas_threads():
@@ -230,9 +229,7 @@ def test_results_are_identical_for_any_number_of_threads():
                 optimizer.zero_grad()
             results.append(fcn.state_dict())
             met = threading.Barrier(threads, timeout=20)
-            parallel_map(
-                lambda _, met=met: met.wait(), range(threads)
-            )  # so many really work at the same time
+            parallel_map(lambda _, met=met: met.wait(), range(threads))  # so many work at the same time
     finally:
         set_num_threads(before)
     for state in results[1:]:

@@ -19,9 +19,8 @@ SIZES = st.one_of(st.integers(1, 13), st.integers(1, 40))
 @st.composite
 def cases(draw):
     """Draw the outputs and the padding, and derive the input, so that every case is valid."""
-    padding = tuple(
-        (draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in range(2)
-    )  # some tiles lie in it
+    # Some tiles lie in the padding.
+    padding = tuple((draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in range(2))
     # Padding of more than 2 in all needs so many outputs that the input has 1 element.
     size = tuple(draw(SIZES) + max(sum(p) - 2, 0) for p in padding)
     return ConvCase(
@@ -130,9 +129,8 @@ def test_it_is_chosen_where_it_is_fast_and_never_in_float64():
     assert chosen("float64", (1, 64, 90, 120)) != "winograd"
     assert chosen("float32", (1, 64, 90, 120), stride=2) != "winograd"
     assert chosen("float32", (1, 3, 360, 480), channels=(3, 64)) != "winograd"  # few products to save
-    assert (
-        chosen("float32", (1, 512, 6, 6), channels=(512, 512)) != "winograd"
-    )  # filters cost more than tiles
+    # Filters cost more than tiles.
+    assert chosen("float32", (1, 512, 6, 6), channels=(512, 512)) != "winograd"
     # VGG16's last layers at 480 x 360: few tiles of 4 x 4, but of many channels.
     assert chosen("float32", (1, 512, 22, 30), channels=(512, 512)) == "winograd"
     assert winograd.has_few_tiles(48, 512, 512)

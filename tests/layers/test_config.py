@@ -42,7 +42,7 @@ EXAMPLES = [
     Add(ReLU(), Dropout(0.25, rng=0)),
     AvgPool2d((2, 3), 1, ((0, 1), (1, 0)), ceil_mode=True),
     BatchNorm2d(3, eps=0.01, momentum=0.5, frozen=True),
-    Concat(a=ReLU(inplace=True), b=Conv2d(2, 2, 1, rng=0)),
+    Concat(a=ReLU(), b=Conv2d(2, 2, 1, rng=0)),
     Conv2d(4, 6, (3, 2), (2, 1), ((0, 1), (2, 3)), (1, 2), 2, bias=False, rng=0),
     ConvTranspose2d(4, 6, 4, 2, 1, (1, 0), 2, rng=0),
     Crop(1, 2, 3, 4),

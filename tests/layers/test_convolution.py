@@ -51,11 +51,11 @@ def test_gradients_on_every_geometry(case, seed, bias):
     try:
         up.output_shape(y.shape[1:])
     except ValueError:
-        return  # the padding takes everything away
+        return  # the padding removes the whole output
     check_gradient(up.astype("float64"), y)
 
 
-def test_linear_is_the_definition():
+def test_linear_follows_its_definition():
     layer = Linear(3, 2, rng=0).astype("float64")
     layer.bias.data[...] = 5, -5
     x = normal((4, 3))
@@ -93,7 +93,7 @@ def test_weights_are_reproducible_and_scaled(make):
     assert not make(8, 16, 3, init="zeros").weight.data.any()
     assert not first.bias.data.any()
     x = normal((4, 8, 33, 33), dtype="float32")
-    assert make(8, 16, 3, stride=2)(x).var() == pytest.approx(2, rel=0.2)  # He: ReLU halves it again
+    assert make(8, 16, 3, stride=2)(x).var() == pytest.approx(2, rel=0.2)  # ReLU halves it
 
 
 @pytest.mark.parametrize("make", [Conv2d, ConvTranspose2d])
@@ -117,18 +117,18 @@ def test_weights_are_reproducible_and_scaled(make):
         ((3, 6, 3), {"groups": 2}, "groups 2 must divide in_channels 3 and out_channels 6"),
     ],
 )
-def test_impossible_convolutions_are_refused(make, arguments, options, said):
+def test_invalid_convolutions_are_refused(make, arguments, options, said):
     with pytest.raises(ValueError, match=said):
         make(*arguments, **options)
 
 
 @pytest.mark.parametrize("output_padding", [2, (0, 3), -1])
-def test_impossible_output_padding_is_refused_at_once(output_padding):
+def test_invalid_output_padding_is_refused_by_the_constructor(output_padding):
     with pytest.raises(ValueError, match="output_padding"):
         ConvTranspose2d(1, 1, 3, stride=2, output_padding=output_padding, rng=0)
 
 
-def test_images_that_do_not_fit():
+def test_images_of_a_wrong_shape_are_refused():
     conv, up = Conv2d(2, 3, 3, rng=0), ConvTranspose2d(2, 3, 3, padding=2, rng=0)
     with pytest.raises(ValueError, match=r"x has 3 channels but w \(3, 2, 3, 3\) with groups 1 takes 2"):
         conv(normal((1, 3, 5, 5), dtype="float32"))
@@ -146,7 +146,7 @@ def test_images_that_do_not_fit():
             layer.output_shape((2, 5))
 
 
-def test_numbers_that_do_not_fit_a_dense_layer():
+def test_inputs_of_a_wrong_shape_are_refused_by_linear():
     with pytest.raises(ValueError, match=r"Linear\(3, 2\) takes \(N, 3\), got items of shape \(4,\)"):
         Linear(3, 2, rng=0)(normal((1, 4), dtype="float32"))
     with pytest.raises(ValueError, match=r"takes \(N, 3\), got \(1, 3, 1, 1\); flatten it first"):

@@ -60,7 +60,7 @@ def test_running_statistics_move_towards_each_batch():
         assert layer.running_var.data[channel] == pytest.approx(0.75 + 0.25 * unbiased)
 
 
-def test_in_evaluation_images_do_not_see_one_another():
+def test_in_evaluation_images_are_independent():
     layer = BatchNorm2d(2).astype("float64")
     layer(normal((4, 2, 3, 3)))
     layer.eval()
@@ -69,7 +69,7 @@ def test_in_evaluation_images_do_not_see_one_another():
     assert layer(x[:1, :, :1, :1]).shape == (1, 2, 1, 1)  # one value is enough
 
 
-def test_batch_norm_refuses_what_it_cannot_normalise():
+def test_batch_norm_refuses_single_values():
     layer = BatchNorm2d(2).astype("float64")
     with pytest.raises(
         ValueError, match=r"BatchNorm2d\(2\) needs two values a channel in training, got .*\(1, 2, 1, 1\)"
@@ -95,13 +95,13 @@ def test_a_refused_batch_leaves_the_statistics_alone(x):
     assert layer.running_var.data.tolist() == [1, 1]
 
 
-def test_local_response_norm_is_the_map():
+def test_local_response_norm_calls_the_function():
     x, dy = normal((2, 6, 3, 3)), normal((2, 6, 3, 3), 1)
     layer = LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)
     y, scale = F.local_response_norm(x, 3, 0.5, 0.6, 2.0)
     assert np.array_equal(layer(x), y)
     assert np.array_equal(layer.backward(dy), F.local_response_norm_grad(dy, x, scale, 3, 0.5, 0.6))
-    assert repr(layer) == "LocalResponseNorm(3, alpha=0.5, beta=0.6, k=2.0)"
+    assert repr(layer) == "LocalResponseNorm(size=3, alpha=0.5, beta=0.6, k=2.0)"
 
 
 @pytest.mark.parametrize("size", [0, 2, 4, -1, 2.5])
@@ -126,11 +126,11 @@ def test_gradients_of_frozen_statistics():
     assert all(np.array_equal(array, before[name]) for name, array in norm.state_dict().items())
     assert all(p.grad is None and not p.trainable for p in norm.parameters())
     assert np.array_equal(y, norm.eval()(x))
-    assert norm.train()(x[:1, :, :1, :1]).shape == (1, 3, 1, 1)  # one value a channel is enough
+    assert norm.train()(x[:1, :, :1, :1]).shape == (1, 3, 1, 1)  # one value per channel is enough
     assert repr(norm) == "BatchNorm2d(3, frozen=True)"
 
 
-def test_a_network_is_frozen_and_released():
+def test_a_network_is_frozen_and_unfrozen():
     net = Sequential(Conv2d(1, 2, 3, rng=0), Sequential(BatchNorm2d(2)))
     assert freeze_batch_norm(net) is net
     assert [parameter.trainable for parameter in net.parameters()] == [True, True, False, False]

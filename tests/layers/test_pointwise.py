@@ -13,7 +13,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seed=seeds, shape=st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
-def test_relu_is_the_map(seed, shape):
+def test_relu_calls_the_function(seed, shape):
     rng = np.random.default_rng(seed)
     x, dy, layer = rng.normal(size=shape), rng.normal(size=shape), ReLU()
     assert np.array_equal(layer(x), F.relu(x))
@@ -21,7 +21,7 @@ def test_relu_is_the_map(seed, shape):
 
 
 @given(seed=seeds, p=st.floats(0, 0.95))
-def test_dropout_drops_and_scales_both_ways_alike(xp, seed, p):
+def test_dropout_uses_one_mask_forward_and_backward(xp, seed, p):
     rng = np.random.default_rng(seed)
     x, dy = rng.uniform(1, 2, (4, 5)), rng.uniform(1, 2, (4, 5))
     layer = Dropout(p, rng=seed)
@@ -31,7 +31,7 @@ def test_dropout_drops_and_scales_both_ways_alike(xp, seed, p):
     assert np.allclose(dx, np.where(kept, dy / (1 - p), 0), rtol=1e-12)
 
 
-def test_dropout_drops_so_many_and_keeps_the_mean():
+def test_dropout_drops_a_fraction_p_and_keeps_the_mean():
     y = Dropout(0.3, rng=0)(np.ones((200, 200)))
     assert (y == 0).mean() == pytest.approx(0.3, abs=0.01)
     assert y.mean() == pytest.approx(1, abs=0.02)
@@ -41,7 +41,7 @@ def test_dropout_is_deterministic_by_seed():
     x = np.ones(1000)
     first, again, other = Dropout(0.5, rng=1), Dropout(0.5, rng=1), Dropout(0.5, rng=2)
     one, two = first(x), first(x)
-    assert not np.array_equal(one, two)  # every batch is dropped in another way
+    assert not np.array_equal(one, two)  # a new mask for every batch
     assert np.array_equal(one, again(x))
     assert np.array_equal(two, again(x))
     assert not np.array_equal(one, other(x))
@@ -57,13 +57,13 @@ def test_dropout_in_evaluation_uses_no_randomness():
 
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
-def test_impossible_probabilities_are_refused(p):
+def test_invalid_probabilities_are_refused(p):
     with pytest.raises(ValueError, match=f"p must be a probability from 0 to below 1, got {p}"):
         Dropout(p, rng=0)
 
 
 @given(seed=seeds, shape=st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple))
-def test_flatten_goes_by_channel_row_column(xp, seed, shape):
+def test_flatten_has_the_order_channel_row_column(xp, seed, shape):
     x = np.random.default_rng(seed).normal(size=shape)
     layer = Flatten()
     y = layer(xp.array(x))
@@ -94,19 +94,19 @@ def test_crop_cuts_a_window(xp, seed, size, data):
     assert np.count_nonzero(dx) == np.count_nonzero(dy)
 
 
-def test_crop_owns_its_result():
+def test_crop_returns_a_copy():
     x = np.ones((1, 1, 2, 2))
     assert not np.shares_memory(Crop(0, 0, 2, 2)(x), x)
 
 
 @pytest.mark.parametrize("window", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0), (1.5, 0, 1, 1)])
-def test_impossible_crops_are_refused(window):
+def test_invalid_crops_are_refused(window):
     with pytest.raises(ValueError, match=r"must be an integer >= [01], got"):
         Crop(*window)
 
 
 @pytest.mark.parametrize("window", [(1, 0, 2, 2), (0, 2, 2, 2), (0, 0, 3, 1), (0, 0, 1, 4)])
-def test_a_crop_stays_inside(window):
+def test_a_crop_must_lie_inside_the_image(window):
     layer = Crop(*window)
     with pytest.raises(ValueError, match=re.escape(f"{layer!r} leaves an image of shape (5, 2, 3)")):
         layer(np.ones((1, 5, 2, 3)))

@@ -19,7 +19,7 @@ def test_gradients_on_every_geometry(pool, case):
     assert layer(case.input()).shape == (case.batch, *layer.output_shape((case.channels, *case.input_size)))
 
 
-def test_the_layers_call_the_maps():
+def test_the_layers_call_the_functions():
     x = np.random.default_rng(0).normal(size=(2, 3, 7, 8))
     options = {"stride": (1, 2), "padding": (1, 0), "ceil_mode": True}
     assert np.array_equal(MaxPool2d((3, 2), **options)(x), F.max_pool2d(x, (3, 2), **options))
@@ -38,7 +38,7 @@ def test_global_average_is_the_average_of_any_size():
 
 
 @pools
-def test_ceil_mode_may_be_switched_on_later(pool):
+def test_ceil_mode_can_be_changed_later(pool):
     layer = pool(2)
     assert layer.output_shape((1, 5, 4)) == (1, 2, 2)
     layer.geometry = layer.geometry.replace(ceil_mode=True)  # as FCN does with the pools of a classifier
@@ -61,7 +61,7 @@ def test_coordinates_and_reprs(pool):
 
 
 @pools
-def test_impossible_windows_are_refused_at_once(pool):
+def test_invalid_windows_are_refused_by_the_constructor(pool):
     for arguments, said in (
         ((0,), "kernel_size must be an integer >= 1, got 0"),
         ((2, 0), "stride must be an integer >= 1, got 0"),
@@ -73,7 +73,7 @@ def test_impossible_windows_are_refused_at_once(pool):
 
 
 @pools
-def test_images_that_do_not_fit(pool):
+def test_images_of_a_wrong_shape_are_refused(pool):
     with pytest.raises(ValueError, match="does not fit into height 2 with padding 0"):
         pool(3)(np.ones((1, 1, 2, 9)))
     for wrong in ((4,), (1, 2, 3, 4)):

@@ -1,4 +1,4 @@
-"""What a `Layer` does with all its parameters at once: names, state dicts, devices and dtypes."""
+"""Names of parameters, state dicts, devices and dtypes."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def normal(shape, seed=0):
 
 
 class Net(Layer):
-    """A layer with everything: parameters, a buffer, parts, and what is none of these."""
+    """A layer with parameters, a buffer, child layers, and other attributes."""
 
     def __init__(self):
         self.scale = Parameter(np.ones(2, np.float32))
@@ -73,7 +73,7 @@ def test_state_is_the_layers_own_and_is_loaded_by_value():
     before = dict(state)
     net.load_state_dict(new)
     for name, array in net.state_dict().items():
-        assert array is before[name]  # an optimiser that holds it sees the new numbers
+        assert array is before[name]  # an optimiser that holds it sees the new values
         assert array.dtype == np.float32
         assert np.array_equal(array, new[name].astype("float32"))
         new[name][...] = 0
@@ -88,7 +88,7 @@ def test_everything_that_does_not_fit_is_named_and_nothing_is_loaded(strict_name
         "scale": np.full(3, 7.0),  # misshapen
         "shift": np.full(2, 7),  # integers
         "seen": np.full(1, 7.0),  # fits
-        "first.bias": np.array(["a", "b"]),  # no numbers
+        "first.bias": np.array(["a", "b"]),  # not numbers
         "stranger": np.zeros(1),
         "first.stranger": np.zeros(1),
     }
@@ -107,14 +107,14 @@ def test_everything_that_does_not_fit_is_named_and_nothing_is_loaded(strict_name
         assert np.array_equal(array, before[name]), name
 
 
-def test_a_value_that_is_no_array_is_named():
+def test_a_value_that_is_not_an_array_is_named():
     layer = Linear(1, 1, rng=0)
     with pytest.raises((TypeError, ValueError), match="weight"):
         layer.load_state_dict({"weight": [[1.0]], "bias": np.ones(1)})
     assert not layer.bias.data.any()
 
 
-def test_a_value_too_large_for_float32_loads_nothing_by_half():
+def test_a_value_too_large_for_float32_changes_nothing():
     layer = Linear(1, 1, rng=0)
     before = layer.weight.data.copy()
     with pytest.raises((RuntimeWarning, ValueError)):  # warnings are errors here
@@ -122,14 +122,14 @@ def test_a_value_too_large_for_float32_loads_nothing_by_half():
     assert np.array_equal(layer.weight.data, before)
 
 
-def test_part_of_a_state():
+def test_part_of_a_state_can_be_loaded():
     net = Net()
     net.load_state_dict({"shift": np.array([1.0, 2.0]), "stranger": np.zeros(9)}, strict=False)
     assert net.shift.data.tolist() == [1, 2]
     assert net.scale.data.tolist() == [1, 1]
 
 
-def test_state_travels_between_libraries(strict):
+def test_state_is_copied_between_libraries(strict):
     here, there = Net(), Net().to("cuda")
     here.load_state_dict({name: normal(array.shape, 2) for name, array in here.state_dict().items()})
     there.load_state_dict(here.state_dict())
@@ -140,7 +140,7 @@ def test_state_travels_between_libraries(strict):
         assert np.array_equal(array, here.state_dict()[name])
 
 
-def test_moving_takes_everything_along(strict):
+def test_moving_moves_all_arrays(strict):
     layer = Conv2d(1, 2, 3, rng=0)
     layer.backward(layer(np.ones((1, 1, 4, 4), np.float32)))
     gradient = layer.weight.grad.copy()

@@ -39,13 +39,13 @@ def test_weights_are_reproducible_and_differ(make):
         assert np.array_equal(a.data, d.data)
         assert a.data.ndim == 1 or not np.array_equal(a.data, c.data)
     heads = {weight.ravel()[:5].tobytes() for weight in weights}
-    assert len(heads) == len(weights)  # a seed does not give each layer the same numbers
+    assert len(heads) == len(weights)  # a seed does not give each layer the same weights
     x = normal((2, 1, 32, 32)).astype("float32")
     assert np.array_equal(first(x), again(x))  # dropout, too
     assert not any(parameter.data.any() for parameter in make(init="zeros").parameters())
 
 
-def test_signals_keep_their_scale_and_the_first_scores_are_small():
+def test_activations_keep_their_scale_and_the_first_scores_are_small():
     model = digit_classifier(rng=0).eval()
     x = normal((64, 1, 32, 32)).astype("float32")
     assert 0.1 < model.features(x).std() < 10
@@ -53,7 +53,7 @@ def test_signals_keep_their_scale_and_the_first_scores_are_small():
 
 
 @pytest.mark.parametrize("make", [digit_classifier, vgg16])
-def test_taps_lie_where_their_strides_say(make):
+def test_taps_lie_at_their_strides(make):
     model = make(init="zeros")
     for stride, name in model.taps.items():
         names = list(dict(model.features.children()))
@@ -92,7 +92,7 @@ def test_vgg16_has_the_names_and_shapes_of_the_public_weights():
     assert [layer.p for layer in model["classifier"] if isinstance(layer, Dropout)] == [0.5, 0.5]
 
 
-def test_its_two_dropouts_do_not_drop_the_same():
+def test_its_two_dropouts_have_different_masks():
     first, second = (layer for layer in vgg16(init="zeros")["classifier"] if isinstance(layer, Dropout))
     x = np.ones(100)
     assert not np.array_equal(first(x), second(x))
@@ -118,7 +118,7 @@ def parts(**changed):
     return arguments | changed
 
 
-def test_a_classifier_of_ones_own():
+def test_a_custom_classifier():
     model = Classifier(**parts())
     assert [name for name, _ in model.children()] == ["features", "flatten", "classifier"]
     assert isinstance(model["flatten"], Flatten)
@@ -157,7 +157,8 @@ def test_found_taps_are_the_declared_ones_or_finer(make):
     found, names = find_taps(model.features), list(model.features.parts)
     for stride, name in model.taps.items():
         assert names.index(found[stride]) >= names.index(name)
-        places = dict(model.features.coordinate_maps())
+        places = {found[stride]: None}
+        model.features.coordinate_map(places)
         assert places[found[stride]].scale == stride
     undeclared = Classifier(model.features, model["classifier"], input_shape=model.input_shape)
     assert undeclared.taps == found

@@ -54,7 +54,7 @@ def rows_of(model, size, **options):
     return {row.name: row for row in explain(model, size, **options).rows}
 
 
-# The figures that others computed (fcn.md, A2)
+# Published values
 
 
 def test_the_reference_network_in_numbers(vgg16_zeros):
@@ -118,7 +118,7 @@ def test_receptive_fields(make, fields):
     assert {name: rows[name].views[0].field for name in fields} == fields
 
 
-# What is said is what happens
+# Predictions are compared with real passes
 
 
 MODELS = {
@@ -185,7 +185,7 @@ class Shapes(Computing):
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @settings(max_examples=5)
 @given(size=st.tuples(*[st.integers(1, 45)] * 2))
-def test_shapes_are_those_that_come_out(make, size):
+def test_shapes_are_those_of_a_forward_pass(make, size):
     model = make()
     if isinstance(model, Sequential):
         size = (size[0] + 3, size[1] + 3)
@@ -294,7 +294,7 @@ def test_what_grows_with_the_batch_and_what_does_not():
     assert frozen.activation_bytes < one.activation_bytes / 3
 
 
-# Layers of one's own
+# Custom layers
 
 
 class Silent(Layer):

@@ -83,7 +83,7 @@ def test_a_finer_network_starts_within_the_bound(make, stride, size, seed):
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(["+-0", "ramp", "jump"]),
 )
-def test_the_bound_holds_for_the_worst_of_scores(make, stride, size, seed, kind):
+def test_the_bound_holds_for_arbitrary_scores(make, stride, size, seed, kind):
     """As above, with scores that no trunk may ever give, put in before the last upsampling."""
     parent = float64(make, stride).eval()
     child = parent.finer()
@@ -137,7 +137,7 @@ def test_at_the_border_the_bound_needs_maps_that_reach_it(trunk, dense):
     assert bool(max(ratios) <= 1 + 1e-9) is (dense == 3)
 
 
-def test_learned_kernels_begin_anew():
+def test_learned_kernels_are_bilinear_again():
     parent = FCN(digits(), 2, 8, upsampling="learned")
     parent.upsamples["8to1"].deconv.weight.data *= 3
     fresh = FCN(digits(), 2, 4, upsampling="learned")

@@ -65,7 +65,7 @@ def test_the_references_offsets_follow_for_vgg16(stride, skips, last, widths):
 
 
 @pytest.mark.parametrize("make", [caffenet, alexnet])
-def test_and_for_alexnet(make):
+def test_the_references_offsets_follow_for_alexnet(make):
     [upsample] = FCN(make(init="zeros"), 21, **paper).upsamples
     assert (upsample.offset, upsample.deconv.kernel_size) == (18, (63, 63))
 
@@ -120,7 +120,7 @@ def test_the_gradient_of_the_whole_network(stride):
     check_gradient(fcn, normal((2, 1, 5, 9)), rng=1)
 
 
-# The reference network, written anew from its published layers
+# The reference network, reimplemented from its published layers
 
 
 def narrow(blocks, pool, taps, dense, *, size, caffe=False):
@@ -160,7 +160,7 @@ def narrow_caffenet():
 
 
 class Reference:
-    """The reference's networks in PyTorch's functions; its offsets, paddings and scales as literals."""
+    """The reference's networks built from PyTorch functions; its offsets, paddings and scales as literals."""
 
     def __init__(self, torch, fcn):
         self.torch, self.F = torch, torch.nn.functional
@@ -222,7 +222,7 @@ class Reference:
 
 
 def filled(fcn, seed=2):
-    """Give score layers and biases numbers, and the upsampling its thirds in float64."""
+    """Set random score layers and biases, and exact bilinear kernels in float64."""
     fcn = fcn.astype("float64").eval()
     rng = np.random.default_rng(seed)
     for name, array in fcn.state_dict().items():
@@ -254,7 +254,7 @@ def test_vgg16s_scores_and_gradients_are_the_references(stride, size):
     assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, stride), size)
 
 
-def test_at_once_too():
+def test_at_once_training_matches_the_reference():
     torch = pytest.importorskip("torch")
     fcn = filled(FCN(narrow_vgg16(), 3, 8, at_once=True, **paper))
     assert_equal_to(torch, fcn, lambda net, image: net.vgg16(image, 8, (0.01, 0.0001)), (33, 50))
@@ -307,7 +307,7 @@ def test_a_ramp_comes_out_as_the_same_ramp_through_every_tap(make, stride):
 
 
 def test_beyond_the_scores_there_are_zeros():
-    """So scores are weaker near the border of the picture: 13 rows of FCN-32s of VGG16, as computed apart."""
+    """So scores are weaker near the border of the image: 13 rows of FCN-32s of VGG16, as computed apart."""
     fcn = FCN(vgg(), 2, **paper)
     fcn.score.bias.data[...] = 1, 2
     y = fcn(normal((1, 1, 64, 64)).astype("float32"))
@@ -374,13 +374,13 @@ def test_where_the_coarse_scores_are_linear_nothing_changes():
     inside = ..., slice(32, -32), slice(32, -32)
     assert np.ptp(y[inside]) > 10
     assert np.allclose(z[inside], y[inside], rtol=1e-9, atol=1e-9)
-    assert np.abs(z - y).max() > 0.1  # but where they end, they bend
+    assert np.abs(z - y).max() > 0.1  # but at the border they do not continue linearly
 
 
-# What is refused
+# Invalid networks
 
 
-def test_a_dense_kernel_that_eats_up_the_padding():
+def test_a_dense_kernel_larger_than_the_padding_is_refused():
     with pytest.raises(
         ValueError, match=r"alignment 'paper' does not suit .* at stride 32, .* begin 77 pixels inside"
     ):
@@ -389,7 +389,7 @@ def test_a_dense_kernel_that_eats_up_the_padding():
 
 
 class Shift(Pointwise):
-    """A layer that says its outputs lie a little further, by a sixteenth of their step."""
+    """A layer whose coordinate map is shifted by a sixteenth of its step."""
 
     def forward(self, x):
         return x
@@ -399,7 +399,7 @@ class Shift(Pointwise):
 
 
 @pytest.mark.parametrize("alignment", ["paper", "exact"])
-def test_no_whole_offset(alignment):
+def test_an_offset_that_is_not_an_integer_is_refused(alignment):
     model = classifier([{}] * 2, (2,), {}, 4)
     model.features.parts["shift"] = Shift()
     with pytest.raises(ValueError, match=r"cannot be upsampled .* integer factor and a multiple of 1/2"):
@@ -429,7 +429,7 @@ def test_maps_that_do_not_cover_one_another():
         layer.forward(np.ones((1, 1, 4, 4)).astype("float32"), (8, 5))
 
 
-def test_squeezenets_windows_reach_everywhere():
-    """Unpadded convolutions put its maps inside the picture; the padding brings them out again."""
+def test_squeezenet_scores_cover_the_image():
+    """Unpadded convolutions put its maps inside the image; the padding brings them out again."""
     *_, last = FCN(squeezenet(), 2, 4, **paper).upsamples
     assert last.offset == 100 - 16

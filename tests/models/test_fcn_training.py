@@ -14,12 +14,12 @@ both_alignments = pytest.mark.parametrize("alignment", ["exact", "paper"])
 
 
 def trunk_and_rest(fcn):
-    named = fcn
+    named = dict(fcn.named_parameters())
     trunk = {name: parameter for name, parameter in named.items() if name.startswith(("features", "head"))}
     return trunk, {name: parameter for name, parameter in named.items() if name not in trunk}
 
 
-# Score layers alone
+# Frozen trunk
 
 
 @both_alignments
@@ -44,7 +44,7 @@ def test_a_frozen_trunk_is_left_as_it_is_and_the_score_layers_get_the_same_gradi
     }
 
 
-def test_it_runs_in_evaluation_mode_whatever_is_said():
+def test_a_frozen_trunk_stays_in_evaluation_mode():
     fcn = FCN(digit_classifier(rng=0), 3, 4).freeze_trunk()
     dropout = next(layer for layer in fcn.head if isinstance(layer, Dropout))
     x = normal((1, 1, 32, 32)).astype("float32")
@@ -61,7 +61,7 @@ def test_it_runs_in_evaluation_mode_whatever_is_said():
     assert not any(layer.training for layer in fcn.layers())
 
 
-def test_unfrozen_it_learns_again():
+def test_an_unfrozen_trunk_is_trained_again():
     fcn = float64(digits, 4)
     x, dy = normal((1, 1, 9, 8)), normal((1, 2, 9, 8), 1)
     fcn(x)
@@ -86,7 +86,7 @@ def test_an_optimizer_changes_the_score_layers_alone():
     assert changed == {"score.weight", "score.bias", "skips.4.weight", "skips.4.bias"}
 
 
-def test_batch_statistics_stand_still():
+def test_a_frozen_trunk_keeps_its_running_statistics():
     features = Sequential(Conv2d(1, 2, 3, padding=1, rng=0), BatchNorm2d(2), ReLU(inplace=True), MaxPool2d(2))
     model = Classifier(
         features, Sequential(Linear(8, 3, rng=0)), input_shape=(1, 4, 4), taps={}, architecture={}
@@ -107,7 +107,7 @@ def test_a_finer_network_stays_frozen_and_its_new_layer_learns():
     assert "frozen" not in str(child.architecture)  # a state of training, not of the network
 
 
-def test_between_forward_and_backward():
+def test_freezing_between_forward_and_backward():
     fcn = FCN(digits(), 3, 4).train()
     y = fcn(normal((1, 1, 9, 8)).astype("float32"))
     fcn.freeze_trunk()
@@ -169,8 +169,8 @@ def test_a_score_layer():
 # Upsampling
 
 
-def test_the_papers_middle_way():
-    """Learned between the score layers, fixed at the end: one line, as the docstring says."""
+def test_learned_upsampling_with_a_fixed_last_step():
+    """Learned between the score layers, fixed at the end: one line, as in the docstring."""
     fcn = randomised(FCN(digits(), 3, 2, upsampling="learned"))
     fcn.upsamples[-1].deconv.weight.trainable = False
     fcn.backward(fcn(normal((1, 1, 21, 18)).astype("float32")))
@@ -181,7 +181,7 @@ def test_the_papers_middle_way():
 
 
 @both_alignments
-def test_a_whole_staircase_keeps_its_options(alignment):
+def test_finer_keeps_all_options(alignment):
     coarsest = FCN(digits(), 3, 8, alignment=alignment, upsampling="learned", at_once=True)
     child = coarsest.finer().finer()
     fresh = FCN(digits(), 3, 2, alignment=alignment, upsampling="learned", at_once=True)
@@ -190,7 +190,7 @@ def test_a_whole_staircase_keeps_its_options(alignment):
     assert [p.trainable for p in child.parameters()] == [p.trainable for p in fresh.parameters()]
 
 
-def test_impossible_arguments():
+def test_invalid_arguments_are_refused():
     for alignment in ("centred", None, 1):
         with pytest.raises(ValueError, match="alignment must be 'exact' or 'paper', got "):
             FCN(digits(), 3, alignment=alignment)

@@ -1,4 +1,4 @@
-"""`walk` leads a visitor the way of `forward`, for every model and alignment."""
+"""`walk` visits layers in the order of `forward`, for every model and alignment."""
 
 import numpy as np
 import pytest

@@ -19,7 +19,7 @@ def model():
     return googlenet(rng=0).eval()
 
 
-# The published numbers: input channels, then #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
+# The published widths: input channels, then #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 TABLE = {
     "3a": (192, 64, 96, 128, 16, 32, 32),
     "3b": (256, 128, 128, 192, 32, 96, 64),
@@ -71,7 +71,7 @@ def test_maps_have_the_published_sizes(model):
 
 
 def reference(torch, state, x):
-    """GoogLeNet in PyTorch's functions, from a state dict by torchvision's names."""
+    """GoogLeNet built from PyTorch functions, from a state dict by torchvision's names."""
     F = torch.nn.functional
 
     def conv(name, x, stride=1, padding=0):
@@ -100,7 +100,7 @@ def reference(torch, state, x):
 
 
 @pytest.mark.parametrize("size", [(96, 96), (75, 110)])
-def test_its_numbers_are_pytorchs(size):
+def test_scores_equal_those_of_pytorch(size):
     torch = pytest.importorskip("torch")
     model = googlenet(20, rng=0).astype("float64").eval()
     rng = np.random.default_rng(1)
@@ -147,5 +147,5 @@ def test_its_fcn_learns_on_frozen_statistics(model):
     assert len(before) == 2 * 57
     fcn.backward_parameters(
         fcn(normal((1, 3, 1, 1)).astype("float32"))
-    )  # one value a channel is enough, then
+    )  # one value per channel is enough then
     assert all(np.array_equal(fcn.state_dict()[name], array) for name, array in before.items())

@@ -53,7 +53,7 @@ def test_invalid_preprocessing_is_refused(arguments, message):
         Preprocessing(*arguments)
 
 
-def test_images_that_do_not_fit():
+def test_images_of_a_wrong_shape_are_refused():
     with pytest.raises(TypeError, match="images must be uint8 from 0 to 255, got float32"):
         GREY(np.zeros((1, 2, 2, 1), np.float32))
     for shape in ((2, 2, 1), (1, 2, 2, 3), (1, 2, 2)):

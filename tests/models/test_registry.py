@@ -140,7 +140,7 @@ def test_extra_arguments_are_refused():
 
 
 def tiny(num_classes=2, *, init="he", rng=None):
-    """A builder of one's own."""
+    """A custom builder."""
     rng = np.random.default_rng(rng)
     features = Sequential(Conv2d(3, 4, 3, init=init, rng=rng))
     scores = Sequential(Conv2d(4, num_classes, 1, init=init, rng=rng, bias=False), GlobalAvgPool2d())

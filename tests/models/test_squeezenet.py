@@ -32,7 +32,7 @@ def test_fire_has_the_right_gradients():
     check_gradient(fire, normal((2, 3, 5, 4), 9))
 
 
-def test_fire_squeezes_and_expands():
+def test_fire_equals_its_convolutions():
     fire = Fire(3, 2, 4, rng=0).astype("float64")
     x = normal((1, 3, 5, 4))
     squeezed = np.maximum(fire.squeeze(x), 0)
@@ -69,7 +69,7 @@ def test_as_fcn_it_labels_every_pixel(make):
     ("photo", "name", "probability"),
     [("chelsea.png", "Egyptian cat", 0.63), ("coffee.png", "espresso", 0.97)],
 )
-def test_it_knows_a_cat_and_a_cup(imagenet, photo, name, probability):
+def test_it_recognises_a_cat_and_a_cup(imagenet, photo, name, probability):
     model, names = imagenet
     with Image.open(DATA / photo) as picture:
         side = min(picture.size)
@@ -86,8 +86,8 @@ def test_it_knows_a_cat_and_a_cup(imagenet, photo, name, probability):
     ("photo", "name", "box"),
     [("chelsea.png", "Egyptian cat", (60, 20, 360, 280)), ("coffee.png", "espresso", (150, 30, 450, 330))],
 )
-def test_as_convolutions_it_says_where_they_are(imagenet, photo, name, box):
-    """The hottest place of a heat map lies on the cat's face, or on the cup: left, top, right, bottom."""
+def test_as_convolutions_it_locates_them(imagenet, photo, name, box):
+    """The maximum of the heat map lies on the cat's face, or on the cup: left, top, right, bottom."""
     model, names = imagenet
     sliding = convolutionalize(model, (3, 227, 227))
     with Image.open(DATA / photo) as picture:

@@ -15,14 +15,14 @@ PIXELS = CoordinateMap()
 
 @st.composite
 def grids(draw):
-    """A fine grid somewhere in the picture, and a coarse one that starts at a whole or half fine index."""
+    """A fine grid, and a coarse one that starts at an integer or half-integer fine index."""
     fine = CoordinateMap(Fraction(draw(st.integers(1, 4))), Fraction(draw(st.integers(-9, 9)), 4))
     between = CoordinateMap(Fraction(draw(st.integers(1, 5))), Fraction(draw(st.integers(-15, 15)), 2))
     return fine @ between, fine, between
 
 
 def interpolate(x, between, output_size):
-    """Bilinear interpolation of x, continued with its border values, at each fine index."""
+    """Bilinear interpolation of x, extended by its border values, at each fine index."""
     for axis, size in zip((2, 3), output_size, strict=True):
         centres = [float(between(i)) for i in range(x.shape[axis])]
         x = np.apply_along_axis(lambda line, c=centres, n=size: np.interp(range(n), c, line), axis, x)
@@ -68,7 +68,7 @@ def test_the_crop_always_lies_inside(grids, size, output_size):
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
-def test_on_grids_of_2x2_pools_it_is_pytorchs(stride):
+def test_on_grids_of_2x2_pools_it_equals_pytorchs(stride):
     torch = pytest.importorskip("torch")
     layer = AlignedUpsample(3, CoordinateMap(Fraction(stride), Fraction(stride - 1, 2)), PIXELS).astype(
         "float64"
@@ -121,9 +121,9 @@ def test_coordinates_lead_from_fine_to_coarse():
 @pytest.mark.parametrize(
     ("coarse", "fine"),
     [
-        (CoordinateMap(Fraction(3, 2)), PIXELS),  # no whole factor
+        (CoordinateMap(Fraction(3, 2)), PIXELS),  # no integer factor
         (PIXELS, CoordinateMap(Fraction(2))),  # from fine to coarse
-        (CoordinateMap(Fraction(2), Fraction(1, 4)), PIXELS),  # out of step by a quarter
+        (CoordinateMap(Fraction(2), Fraction(1, 4)), PIXELS),  # shifted by a quarter
     ],
 )
 def test_grids_that_do_not_fit_are_refused(coarse, fine):
@@ -131,7 +131,7 @@ def test_grids_that_do_not_fit_are_refused(coarse, fine):
         AlignedUpsample(1, coarse, fine)
 
 
-def test_images_that_do_not_fit():
+def test_images_of_a_wrong_shape_are_refused():
     layer = AlignedUpsample(2, CoordinateMap(Fraction(2), Fraction(1, 2)), PIXELS)
     with pytest.raises(TypeError, match="x must be float32 or float64, got int64"):
         layer(np.ones((1, 2, 3, 3), int))

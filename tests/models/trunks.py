@@ -1,4 +1,4 @@
-"""Three trunks, a few channels wide: what counts in the tests of FCN is how their windows slide."""
+"""Three trunks with a few channels each, because the tests of FCN depend on their windows only."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def normal(shape, seed=0):
 
 
 def randomised(fcn, seed=0):
-    """Give biases and score layers, which begin at zero, numbers to work with."""
+    """Set random biases and score layers, which begin at zero."""
     rng = np.random.default_rng(seed)
     for name, parameter in fcn.named_parameters():
         if name.startswith(("score", "skips")) or name.endswith("bias"):
@@ -75,14 +75,14 @@ def float64(make, stride, seed=0, **options):
 
 
 def average(shape, rng):
-    """A kernel that averages symmetrically about its centre: what is linear it leaves alone."""
+    """A kernel that averages symmetrically about its centre: it leaves linear maps unchanged."""
     kernel = rng.uniform(0.1, 1, shape)
     kernel += kernel[::-1, ::-1]
     return kernel / kernel.sum()
 
 
 def coarse_scores(fcn, x):
-    """Return what the last upsampling of a network gets."""
+    """Return the input of the last upsampling of a network."""
     seen = {}
     last = fcn.upsamples[-1]
     forward = last.forward

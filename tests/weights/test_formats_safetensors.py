@@ -1,7 +1,6 @@
 """Safetensors files: bfloat16, malformed headers, and writing."""
 
 import json
-import resource
 import tracemalloc
 
 import numpy as np
@@ -87,6 +86,7 @@ def test_more_than_a_gigabyte_is_refused_without_reading_it(file):
     write(file, described("F32", [size // 4], size))
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size + size)  # a hole, which takes no room on the disk
+    resource = pytest.importorskip("resource")  # not on Windows
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
         FileError, match=r"declares tensors of 1,000,000,004 bytes, and at most 1,000,000,000"

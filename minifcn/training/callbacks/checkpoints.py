@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from minifcn.geometry import whole_number
+from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier
 from minifcn.training import checkpoint
@@ -71,7 +71,7 @@ class Checkpoints(Callback):
     ):
         self.path = Path(path)
         self.best = None if best is None else Path(best)
-        self.every_steps = None if every_steps is None else whole_number(every_steps, "every_steps", 1)
+        self.every_steps = None if every_steps is None else check_integer(every_steps, "every_steps", 1)
         self.every_minutes = every_minutes
         self.resume = resume
         self.settings = dict(settings or {})

@@ -163,6 +163,6 @@ WRONG = {
         bias_in_each_product: "Likely mistake: The bias is added to each product",
         first_channel_only: "Likely mistake: Only the first channel is used",
         padding_forgotten: "Likely mistake: The padding is missing",
-        input_changed: "changes its argument x in place",
+        input_changed: "changes x in place",
     },
 }

@@ -130,7 +130,7 @@ WRONG = {
         next_window: "Likely mistake: The window ends where the next one starts",
         side_by_side: "Likely mistake: The windows do not overlap",
         slices: "Likely mistake: The order is wrong",
-        three_numbers: "the result must be 4 values, yours are 3",
+        three_numbers: "the result must be 4 values, yours has 3",
     },
     "my_one_by_one": {
         mixed: "Likely mistake: `reshape(H * W, C)` mixes channels and positions",

@@ -186,7 +186,7 @@ WRONG = {
         a_mean: "Likely mistake: The result is the mean of all counts",
         the_largest: "Likely mistake: Only the largest count is returned",
         always_rounded_up_too: "Smallest failing case: kernel = 1, stride = 1",
-        not_sorted_out: "the result must be 2 values, yours are 4",
+        not_sorted_out: "the result must be 2 values, yours has 4",
         all_from_one_on: "Smallest failing case: kernel = 1, stride = 2",
     },
     "my_bilinear": {

@@ -154,7 +154,7 @@ WRONG = {
         precision_for_accuracy: "Likely mistake: The mean accuracy must divide by t",
         one_iou_for_all: "Likely mistake: The mean IoU is the mean of each class's IoU",
         weights_not_divided: "value 4 of 4: ",
-        three_numbers: "the result must be 4 values, yours are 3",
+        three_numbers: "the result must be 4 values, yours has 3",
     },
     "my_mean_iou": {
         zero_for_absent: "Likely mistake: An absent class counts as 0",

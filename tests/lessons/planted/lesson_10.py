@@ -139,7 +139,7 @@ WRONG = {
         one_too_far: "Likely mistake: The upsampled scores are one position too far up and to the left",
         not_cut: "the result must have shape (1, 2, 1), yours has (1, 2, 2)",
         features_added: "Likely mistake: Features are added",
-        in_place: "changes its argument scores in place",
+        in_place: "changes scores in place",
     },
     "MyAdd": {
         Halved: "Likely mistake: The gradient is divided between the branches",

@@ -157,7 +157,7 @@ WRONG = {
         filter_turned: "Likely mistake: The filter is reversed",
         outputs_exchanged: "Likely mistake: y0 and y1 are swapped",
         five_products: "5 products of data and filter were computed; expected 4",
-        one_output: "the result must be 2 values, yours are 1",
+        one_output: "the result must be 2 values, yours has 1",
     },
     "my_products": {
         rounded_down: "Likely mistake: Tiles that extend beyond the output are left out",
