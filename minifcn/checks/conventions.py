@@ -13,8 +13,9 @@ from minifcn.backend import Array, array_module, device_of
 from minifcn.checks.comparing import CheckFailedError, array_problem, as_numpy, form_problem, in_place
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential, Visitor
-from minifcn.layers.base import Rng, Shape
+from minifcn.layers.base import Shape
 from minifcn.layers.config import from_config, to_config
+from minifcn.layers.parameter import Rng
 from minifcn.layers.visitor import Value
 from minifcn.models import explain
 

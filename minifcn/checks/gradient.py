@@ -23,7 +23,8 @@ from minifcn.checks.comparing import (
     worst_index,
 )
 from minifcn.checks.slopes import Function, Subject, kink, measure_slope, root_mean_square
-from minifcn.layers.base import Layer, Rng
+from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Rng
 
 DIRECTIONS = 3
 MAX_ENTRIES = 100
