@@ -95,9 +95,8 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Array | float]:
         """Return copies of everything that training changes here, in one flat dictionary.
 
-        Returns:
-            "lr", and for each parameter NAME that is trainable or was updated before: "step.NAME", the number
-            of its updates, and its arrays, such as "momentum_buffer.NAME".
+        These are "lr", and for each parameter NAME that is trainable or was updated before: "step.NAME", the
+        number of its updates, and its arrays, such as "momentum_buffer.NAME".
         """
         state: dict[str, Array | float] = {"lr": self.lr}
         for name, parameter in self.parameters.items():

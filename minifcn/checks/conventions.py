@@ -19,6 +19,7 @@ from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential, Visitor
 from minifcn.layers.base import Shape
 from minifcn.layers.config import from_config, to_config
+from minifcn.layers.parameter import Rng
 from minifcn.models import explain
 
 _SIZES = (1, 1), (1, 2), (3, 2), (4, 7), (9, 8)
@@ -26,7 +27,7 @@ _MAX_SIDE = 40  # largest image whose pixels are changed one by one
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 
-def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Generator = 0) -> None:
+def check_conventions(layer: Layer, shape: Shape, *, rng: Rng = 0) -> None:
     """Check that a layer, built in or your own, keeps the conventions of minifcn.
 
     The checks run on copies of the layer, in float64 and in float32, on batches of two random inputs: images
@@ -123,16 +124,12 @@ class _Conventions:
 
     # What the conventions below use
 
-    def random(self, rng: np.random.Generator, shape: Shape) -> Array:
-        array: Array = self.xp.asarray(rng.standard_normal(shape).astype(self.dtype))
-        return array
+    def random(self, rng: np.random.Generator, shape: Shape) -> Any:
+        return self.xp.asarray(rng.standard_normal(shape).astype(self.dtype))
 
     def copy(self, *, training: bool = True) -> Layer:
         """Return a new copy, with the random state of the original, so that dropout repeats."""
         return deepcopy(self.layer).train(training)
-
-    def data(self, layer: Layer) -> dict[str, Array]:
-        return {name: parameter.data for name, parameter in layer.named_parameters()}
 
     def fail(self, convention: str, problem: str) -> NoReturn:
         raise CheckFailedError(
@@ -153,16 +150,11 @@ class _Conventions:
             self.fail("dtype" if "dtype" in problem else convention, f"{name} {problem}".replace("\n", " "))
 
     def check_refused(
-        self,
-        convention: str,
-        what: str,
-        function: Callable[[Array], Any],
-        array: Array,
-        *kinds: type[Exception],
+        self, convention: str, what: str, call: Callable[..., Any], array: Array, *kinds: type[Exception]
     ) -> None:
         """Demand that a function of an array raises one of these exceptions."""
         try:
-            function(array.copy())
+            call(array.copy())
         except kinds:
             return
         except Exception as error:
@@ -174,12 +166,11 @@ class _Conventions:
     # The conventions
 
     def output_shape(self) -> None:
-        predicted: Any
         try:
-            predicted = tuple(self.layer.output_shape(self.item))
+            predicted = str(tuple(self.layer.output_shape(self.item)))
         except ValueError as error:
             predicted = f"ValueError: {error}"
-        if predicted != self.y.shape[1:]:
+        if predicted != str(self.y.shape[1:]):
             self.fail("output_shape", f"expected {self.y.shape[1:]} as of the output, got {predicted}")
 
     def eval(self) -> None:
@@ -191,10 +182,10 @@ class _Conventions:
     def forward_and_backward(self) -> None:
         """Run both once: shapes, dtypes and changes in place."""
         layer, x, dy = self.copy(), self.x.copy(), self.dy.copy()
-        before = {"x": self.x, "dy": self.dy, **self.data(self.layer)}
+        before = {"x": self.x, "dy": self.dy, **_data(self.layer)}
         for part in layer.layers():
             if getattr(part, "inplace", False):
-                before = self.data(self.layer)
+                before = _data(self.layer)
                 if "inplace" not in (type(part).__doc__ or ""):
                     self.fail("in place", f"the docstring of {type(part).__name__} must explain inplace")
         for culprit, function, array, name, shape in (
@@ -202,7 +193,7 @@ class _Conventions:
             ("backward", layer.backward, dy, "the gradient to the input", self.x.shape),
         ):
             result = function(array)
-            if problem := in_place(culprit, before, {"x": x, "dy": dy, **self.data(layer)}):
+            if problem := in_place(culprit, before, {"x": x, "dy": dy, **_data(layer)}):
                 self.fail("in place", problem)
             self.check_form("output_shape" if culprit == "forward" else "gradients", name, result, shape)
         for name, parameter in layer.named_parameters():
@@ -331,6 +322,10 @@ class VisitorValue:
     """An array that only a visitor can compute with."""
 
     array: Array
+
+
+def _data(layer: Layer) -> dict[str, Array]:
+    return {name: parameter.data for name, parameter in layer.named_parameters()}
 
 
 class _Computing(Visitor):

@@ -282,6 +282,7 @@ class Sequential(LayerDict[Layer], Stack):
 
     Raises:
         TypeError: If something is not a layer.
+        ValueError: If a layer has the name "input".
 
     Example:
         >>> from minifcn.layers import Conv2d, ReLU
@@ -289,6 +290,11 @@ class Sequential(LayerDict[Layer], Stack):
         >>> net.output_shape((1, 8, 8)), [name for name, _ in net.named_parameters()]
         ((4, 6, 6), ['0.weight', '0.bias'])
     """
+
+    def __init__(self, *layers: Layer, **named: Layer):
+        super().__init__(*layers, **named)
+        if INPUT in self.parts:
+            raise ValueError(f"no layer of {type(self).__name__} can have the name {INPUT!r}")
 
     def steps(self) -> list[Step]:
         """Return the layers, each of which reads the value before it."""

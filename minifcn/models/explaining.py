@@ -31,7 +31,7 @@ measured; some of the first one's is made for all threads, such as the filters t
 def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
     """Describe each layer of a network for images of a given size: shape, receptive field, cost and memory.
 
-    Nothing is computed: any network at any size takes milliseconds.
+    Nothing is computed: any network at any size takes a fraction of a second.
 
     Args:
         model: A `Classifier`, an `FCN`, or another network that begins with images.

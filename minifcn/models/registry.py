@@ -8,7 +8,7 @@ from minifcn.layers import Layer
 from minifcn.layers import register as register_class
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
-from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
+from minifcn.models.classifiers import Classifier, digit_classifier, named, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.googlenet import googlenet
 from minifcn.models.scoring import ScoreLayer
@@ -144,9 +144,8 @@ def build(
         {'name': 'digit_classifier', 'arguments': {'num_classes': 7}}
     """
     if isinstance(architecture, str):
-        return _classifier(
-            architecture, {} if num_classes is None else {"num_classes": num_classes}, init, rng
-        )
+        chosen = {} if num_classes is None else {"num_classes": num_classes}
+        return _classifier(architecture, chosen, init, rng)
     if num_classes is not None:
         raise ValueError(f"num_classes goes with a name, got {num_classes!r} with {str(architecture)[:50]}")
     name, arguments = _parts(architecture)
@@ -175,7 +174,7 @@ def _classifier(name: str, arguments: dict[str, Any], init: Init, rng: Rng) -> C
         raise TypeError(f"the builder of {name!r} must return a Classifier, got {type(model).__name__}")
     if not model.architecture:
         (classes,) = model.output_shape(model.input_shape)
-        model.architecture = {"name": name, "arguments": {"num_classes": classes}}
+        model.architecture = named(name, classes)
     return model
 
 

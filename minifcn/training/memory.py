@@ -104,7 +104,7 @@ def check_step(
         return training_memory(model, optimizer, count, size)
 
     def advice(free: int) -> str:
-        fits = bisect_right(range(1, batch_size), free, key=lambda count: needed(count, size))
+        fits = next((n for n in range(batch_size - 1, 0, -1) if needed(n, size) <= free), 0)
         if fits:
             same = f" (accumulate {images // fits} for about as many images per step)"
             return f"batch size {fits} would fit{same if images > fits else ''}"

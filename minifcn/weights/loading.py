@@ -314,7 +314,9 @@ def _loaded(
     classes = class_count(model)
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
-        raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
+        raise FileError(
+            f"{file} does not describe the preprocessing for {found.architecture}, which must be given"
+        )
     usual = model.info or ModelInfo(tuple(map(str, range(classes))), preprocessing)
     names = usual.class_names if class_names is None else tuple(class_names)
     if len(names) != classes:

@@ -109,6 +109,19 @@ def test_only_layers_are_parts(container):
         container(last=ReLU)
 
 
+def test_no_layer_is_called_input():
+    with pytest.raises(ValueError, match="Sequential can have the name 'input'"):
+        Sequential(input=ReLU())
+
+
+@pytest.mark.parametrize("container", [Concat, Add])
+def test_no_branch_writes_over_the_input_of_the_others(container):
+    with pytest.raises(ValueError, match=r"'first' .* writes over 'input'"):
+        container(first=ReLU(inplace=True), second=conv())
+    alone = container(first=ReLU(inplace=True))
+    assert alone.overwrites_input()
+
+
 def test_reprs_are_indented():
     net = Sequential(ReLU(), more=Concat(ReLU(), Linear(2, 1, rng=0)))
     assert repr(net) == (
