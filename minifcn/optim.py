@@ -367,9 +367,10 @@ def _named(params: Params) -> dict[str, Parameter]:
         named = {str(number): parameter for number, parameter in enumerate(params)}
     wrong = [value for value in named.values() if not isinstance(value, Parameter)]
     if wrong or not isinstance(params, Layer | Iterable):
+        got = f"an iterable of {type(wrong[0]).__name__}s" if wrong else type(params).__name__
         raise TypeError(
-            f"params must be a Layer, an iterable of Parameters or a dict of named ones, "
-            f"got {f'one with {type(wrong[0]).__name__}' if wrong else type(params).__name__}"
+            f"params must be a Layer, an iterable of Parameters or a dict of named ones, got {got}; "
+            f"pass net or net.parameters()"
         )
     if not named:
         raise ValueError("params must contain at least one parameter, got none")
