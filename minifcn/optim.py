@@ -73,13 +73,9 @@ class Optimizer(ABC):
                 )
             kept = self._kept(name)
             xp = library = array_module(data=data, grad=grad, **dict(zip(self._kinds, kept, strict=True)))
-            update = partial(
-                self._update,
-                xp,
-                self._steps[name] + 1,
-                float(self.lr * parameter.lr_multiplier),
-                float(self.weight_decay * parameter.decay_multiplier),
-            )
+            lr = float(self.lr * parameter.lr_multiplier)
+            decay = float(self.weight_decay * parameter.decay_multiplier)
+            update = partial(self._update, xp, self._steps[name] + 1, lr, decay)
             work += [(update, chunk) for chunk in flat_chunks(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, and none of them alone is worth a thread.
