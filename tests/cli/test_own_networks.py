@@ -113,6 +113,19 @@ def test_only_a_declared_class_of_just_that_name_is_imported(process):
     assert config.from_config({"class": "Gate", "slope": 0.5}).slope == 0.5
 
 
+def test_an_entry_point_may_be_a_module_that_registers_its_layers(process, tmp_path, monkeypatch):
+    (tmp_path / "halving_layers.py").write_text(
+        "from minifcn.layers import ReLU, register\n\n@register\nclass Halving(ReLU):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    process()
+    with pytest.raises(ValueError, match="unknown class 'Halving'"):
+        config.from_config({"class": "Halving"})
+    module = EntryPoint("Halving", "halving_layers", "minifcn.layers")
+    monkeypatch.setattr(importlib.metadata, "entry_points", EntryPoints([module]).select)
+    assert isinstance(config.from_config({"class": "Halving"}), ReLU)
+
+
 def test_a_registered_builder_without_architecture(process, tmp_path, capsys):
     data, out = photographs(tmp_path / "photos"), str(tmp_path / "out")
     process()
