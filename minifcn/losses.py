@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.labels import first_true, split_pixels, valid_pixels
-from minifcn.functional.operands import check_float
+from minifcn.functional.labels import refuse, split_pixels, valid_pixels
+from minifcn.functional.operands import check_choice, check_float
 from minifcn.kernels.threads import parallel_map
 
 CHUNK_SIZE = 1 << 18
@@ -131,8 +131,7 @@ def _chunks(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[s
 
 
 def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None) -> None:
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'batch', got {reduction!r}")
+    check_choice(reduction, "reduction", get_args(Reduction))
     check_float(scores=scores, class_weights=class_weights)
     if scores.ndim < 2 or scores.shape[1] == 0:
         raise ValueError(
@@ -156,10 +155,4 @@ def _check_values(scores: Array, labels: Array, ignore_index: int, class_weights
     if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights.tolist()):
         raise ValueError(f"class_weights must be finite and none negative, got {class_weights.tolist()}")
     valid_pixels(labels, scores.shape[1], ignore_index)
-    wrong = ~xp.isfinite(scores)
-    if wrong.any():
-        count, first = first_true(wrong)
-        raise ValueError(
-            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
-            f"the first is {float(scores[first])} at {first}"
-        )
+    refuse(~xp.isfinite(scores), scores, "scores must be finite")

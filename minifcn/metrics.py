@@ -8,7 +8,8 @@ from typing import Literal, Self, get_args
 import numpy as np
 
 from minifcn.backend import Array, array_module, to_numpy
-from minifcn.functional.labels import check_classes, first_true, valid_pixels
+from minifcn.functional.labels import check_classes, refuse, valid_pixels
+from minifcn.functional.operands import check_choice
 
 Absent = Literal["exclude", "zero", "one", "truth"]
 
@@ -67,8 +68,7 @@ class ConfusionMatrix:
         check_classes(num_classes, ignore_index)
         if num_classes > 256:
             raise ValueError(f"num_classes must be at most 256 because labels are uint8, got {num_classes}")
-        if absent not in get_args(Absent):
-            raise ValueError(f"absent must be 'exclude', 'zero', 'one' or 'truth', got {absent!r}")
+        check_choice(absent, "absent", get_args(Absent))
         names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
         if len(names) != num_classes:
             raise ValueError(
@@ -106,12 +106,7 @@ class ConfusionMatrix:
         valid = valid_pixels(labels, k, self.ignore_index)
         predicted = predictions.astype(xp.int64)
         wrong = valid & ((predicted < 0) | (predicted >= k))
-        if wrong.any():
-            count, first = first_true(wrong)
-            raise ValueError(
-                f"predictions must be from 0 to num_classes - 1 = {k - 1}, got {int(predictions[first])} "
-                f"at {first}; {count} of {labels.size} pixels are out of range"
-            )
+        refuse(wrong, predictions, f"predictions must be from 0 to num_classes - 1 = {k - 1}")
         # One index for each (true, predicted), and one more for void, whose count is dropped.
         pairs = xp.where(valid, labels.astype(xp.int64) * k + predicted, k * k)
         counts = xp.bincount(pairs.reshape(-1), minlength=k * k + 1)[: k * k]  # (...) -> (pixels,)

@@ -7,14 +7,14 @@ image contains digits of one split only.
 """
 
 import functools
-import gzip
 import math
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import Pair, check_integer, pair
 from minifcn.palette import VOID, palette
 
@@ -54,13 +54,10 @@ def digit_images(split: str) -> tuple[Array, Array]:
         >>> images.shape, digits.shape
         ((199, 8, 8), (199,))
     """
-    if split not in _POSITIONS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, _POSITIONS))}, got {split!r}")
+    check_choice(split, "split", _POSITIONS)
     images, digits = _collection()
-    rank = np.empty(len(digits), np.int64)  # how many digits of the same class come before each one
-    for digit in range(10):
-        members = np.flatnonzero(digits == digit)
-        rank[members] = np.arange(len(members))
+    # How many digits of the same class come before each one: (N, 10) -> (N,)
+    rank = np.cumsum(np.eye(10, dtype=np.int64)[digits], axis=0)[np.arange(len(digits)), digits] - 1
     chosen = np.isin(rank % 9, _POSITIONS[split])
     images, digits = images[chosen], digits[chosen]
     images.flags.writeable = digits.flags.writeable = False  # they are shared by all callers
@@ -69,9 +66,8 @@ def digit_images(split: str) -> tuple[Array, Array]:
 
 def _collection() -> tuple[Array, Array]:
     """Return all images, uint8 (1797, 8, 8), and their digits, uint8 (1797,)."""
-    data = (files("minifcn.data") / "bundled" / "digits.csv.gz").read_bytes()
-    lines = gzip.decompress(data).decode().splitlines()
-    table = np.loadtxt(lines, np.uint8, delimiter=",")  # (1797, 65): 64 pixels and the digit
+    with as_file(files("minifcn.data") / "bundled" / "digits.csv.gz") as path:
+        table = np.loadtxt(path, np.uint8, delimiter=",")  # (1797, 65): 64 pixels and the digit
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 

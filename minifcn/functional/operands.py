@@ -1,5 +1,6 @@
 """Checks of arguments that several maps share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from minifcn.backend import Array, array_module
@@ -49,6 +50,19 @@ def check_same_shape(**arrays: Array) -> None:
     if len({array.shape for array in arrays.values()}) > 1:
         listed = ", ".join(f"{name} is {array.shape}" for name, array in arrays.items())
         raise ValueError(f"shapes differ: {listed}")
+
+
+def check_choice(value: object, name: str, choices: Iterable[object]) -> None:
+    """Raise `ValueError` unless the value is one of the choices.
+
+    Example:
+        >>> check_choice("median", "reduction", ("mean", "sum"))
+        Traceback (most recent call last):
+        ...
+        ValueError: reduction must be one of 'mean', 'sum', got 'median'
+    """
+    if value not in (allowed := tuple(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def check_bias(b: Array | None, channels: int) -> None:

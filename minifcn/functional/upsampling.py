@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import check_integer
 
 
@@ -48,7 +49,6 @@ def bilinear_kernel(
         raise ValueError(
             f"kernel_size must be {2 * stride} or {2 * stride - 1} for stride {stride}, got {kernel_size}"
         )
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    check_choice(dtype, "dtype", ("float32", "float64"))
     tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
     return np.tile(np.outer(tent, tent).astype(dtype), (channels, 1, 1, 1))
