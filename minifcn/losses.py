@@ -134,19 +134,13 @@ def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_w
     check_choice(reduction, "reduction", get_args(Reduction))
     check_float(scores=scores, class_weights=class_weights)
     if scores.ndim < 2 or scores.shape[1] == 0:
-        raise ValueError(
-            f"scores must have the shape (N, C, ...) with at least one class, got {scores.shape}"
-        )
-    if labels.shape != scores.shape[:1] + scores.shape[2:]:
-        raise ValueError(
-            f"labels must have the shape of scores without its class axis: scores are {scores.shape}, so "
-            f"labels must be {scores.shape[:1] + scores.shape[2:]}, got {labels.shape}"
-        )
+        raise ValueError(f"scores must have shape (N, C, ...) with at least one class, got {scores.shape}")
+    if labels.shape != (expected := scores.shape[:1] + scores.shape[2:]):
+        because = f"{expected}, that of scores {scores.shape} without the class axis"
+        raise ValueError(f"labels must have shape {because}, got {labels.shape}")
     if class_weights is not None and class_weights.shape != scores.shape[1:2]:
-        raise ValueError(
-            f"class_weights must have one weight for each of {scores.shape[1]} classes, "
-            f"got the shape {class_weights.shape}"
-        )
+        each = f"one weight for each of {scores.shape[1]} classes"
+        raise ValueError(f"class_weights must have {each}, got shape {class_weights.shape}")
 
 
 def _check_values(scores: Array, labels: Array, ignore_index: int, class_weights: Array | None) -> None:

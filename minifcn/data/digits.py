@@ -19,7 +19,6 @@ from minifcn.geometry import Pair, check_integer, pair
 from minifcn.palette import VOID, palette
 
 Point: TypeAlias = tuple[float, float]
-Window: TypeAlias = tuple[slice, slice]
 
 DIGIT_NAMES = tuple("0123456789")
 
@@ -140,9 +139,8 @@ class DigitCrops(_DigitDataset):
         which = index % len(self._glyphs)
         background, noise = _background(rng, (self._size, self._size))
         row, col = self._size / 2 + rng.uniform(-_JITTER, _JITTER, 2)
-        window, alpha, shade = _ink(rng, self._glyphs[which], background, (row, col), rng.uniform(*_HEIGHTS))
         image = background.copy()
-        image[window] += alpha * (shade - image[window])
+        _add_ink(image, rng, self._glyphs[which], background, (row, col), rng.uniform(*_HEIGHTS))
         return _to_uint8(image + noise), np.array(self._digits[which])
 
 
@@ -198,10 +196,10 @@ class DigitCanvases(_DigitDataset):
         image, labels = background.copy(), np.zeros(self._size, np.uint8)
         for centre, height in self._positions(rng):
             which = int(rng.integers(len(self._glyphs)))
-            window, alpha, shade = _ink(rng, self._glyphs[which], background, centre, height)
-            image[window] += alpha * (shade - image[window])
+            window, alpha = _add_ink(image, rng, self._glyphs[which], background, centre, height)
             ink = alpha >= 0.5
-            labels[window][_dilated(ink)] = VOID
+            windows = np.lib.stride_tricks.sliding_window_view(np.pad(ink, 1), (3, 3))  # (H, W, 3, 3)
+            labels[window][windows.any(axis=(2, 3))] = VOID
             labels[window][ink] = self._digits[which] + 1
         return _to_uint8(image + noise), labels
 
@@ -256,14 +254,15 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array,
     return background, noise
 
 
-def _ink(
-    rng: np.random.Generator, glyph: Any, background: Array, centre: Point, height: float
-) -> tuple[Window, Array, float]:
-    """Enlarge a digit smoothly to `height` pixels around `centre`, slightly rotated and slanted.
+def _add_ink(
+    image: Array, rng: np.random.Generator, glyph: Any, background: Array, centre: Point, height: float
+) -> tuple[tuple[slice, slice], Array]:
+    """Draw a digit of `height` pixels around `centre`, smooth, and slightly rotated and slanted.
+
+    The ink is darker than the background around it by at least `_CONTRAST`.
 
     Returns:
-        The window of the background that it may touch; how much of each pixel there is ink, float32 in
-        [0, 1]; and the grey level of the ink, which is darker than the whole window by at least `_CONTRAST`.
+        The window of the image that it may touch, and how much of each pixel there is ink, float32 in [0, 1].
     """
     from PIL import Image
 
@@ -287,13 +286,8 @@ def _ink(
     )
     # An enlarged edge is as wide as a pixel of the glyph; this makes it slightly less than two pixels wide.
     alpha = np.clip(0.5 + np.float32(0.6 / scale) * (np.asarray(soft) - 0.5), 0, 1)
-    return (rows, cols), alpha, rng.uniform(0, float(background[window].min()) - _CONTRAST)
-
-
-def _dilated(mask: Array) -> Array:
-    """Return a boolean mask (H, W) grown by one pixel in all eight directions."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3))  # (H, W, 3, 3)
-    return np.asarray(windows.any(axis=(2, 3)))
+    image[window] += alpha * (rng.uniform(0, float(background[window].min()) - _CONTRAST) - image[window])
+    return (rows, cols), alpha
 
 
 def _to_uint8(image: Array) -> Array:

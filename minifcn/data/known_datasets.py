@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -219,7 +220,8 @@ def _sbd_folder(path: StrPath) -> Path:
     raise DataError("missing", root, f"has neither SegmentationClassAug nor {released}")
 
 
-_KINDS: dict[str, type[CamVid | VOC | Folder]] = {"camvid": CamVid, "voc": VOC, "voc+sbd": VOC, "folder": Folder}
+_Kind: TypeAlias = type[CamVid] | type[VOC] | type[Folder]
+_KINDS: dict[str, _Kind] = {"camvid": CamVid, "voc": VOC, "voc+sbd": VOC, "folder": Folder}
 
 
 def open_dataset(spec: str, split: str, *, strict: bool = True) -> Dataset:

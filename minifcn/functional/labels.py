@@ -72,10 +72,9 @@ def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tu
     xp = array_module(labels=labels)
     check_classes(num_classes, ignore_index)
     if labels.dtype != xp.uint8:
-        raise TypeError(
-            f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
-            f"{ignore_index} and convert with labels.astype('uint8')"
-        )
+        void = f"give void (-1 or -100 elsewhere) the number {ignore_index}"
+        fix = f"{void} and convert with labels.astype('uint8')"
+        raise TypeError(f"labels must be uint8, got {labels.dtype}; {fix}")
     not_void, known = labels != ignore_index, labels <= min(num_classes - 1, 255)
     return not_void & known, not_void & ~known
 

@@ -16,10 +16,8 @@ def check_float(**arrays: Array | None) -> Any:
     present = {name: array for name, array in arrays.items() if array is not None}
     for name, array in present.items():
         if array.dtype.char not in "fd":
-            raise TypeError(
-                f"{name} must be float32 or float64, got {array.dtype.name}; convert it with "
-                f"{name}.astype('float32')"
-            )
+            fix = f"convert it with {name}.astype('float32')"
+            raise TypeError(f"{name} must be float32 or float64, got {array.dtype.name}; {fix}")
     if len({array.dtype for array in present.values()}) > 1:
         listed = ", ".join(f"{name} is {array.dtype.name}" for name, array in present.items())
         raise TypeError(f"dtypes are mixed: {listed}; convert them to one with .astype")

@@ -21,6 +21,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minifcn.backend import Array, array_module
+from minifcn.geometry import check_integer
 from minifcn.kernels.workspace import cut, parts
 
 T = TypeVar("T")
@@ -98,13 +99,11 @@ def set_num_threads(threads: int) -> None:
         1
         >>> set_num_threads(before)
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
+    threads = check_integer(threads, "threads", 1)
     with _turn:
         if _state["pool"] is not None:
             _state["pool"].shutdown()
-            _state["pool"] = None
-        _state["threads"] = threads
+        _state.update(pool=None, threads=threads)
 
 
 def parallel_map(function: Callable[[T], R], chunks: Iterable[T], xp: Any = np) -> list[R]:

@@ -30,10 +30,8 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
     """
     matrix, classes = to_numpy(matrix), len(class_names)
     if matrix.dtype.kind not in "iu" or matrix.shape != (classes, classes) or classes == 0:
-        raise ValueError(
-            f"matrix must be integers ({classes}, {classes}), one row and one column for each of the "
-            f"class_names, got {matrix.dtype} of shape {matrix.shape}"
-        )
+        expected = f"integers ({classes}, {classes}), a row and a column for each of the class_names"
+        raise ValueError(f"matrix must be {expected}, got {matrix.dtype} of shape {matrix.shape}")
     if matrix.min() < 0:
         raise ValueError(f"matrix must hold counts, got {int(matrix.min())}")
     totals = matrix.sum(axis=1, keepdims=True)
