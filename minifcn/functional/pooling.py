@@ -256,12 +256,7 @@ def _add_to_winners(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
 
 
 def avg_pool2d(
-    x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    *,
-    ceil_mode: bool = False,
+    x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, *, ceil_mode: bool = False
 ) -> Array:
     """Average each window.
 

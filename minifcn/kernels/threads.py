@@ -200,15 +200,12 @@ def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     Example:
         >>> import numpy as np
         >>> [(a.size, b.size) for a, b in flat_chunks(np.zeros((512, 300)), np.zeros((512, 300)))]
-        [(131072, 131072), (22528, 22528)]
+        [(76800, 76800), (76800, 76800)]
     """
     if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]
     flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
-    return [
-        tuple(array[start : start + FLAT_CHUNK] for array in flat)
-        for start in range(0, flat[0].size, FLAT_CHUNK)
-    ]
+    return [tuple(array[some] for array in flat) for some in cut(flat[0].size, FLAT_CHUNK)]
 
 
 def add_to(total: Array, part: Array) -> Array:

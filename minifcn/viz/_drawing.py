@@ -40,7 +40,7 @@ def show_image(axes: Axes, image: Array, **options: Any) -> None:
 
 def write_text(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
     """Write a text around a point, as it is; options are those of `Axes.text`."""
-    style = {"ha": "center", "va": "center", "fontsize": FONT_SIZE, "parse_math": False}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": FONT_SIZE, "parse_math": False}
     axes.text(x, y, text, **style | options)
 
 
@@ -73,9 +73,9 @@ def add_legend(figure: Figure, swatches: Sequence[Swatch]) -> None:
     """Draw a legend below the rest of the figure."""
     handles = [Patch(facecolor=color, edgecolor="0.4", linewidth=0.5) for _, color in swatches]
     columns, _ = legend_shape(swatches, float(figure.get_figwidth()))
-    layout = {"ncols": columns, "handlelength": 1.4, "columnspacing": 1.2, "frameon": False}
-    where = "outside lower center"
-    legend = figure.legend(handles, ["name"] * len(handles), loc=where, fontsize=FONT_SIZE, **layout)
+    layout: dict[str, Any] = {"ncols": columns, "handlelength": 1.4, "columnspacing": 1.2, "frameon": False}
+    layout |= {"loc": "outside lower center", "fontsize": FONT_SIZE}
+    legend = figure.legend(handles, ["name"] * len(handles), **layout)
     # Set afterwards: as a label, "_background_" would be left out, and "$" would start a formula.
     for text, (name, _) in zip(legend.get_texts(), swatches, strict=True):
         text.set(text=name, parse_math=False)

@@ -124,7 +124,7 @@ def draw_box(axes: Axes, box: Box, index: int = 0, label: str = "") -> None:
         down, right = ((0, 0), (0, 1), (1, 1), (1, 0))[index % 4]
         corner = left - 0.5 + right * width, top - 0.5 + down * height
         background = {"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"}
-        style = {"color": "white", "ha": "center", "va": "center", "bbox": background}
+        style: dict[str, Any] = {"color": "white", "ha": "center", "va": "center", "bbox": background}
         axes.annotate(label, corner, fontsize=FONT_SIZE, **style)
 
 
