@@ -199,7 +199,7 @@ SCORES, LABELS = np.zeros((2, 3, 4, 5), np.float32), np.zeros((2, 4, 5), np.uint
         ({"scores": SCORES[:, :0]}, ValueError, "at least one class, got (2, 0, 4, 5)"),
         ({"reduction": "none"}, ValueError, "reduction must be one of 'mean', 'sum', 'batch', got 'none'"),
         ({"ignore_index": -100}, ValueError, "ignore_index must be an integer >= 0, got -100"),
-        ({"class_weights": np.ones(4, np.float32)}, ValueError, "each of 3 classes, got the shape (4,)"),
+        ({"class_weights": np.ones(4, np.float32)}, ValueError, "each of 3 classes, got shape (4,)"),
         ({"class_weights": np.ones(3)}, TypeError, "scores is float32, class_weights is float64"),
         ({"class_weights": np.array([1, -1, 1], np.float32)}, ValueError, "none negative, got [1.0, -1.0"),
         ({"class_weights": np.array([1, np.nan, 1], np.float32)}, ValueError, "must be finite"),
