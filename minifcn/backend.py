@@ -41,10 +41,8 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
         if array is None:
             continue
         if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(
-                f"{name} must be a NumPy or CuPy array, got a masked array, whose mask would be ignored; "
-                f"call .filled(value) first"
-            )
+            why = "whose mask would be ignored; call .filled(value) first"
+            raise TypeError(f"{name} must be a NumPy or CuPy array, got a masked array, {why}")
         if isinstance(array, np.ndarray):
             homes[name] = "numpy"
         elif type(array).__module__.partition(".")[0] == "cupy":
@@ -52,14 +50,10 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
         else:
             raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(array).__name__}")
     if len(set(homes.values())) > 1:
-        where = ", ".join(
-            f"{name} is on the {'CPU (NumPy)' if home == 'numpy' else 'GPU (CuPy)'}"
-            for name, home in homes.items()
-        )
-        raise TypeError(
-            f"NumPy and CuPy arrays are mixed: {where}; move them to one device with "
-            f"minifcn.to_device(array, 'cpu') or minifcn.to_device(array, 'cuda')"
-        )
+        places = {"numpy": "CPU (NumPy)", "cupy": "GPU (CuPy)"}
+        where = ", ".join(f"{name} is on the {places[home]}" for name, home in homes.items())
+        fix = "minifcn.to_device(array, 'cpu') or minifcn.to_device(array, 'cuda')"
+        raise TypeError(f"NumPy and CuPy arrays are mixed: {where}; move them to one device with {fix}")
     return sys.modules["cupy"] if "cupy" in homes.values() else np
 
 
@@ -84,9 +78,8 @@ def cuda_device(device: str) -> Any | None:
     try:
         import cupy
     except ImportError as error:
-        raise ValueError(
-            f"device {device!r} needs CuPy: pip install cupy-cuda12x (or cupy-cuda13x), or use device 'cpu'"
-        ) from error
+        fix = "pip install cupy-cuda12x (or cupy-cuda13x), or use device 'cpu'"
+        raise ValueError(f"device {device!r} needs CuPy: {fix}") from error
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -180,10 +180,9 @@ class Window:
         if self.ceil_mode and (outputs - 1) * self.stride >= size + self.padding[0]:
             outputs -= 1
         if size < 1 or outputs < 1:
-            raise ValueError(
-                f"kernel of extent {self.extent} (kernel_size {self.kernel}, dilation {self.dilation}) does "
-                f"not fit into {axis} {size} with padding {_brief(self.padding)}"
-            )
+            kernel = f"extent {self.extent} (kernel_size {self.kernel}, dilation {self.dilation})"
+            place = f"{axis} {size} with padding {_brief(self.padding)}"
+            raise ValueError(f"kernel of {kernel} does not fit into {place}")
         return outputs
 
     def input_size_range(self, outputs: int) -> tuple[int, int]:
@@ -239,10 +238,8 @@ class Transposed:
             raise ValueError(f"output_padding must be below the stride {window.stride}, got {extra}")
         outputs = (size - 1) * window.stride - sum(window.padding) + window.extent + extra
         if size < 1 or outputs < 1:
-            raise ValueError(
-                f"{axis} {size} gives a transposed convolution of size {outputs}: "
-                f"padding {_brief(window.padding)} removes more than there is"
-            )
+            given = f"{axis} {size} gives a transposed convolution of size {outputs}"
+            raise ValueError(f"{given}: padding {_brief(window.padding)} removes more than there is")
         return outputs
 
     def input_range(self, first: int, last: int) -> tuple[int, int]:
@@ -314,10 +311,8 @@ def crop_offset(larger: CoordinateMap, reference: CoordinateMap) -> int:
     """
     between = larger.inverse() @ reference
     if between.scale != 1 or between.offset.denominator != 1:
-        raise ValueError(
-            f"grids at {larger} and {reference} do not lie on each other: an index i of the second is index "
-            f"{between} of the first"
-        )
+        why = f"an index i of the second is index {between} of the first"
+        raise ValueError(f"grids at {larger} and {reference} do not lie on each other: {why}")
     return int(between.offset)
 
 
@@ -394,6 +389,11 @@ class ConvGeometry:
     def taps(self) -> int:
         """Number of inputs of one channel in a window."""
         return self.rows.kernel * self.cols.kernel
+
+    def input_size_range(self, size: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the smallest and the largest (rows, columns) that give an output of (rows, columns)."""
+        rows, cols = self.rows.input_size_range(size[0]), self.cols.input_size_range(size[1])
+        return (rows[0], cols[0]), (rows[1], cols[1])
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) of the output for an input of (rows, columns)."""

@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.labels import first_true, split_pixels, valid_pixels
-from minifcn.functional.operands import check_float
+from minifcn.functional.labels import refuse, split_pixels, valid_pixels
+from minifcn.functional.operands import check_choice, check_float
 from minifcn.kernels.threads import parallel_map
 
 CHUNK_SIZE = 1 << 18
@@ -131,23 +131,16 @@ def _chunks(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[s
 
 
 def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None) -> None:
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'batch', got {reduction!r}")
+    check_choice(reduction, "reduction", get_args(Reduction))
     check_float(scores=scores, class_weights=class_weights)
     if scores.ndim < 2 or scores.shape[1] == 0:
-        raise ValueError(
-            f"scores must have the shape (N, C, ...) with at least one class, got {scores.shape}"
-        )
-    if labels.shape != scores.shape[:1] + scores.shape[2:]:
-        raise ValueError(
-            f"labels must have the shape of scores without its class axis: scores are {scores.shape}, so "
-            f"labels must be {scores.shape[:1] + scores.shape[2:]}, got {labels.shape}"
-        )
+        raise ValueError(f"scores must have shape (N, C, ...) with at least one class, got {scores.shape}")
+    if labels.shape != (expected := scores.shape[:1] + scores.shape[2:]):
+        because = f"{expected}, that of scores {scores.shape} without the class axis"
+        raise ValueError(f"labels must have shape {because}, got {labels.shape}")
     if class_weights is not None and class_weights.shape != scores.shape[1:2]:
-        raise ValueError(
-            f"class_weights must have one weight for each of {scores.shape[1]} classes, "
-            f"got the shape {class_weights.shape}"
-        )
+        each = f"one weight for each of {scores.shape[1]} classes"
+        raise ValueError(f"class_weights must have {each}, got shape {class_weights.shape}")
 
 
 def _check_values(scores: Array, labels: Array, ignore_index: int, class_weights: Array | None) -> None:
@@ -156,10 +149,4 @@ def _check_values(scores: Array, labels: Array, ignore_index: int, class_weights
     if class_weights is not None and not all(0 <= weight < math.inf for weight in class_weights.tolist()):
         raise ValueError(f"class_weights must be finite and none negative, got {class_weights.tolist()}")
     valid_pixels(labels, scores.shape[1], ignore_index)
-    wrong = ~xp.isfinite(scores)
-    if wrong.any():
-        count, first = first_true(wrong)
-        raise ValueError(
-            f"scores must be finite: {count} of {scores.size} are NaN or infinite, "
-            f"the first is {float(scores[first])} at {first}"
-        )
+    refuse(~xp.isfinite(scores), scores, "scores must be finite")

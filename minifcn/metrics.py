@@ -8,7 +8,8 @@ from typing import Literal, Self, get_args
 import numpy as np
 
 from minifcn.backend import Array, array_module, to_numpy
-from minifcn.functional.labels import check_classes, first_true, valid_pixels
+from minifcn.functional.labels import check_classes, refuse, valid_pixels
+from minifcn.functional.operands import check_choice, check_same_shape
 
 Absent = Literal["exclude", "zero", "one", "truth"]
 
@@ -67,13 +68,10 @@ class ConfusionMatrix:
         check_classes(num_classes, ignore_index)
         if num_classes > 256:
             raise ValueError(f"num_classes must be at most 256 because labels are uint8, got {num_classes}")
-        if absent not in get_args(Absent):
-            raise ValueError(f"absent must be 'exclude', 'zero', 'one' or 'truth', got {absent!r}")
+        check_choice(absent, "absent", get_args(Absent))
         names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
         if len(names) != num_classes:
-            raise ValueError(
-                f"class_names must have {num_classes} names, one for each class, got {len(names)}"
-            )
+            raise ValueError(f"class_names must have {num_classes} names, got {len(names)}")
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.class_names = names
@@ -94,24 +92,14 @@ class ConfusionMatrix:
         """
         xp = array_module(labels=labels, predictions=predictions)
         if predictions.dtype.kind not in "iu":
-            raise TypeError(
-                f"predictions must be integers, got {predictions.dtype}; "
-                f"of scores (N, C, H, W) take scores.argmax(axis=1)"
-            )
-        if labels.shape != predictions.shape:
-            raise ValueError(
-                f"labels and predictions must have the same shape, got {labels.shape} and {predictions.shape}"
-            )
+            fix = "of scores (N, C, H, W) take scores.argmax(axis=1)"
+            raise TypeError(f"predictions must be integers, got {predictions.dtype}; {fix}")
+        check_same_shape(labels=labels, predictions=predictions)
         k = self.num_classes
         valid = valid_pixels(labels, k, self.ignore_index)
         predicted = predictions.astype(xp.int64)
         wrong = valid & ((predicted < 0) | (predicted >= k))
-        if wrong.any():
-            count, first = first_true(wrong)
-            raise ValueError(
-                f"predictions must be from 0 to num_classes - 1 = {k - 1}, got {int(predictions[first])} "
-                f"at {first}; {count} of {labels.size} pixels are out of range"
-            )
+        refuse(wrong, predictions, f"predictions must be from 0 to num_classes - 1 = {k - 1}")
         # One index for each (true, predicted), and one more for void, whose count is dropped.
         pairs = xp.where(valid, labels.astype(xp.int64) * k + predicted, k * k)
         counts = xp.bincount(pairs.reshape(-1), minlength=k * k + 1)[: k * k]  # (...) -> (pixels,)
@@ -128,9 +116,7 @@ class ConfusionMatrix:
         for name in ("num_classes", "ignore_index", "class_names", "absent"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                raise ValueError(
-                    f"{name} must be equal for confusion matrices to be added, got {mine!r} and {theirs!r}"
-                )
+                raise ValueError(f"{name} must be equal in matrices to be added, got {mine!r} and {theirs!r}")
         both = copy(self)
         both._matrix = self._matrix + other._matrix
         return both
@@ -198,15 +184,9 @@ class ConfusionMatrix:
             classes_in_mean_iou 2
             pixels 4
         """
-        return {
-            "pixel_accuracy": self.pixel_accuracy(),
-            "mean_accuracy": self.mean_accuracy(),
-            "mean_iou": self.mean_iou(),
-            "frequency_weighted_iou": self.frequency_weighted_iou(),
-            "classes_in_mean_accuracy": self.classes_in_mean_accuracy(),
-            "classes_in_mean_iou": self.classes_in_mean_iou(),
-            "pixels": int(self._matrix.sum()),
-        }
+        scores = "pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou"
+        names = *scores, "classes_in_mean_accuracy", "classes_in_mean_iou"
+        return {name: getattr(self, name)() for name in names} | {"pixels": int(self._matrix.sum())}
 
     def table(self) -> str:
         """Return a table of the classes and the four scores as text; a dash means NaN.
@@ -228,13 +208,8 @@ class ConfusionMatrix:
         width = max(22, *map(len, self.class_names))
         pixels = f"over {self._matrix.sum():,} pixels"
         rows = [f"{'class':{width}}  {'IoU':>6}  {'accuracy':>8}  {'pixels':>12}"]
-        for name, iou, accuracy, count in zip(
-            self.class_names,
-            self.iou_per_class(),
-            self.accuracy_per_class(),
-            self._matrix.sum(axis=1),
-            strict=True,
-        ):
+        columns = self.iou_per_class(), self.accuracy_per_class(), self._matrix.sum(axis=1)
+        for name, iou, accuracy, count in zip(self.class_names, *columns, strict=True):
             rows.append(f"{name:{width}}  {_show(iou):>6}  {_show(accuracy):>8}  {count:>12,}")
         rows.append("")
         for name, score, over in (

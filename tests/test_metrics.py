@@ -228,7 +228,7 @@ def test_adding_leaves_both_as_they_were():
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (ConfusionMatrix(4), "num_classes must be equal for confusion matrices to be added, got 3 and 4"),
+        (ConfusionMatrix(4), "num_classes must be equal in matrices to be added, got 3 and 4"),
         (ConfusionMatrix(3, ignore_index=0), "ignore_index must"),
         (ConfusionMatrix(3, class_names="abc"), "got ('0', '1', '2') and ('a', 'b', 'c')"),
         (ConfusionMatrix(3, absent="zero"), "got 'exclude' and 'zero'"),
@@ -253,9 +253,9 @@ def test_the_matrix_is_a_copy():
 @pytest.mark.parametrize(
     ("labels", "predictions", "error", "message"),
     [
-        (np.array([0, 7, 1, 9], "u1"), np.zeros(4, int), ValueError, "got 7 at (1,); 2 of 4 pixels"),
+        (np.array([0, 7, 1, 9], "u1"), np.zeros(4, int), ValueError, "got 7 at (1,); 2 of 4 values"),
         (np.array([0, 1], "u1"), np.array([0, 3]), ValueError, "num_classes - 1 = 2, got 3 at (1,); 1 of 2"),
-        (np.array([0, 1], "u1"), np.array([-1, -1]), ValueError, "got -1 at (0,); 2 of 2 pixels"),
+        (np.array([0, 1], "u1"), np.array([-1, -1]), ValueError, "got -1 at (0,); 2 of 2 values"),
         (np.array([0], "u1"), np.array([2**64 - 1], "u8"), ValueError, "got 18446744073709551615 at (0,)"),
         (np.array([[0, 1]], "u1"), np.array([0, 1]), ValueError, "same shape, got (1, 2) and (2,)"),
         (np.array([0, 1]), np.array([0, 1]), TypeError, "labels must be uint8, got int64"),
@@ -277,8 +277,8 @@ def test_wrong_pixels_are_refused_and_not_counted(labels, predictions, error, me
         ({"num_classes": 0}, "num_classes must be an integer >= 1, got 0"),
         ({"num_classes": 257}, "num_classes must be at most 256"),
         ({"ignore_index": -100}, "ignore_index must be an integer >= 0, got -100"),
-        ({"class_names": ["a", "b"]}, "class_names must have 3 names, one for each class, got 2"),
-        ({"absent": "nan"}, "absent must be 'exclude', 'zero', 'one' or 'truth', got 'nan'"),
+        ({"class_names": ["a", "b"]}, "class_names must have 3 names, got 2"),
+        ({"absent": "nan"}, "absent must be one of 'exclude', 'zero', 'one', 'truth', got 'nan'"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -2,15 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array
 from minifcn.geometry import Pair, pair
-
-Size: TypeAlias = tuple[int, int]
-Box: TypeAlias = tuple[float, float, float, float]
 
 _HUE = 45.0  # largest change of the hue in degrees, at color=1
 _GREY = np.array([0.299, 0.587, 0.114])  # brightness of red, green and blue (ITU-R BT.601)
@@ -96,7 +93,13 @@ class Augment:
         picture: Any = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         mask: Any = Image.fromarray(labels) if labels.ndim else None
         if self.scale is not None or self.crop is not None:
-            size, box = self._window(image.shape[:2], zoom, (top, left))
+            # Only what is left of the image after scaling and cropping is computed.
+            low, high = self.scale or (1.0, 1.0)
+            factor = low * (high / low) ** zoom
+            crop = (None, None) if self.crop is None else pair(self.crop, "crop", 1)
+            sides = zip(image.shape[:2], crop, (top, left), strict=True)
+            rows, cols = (_cut(length, factor, limit, at) for length, limit, at in sides)
+            size, box = (cols[0], rows[0]), (cols[1], rows[1], cols[2], rows[2])
             picture = picture.resize(size, Image.Resampling.BILINEAR, box=box)
             mask = mask and mask.resize(size, Image.Resampling.NEAREST, box=box)
         if self.flip and mirror < 0.5:
@@ -106,23 +109,6 @@ class Augment:
             picture = _recolored(picture, image, tint)
         image = np.array(picture).reshape(picture.height, picture.width, -1)  # grey gets a channel axis
         return image, labels.copy() if mask is None else np.array(mask)
-
-    def _window(self, size: tuple[int, ...], zoom: float, position: tuple[float, float]) -> tuple[Size, Box]:
-        """Return what is left of an image after scaling and cropping, so that nothing else is computed.
-
-        Args:
-            size: Height and width of the image.
-            zoom: From 0 (smallest scale) to 1 (largest).
-            position: From 0 (top) to 1 (bottom), and from 0 (left) to 1 (right).
-
-        Returns:
-            (width, height) of the result; (left, top, right, bottom) of its part of the image, in pixels.
-        """
-        low, high = self.scale or (1.0, 1.0)
-        factor = low * (high / low) ** zoom
-        crop = (None, None) if self.crop is None else pair(self.crop, "crop", 1)
-        rows, cols = (_cut(n, factor, limit, at) for n, limit, at in zip(size, crop, position, strict=True))
-        return (cols[0], rows[0]), (cols[1], rows[1], cols[2], rows[2])
 
 
 def _cut(length: int, factor: float, limit: int | None, position: float) -> tuple[int, float, float]:
@@ -145,13 +131,11 @@ def _recolored(picture: Any, image: Array, tint: list[float]) -> Any:
     brightness, contrast, saturation, hue = tint
     mean = image[::4, ::4].reshape(-1, image.shape[2]).mean(axis=0)  # a sixteenth of the pixels is enough
     gain = (1 + brightness) * (1 + contrast)
+    shift = -contrast * (1 + brightness) * float(mean[0] if len(mean) == 1 else mean @ _GREY)
     if len(mean) == 1:
-        shift = -contrast * (1 + brightness) * float(mean[0])
         return picture.point([min(max(round(gain * value + shift), 0), 255) for value in range(256)])
     cosine, sine = math.cos(math.radians(_HUE * hue)), math.sin(math.radians(_HUE * hue))
     rotation = np.eye(3)
     rotation[1:, 1:] = (1 + saturation) * np.array([[cosine, -sine], [sine, cosine]])
-    matrix = np.empty((3, 4))
-    matrix[:, :3] = gain * (_RGB @ rotation @ _YIQ)
-    matrix[:, 3] = -contrast * (1 + brightness) * float(mean @ _GREY)
+    matrix = np.column_stack([gain * (_RGB @ rotation @ _YIQ), np.full(3, shift)])
     return picture.convert("RGB", tuple(matrix.reshape(-1).tolist()))

@@ -148,14 +148,12 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
     names = first.class_names
     work = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
     quiet = True if progress is None else None  # None: quiet unless on a terminal
-    with ThreadPoolExecutor(num_threads()) as pool:
+    pool = ThreadPoolExecutor(num_threads())
+    try:
         results = pool.map(lambda arguments: _inspect(*arguments), work)
-        try:
-            bar = tqdm(results, desc=progress, total=len(work), disable=quiet, leave=False, unit="image")
-            items = list(bar)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        items = list(tqdm(results, desc=progress, total=len(work), disable=quiet, leave=False, unit="image"))
+    finally:
+        pool.shutdown(cancel_futures=True)
     reports: dict[str, SplitReport] = {}
     findings: list[Finding] = []
     for split, dataset in splits.items():
@@ -163,12 +161,8 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
         rows = [item.counts for item in mine if item.counts is not None]
         counts = ClassCounts(np.array(rows, np.int64).reshape(-1, len(names) + 1))
         sizes = Counter(item.size for item in mine if item.size is not None)
-        problems = [error for item in mine for error in item.problems]
-        chosen = ""
-        if isinstance(dataset, FileDataset):
-            problems = [*dataset.problems, *problems]
-            chosen = dataset.chosen
-        reports[split] = SplitReport(len(dataset), counts, sizes, chosen)
+        reports[split] = SplitReport(len(dataset), counts, sizes, getattr(dataset, "chosen", ""))
+        problems = [*getattr(dataset, "problems", ()), *(error for item in mine for error in item.problems)]
         findings += [Finding(e.kind, split, _relative(dataset, e.path), e.reason) for e in problems]
         findings += _binary_masks(mine, len(names))
     findings += [*_palettes(items), *_overlaps(items), *_absent_classes(names, reports)]
@@ -195,9 +189,7 @@ def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
     with _recorded(item, mask_path):
         mask = dataset.mask(index)
         values = dataset.values(index, mask)
-        present = np.flatnonzero(
-            np.bincount(values.reshape(-1), minlength=256)
-        ).tolist()  # (H, W) -> (pixels,)
+        present = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
         item.binary = present == [0, VOID] and dataset.classes.table[VOID] == VOID
         if mask.palette is not None and values is mask.pixels:  # not looked up by their colours
             codes = color_codes(mask.palette).tolist()
@@ -229,23 +221,19 @@ def _relative(dataset: Dataset, path: str) -> str:
     return path
 
 
-def _binary_masks(items: list[_Item], num_classes: int) -> Iterator[Finding]:
-    """Yield the masks of 0 and 255 only, unless such masks with void are to be expected."""
-    all_binary = all(item.binary for item in items if item.counts is not None)
-    for item in items:
-        if item.binary and (all_binary or num_classes <= 2):
-            message = (
-                "has 0 and 255 only, and 255 is void: save white as 1, or list black and white as classes"
-            )
-            yield Finding("binary", item.split, item.mask_file, message)
+def _binary_masks(items: list[_Item], num_classes: int) -> list[Finding]:
+    """Return the masks of 0 and 255 only, unless such masks with void are to be expected."""
+    message = "has 0 and 255 only, and 255 is void: save white as 1, or list black and white as classes"
+    if num_classes > 2 and not all(item.binary for item in items if item.counts is not None):
+        return []
+    return [Finding("binary", item.split, item.mask_file, message) for item in items if item.binary]
 
 
 def _palettes(items: list[_Item]) -> Iterator[Finding]:
     """Yield the masks that show a value in another colour than most masks do."""
     votes = Counter(entry for item in items for entry in item.palette.items())
-    usual: dict[int, Color] = {}
-    for (value, color), _ in votes.most_common():
-        usual.setdefault(value, color)
+    # Reversed, so that the most frequent colour of a value is the one that stays.
+    usual = {value: color for (value, color), _ in reversed(votes.most_common())}
     for item in items:
         for value, color in item.palette.items():
             if color != usual[value]:

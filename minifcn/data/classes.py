@@ -182,6 +182,20 @@ def _color(value: Any) -> Color | None:
     return None
 
 
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return the contents of a file of at most so many bytes.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        DataError: If there is no such file, or it is too large.
+    """
+    if not path.is_file():
+        raise DataError("missing", path, "does not exist, or is not a file")
+    if path.stat().st_size > limit:
+        raise DataError("unreadable", path, f"is larger than {limit >> 20} MB")
+    return path.read_bytes()
+
+
 def read_text(path: Path) -> str:
     """Return the contents of a text file in UTF-8 or, as some Windows programs write it, UTF-16.
 
@@ -189,11 +203,7 @@ def read_text(path: Path) -> str:
         OSError: If the file cannot be opened.
         DataError: If there is no such file, it is too large, or it is not text.
     """
-    if not path.is_file():
-        raise DataError("missing", path, "does not exist, or is not a file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise DataError("unreadable", path, f"is larger than {_MAX_BYTES >> 20} MB")
-    data = path.read_bytes()
+    data = read_bytes(path, _MAX_BYTES)
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")

@@ -11,7 +11,7 @@ from minifcn.backend import Array
 from minifcn.data.classes import Classes, stem
 from minifcn.data.errors import DataError, StrPath, counted
 from minifcn.data.images import IMAGE_SUFFIXES, is_rotated, pixel_count, read_image
-from minifcn.data.masks import Mask, mask_values, read_mask
+from minifcn.data.masks import Mask, mask_values, most_frequent, read_mask
 from minifcn.palette import VOID
 
 SPLITS = ("train", "validation", "test")
@@ -84,19 +84,11 @@ class Listing(NamedTuple):
     @classmethod
     def of(cls, items: Iterable[Pair]) -> "Listing":
         """Return those of the given items whose files exist."""
-        files: dict[str, set[str]] = {}  # of each folder, which is read once
-
-        def exists(path: str) -> bool:
-            folder, name = os.path.split(path)
-            if folder not in files:
-                files[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            return name in files[folder]
-
         listing = cls([], [])
         for item in items:
-            if not exists(item.image):
+            if not os.path.exists(item.image):
                 listing.problems.append(DataError("missing", item.image, "is listed, but does not exist"))
-            elif not exists(item.mask):
+            elif not os.path.exists(item.mask):
                 reason = f"has no mask: {item.mask} does not exist"
                 listing.problems.append(DataError("missing", item.image, reason))
             else:
@@ -189,10 +181,6 @@ class FileDataset:
         self.check_sizes(index, image.shape, labels.shape)
         return image, labels
 
-    def item_name(self, index: int) -> str:
-        """Return the name of an item: that of its files, without suffix."""
-        return self.pair(index).name
-
     def pair(self, index: int) -> Pair:
         """Return name and paths of an item."""
         if not 0 <= index < len(self._pairs):
@@ -228,18 +216,15 @@ class FileDataset:
         """
         known = self.classes.known[values]
         if not known.all():
-            wrong, counts = np.unique(values[~known], return_counts=True)
-            most = np.argsort(-counts, kind="stable")
-            listed = ", ".join(f"{wrong[i]} on {counted(int(counts[i]), 'pixel')}" for i in most[:3])
-            more = f" and {counted(len(most) - 3, 'other value')}" if len(most) > 3 else ""
-            reason = f"has values that are no class: {listed}{more}; expected {self._expected()}"
+            wrong, different = most_frequent(values[~known], 3)
+            listed = ", ".join(f"{value} on {counted(pixels, 'pixel')}" for value, pixels in wrong.items())
+            more = f" and {counted(different - 3, 'other value')}" if different > 3 else ""
+            right = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
+            contiguous = len(right) == right[-1] - right[0] + 1
+            expected = f"{right[0]} to {right[-1]}" if contiguous else right
+            reason = f"has values that are no class: {listed}{more}; expected {expected} or {VOID} for void"
             raise DataError("labels", self.pair(index).mask, reason)
         return np.asarray(self.classes.table[values])
-
-    def _expected(self) -> str:
-        values = [value for value in np.flatnonzero(self.classes.known).tolist() if value != VOID]
-        contiguous = len(values) == values[-1] - values[0] + 1
-        return f"{f'{values[0]} to {values[-1]}' if contiguous else values} or {VOID} for void"
 
     def check_sizes(self, index: int, image: Sequence[int], labels: Sequence[int]) -> None:
         """Raise a `FileError` unless the shapes (H, W, ...) of image and labels agree."""
@@ -250,12 +235,6 @@ class FileDataset:
             if (height, width) == (columns, rows) and is_rotated(image_path):
                 reason += "; the image is rotated by its EXIF orientation"
             raise DataError("size", path, reason)
-
-
-def check_split(split: str) -> None:
-    """Raise ValueError unless a dataset can have such a split."""
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
 
 
 def folder_of(path: StrPath) -> Path:

@@ -7,19 +7,18 @@ image contains digits of one split only.
 """
 
 import functools
-import gzip
 import math
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import Pair, check_integer, pair
 from minifcn.palette import VOID, palette
 
 Point: TypeAlias = tuple[float, float]
-Window: TypeAlias = tuple[slice, slice]
 
 DIGIT_NAMES = tuple("0123456789")
 
@@ -54,13 +53,10 @@ def digit_images(split: str) -> tuple[Array, Array]:
         >>> images.shape, digits.shape
         ((199, 8, 8), (199,))
     """
-    if split not in _POSITIONS:
-        raise ValueError(f"split must be one of {', '.join(map(repr, _POSITIONS))}, got {split!r}")
+    check_choice(split, "split", _POSITIONS)
     images, digits = _collection()
-    rank = np.empty(len(digits), np.int64)  # how many digits of the same class come before each one
-    for digit in range(10):
-        members = np.flatnonzero(digits == digit)
-        rank[members] = np.arange(len(members))
+    # How many digits of the same class come before each one: (N, 10) -> (N,)
+    rank = np.cumsum(np.eye(10, dtype=np.int64)[digits], axis=0)[np.arange(len(digits)), digits] - 1
     chosen = np.isin(rank % 9, _POSITIONS[split])
     images, digits = images[chosen], digits[chosen]
     images.flags.writeable = digits.flags.writeable = False  # they are shared by all callers
@@ -69,9 +65,8 @@ def digit_images(split: str) -> tuple[Array, Array]:
 
 def _collection() -> tuple[Array, Array]:
     """Return all images, uint8 (1797, 8, 8), and their digits, uint8 (1797,)."""
-    data = (files("minifcn.data") / "bundled" / "digits.csv.gz").read_bytes()
-    lines = gzip.decompress(data).decode().splitlines()
-    table = np.loadtxt(lines, np.uint8, delimiter=",")  # (1797, 65): 64 pixels and the digit
+    with as_file(files("minifcn.data") / "bundled" / "digits.csv.gz") as path:
+        table = np.loadtxt(path, np.uint8, delimiter=",")  # (1797, 65): 64 pixels and the digit
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
 
@@ -144,9 +139,8 @@ class DigitCrops(_DigitDataset):
         which = index % len(self._glyphs)
         background, noise = _background(rng, (self._size, self._size))
         row, col = self._size / 2 + rng.uniform(-_JITTER, _JITTER, 2)
-        window, alpha, shade = _ink(rng, self._glyphs[which], background, (row, col), rng.uniform(*_HEIGHTS))
         image = background.copy()
-        image[window] += alpha * (shade - image[window])
+        _add_ink(image, rng, self._glyphs[which], background, (row, col), rng.uniform(*_HEIGHTS))
         return _to_uint8(image + noise), np.array(self._digits[which])
 
 
@@ -202,10 +196,10 @@ class DigitCanvases(_DigitDataset):
         image, labels = background.copy(), np.zeros(self._size, np.uint8)
         for centre, height in self._positions(rng):
             which = int(rng.integers(len(self._glyphs)))
-            window, alpha, shade = _ink(rng, self._glyphs[which], background, centre, height)
-            image[window] += alpha * (shade - image[window])
+            window, alpha = _add_ink(image, rng, self._glyphs[which], background, centre, height)
             ink = alpha >= 0.5
-            labels[window][_dilated(ink)] = VOID
+            windows = np.lib.stride_tricks.sliding_window_view(np.pad(ink, 1), (3, 3))  # (H, W, 3, 3)
+            labels[window][windows.any(axis=(2, 3))] = VOID
             labels[window][ink] = self._digits[which] + 1
         return _to_uint8(image + noise), labels
 
@@ -260,14 +254,15 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array,
     return background, noise
 
 
-def _ink(
-    rng: np.random.Generator, glyph: Any, background: Array, centre: Point, height: float
-) -> tuple[Window, Array, float]:
-    """Enlarge a digit smoothly to `height` pixels around `centre`, slightly rotated and slanted.
+def _add_ink(
+    image: Array, rng: np.random.Generator, glyph: Any, background: Array, centre: Point, height: float
+) -> tuple[tuple[slice, slice], Array]:
+    """Draw a digit of `height` pixels around `centre`, smooth, and slightly rotated and slanted.
+
+    The ink is darker than the background around it by at least `_CONTRAST`.
 
     Returns:
-        The window of the background that it may touch; how much of each pixel there is ink, float32 in
-        [0, 1]; and the grey level of the ink, which is darker than the whole window by at least `_CONTRAST`.
+        The window of the image that it may touch, and how much of each pixel there is ink, float32 in [0, 1].
     """
     from PIL import Image
 
@@ -291,13 +286,8 @@ def _ink(
     )
     # An enlarged edge is as wide as a pixel of the glyph; this makes it slightly less than two pixels wide.
     alpha = np.clip(0.5 + np.float32(0.6 / scale) * (np.asarray(soft) - 0.5), 0, 1)
-    return (rows, cols), alpha, rng.uniform(0, float(background[window].min()) - _CONTRAST)
-
-
-def _dilated(mask: Array) -> Array:
-    """Return a boolean mask (H, W) grown by one pixel in all eight directions."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3))  # (H, W, 3, 3)
-    return np.asarray(windows.any(axis=(2, 3)))
+    image[window] += alpha * (rng.uniform(0, float(background[window].min()) - _CONTRAST) - image[window])
+    return (rows, cols), alpha
 
 
 def _to_uint8(image: Array) -> Array:

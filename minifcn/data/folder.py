@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from minifcn.data.classes import Classes, read_classes, read_names
-from minifcn.data.dataset import SPLITS, FileDataset, Listing, check_split, folder_of
+from minifcn.data.dataset import SPLITS, FileDataset, Listing, folder_of
 from minifcn.data.errors import Color, DataError, StrPath
 from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
+from minifcn.functional.operands import check_choice
 from minifcn.palette import VOID
 
 _NAMES = {"train": ("train", "training"), "validation": ("val", "validation", "valid"), "test": ("test",)}
@@ -63,7 +64,7 @@ class Folder(FileDataset):
     palette_colors = True
 
     def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
-        check_split(split)
+        check_choice(split, "split", SPLITS)
         root = folder_of(path)
         listings = _listings(root)
         if split not in listings:
@@ -92,16 +93,13 @@ class Folder(FileDataset):
 def _listings(root: Path) -> dict[str, Listing]:
     """Return the splits of a folder: by folders, by lists, or by hashes of the names."""
     listings: dict[str, Listing] = {}
-    for split, names in _NAMES.items():
-        for name in names:
-            for images, masks in (
-                (root / "images" / name, root / "masks" / name),
-                (root / name / "images", root / name / "masks"),
-            ):
-                if images.is_dir():
-                    if not masks.is_dir():
-                        raise DataError("missing", masks, f"does not exist, but {images} does")
-                    listings[split] = Listing.by_name(images, masks)
+    for split, name in ((split, name) for split, names in _NAMES.items() for name in names):
+        for kinds in (f"images/{name}", f"masks/{name}"), (f"{name}/images", f"{name}/masks"):
+            images, masks = (root / kind for kind in kinds)
+            if images.is_dir():
+                if not masks.is_dir():
+                    raise DataError("missing", masks, f"does not exist, but {images} does")
+                listings[split] = Listing.by_name(images, masks)
     if listings:
         return listings
     images, masks = root / "images", root / "masks"

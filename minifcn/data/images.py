@@ -18,6 +18,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.errors import DataError, StrPath
+from minifcn.functional.operands import check_choice
 
 MAX_PIXELS = 64_000_000
 """Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
@@ -38,7 +39,6 @@ _SIGNATURES = {  # the first bytes of a file, and the name of Pillow's plugin fo
     rb"RIFF....WEBP": "WebP",
     rb"P[1-6]\s": "Ppm",
 }
-_PHOTOGRAPHS = ("cat", "cup")
 
 
 def read_image(path: StrPath) -> Array:
@@ -93,8 +93,7 @@ def photograph(name: str) -> Array:
         >>> photograph("cat").shape, photograph("cup").shape
         ((300, 451, 3), (400, 600, 3))
     """
-    if name not in _PHOTOGRAPHS:
-        raise ValueError(f"name must be one of {', '.join(map(repr, _PHOTOGRAPHS))}, got {name!r}")
+    check_choice(name, "name", ("cat", "cup"))
     with as_file(files("minifcn.data") / "bundled" / f"{name}.jpg") as path:
         return read_image(path)
 

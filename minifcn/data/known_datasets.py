@@ -3,17 +3,19 @@
 import os
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_lines, read_names, stem
-from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, Pair, check_split, folder_of
+from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, Pair, folder_of
 from minifcn.data.digits import DigitCanvases
 from minifcn.data.errors import DataError, StrPath
 from minifcn.data.folder import Folder
 from minifcn.data.masks import Mask
 from minifcn.data.matlab import read_segmentation
+from minifcn.functional.operands import check_choice
 from minifcn.palette import VOID
 
 _CAMVID_COLORS = {  # as published with the data (Brostow, Fauqueur, Cipolla 2009)
@@ -63,7 +65,7 @@ class CamVid(FileDataset):
     """
 
     def __init__(self, path: StrPath, split: str, *, strict: bool = True) -> None:
-        check_split(split)
+        check_choice(split, "split", SPLITS)
         root = folder_of(path)
         name = _NAMES[split]
         if (root / f"{name}.txt").exists():
@@ -144,7 +146,7 @@ class VOC(FileDataset):
     """
 
     def __init__(self, path: StrPath, split: str, sbd: StrPath | None = None, *, strict: bool = True) -> None:
-        check_split(split)
+        check_choice(split, "split", SPLITS)
         root = _voc_root(path)
         lists = root / "ImageSets" / "Segmentation"
         masks = dict.fromkeys(read_names(lists / f"{_NAMES[split]}.txt"), root / "SegmentationClass")
@@ -218,6 +220,10 @@ def _sbd_folder(path: StrPath) -> Path:
     raise DataError("missing", root, f"has neither SegmentationClassAug nor {released}")
 
 
+_Kind: TypeAlias = type[CamVid] | type[VOC] | type[Folder]
+_KINDS: dict[str, _Kind] = {"camvid": CamVid, "voc": VOC, "voc+sbd": VOC, "folder": Folder}
+
+
 def open_dataset(spec: str, split: str, *, strict: bool = True) -> Dataset:
     """Open a split of a dataset.
 
@@ -238,15 +244,13 @@ def open_dataset(spec: str, split: str, *, strict: bool = True) -> Dataset:
         >>> len(dataset), dataset[0][0].shape
         (200, (96, 96, 1))
     """
-    check_split(split)
+    check_choice(split, "split", SPLITS)
     kind, path = _parse_spec(spec)
     if kind == "digits":
         return DigitCanvases(split, _CANVASES[split])
-    if kind == "camvid":
-        return CamVid(path, split, strict=strict)
-    if kind == "folder":
-        return Folder(path, split, strict=strict)
-    return VOC(path, split, _sbd_folder(path) if kind == "voc+sbd" else None, strict=strict)
+    if kind == "voc+sbd":
+        return VOC(path, split, _sbd_folder(path), strict=strict)
+    return _KINDS[kind](path, split, strict=strict)
 
 
 def dataset_splits(spec: str) -> tuple[str, ...]:
@@ -263,11 +267,7 @@ def dataset_splits(spec: str) -> tuple[str, ...]:
         ('train', 'validation', 'test')
     """
     kind, path = _parse_spec(spec)
-    if kind == "digits":
-        return SPLITS
-    if kind == "camvid":
-        return CamVid.splits(path)
-    return Folder.splits(path) if kind == "folder" else VOC.splits(path)
+    return SPLITS if kind == "digits" else _KINDS[kind].splits(path)
 
 
 def _parse_spec(spec: str) -> tuple[str, str]:
@@ -275,7 +275,7 @@ def _parse_spec(spec: str) -> tuple[str, str]:
     kind, colon, path = spec.partition(":")
     if spec == "digits":
         return kind, ""
-    if kind not in ("camvid", "voc", "voc+sbd", "folder") or not colon:
+    if kind not in _KINDS or not colon:
         is_folder = Path(spec).expanduser().is_dir()
         hint = f"; for a folder of images and masks write folder:{spec}" if is_folder else ""
         raise ValueError(f"unknown dataset {spec!r}: expected {_FORMS}{hint}")

@@ -108,9 +108,8 @@ def _to_uint8(values: Array, path: StrPath) -> Array:
     """Return labels of 16 or 32 bits as uint8."""
     wrong = values[(values < 0) | (values > 255)]
     if wrong.size:
-        pixels = counted(wrong.size, "pixel")
-        reason = f"has values outside 0 to 255 on {pixels}, for example {int(wrong[0])}"
-        raise DataError("labels", path, reason)
+        where = f"on {counted(wrong.size, 'pixel')}, for example {int(wrong[0])}"
+        raise DataError("labels", path, f"has values outside 0 to 255 {where}")
     return values.astype(np.uint8)
 
 
@@ -146,6 +145,13 @@ def hex_of(color: Color) -> str:
     return "#" + bytes(color).hex()
 
 
+def most_frequent(values: Array, limit: int) -> tuple[dict[int, int], int]:
+    """Return the most frequent values and how often they occur, and how many different values there are."""
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:limit]
+    return dict(zip(found[order].tolist(), counts[order].tolist(), strict=True)), len(found)
+
+
 def _looked_up(rgb: Array, colors: ColorMap, path: StrPath) -> Array:
     """Return the value of each colour, uint8 (H, W), or list the colours that have none."""
     codes = color_codes(rgb)
@@ -160,14 +166,11 @@ def _looked_up(rgb: Array, colors: ColorMap, path: StrPath) -> Array:
 
 def _unknown_colors(codes: Array, path: StrPath) -> DataError:
     """Return the error that lists the colours (integers from `color_codes`) that are no class."""
-    unknown, counts = np.unique(codes, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:_MAX_COLORS]
-    colors = {
-        color_of(code): n for code, n in zip(unknown[most].tolist(), counts[most].tolist(), strict=True)
-    }
-    listed = ", ".join(f"{color} on {counted(colors[color], 'pixel')}" for color in list(colors)[:3])
-    verb = "is" if len(unknown) == 1 else "are"
-    reason = f"has {counted(len(unknown), 'colour')} that {verb} no class: {listed}"
-    if len(unknown) > _MAX_COLORS:
+    most, different = most_frequent(codes, _MAX_COLORS)
+    colors = {color_of(code): pixels for code, pixels in most.items()}
+    listed = ", ".join(f"{color} on {counted(pixels, 'pixel')}" for color, pixels in list(colors.items())[:3])
+    verb = "is" if different == 1 else "are"
+    reason = f"has {counted(different, 'colour')} that {verb} no class: {listed}"
+    if different > _MAX_COLORS:
         return DataError("labels", path, f"{reason}; soft brushes mix colours: paint with a hard one")
     return DataError("labels", path, reason, colors)

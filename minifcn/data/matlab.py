@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.data.classes import read_bytes
 from minifcn.data.errors import DataError, StrPath
 from minifcn.data.images import MAX_PIXELS
 
@@ -49,13 +50,9 @@ def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segm
         OSError: If the file cannot be opened.
         FileError: If there is no such file, it is damaged or too large, or has something other than labels.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise DataError("missing", path, "does not exist, or is not a file")
-    if file.stat().st_size > _MAX_BYTES:
-        raise DataError("unreadable", path, f"is larger than {_MAX_BYTES >> 20} MB")
+    data = read_bytes(Path(path), _MAX_BYTES)
     try:
-        return _segmentation(file.read_bytes(), variable, field)
+        return _segmentation(data, variable, field)
     except _BadFileError as error:
         raise DataError("unreadable", path, str(error)) from None
     except (struct.error, zlib.error, ValueError, StopIteration) as error:

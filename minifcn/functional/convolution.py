@@ -30,9 +30,7 @@ def _check_groups(groups: int, channels: int, filters: int) -> None:
     if channels < 1 or filters < 1:
         raise ValueError(f"a convolution needs channels and filters, got {channels} and {filters}")
     if channels % groups or filters % groups:
-        raise ValueError(
-            f"groups {groups} must divide both channels and filters, got {channels} and {filters}"
-        )
+        raise ValueError(f"groups {groups} must divide channels and filters, got {channels} and {filters}")
 
 
 def conv2d(
@@ -99,10 +97,8 @@ def check_convolution(
     check_rank(4, "(N, C, H, W)", x=x)
     groups = geometry.groups
     _check_groups(groups, x.shape[1], len(w))
-    if w.shape[1] * groups != x.shape[1]:
-        raise ValueError(
-            f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {w.shape[1] * groups}"
-        )
+    if (taken := w.shape[1] * groups) != x.shape[1]:
+        raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {taken}")
     check_bias(b, len(w))
     return (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
 
@@ -197,10 +193,9 @@ def convolution_input_grad(
         raise ValueError(f"dy has {dy.shape[1]} channels but w {w.shape} has {len(w)} filters")
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
-        raise ValueError(
-            f"input_size {input_size} gives an output of {expected}, but dy is {tuple(dy.shape[2:])}: valid "
-            f"input sizes range from {_input_sizes(dy, geometry, 0)} to {_input_sizes(dy, geometry, 1)}"
-        )
+        smallest, largest = geometry.input_size_range(dy.shape[2:])
+        got = f"input_size {input_size} gives an output of {expected}, but dy is {dy.shape[2:]}"
+        raise ValueError(f"{got}: valid input sizes range from {smallest} to {largest}")
     dx: Array = xp.empty((len(dy), w.shape[1] * groups, *input_size), dy.dtype)
     convolve_input_grad(dy, w, geometry, dx, algorithm)
     return dx
@@ -256,11 +251,9 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
     _check_groups(groups, x.shape[1], dy.shape[1])
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
-        raise ValueError(
-            f"x {x.shape} with kernel_size {geometry.kernel_size} gives {expected}, but dy is {dy.shape}"
-        )
-    shape = (dy.shape[1], x.shape[1] // groups, *geometry.kernel_size)
-    dw: Array = xp.empty(shape, x.dtype)
+        given = f"x {x.shape} with kernel_size {geometry.kernel_size}"
+        raise ValueError(f"{given} gives {expected}, but dy is {dy.shape}")
+    dw: Array = xp.empty((dy.shape[1], x.shape[1] // groups, *geometry.kernel_size), x.dtype)
     convolve_weight_grad(x, dy, geometry, dw, algorithm)
     return dw
 
@@ -319,12 +312,10 @@ def conv_transpose2d(
     if extra != (0, 0):
         raise ValueError("output_size and output_padding exclude each other: give one of them")
     output_size = pair(output_size, "output_size", 1)
-    smallest, largest = (_input_sizes(x, geometry, end) for end in (0, 1))
+    smallest, largest = geometry.input_size_range(x.shape[2:])
     if not all(lo <= n <= hi for lo, n, hi in zip(smallest, output_size, largest, strict=True)):
-        raise ValueError(
-            f"output_size {output_size} cannot come from an input of {tuple(x.shape[2:])}: valid sizes "
-            f"range from {smallest} to {largest}"
-        )
+        given = f"output_size {output_size} cannot come from an input of {x.shape[2:]}"
+        raise ValueError(f"{given}: valid sizes range from {smallest} to {largest}")
     rows, cols = (n - hi + s - 1 for n, hi, s in zip(output_size, largest, geometry.stride, strict=True))
     return transposed_convolution(x, w, b, geometry, (rows, cols), algorithm)
 
@@ -347,15 +338,8 @@ def transposed_convolution(
     check_bias(b, filters)
     rows, cols = map(Transposed, (geometry.rows, geometry.cols), output_padding)
     size = rows.output_size(x.shape[2], "height"), cols.output_size(x.shape[3], "width")
-    shape = (len(x), filters, *size)
-    y: Array = xp.empty(shape, x.dtype)
+    y: Array = xp.empty((len(x), filters, *size), x.dtype)
     convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:
         y += b[:, None, None]
     return y
-
-
-def _input_sizes(dy: Array, geometry: ConvGeometry, end: int) -> tuple[int, int]:
-    """Return the smallest (end 0) or largest (end 1) input size that the forward convolution takes to dy."""
-    rows, cols = geometry.rows.input_size_range(dy.shape[2]), geometry.cols.input_size_range(dy.shape[3])
-    return rows[end], cols[end]

@@ -22,19 +22,30 @@ def check_classes(num_classes: int, ignore_index: int) -> None:
         raise ValueError(f"ignore_index must be from 0 to 255 (labels are uint8), got {ignore_index}")
 
 
-def first_true(mask: Array) -> tuple[int, tuple[int, ...]]:
-    """Return how many elements of a mask are true, and the index of the first; for error messages.
+def refuse(wrong: Array, values: Array, expected: str) -> None:
+    """Raise an error that shows the first of the wrong values, if there are any, and how many there are.
 
     Args:
-        mask: Boolean array, any shape, with at least one true element.
+        wrong: Boolean array, any shape.
+        values: Array of the same shape.
+        expected: Beginning of the message: what the values must be.
+
+    Raises:
+        ValueError: If an element of `wrong` is true.
 
     Example:
         >>> import numpy as np
-        >>> first_true(np.array([[False, False], [True, True]]))
-        (2, (1, 0))
+        >>> values = np.array([[1, 2], [3, 4]])
+        >>> refuse(values > 2, values, "values must be at most 2")
+        Traceback (most recent call last):
+        ...
+        ValueError: values must be at most 2, got 3 at (1, 0); 2 of 4 values are out of range
     """
-    where = array_module(mask=mask).argwhere(mask)
-    return len(where), tuple(where[0].tolist())
+    if wrong.any():
+        where = array_module(wrong=wrong).argwhere(wrong)
+        first = tuple(where[0].tolist())
+        counts = f"{len(where)} of {values.size} values are out of range"
+        raise ValueError(f"{expected}, got {values[first].item()} at {first}; {counts}")
 
 
 def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tuple[Array, Array]:
@@ -61,10 +72,9 @@ def split_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> tu
     xp = array_module(labels=labels)
     check_classes(num_classes, ignore_index)
     if labels.dtype != xp.uint8:
-        raise TypeError(
-            f"labels must be uint8, got {labels.dtype}; give void (-1 or -100 elsewhere) the number "
-            f"{ignore_index} and convert with labels.astype('uint8')"
-        )
+        void = f"give void (-1 or -100 elsewhere) the number {ignore_index}"
+        fix = f"{void} and convert with labels.astype('uint8')"
+        raise TypeError(f"labels must be uint8, got {labels.dtype}; {fix}")
     not_void, known = labels != ignore_index, labels <= min(num_classes - 1, 255)
     return not_void & known, not_void & ~known
 
@@ -90,10 +100,6 @@ def valid_pixels(labels: Array, num_classes: int, ignore_index: int = 255) -> Ar
         [[True, True], [True, False]]
     """
     valid, wrong = split_pixels(labels, num_classes, ignore_index)
-    if wrong.any():
-        count, first = first_true(wrong)
-        raise ValueError(
-            f"labels must be below num_classes = {num_classes} or equal to ignore_index = {ignore_index}, "
-            f"got {int(labels[first])} at {first}; {count} of {labels.size} pixels are out of range"
-        )
+    allowed = f"below num_classes = {num_classes} or equal to ignore_index = {ignore_index}"
+    refuse(wrong, labels, f"labels must be {allowed}")
     return valid

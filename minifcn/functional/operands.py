@@ -1,5 +1,6 @@
 """Checks of arguments that several maps share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from minifcn.backend import Array, array_module
@@ -15,10 +16,8 @@ def check_float(**arrays: Array | None) -> Any:
     present = {name: array for name, array in arrays.items() if array is not None}
     for name, array in present.items():
         if array.dtype.char not in "fd":
-            raise TypeError(
-                f"{name} must be float32 or float64, got {array.dtype.name}; convert it with "
-                f"{name}.astype('float32')"
-            )
+            fix = f"convert it with {name}.astype('float32')"
+            raise TypeError(f"{name} must be float32 or float64, got {array.dtype.name}; {fix}")
     if len({array.dtype for array in present.values()}) > 1:
         listed = ", ".join(f"{name} is {array.dtype.name}" for name, array in present.items())
         raise TypeError(f"dtypes are mixed: {listed}; convert them to one with .astype")
@@ -49,6 +48,19 @@ def check_same_shape(**arrays: Array) -> None:
     if len({array.shape for array in arrays.values()}) > 1:
         listed = ", ".join(f"{name} is {array.shape}" for name, array in arrays.items())
         raise ValueError(f"shapes differ: {listed}")
+
+
+def check_choice(value: object, name: str, choices: Iterable[object]) -> None:
+    """Raise `ValueError` unless the value is one of the choices.
+
+    Example:
+        >>> check_choice("median", "reduction", ("mean", "sum"))
+        Traceback (most recent call last):
+        ...
+        ValueError: reduction must be one of 'mean', 'sum', got 'median'
+    """
+    if value not in (allowed := tuple(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def check_bias(b: Array | None, channels: int) -> None:

@@ -26,15 +26,12 @@ def pool_geometry(
         ValueError: If a value is out of range, or the padding is more than half of the kernel (a window could
             then lie entirely in the padding).
     """
-    geometry = ConvGeometry.of(
-        kernel_size, kernel_size if stride is None else stride, padding, ceil_mode=ceil_mode
-    )
+    step = kernel_size if stride is None else stride
+    geometry = ConvGeometry.of(kernel_size, step, padding, ceil_mode=ceil_mode)
     for window in (geometry.rows, geometry.cols):
         if 2 * max(window.padding) > window.kernel:
-            raise ValueError(
-                f"padding of a pooling window is at most half of its kernel_size {window.kernel}, "
-                f"got {max(window.padding)}"
-            )
+            expected = f"at most half of kernel_size {window.kernel} in pooling"
+            raise ValueError(f"padding must be {expected}, got {max(window.padding)}")
     return geometry
 
 
@@ -116,8 +113,8 @@ def max_pooling(x: Array, geometry: ConvGeometry, *, find_winners: bool) -> tupl
                 xp.maximum(best, tap, out=best)
             return
         winner[...] = 0
-        larger, number = grid.workspace("larger", xp.uint8), grid.workspace("number", winner.dtype)
-        larger, number = grid.flat(larger), grid.flat(number)
+        larger = grid.flat(grid.workspace("larger", xp.uint8))
+        number = grid.flat(grid.workspace("number", winner.dtype))
         for i, tap in enumerate(taps, 1):
             xp.greater(tap, best, out=larger.view(bool))
             xp.multiply(larger, winner.dtype.type(i), out=number)  # 0 or i
@@ -216,9 +213,8 @@ def max_pooling_grad(dy: Array, winners: Array, geometry: ConvGeometry, input_si
     """Return the gradient of `max_pooling`, given its winners."""
     xp = array_module(dy=dy, winners=winners)
     _check_gradient(dy, geometry, input_size)
-    winning = winners.reshape(-1, *dy.shape[2:])  # (N, C, OH, OW) -> (N * C, OH, OW)
     add = _add_to_winners if xp is np else _add_to_taps
-    return add(dy, geometry, input_size, winning)
+    return add(dy, geometry, input_size, winners.reshape(-1, *dy.shape[2:]))  # (N * C, OH, OW)
 
 
 def _add_to_winners(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int], winning: Array) -> Array:
@@ -260,12 +256,7 @@ def _add_to_winners(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
 
 
 def avg_pool2d(
-    x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    *,
-    ceil_mode: bool = False,
+    x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, *, ceil_mode: bool = False
 ) -> Array:
     """Average each window.
 
@@ -344,9 +335,8 @@ def avg_pool2d_grad(
 def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
     """Return the gradient of `avg_pooling`."""
     _check_gradient(dy, geometry, input_size)
-    return _add_to_taps(
-        dy / count_taps(array_module(dy), geometry, input_size, dy.dtype), geometry, input_size
-    )
+    share = dy / count_taps(array_module(dy), geometry, input_size, dy.dtype)
+    return _add_to_taps(share, geometry, input_size)
 
 
 def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> None:
@@ -369,7 +359,8 @@ def _add_to_taps(
     def add(chunk: slice) -> None:
         outputs = dy.shape[2], dy.shape[3]
         grid = PhaseGrid(xp, len(gradients[chunk]), geometry, input_size, outputs, dy.dtype)
-        grid.clear()
+        for array in grid.arrays:
+            array[...] = 0
         gradient = grid.workspace("gradient", dy.dtype)
         gradient[...] = 0
         grid.inside(gradient)[...] = gradients[chunk]

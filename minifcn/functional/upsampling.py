@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import check_integer
 
 
@@ -44,11 +45,7 @@ def bilinear_kernel(
     check_integer(channels, "channels", 1)
     check_integer(stride, "stride", 1)
     size = 2 * stride if kernel_size is None else kernel_size
-    if size not in (2 * stride, 2 * stride - 1):
-        raise ValueError(
-            f"kernel_size must be {2 * stride} or {2 * stride - 1} for stride {stride}, got {kernel_size}"
-        )
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    check_choice(size, f"kernel_size for stride {stride}", (2 * stride, 2 * stride - 1))
+    check_choice(dtype, "dtype", ("float32", "float64"))
     tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
     return np.tile(np.outer(tent, tent).astype(dtype), (channels, 1, 1, 1))

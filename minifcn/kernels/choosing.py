@@ -65,11 +65,9 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
     """
     if geometry is None:
         return tuple(_PLANNERS[operation])
-    size = geometry.rows.input_size_range(1)[0], geometry.cols.input_size_range(1)[0]
-    channels = geometry.groups
-    return tuple(
-        plans(operation, Problem(geometry, 1, channels, channels, size, (1, 1), np.dtype("float32"), np))
-    )
+    size, channels = geometry.input_size_range((1, 1))[0], geometry.groups
+    problem = Problem(geometry, 1, channels, channels, size, (1, 1), np.dtype("float32"), np)
+    return tuple(plans(operation, problem))
 
 
 def _plan(operation: str, algorithm: str, problem: Problem) -> Plan:

@@ -29,7 +29,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry, Window
-from minifcn.kernels.workspace import workspace
+from minifcn.kernels.workspace import cut, workspace
 
 PLANE_CHUNK = 1 << 19
 """Elements of the image in one chunk: with what is computed from them, about what the cache of a core
@@ -117,11 +117,6 @@ class PhaseGrid:
                 array[...] = fill
             array[here] = planes[there]
 
-    def clear(self) -> None:
-        """Set all grids to zero."""
-        for array in self.arrays:
-            array[...] = 0
-
     def merge(self, planes: Array) -> None:
         """Copy the grids back to planes (planes, H, W), with zeros where no window reaches."""
         inside = sum(array[here].size for array, (here, _) in zip(self.arrays, self.places, strict=True))
@@ -145,8 +140,7 @@ def _places(window: Window, size: int, length: int) -> list[tuple[slice, slice]]
 
 def cut_planes(xp: Any, planes: int, size: int) -> list[slice]:
     """Cut planes of so many elements into chunks; a GPU takes them all at once."""
-    step = max(PLANE_CHUNK // max(size, 1), 1) if xp is np else max(planes, 1)
-    return [slice(start, min(start + step, planes)) for start in range(0, planes, step)]
+    return list(cut(planes, PLANE_CHUNK // max(size, 1) if xp is np else planes))
 
 
 def count_taps(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:

@@ -44,11 +44,6 @@ class _Phases:
     first: int  # r of the first phase
     shift: int  # q
 
-    @property
-    def slice(self) -> slice:
-        """These phases among all phases."""
-        return slice(self.first, self.first + self.count)
-
 
 def _period(window: Window) -> int:
     """Return s', the distance between taps of one phase."""
@@ -189,7 +184,8 @@ class _Interleaving:
 
 def _place(part: _Part, phases: Array, block: Array) -> None:
     """Copy the phases (C, Q, phases, Q, phases) of a part to their place in a block."""
-    place = block[:, :, part.rows.slice, :, part.cols.slice]
+    rows, cols = (slice(phases.first, phases.first + phases.count) for phases in (part.rows, part.cols))
+    place = block[:, :, rows, :, cols]
     if part.interleaved:
         place[...] = phases
     else:  # one phase at a time: NumPy copies short runs slowly

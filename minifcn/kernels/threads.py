@@ -21,6 +21,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minifcn.backend import Array, array_module
+from minifcn.geometry import check_integer
 from minifcn.kernels.workspace import cut, parts
 
 T = TypeVar("T")
@@ -98,13 +99,11 @@ def set_num_threads(threads: int) -> None:
         1
         >>> set_num_threads(before)
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
+    threads = check_integer(threads, "threads", 1)
     with _turn:
         if _state["pool"] is not None:
             _state["pool"].shutdown()
-            _state["pool"] = None
-        _state["threads"] = threads
+        _state.update(pool=None, threads=threads)
 
 
 def parallel_map(function: Callable[[T], R], chunks: Iterable[T], xp: Any = np) -> list[R]:
@@ -201,15 +200,12 @@ def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     Example:
         >>> import numpy as np
         >>> [(a.size, b.size) for a, b in flat_chunks(np.zeros((512, 300)), np.zeros((512, 300)))]
-        [(131072, 131072), (22528, 22528)]
+        [(76800, 76800), (76800, 76800)]
     """
     if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]
     flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
-    return [
-        tuple(array[start : start + FLAT_CHUNK] for array in flat)
-        for start in range(0, flat[0].size, FLAT_CHUNK)
-    ]
+    return [tuple(array[some] for array in flat) for some in cut(flat[0].size, FLAT_CHUNK)]
 
 
 def add_to(total: Array, part: Array) -> Array:

@@ -30,7 +30,7 @@ is about 1e-5 of the largest output, ten times that of the definition.
 """
 
 from collections.abc import Callable
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -95,13 +95,6 @@ def transforms(outputs: int) -> tuple[Array, Array, Array]:
     return a.T, g, np.array(b)
 
 
-@cache
-def _on_tiles(outputs: int) -> tuple[Array, Array, Array]:
-    """Return the transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T."""
-    a, g, b = (np.kron(matrix, matrix) for matrix in transforms(outputs))
-    return a, g, b
-
-
 class _Tiling:
     """How the outputs of a correlation are cut into tiles, and the tiles into chunks.
 
@@ -127,8 +120,8 @@ class _Tiling:
 
     @cached_property
     def matrices(self) -> tuple[Array, Array, Array]:
-        """The transforms of flattened tiles: A^T, G, B^T."""
-        a, g, b = (self.xp.asarray(matrix, self.dtype) for matrix in _on_tiles(self.m))
+        """The transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T."""
+        a, g, b = (self.xp.asarray(np.kron(one, one), self.dtype) for one in transforms(self.m))
         return a, g, b
 
     def _cut(self) -> list[Chunk]:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, overload
 from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
+from minifcn.layers.config import load_entry_point
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
 from minifcn.models.classifiers import Classifier, digit_classifier, named, vgg16
@@ -102,21 +103,11 @@ def builder(name: str) -> Builder:
     """
     if name in CLASSIFIERS:
         return CLASSIFIERS[name]
-    from importlib.metadata import entry_points
-
-    found = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
-    if not found:
+    loaded: Builder | None = load_entry_point(ENTRY_POINTS, name)
+    if loaded is None:
         raise ValueError(f"unknown architecture {name[:50]!r}: known are {', '.join(names())}")
-    if len(found) > 1:
-        raise ValueError(f"{name!r} is offered by several packages: {', '.join(sorted(found))}")
-    [(value, point)] = found.items()
-    try:
-        function = point.load()
-    except Exception as error:  # whatever the package raises when it is imported
-        raise ValueError(f"the entry point {name} = {value} cannot be loaded: {error!r}") from error
-    if not callable(function):
-        raise ValueError(f"the entry point {name} = {value} is not a function but {function!r}")
-    loaded: Builder = function
+    if not callable(loaded):
+        raise ValueError(f"the entry point {name} of {ENTRY_POINTS} is not a function but {loaded!r}")
     return register(name, loaded)
 
 

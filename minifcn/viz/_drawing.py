@@ -12,7 +12,7 @@ from minifcn.backend import Array
 from minifcn.palette import VOID
 
 Swatch: TypeAlias = tuple[str, Any]
-"""An entry of a legend: its text and its colour (0 to 1), or `None` for an empty box."""
+"""An entry of a legend: its text, and its colour (0 to 1) or "none" for an empty box."""
 
 FONT_SIZE = 8
 POINTS_PER_INCH = 72
@@ -36,6 +36,12 @@ def show_image(axes: Axes, image: Array, **options: Any) -> None:
     axes.imshow(image, **{"interpolation": "nearest"} | options)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.5, color="0.5")
+
+
+def write_text(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
+    """Write a text around a point, as it is; options are those of `Axes.text`."""
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": FONT_SIZE, "parse_math": False}
+    axes.text(x, y, text, **style | options)
 
 
 def draw_grid(axes: Axes, shape: tuple[int, ...], **options: Any) -> None:
@@ -65,21 +71,11 @@ def legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
 
 def add_legend(figure: Figure, swatches: Sequence[Swatch]) -> None:
     """Draw a legend below the rest of the figure."""
-    handles = [
-        Patch(facecolor="none" if color is None else color, edgecolor="0.4", linewidth=0.5)
-        for _, color in swatches
-    ]
+    handles = [Patch(facecolor=color, edgecolor="0.4", linewidth=0.5) for _, color in swatches]
     columns, _ = legend_shape(swatches, float(figure.get_figwidth()))
-    legend = figure.legend(
-        handles,
-        ["name"] * len(handles),
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=FONT_SIZE,
-        frameon=False,
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
+    layout: dict[str, Any] = {"ncols": columns, "handlelength": 1.4, "columnspacing": 1.2, "frameon": False}
+    layout |= {"loc": "outside lower center", "fontsize": FONT_SIZE}
+    legend = figure.legend(handles, ["name"] * len(handles), **layout)
     # Set afterwards: as a label, "_background_" would be left out, and "$" would start a formula.
     for text, (name, _) in zip(legend.get_texts(), swatches, strict=True):
         text.set(text=name, parse_math=False)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minifcn.backend import Array, to_numpy
-from minifcn.functional.labels import first_true
+from minifcn.functional.labels import refuse
 from minifcn.palette import VOID
 
 
@@ -18,10 +18,8 @@ def rgb_image(image: Array, name: str = "image") -> Array:
     image = to_numpy(image)
     channels = image.shape[2:] if image.ndim != 2 else (1,)
     if image.dtype != np.uint8 or image.size == 0 or channels not in ((1,), (3,)):
-        raise ValueError(
-            f"{name} must be a uint8 image of shape (H, W), (H, W, 1) or (H, W, 3), "
-            f"got {image.dtype} of shape {image.shape}"
-        )
+        expected = "a uint8 image of shape (H, W), (H, W, 1) or (H, W, 3)"
+        raise ValueError(f"{name} must be {expected}, got {image.dtype} of shape {image.shape}")
     height, width = image.shape[:2]
     return np.broadcast_to(image.reshape(height, width, -1), (height, width, 3))  # grey: (H, W, 1) -> 3
 
@@ -70,10 +68,6 @@ def label_image(
     wrong = (labels < 0) | (labels >= num_classes)
     if void:
         wrong &= labels != VOID
-    if wrong.any():
-        count, first = first_true(wrong)
-        raise ValueError(
-            f"{name} must lie in 0 to {num_classes - 1}{f' or be {VOID} (void)' if void else ''}, "
-            f"got {int(labels[first])} at {first}; {count} of {labels.size} pixels are out of range"
-        )
+    or_void = f" or be {VOID} (void)" if void else ""
+    refuse(wrong, labels, f"{name} must lie in 0 to {num_classes - 1}{or_void}")
     return labels.astype(np.uint8)

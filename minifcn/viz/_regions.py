@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from minifcn.backend import Array
 from minifcn.palette import VOID
-from minifcn.viz._drawing import FONT_SIZE, LETTER, POINTS_PER_INCH
+from minifcn.viz._drawing import FONT_SIZE, LETTER, POINTS_PER_INCH, write_text
 
 
 def draw_borders(axes: Axes, labels: Array) -> None:
@@ -51,17 +51,8 @@ def write_names(axes: Axes, labels: Array, class_names: Sequence[str], width: fl
             continue
         taken.append((x, row, half))
         named.add(label)
-        axes.text(
-            x,
-            row,
-            class_names[label],
-            color="white",
-            fontsize=FONT_SIZE,
-            ha="center",
-            va="center",
-            parse_math=False,
-            path_effects=[withStroke(linewidth=2, foreground="black")],
-        )
+        outline = [withStroke(linewidth=2, foreground="black")]
+        write_text(axes, x, row, class_names[label], color="white", path_effects=outline)
 
 
 def innermost_pixels(labels: Array) -> Iterator[tuple[int, int, int]]:

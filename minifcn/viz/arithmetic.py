@@ -64,19 +64,18 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
         'x[0, 1] = 3: add 3 times the filter; 1 of its cells were painted before'
     """
     x, w = _grid("x", x), _grid("w", w)
-    canvases = []  # the painted canvas after each frame, before anything is cut off
-    for k in range(x.size):
-        so_far = np.where(np.arange(x.size).reshape(x.shape) <= k, x, 0.0)
-        canvases.append(conv_transpose2d(so_far[None, None], w[None, None], stride=stride)[0, 0])
-    conv_transpose2d(x[None, None], w[None, None], stride=stride, padding=padding)  # checks the arguments
+    y = conv_transpose2d(x[None, None], w[None, None], stride=stride, padding=padding)[0, 0]
+    cut = np.pad(np.zeros(y.shape, bool), padding, constant_values=True)
+    # The painted canvas after each frame, before anything is cut off: row k holds the elements up to k.
+    so_far = np.tril(np.tile(x.ravel(), (x.size, 1))).reshape(-1, 1, *x.shape)
+    canvases = conv_transpose2d(so_far, w[None, None], stride=stride)[:, 0]
     windows = [_window(w, stride, index) for index in np.ndindex(x.shape)]
     painted = np.zeros(canvases[0].shape, bool)
     captions, reached = [], []
     for (i, j), window in zip(np.ndindex(x.shape), windows, strict=True):
-        captions.append(
-            f"x[{i}, {j}] = {short(float(x[i, j]))}: add {short(float(x[i, j]))} times the filter; "
-            f"{int(painted[window].sum())} of its cells were painted before"
-        )
+        value, before = short(float(x[i, j])), int(painted[window].sum())
+        adding = f"x[{i}, {j}] = {value}: add {value} times the filter"
+        captions.append(f"{adding}; {before} of its cells were painted before")
         painted[window] = True
         reached.append(painted.copy())
 
@@ -90,9 +89,6 @@ def painting_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> F
         draw_numbers(middle, patch, (min(patch.min(), 0), max(patch.max(), 0)))
         canvas = np.where(reached[k], canvases[k], np.nan)
         draw_numbers(right, canvas, (canvases[-1].min(), canvases[-1].max()))
-        kept = tuple(slice(padding, size - padding) for size in canvas.shape)
-        cut = np.ones(canvas.shape, bool)
-        cut[kept] = False
         _mark(right, cut)
         _box(right, windows[k])
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, draw_grid, new_figure
+from minifcn.viz._drawing import FONT_SIZE, draw_grid, new_figure, write_text
 
 
 def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
@@ -30,10 +30,8 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
     """
     matrix, classes = to_numpy(matrix), len(class_names)
     if matrix.dtype.kind not in "iu" or matrix.shape != (classes, classes) or classes == 0:
-        raise ValueError(
-            f"matrix must be integers ({classes}, {classes}), one row and one column for each of the "
-            f"class_names, got {matrix.dtype} of shape {matrix.shape}"
-        )
+        expected = f"integers ({classes}, {classes}), a row and a column for each of the class_names"
+        raise ValueError(f"matrix must be {expected}, got {matrix.dtype} of shape {matrix.shape}")
     if matrix.min() < 0:
         raise ValueError(f"matrix must hold counts, got {int(matrix.min())}")
     totals = matrix.sum(axis=1, keepdims=True)
@@ -48,19 +46,12 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
     cells = axes.imshow(shown, cmap="Blues", vmin=0, vmax=100)
     for row, col in np.argwhere(np.broadcast_to(totals > 0, matrix.shape)):
         value = percent[row, col]
-        axes.text(
-            col,
-            row,
-            "0" if matrix[row, col] == 0 else "<0.1" if value < 0.05 else f"{value:.1f}",
-            ha="center",
-            va="center",
-            fontsize=FONT_SIZE - 1,
-            color="white" if value > 55 else "0.7" if matrix[row, col] == 0 else "black",
-        )
-    axes.set_xticks(
-        range(classes), class_names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False
-    )
-    axes.set_yticks(range(classes), class_names, parse_math=False)
+        text = "0" if matrix[row, col] == 0 else "<0.1" if value < 0.05 else f"{value:.1f}"
+        color = "white" if value > 55 else "0.7" if matrix[row, col] == 0 else "black"
+        write_text(axes, col, row, text, fontsize=FONT_SIZE - 1, color=color)
+    ticks = range(classes), class_names
+    axes.set_xticks(*ticks, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(*ticks, parse_math=False)
     draw_grid(axes, matrix.shape, color="0.9", linewidth=0.5)
     axes.tick_params(labelsize=FONT_SIZE)
     axes.set_xlabel("prediction", fontsize=FONT_SIZE + 2)

@@ -51,9 +51,8 @@ def training_curve(records: Sequence[Mapping[str, Any]]) -> Figure:
     count = 2 if curves else 1
     figure = new_figure(4.5 * count, 3.2)
     panels = figure.subplots(1, count, squeeze=False, sharex=True)[0]
-    panels[0].plot(
-        *losses, color="black", marker="o" if len(losses[0]) <= _MOST_MARKERS else "", markersize=3
-    )
+    marker = "o" if len(losses[0]) <= _MOST_MARKERS else ""
+    panels[0].plot(*losses, color="black", marker=marker, markersize=3)
     for key, points in curves.items():
         title, color, symbol = _METRICS[key]
         marker = symbol if len(points[0]) <= _MOST_MARKERS else ""

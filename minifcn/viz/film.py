@@ -11,6 +11,7 @@ import html
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from string import Template
@@ -26,10 +27,11 @@ _GAP = 6  # pixels between the frames of a strip
 _PLAYER = Template(Path(__file__).with_name("player.html").read_text(encoding="utf-8").rstrip())
 
 
+@dataclass(eq=False)
 class Film:
     """A few frames, each with a caption.
 
-    Args:
+    Attributes:
         draw: `draw(figure, k)` draws frame k into an empty figure.
         captions: One for each frame, a sentence or a formula that describes the frame.
         size: Width and height of a frame in inches.
@@ -45,16 +47,14 @@ class Film:
         (3, 1, True)
     """
 
-    def __init__(
-        self, draw: Callable[[Figure, int], None], captions: Sequence[str], size: tuple[float, float]
-    ) -> None:
-        if not 1 <= len(captions) <= MOST_FRAMES:
-            raise ValueError(
-                f"a film has 1 to {MOST_FRAMES} frames, got {len(captions)}: choose smaller arrays"
-            )
-        self.captions = tuple(captions)
-        self._draw = draw
-        self._size = size
+    draw: Callable[[Figure, int], None]
+    captions: Sequence[str]
+    size: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        count = len(self.captions)
+        if not 1 <= count <= MOST_FRAMES:
+            raise ValueError(f"a film has 1 to {MOST_FRAMES} frames, got {count}: choose smaller arrays")
 
     @cached_property
     def frames(self) -> tuple[bytes, ...]:
@@ -63,8 +63,8 @@ class Film:
 
     def figure(self, k: int) -> Figure:
         """Return frame k as a figure."""
-        figure = Figure(figsize=self._size, dpi=_DPI)
-        self._draw(figure, k)
+        figure = Figure(figsize=self.size, dpi=_DPI)
+        self.draw(figure, k)
         return figure
 
     def html(self) -> str:

@@ -56,10 +56,8 @@ def heat_maps(
     picture = rgb_image(image)
     scores = to_numpy(scores)
     if scores.ndim != 3 or scores.size == 0 or len(scores) != len(class_names):
-        raise ValueError(
-            f"scores must be (K, h, w) with one map for each of the {len(class_names)} class_names, "
-            f"got shape {scores.shape}"
-        )
+        expected = f"(K, h, w) with one map for each of the {len(class_names)} class_names"
+        raise ValueError(f"scores must be {expected}, got shape {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite, got NaN or infinity")
     chosen = list(range(len(scores))) if classes is None else list(classes)
@@ -69,9 +67,8 @@ def heat_maps(
     if extent is None:
         extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     elif len(extent) != 4 or not extent[0] < extent[1] or not extent[3] < extent[2]:
-        raise ValueError(
-            f"extent must be (left, right, bottom, top), left < right, top < bottom, got {extent}"
-        )
+        expected = "(left, right, bottom, top), left < right, top < bottom"
+        raise ValueError(f"extent must be {expected}, got {extent}")
 
     columns = min(len(chosen), min((5, 4), key=lambda n: -len(chosen) % n))
     rows = -(-len(chosen) // columns)
@@ -84,9 +81,8 @@ def heat_maps(
     lowest, highest = float(scores[chosen].min()), float(scores[chosen].max())
     left, right, bottom, top = extent
     for axes, index in zip(panels.flat, chosen, strict=False):
-        heat = axes.imshow(
-            scores[index], cmap=_HEAT, vmin=lowest, vmax=highest, extent=extent, interpolation="nearest"
-        )
+        limits = {"vmin": lowest, "vmax": highest}
+        heat = axes.imshow(scores[index], cmap=_HEAT, extent=extent, interpolation="nearest", **limits)
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=0.5))
         show_image(axes, shadow)  # last, so that the axes are cut to the image
         axes.set_title(class_names[index], fontsize=FONT_SIZE + 1, parse_math=False)

@@ -86,7 +86,7 @@ def overlay(
 
     swatches: list[Swatch] = class_swatches([labels], class_names, palette)
     if (labels == VOID).any():
-        swatches.append(("void: not tinted", None))
+        swatches.append(("void: not tinted", "none"))
     width, height = image_size(picture, 7.0, 7.0)
     figure = new_figure(width, height + legend_shape(swatches, width)[1])
     axes = figure.subplots()

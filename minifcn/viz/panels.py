@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
-from minifcn.viz._drawing import FONT_SIZE, draw_grid, image_size, new_figure, show_image
+from minifcn.viz._drawing import FONT_SIZE, draw_grid, image_size, new_figure, show_image, write_text
 
 Box: TypeAlias = tuple[float, float, float, float]
 """(top, left, height, width) in cells; row 0 and column 0 begin at 0."""
@@ -79,9 +79,8 @@ def panels(
     widths = [max(size[0] for size in sizes[column::columns]) for column in range(columns)]
     heights = [max(size[1] for size in sizes[row * columns : (row + 1) * columns]) for row in range(rows)]
     figure = new_figure(min(sum(widths) + 0.25 * columns, width), sum(heights) + 0.45 * rows)
-    grid = figure.subplots(
-        rows, columns, squeeze=False, gridspec_kw={"width_ratios": widths, "height_ratios": heights}
-    )
+    ratios = {"width_ratios": widths, "height_ratios": heights}
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
     numbers = [array for array in shown.values() if array.ndim == 2]
     limits = _limits(np.concatenate([array.ravel() for array in numbers])) if shared and numbers else None
     for axes, (name, array) in zip(grid.flat, shown.items(), strict=False):
@@ -109,7 +108,7 @@ def draw_numbers(axes: Axes, array: Array, limits: tuple[float, float] | None = 
     axes.imshow(np.ma.masked_invalid(array), cmap=_TINT, vmin=min(low, 0), vmax=high or 1)
     for (row, col), number in np.ndenumerate(array):
         if not np.isnan(number):
-            axes.text(col, row, short(number), ha="center", va="center_baseline", fontsize=FONT_SIZE)
+            write_text(axes, col, row, short(number), va="center_baseline")
     axes.set(xticks=[], yticks=[])
     draw_grid(axes, array.shape, color="0.7", linewidth=0.6)
     axes.spines[:].set(linewidth=0.8, color="0.4")
@@ -119,19 +118,14 @@ def draw_box(axes: Axes, box: Box, index: int = 0, label: str = "") -> None:
     """Outline cells; the index selects the style of the line and the corner of the label."""
     top, left, height, width = box
     color, dashes = LINES[index % len(LINES)]
-    style: dict[str, Any] = {"edgecolor": color, "linestyle": dashes, "linewidth": 2, "zorder": 3}
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, **style))
+    line: dict[str, Any] = {"edgecolor": color, "linestyle": dashes, "linewidth": 2, "zorder": 3}
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, **line))
     if label:
         down, right = ((0, 0), (0, 1), (1, 1), (1, 0))[index % 4]
-        axes.annotate(
-            label,
-            (left - 0.5 + right * width, top - 0.5 + down * height),
-            fontsize=FONT_SIZE,
-            color="white",
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
-        )
+        corner = left - 0.5 + right * width, top - 0.5 + down * height
+        background = {"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"}
+        style: dict[str, Any] = {"color": "white", "ha": "center", "va": "center", "bbox": background}
+        axes.annotate(label, corner, fontsize=FONT_SIZE, **style)
 
 
 def short(number: float) -> str:
@@ -152,10 +146,8 @@ def _drawable(name: str, array: Array) -> Array:
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] in (1, 3) and array.size:
         return np.broadcast_to(array, (*array.shape[:2], 3))
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name!r} must be numbers (H, W) or a uint8 image (H, W, 1) or (H, W, 3), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
+        expected = "numbers (H, W) or a uint8 image (H, W, 1) or (H, W, 3)"
+        raise ValueError(f"{name!r} must be {expected}, got {array.dtype} of shape {array.shape}")
     return np.atleast_2d(array).astype(np.float64)
 
 

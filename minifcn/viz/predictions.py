@@ -63,10 +63,8 @@ def prediction_strips(
     """
     palette = class_palette(palette, class_names)
     if not len(images) == len(labels) == len(predictions) or len(images) == 0:
-        raise ValueError(
-            "images, labels and predictions must have the same length, at least 1, "
-            f"got {len(images)}, {len(labels)} and {len(predictions)}"
-        )
+        got = f"{len(images)}, {len(labels)} and {len(predictions)}"
+        raise ValueError(f"images, labels and predictions must have one length, at least 1, got {got}")
     if row_names is not None and len(row_names) != len(images):
         raise ValueError(f"row_names must name each of {len(images)} rows, got {len(row_names)}")
     pictures = [rgb_image(image, f"images[{i}]") for i, image in enumerate(images)]
@@ -95,9 +93,8 @@ def prediction_strips(
         counts, wrong = truth != VOID, (truth != VOID) & (truth != guess)
         error = np.full(picture.shape, VOID_COLOR, np.uint8)
         error[counts], error[wrong] = RIGHT_COLOR, WRONG_COLOR
-        for axes, panel in zip(
-            row, (picture, label_map(truth, palette), label_map(guess, palette), error), strict=True
-        ):
+        shown = picture, label_map(truth, palette), label_map(guess, palette), error
+        for axes, panel in zip(row, shown, strict=True):
             show_image(axes, panel)
         write_names(row[1], truth, class_names, inches)
         write_names(row[2], guess, class_names, inches)

@@ -15,7 +15,7 @@ from tests.data.pictures import noise, write, write_palette
 
 
 def names(dataset):
-    return [dataset.item_name(i) for i in range(len(dataset))]
+    return [dataset.pair(i).name for i in range(len(dataset))]
 
 
 def masks(root, *arrays):

@@ -35,8 +35,8 @@ def listed(root, lines):
 def test_without_lists_images_and_masks_are_matched_by_name(tmp_path):
     camvid(tmp_path, "abc"), camvid(tmp_path, "de", "val")
     train, validation = CamVid(tmp_path, "train"), CamVid(tmp_path, "validation")
-    assert [train.item_name(i) for i in range(len(train))] == ["a", "b", "c"]
-    assert [validation.item_name(i) for i in range(len(validation))] == ["d", "e"]
+    assert [train.pair(i).name for i in range(len(train))] == ["a", "b", "c"]
+    assert [validation.pair(i).name for i in range(len(validation))] == ["d", "e"]
     image, labels = train[1]
     numbers = noise(6, 8, 1, seed=1) % 12
     assert np.array_equal(image, noise(6, 8, seed=1))
@@ -54,7 +54,7 @@ def test_without_lists_images_and_masks_are_matched_by_name(tmp_path):
 )
 def test_only_folder_and_name_of_listed_paths_are_used(tmp_path, line):
     dataset = listed(camvid(tmp_path), [line, "", "train/a.png trainannot/a.png"])
-    assert [dataset.item_name(i) for i in range(len(dataset))] == ["b", "a"]
+    assert [dataset.pair(i).name for i in range(len(dataset))] == ["b", "a"]
     assert np.array_equal(dataset[0][0], noise(6, 8, seed=1))
 
 
@@ -135,8 +135,8 @@ def test_damaged_lists_are_read_or_rejected(tmp_path, count):
 def test_the_real_lists():
     train, validation = CamVid(CAMVID, "train"), CamVid(CAMVID, "validation")
     assert (len(train), len(validation)) == (367, 101)
-    assert train.item_name(0) == "0001TP_006690"
-    names = [{dataset.item_name(i) for i in range(len(dataset))} for dataset in (train, validation)]
+    assert train.pair(0).name == "0001TP_006690"
+    names = [{dataset.pair(i).name for i in range(len(dataset))} for dataset in (train, validation)]
     assert not names[0] & names[1]
     assert train.class_names[:4] == ("Sky", "Building", "Pole", "Road")
     image, labels = validation[50]
@@ -166,7 +166,7 @@ def test_the_real_folders_without_lists_give_the_same(tmp_path):
     for name in ("val", "valannot"):
         os.symlink(CAMVID / name, tmp_path / name, target_is_directory=True)
     plain, listed = CamVid(tmp_path, "validation"), CamVid(CAMVID, "validation")
-    assert sorted(plain.item_name(i) for i in range(101)) == sorted(listed.item_name(i) for i in range(101))
+    assert sorted(plain.pair(i).name for i in range(101)) == sorted(listed.pair(i).name for i in range(101))
     assert plain.labels(0).tobytes() == listed.labels(0).tobytes()
     shutil.rmtree(tmp_path / "val", ignore_errors=True)
 
@@ -175,7 +175,7 @@ def test_the_real_folders_without_lists_give_the_same(tmp_path):
 
 
 def names(dataset):
-    return [dataset.item_name(i) for i in range(len(dataset))]
+    return [dataset.pair(i).name for i in range(len(dataset))]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minifcn.functional.labels import check_classes, first_true, valid_pixels
+from minifcn.functional.labels import check_classes, refuse, valid_pixels
 
 
 def test_every_label_is_a_class_or_void_or_raises():
@@ -21,7 +21,7 @@ def test_every_label_is_a_class_or_void_or_raises():
 def test_the_error_names_value_position_and_count():
     labels = np.full((2, 3, 4), 255, np.uint8)
     labels[1, 0, 2], labels[1, 2, 3], labels[0, 1, 1] = 7, 9, 11
-    with pytest.raises(ValueError, match=r"num_classes = 7 .* 255, got 11 at \(0, 1, 1\); 3 of 24 pixels"):
+    with pytest.raises(ValueError, match=r"num_classes = 7 .* 255, got 11 at \(0, 1, 1\); 3 of 24 values"):
         valid_pixels(labels, 7)
 
 
@@ -54,7 +54,9 @@ def test_empty_labels_are_valid():
     assert valid_pixels(np.zeros((0, 5), np.uint8), 3).shape == (0, 5)
 
 
-def test_first_true_is_the_first_in_row_order():
-    mask = np.zeros((3, 4), bool)
-    mask[1, 3] = mask[2, 0] = True
-    assert first_true(mask) == (2, (1, 3))
+def test_the_first_wrong_value_in_row_order_is_shown():
+    values, wrong = np.arange(12).reshape(3, 4), np.zeros((3, 4), bool)
+    refuse(wrong, values, "values must be right")
+    wrong[1, 3] = wrong[2, 0] = True
+    with pytest.raises(ValueError, match=r"got 7 at \(1, 3\); 2 of 12 values"):
+        refuse(wrong, values, "values must be right")

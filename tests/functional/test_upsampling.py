@@ -59,8 +59,8 @@ def test_width_and_dtype():
         ((0, 2), "channels must be an integer >= 1, got 0"),
         ((1, 0), "stride must be an integer >= 1, got 0"),
         ((1, 1.5), "stride must be an integer >= 1, got 1.5"),
-        ((1, 4, 5), "kernel_size must be 8 or 7 for stride 4, got 5"),
-        ((1, 4, 9), "kernel_size must be 8 or 7 for stride 4, got 9"),
+        ((1, 4, 5), "kernel_size for stride 4 must be one of 8, 7, got 5"),
+        ((1, 4, 9), "kernel_size for stride 4 must be one of 8, 7, got 9"),
     ],
 )
 def test_invalid_arguments_raise(arguments, message):

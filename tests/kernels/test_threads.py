@@ -147,7 +147,7 @@ def test_flat_chunks_are_views_that_cover_the_arrays(monkeypatch):
     monkeypatch.setattr(kernel_threads, "FLAT_CHUNK", 5)
     a = np.arange(12.0).reshape(3, 4)
     chunks = flat_chunks(a, a + 100)
-    assert [first.tolist() for first, _ in chunks] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+    assert [first.tolist() for first, _ in chunks] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert all(np.shares_memory(first, a) for first, _ in chunks)
     assert flat_chunks(a.T, a.T)[0][0].shape == (4, 3)  # not contiguous: returned whole
 
