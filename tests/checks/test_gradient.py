@@ -236,7 +236,7 @@ def test_on_every_library(xp):
 
 
 def test_a_forward_pass_that_returns_nothing_is_reported():
-    class NoReturn(ReLU):
+    class NoReturn(layers.ReLU):
         def forward(self, x):
             self.keep(x, output=x)
 
