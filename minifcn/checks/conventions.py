@@ -192,7 +192,10 @@ class _Conventions:
             ("forward", layer, x, "the output", self.y.shape),
             ("backward", layer.backward, dy, "the gradient to the input", self.x.shape),
         ):
-            result = function(array)
+            try:
+                result = function(array)
+            except ValueError as error:
+                self.fail(culprit, f"expected a result, got ValueError: {error}")
             if problem := in_place(culprit, before, {"x": x, "dy": dy, **_data(layer)}):
                 self.fail("in place", problem)
             self.check_form("output_shape" if culprit == "forward" else "gradients", name, result, shape)

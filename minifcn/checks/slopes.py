@@ -87,6 +87,8 @@ class Subject:
         for parameter, value in zip(self.parameters, values[self._inputs :], strict=True):
             parameter.data[...] = self.xp.asarray(value)
         output, _ = self.run(self.inputs(values))
+        if output is None:
+            raise CheckFailedError(f"{self.title}: the forward pass returns None; is there a return?")
         return as_numpy(output)
 
     def scale(self, index: int) -> float:

@@ -251,7 +251,7 @@ PLANTED = [
     (LooksFurther, "place", "output column 0 depends on input columns 0 to 1", "reach is 1"),
     (NotItsArgument, "config", "the output of a layer made from its config", "expected"),
     (NoOutput, "forward", "must return an array, got NoneType"),
-    (NoKeep, "backward", "", "self.keep"),
+    (NoKeep, "backward", "ValueError", "self.keep"),
     (NoWalk, "walk", "NoWalk holds layers", "must have a walk"),
     (WalkComputes, "walk", "visitor.visit(part, x)", "visitor.leaf", "visitor.add", "got TypeError"),
     (WalkAdds, "walk", "visitor.add", "got TypeError"),

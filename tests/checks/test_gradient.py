@@ -233,3 +233,12 @@ def test_on_every_library(xp):
         parameter.data = xp.module.asarray(parameter.data)
     check_gradient(layer, xp.array(X))
     assert isinstance(layer.weight.data, xp.module.ndarray)
+
+
+def test_a_forward_pass_that_returns_nothing_is_reported():
+    class NoReturn(layers.ReLU):
+        def forward(self, x):
+            self.keep(x, output=x)
+
+    with pytest.raises(CheckFailedError, match=r"NoReturn\(\): the forward pass returns None"):
+        check_gradient(NoReturn(), np.ones((2, 3)))
