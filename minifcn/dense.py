@@ -7,6 +7,7 @@ position, in one pass (Long et al. 2015, section 3.1).
 """
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 from minifcn.backend import Array
@@ -111,7 +112,8 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
 
     The first dense layer after the maps are flattened gets a kernel as large as those maps, further ones get
     1 x 1 kernels, a global average becomes an average over a window of the trained size, and `Flatten` is
-    left out. All other layers (dropout, too) stay as they are. Weights are copied.
+    left out. All other layers (dropout, too) stay as they are, and so does a global average that only feeds a
+    gate, a factor (C, 1, 1) of a larger map, as in squeeze-and-excitation. Weights are copied.
 
     On the trained size the scores (N, classes, 1, 1) are the classifier's. On a larger image of a network
     without padding, the scores at each position are those of the crop that the position sees. With padding
@@ -175,14 +177,34 @@ def convert(
     if isinstance(layer, GlobalAvgPool2d):
         return AvgPool2d((shape[1], shape[2]), 1) if keep_average else None, (shape[0], 1, 1)
     if not isinstance(layer, Stack):
+        with suppress(ValueError):
+            channels, *size = layer.output_shape(shape)
+            if size and (size != [1, 1] or shape[1:] == (1, 1)):  # a map of a map: what is inside is a gate
+                return copy.deepcopy(layer), (channels, *size)
         raise ValueError(
-            f"dense layers inside {type(layer).__name__} cannot be converted: a Graph may hold them instead"
+            f"the dense layers or global averages inside {type(layer).__name__}, whose output is no map, "
+            f"cannot be converted: a Sequential or a Graph may hold them instead"
         )
+    gates = _gates(layer)
     converted: dict[Layer, Layer | None] = {}
 
     def convert_part(part: Layer, shape: Shape) -> Shape:
+        if part in gates:
+            converted[part] = copy.deepcopy(part)
+            return part.output_shape(shape)
         converted[part], shape = convert(part, shape, same_size=same_size, keep_average=keep_average)
         return shape
 
     shape = layer.follow(shape, convert_part, joint_shape)
     return layer.replaced({name: converted[part] for name, part in layer.children()}), shape
+
+
+def _gates(stack: Stack) -> set[Layer]:
+    """Return the layers that the output needs only for factors which see the whole input."""
+    steps, whole = stack.steps(), stack.whole_input()
+    needed = {steps[-1][0]} if steps else set()
+    for name, kind, reads in reversed(steps):
+        if name in needed:
+            gated = kind == "multiply" and not whole[name]
+            needed.update(read for read in reads if not (gated and whole[read]))
+    return {layer for _, name, layer in stack.readers() if name not in needed}

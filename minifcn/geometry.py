@@ -349,8 +349,8 @@ class ConvGeometry:
         Raises:
             ValueError: If a value is out of its range.
         """
-        values = pair(kernel_size, "kernel_size", 1), pair(stride, "stride", 1), sides(padding)
-        axes = zip(*values, pair(dilation, "dilation", 1), strict=True)
+        kernel, step = pair(kernel_size, "kernel_size", 1), pair(stride, "stride", 1)
+        axes = zip(kernel, step, sides(padding), pair(dilation, "dilation", 1), strict=True)
         rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in axes)
         return cls(rows, cols, check_integer(groups, "groups", 1))
 

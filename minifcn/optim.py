@@ -73,13 +73,9 @@ class Optimizer(ABC):
                 )
             kept = self._kept(name)
             xp = library = array_module(data=data, grad=grad, **dict(zip(self._kinds, kept, strict=True)))
-            update = partial(
-                self._update,
-                xp,
-                self._steps[name] + 1,
-                float(self.lr * parameter.lr_multiplier),
-                float(self.weight_decay * parameter.decay_multiplier),
-            )
+            lr = float(self.lr * parameter.lr_multiplier)
+            decay = float(self.weight_decay * parameter.decay_multiplier)
+            update = partial(self._update, xp, self._steps[name] + 1, lr, decay)
             work += [(update, chunk) for chunk in flat_chunks(data, grad, *kept)]
             updated.append(name)
         # All at once: a network has many small parameters, and none of them alone is worth a thread.
@@ -95,9 +91,8 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Array | float]:
         """Return copies of everything that training changes here, in one flat dictionary.
 
-        Returns:
-            "lr", and for each parameter NAME that is trainable or was updated before: "step.NAME", the number
-            of its updates, and its arrays, such as "momentum_buffer.NAME".
+        These are "lr", and for each parameter NAME that is trainable or was updated before: "step.NAME", the
+        number of its updates, and its arrays, such as "momentum_buffer.NAME".
         """
         state: dict[str, Array | float] = {"lr": self.lr}
         for name, parameter in self.parameters.items():
@@ -367,9 +362,10 @@ def _named(params: Params) -> dict[str, Parameter]:
         named = {str(number): parameter for number, parameter in enumerate(params)}
     wrong = [value for value in named.values() if not isinstance(value, Parameter)]
     if wrong or not isinstance(params, Layer | Iterable):
+        got = f"an iterable of {type(wrong[0]).__name__}s" if wrong else type(params).__name__
         raise TypeError(
-            f"params must be a Layer, an iterable of Parameters or a dict of named ones, "
-            f"got {f'one with {type(wrong[0]).__name__}' if wrong else type(params).__name__}"
+            f"params must be a Layer, an iterable of Parameters or a dict of named ones, got {got}; "
+            f"pass net or net.parameters()"
         )
     if not named:
         raise ValueError("params must contain at least one parameter, got none")

@@ -159,7 +159,7 @@ def test_both_orders_of_flattening(xp, order, bias):
         conv.to("cuda")
     assert np.allclose(xp.numpy(conv(xp.array(x)))[:, :, 0, 0], expected, rtol=1e-12)
     assert (conv.bias is None) is not bias
-    assert repr(conv) == "Conv2d(2, 4, kernel_size=(3, 4))"
+    assert repr(conv) == f"Conv2d(2, 4, kernel_size=(3, 4){'' if bias else ', bias=False'})"
 
 
 @given(seed=seeds, shape=st.tuples(*[st.integers(1, 4)] * 3), outputs=st.integers(1, 4), bias=st.booleans())

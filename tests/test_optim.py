@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minifcn.layers import Conv2d, Parameter, ReLU, Sequential
+from minifcn.layers import Conv2d, Linear, Parameter, ReLU, Sequential
 from minifcn.optim import SGD, Adam, Constant, Cosine, Poly, StepDecay
 
 OPTIMIZERS = {
@@ -380,8 +380,17 @@ def test_a_gradient_unlike_its_data_is_refused_and_nothing_is_updated(make, grad
     ("make", "error", "message"),
     [
         (lambda p: SGD(3, 0.1), TypeError, "params must be a Layer, an iterable of Parameters"),
-        (lambda p: SGD([np.zeros(2)], 0.1), TypeError, "got one with ndarray"),
-        (lambda p: SGD({"w": None}, 0.1), TypeError, "got one with NoneType"),
+        (
+            lambda p: SGD([np.zeros(2)], 0.1),
+            TypeError,
+            "got an iterable of ndarrays; pass net or net.parameters()",
+        ),
+        (lambda p: SGD({"w": None}, 0.1), TypeError, "got an iterable of NoneTypes"),
+        (
+            lambda p: SGD(Linear(3, 2, rng=0).named_parameters()),
+            TypeError,
+            "got an iterable of tuples; pass net",
+        ),
         (lambda p: SGD(p["conv.bias"], 0.1), TypeError, "got Parameter"),
         (lambda p: SGD({}, 0.1), ValueError, "params must contain at least one parameter"),
         (lambda p: SGD(ReLU(), 0.1), ValueError, "params must contain at least one parameter"),

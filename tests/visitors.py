@@ -1,7 +1,7 @@
 """Visitors that compute, and that calculate with sizes that have no values yet."""
 
 from collections import Counter
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class Computing(Visitor):
         return sum(xs[1:], start=xs[0])
 
     def multiply(self, *xs):
-        assert len({x.shape for x in xs}) == 1
+        largest = max((x.shape for x in xs), key=np.prod)
+        assert {x.shape for x in xs} <= {largest, (*largest[:2], 1, 1)}
         y = xs[0]
         for x in xs[1:]:
             y = y * x
@@ -103,7 +104,10 @@ class Symbolic(Visitor):
     def add(self, *xs):
         return xs[0]
 
-    multiply = concat = add
+    concat = add
+
+    def multiply(self, *xs):
+        return tuple(reduce(self.maximum, sides) for sides in zip(*xs, strict=True))
 
     def pad(self, x, sides, mode="zeros"):
         top, bottom, left, right = sides

@@ -26,7 +26,7 @@ from minifcn.checks.gradient import check_adjoint, check_gradient
 if TYPE_CHECKING:
     from minifcn.checks import strategies
     from minifcn.checks.exercise import check_exercise, checked, whole_numbers
-    from minifcn.checks.geometries import check_conv2d, check_everywhere, check_layer
+    from minifcn.checks.random_cases import check_conv2d, check_everywhere, check_layer
 
 __all__ = [
     "CheckFailedError",
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name == "strategies":
         return import_module("minifcn.checks.strategies")
     if name in ("check_conv2d", "check_everywhere", "check_layer"):
-        return getattr(import_module("minifcn.checks.geometries"), name)
+        return getattr(import_module("minifcn.checks.random_cases"), name)
     if name in ("check_exercise", "checked", "whole_numbers"):
         return getattr(import_module("minifcn.checks.exercise"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,13 @@
 
 import json
 import math
+import operator
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
+from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,7 +19,7 @@ from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential, Visitor
 from minifcn.layers.base import Shape
 from minifcn.layers.config import from_config, to_config
-from minifcn.layers.visitor import Value
+from minifcn.layers.parameter import Rng
 from minifcn.models import explain
 
 _SIZES = (1, 1), (1, 2), (3, 2), (4, 7), (9, 8)
@@ -23,7 +27,7 @@ _MAX_SIDE = 40  # largest image whose pixels are changed one by one
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 
-def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Generator = 0) -> None:
+def check_conventions(layer: Layer, shape: Shape, *, rng: Rng = 0) -> None:
     """Check that a layer, built in or your own, keeps the conventions of minifcn.
 
     The checks run on copies of the layer, in float64 and in float32, on batches of two random inputs: images
@@ -31,8 +35,7 @@ def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Genera
     except the given one. Parameters that are all zero get random values. `check_gradient` checks the values
     of the gradients; here the conventions are checked:
 
-    - *dtype*: output and gradients have the dtype of the input; another dtype than that of the parameters is
-      refused with a `TypeError` or `ValueError`.
+    - *dtype*: output and gradients have the dtype of the input.
     - *in place*: forward and backward leave the input, dy and the parameters unchanged. A layer with a
       true attribute `inplace` may change the input and dy if its docstring explains `inplace`.
     - *eval*: two forward passes in evaluation give the same output, and keep nothing for backward.
@@ -41,11 +44,12 @@ def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Genera
     - *gradients*: a second backward pass adds to the gradients of the parameters, and `backward_parameters`
       gives the same gradients as `backward`.
     - *state*: after `load_state_dict`, a copy with other values gives the same output.
-    - *config*: so does a layer made from the `config`; the class must be registered (`layers.register`).
     - *output_shape*: the shape that `output_shape` and `explain` predict is that of the output.
     - *place*: changing one row or column of an image changes outputs only where the reach says, and
       `coordinate_map` gives the centre of what an output depends on.
-    - *walk*: a visitor that computes gives the output of `forward`.
+    - *walk*: a visitor that computes gives the output of `forward`; a layer that holds layers has its own.
+    - *config*: a layer made from the `config` gives the same output, too; the class must be registered
+      (`layers.register`). This is checked after all else.
 
     Args:
         layer: The layer; it is not changed.
@@ -77,15 +81,17 @@ def check_conventions(layer: Layer, shape: Shape, *, rng: int | np.random.Genera
     generator = np.random.default_rng(rng)
     sizes = {(min(h, shape[1]), min(w, shape[2])) for h, w in _SIZES} if len(shape) == 3 else set()
     items = [(shape[0], *size) for size in sorted(sizes - {shape[1:]}, key=math.prod)]
-    for item in [*items, tuple(shape)]:
-        for dtype in _TOLERANCE:
-            try:
-                check = _Conventions(layer, item, dtype, generator)
-            except ValueError:
-                if item == tuple(shape):
-                    raise
-                continue
-            check.check()
+    checks = []
+    for item, dtype in product([*items, tuple(shape)], _TOLERANCE):
+        try:
+            checks.append(_Conventions(layer, item, dtype, generator))
+        except ValueError:
+            if item == tuple(shape):
+                raise
+    for one in checks:
+        one.check()
+    for one in checks:
+        one.config()
 
 
 class _Conventions:
@@ -101,6 +107,8 @@ class _Conventions:
                 parameter.data = self.random(rng, parameter.data.shape)
         self.x = self.random(rng, (2, *item))
         self.y = self.copy(training=False)(self.x.copy())
+        if not isinstance(self.y, self.xp.ndarray):
+            self.fail("forward", f"must return an array, got {type(self.y).__name__}")
         self.dy = self.random(rng, self.y.shape)
 
     def check(self) -> None:
@@ -111,22 +119,17 @@ class _Conventions:
         self.refusals()
         self.gradients()
         self.state()
-        self.place()
         self.walk()
-        self.config()
+        self.place()
 
     # What the conventions below use
 
-    def random(self, rng: np.random.Generator, shape: Shape) -> Array:
-        array: Array = self.xp.asarray(rng.standard_normal(shape).astype(self.dtype))
-        return array
+    def random(self, rng: np.random.Generator, shape: Shape) -> Any:
+        return self.xp.asarray(rng.standard_normal(shape).astype(self.dtype))
 
     def copy(self, *, training: bool = True) -> Layer:
         """Return a new copy, with the random state of the original, so that dropout repeats."""
         return deepcopy(self.layer).train(training)
-
-    def data(self, layer: Layer) -> dict[str, Array]:
-        return {name: parameter.data for name, parameter in layer.named_parameters()}
 
     def fail(self, convention: str, problem: str) -> NoReturn:
         raise CheckFailedError(
@@ -147,16 +150,11 @@ class _Conventions:
             self.fail("dtype" if "dtype" in problem else convention, f"{name} {problem}".replace("\n", " "))
 
     def check_refused(
-        self,
-        convention: str,
-        what: str,
-        function: Callable[[Array], Any],
-        array: Array,
-        *kinds: type[Exception],
+        self, convention: str, what: str, call: Callable[..., Any], array: Array, *kinds: type[Exception]
     ) -> None:
         """Demand that a function of an array raises one of these exceptions."""
         try:
-            function(array.copy())
+            call(array.copy())
         except kinds:
             return
         except Exception as error:
@@ -168,12 +166,11 @@ class _Conventions:
     # The conventions
 
     def output_shape(self) -> None:
-        predicted: Any
         try:
-            predicted = tuple(self.layer.output_shape(self.item))
+            predicted = str(tuple(self.layer.output_shape(self.item)))
         except ValueError as error:
             predicted = f"ValueError: {error}"
-        if predicted != self.y.shape[1:]:
+        if predicted != str(self.y.shape[1:]):
             self.fail("output_shape", f"expected {self.y.shape[1:]} as of the output, got {predicted}")
 
     def eval(self) -> None:
@@ -185,10 +182,10 @@ class _Conventions:
     def forward_and_backward(self) -> None:
         """Run both once: shapes, dtypes and changes in place."""
         layer, x, dy = self.copy(), self.x.copy(), self.dy.copy()
-        before = {"x": self.x, "dy": self.dy, **self.data(self.layer)}
+        before = {"x": self.x, "dy": self.dy, **_data(self.layer)}
         for part in layer.layers():
             if getattr(part, "inplace", False):
-                before = self.data(self.layer)
+                before = _data(self.layer)
                 if "inplace" not in (type(part).__doc__ or ""):
                     self.fail("in place", f"the docstring of {type(part).__name__} must explain inplace")
         for culprit, function, array, name, shape in (
@@ -196,7 +193,7 @@ class _Conventions:
             ("backward", layer.backward, dy, "the gradient to the input", self.x.shape),
         ):
             result = function(array)
-            if problem := in_place(culprit, before, {"x": x, "dy": dy, **self.data(layer)}):
+            if problem := in_place(culprit, before, {"x": x, "dy": dy, **_data(layer)}):
                 self.fail("in place", problem)
             self.check_form("output_shape" if culprit == "forward" else "gradients", name, result, shape)
         for name, parameter in layer.named_parameters():
@@ -206,9 +203,6 @@ class _Conventions:
     def refusals(self) -> None:
         layer, dy = self.copy(), self.dy
         other = "float32" if self.dtype == "float64" else "float64"
-        if any(layer.parameters()):
-            what = f"forward of {other} with parameters of {self.dtype}"
-            self.check_refused("dtype", what, self.copy(), self.x.astype(other), TypeError, ValueError)
         self.check_refused("backward", "backward without forward", layer.backward, dy, ValueError)
         layer(self.x.copy())
         what = f"dy of shape {dy[:1].shape} for an output of shape {dy.shape}"
@@ -246,8 +240,23 @@ class _Conventions:
         self.compare("state", "the output after load_state_dict", right, got)
 
     def walk(self) -> None:
-        y = self.copy(training=False).walk(_Computing(), self.x.copy())
-        self.compare("walk", "the output of walk", self.y, y)
+        """Compare with a visitor whose values are not arrays, so that `walk` cannot compute with them."""
+        for part in self.layer.layers():
+            complete = type(part).forward is not Layer.forward  # not so a LayerDict
+            if complete and any(part.children()) and type(part).walk is Layer.walk:
+                self.fail("walk", f"{type(part).__name__} holds layers, so it must have a walk")
+        try:
+            y = self.copy(training=False).walk(_Computing(), VisitorValue(self.x.copy()))
+        except Exception as error:  # whatever a walk does with values that it takes for arrays
+            y = error
+        if not isinstance(y, VisitorValue):
+            got = f"{type(y).__name__}: {y}" if isinstance(y, Exception) else type(y).__name__
+            self.fail(
+                "walk",
+                "walk must return a value of the visitor, made by visitor.visit(part, x), "
+                f"visitor.leaf(self, x) or a joint such as visitor.add(a, b), got {got}",
+            )
+        self.compare("walk", "the output of walk", self.y, y.array)
 
     def config(self) -> None:
         """Make a layer from the config, and load the state into it."""
@@ -288,6 +297,8 @@ class _Conventions:
             if not inputs.any():
                 continue
             first, last = (int(i) for i in np.flatnonzero(inputs)[[0, -1]])
+            if field >= len(depends):  # all of the image, as where a gate of a global average is a factor
+                return
             place, found = grid(index), f"output {along} {index} depends on input {along}s {first} to {last}"
             if max(place - first, last - place) > half + slack:
                 self.fail("place", f"{found}, but its reach is {field} around {place}")
@@ -306,28 +317,42 @@ class _Conventions:
         return either
 
 
+@dataclass(frozen=True)
+class VisitorValue:
+    """An array that only a visitor can compute with."""
+
+    array: Array
+
+
+def _data(layer: Layer) -> dict[str, Array]:
+    return {name: parameter.data for name, parameter in layer.named_parameters()}
+
+
 class _Computing(Visitor):
     """Computes what `forward` computes."""
 
-    def leaf(self, layer: Layer, x: Array) -> Array:
-        return layer.forward(x)
+    def leaf(self, layer: Layer, x: VisitorValue) -> VisitorValue:
+        return VisitorValue(layer.forward(x.array))
 
-    def size(self, x: Array) -> tuple[int, int]:
-        return x.shape[2], x.shape[3]
+    def size(self, x: VisitorValue) -> tuple[int, int]:
+        return x.array.shape[2], x.array.shape[3]
 
-    def add(self, *xs: Array) -> Value:
-        return sum(xs)
+    def add(self, *xs: VisitorValue) -> VisitorValue:
+        return VisitorValue(reduce(operator.add, (x.array for x in xs)))
 
-    def multiply(self, *xs: Array) -> Value:
-        return math.prod(xs)
+    def multiply(self, *xs: VisitorValue) -> VisitorValue:
+        return VisitorValue(reduce(operator.mul, (x.array for x in xs)))
 
-    def concat(self, *xs: Array) -> Value:
-        return array_module(*xs).concatenate(xs, axis=1)
+    def concat(self, *xs: VisitorValue) -> VisitorValue:
+        arrays = [x.array for x in xs]
+        return VisitorValue(array_module(*arrays).concatenate(arrays, axis=1))
 
-    def pad(self, x: Array, sides: tuple[int, int, int, int], mode: str = "zeros") -> Value:
+    def pad(self, x: VisitorValue, sides: tuple[int, int, int, int], mode: str = "zeros") -> VisitorValue:
         widths = (0, 0), (0, 0), sides[:2], sides[2:]
-        return array_module(x).pad(x, widths, "edge" if mode == "edge" else "constant")
+        kind = "edge" if mode == "edge" else "constant"
+        return VisitorValue(array_module(x.array).pad(x.array, widths, kind))
 
-    def crop(self, x: Array, sides: tuple[int, int, int, int]) -> Array:
+    def crop(self, x: VisitorValue, sides: tuple[int, int, int, int]) -> VisitorValue:
         top, bottom, left, right = sides
-        return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right].copy()
+        rows, cols = self.size(x)
+        return VisitorValue(x.array[:, :, top : rows - bottom, left : cols - right].copy())

@@ -108,49 +108,124 @@ def check_exercise(
     for mistake in mistakes:
         if not mistake.__doc__:
             raise ValueError(f"{mistake.__name__} needs a docstring: the sentence that names the mistake")
-    call = run or _call
-
-    def answer(case: Any) -> _Answer:
-        right = None if expected is None else call(expected, deepcopy(case))
-        given = deepcopy(case)
-        got, error = _outcome(mine, call, given)
-        problem = error
-        if not error and expected is not None and not (problem := problem_with(got, right, tolerance)):
-            # The value is right, so no mistake may be named by it.
-            problem = error = in_place("the function", _arguments(case, mine), _arguments(given, mine))
-        return _Answer(case, got, error, right, problem)
-
-    def wrong(case: Any) -> _Answer | None:
-        return one if (one := answer(case)).problem else None
-
-    name = getattr(mine, "__name__", "your function")
+    exercise = _Exercise(mine, expected, run or _call, mistakes, tolerance)
     failing, sample = None, []
     with _temporary_hypothesis_folder():
         try:
-            failure = find_smallest(cases, wrong, examples)
+            failure = find_smallest(cases, exercise.wrong_answer, examples)
             if failure is None:
-                print(f"ok    {name}: right in all cases tried.")
+                print(f"ok    {exercise.name}: right in all cases tried.")
                 _passed.add(mine)
                 return
-            failing, sample = failure.problem, [answer(case) for case in draw(cases, _SAMPLE)]
-            likely = _likely(name, failing, sample, mistakes, call, tolerance)
-            words = _explanation(mine, name, failing, likely)
+            failing, sample = failure.problem, [exercise.answer(case) for case in draw(cases, _SAMPLE)]
+            words = exercise.explanation(failing, exercise.likely(failing, sample))
         except NotImplementedError:
             words = (
-                f"todo  {name} is not written yet.\n"
+                f"todo  {exercise.name} is not written yet.\n"
                 f'      Replace "raise NotImplementedError" by your code, run that cell, then this one.'
             )
     print(words)
     if failing is not None:
-        largest = max(
-            [failing, *(one for one in sample if one.problem)], key=lambda one: _elements(one.right)
+        wrong = [failing, *(one for one in sample if one.problem)]
+        shown = (
+            max(wrong, key=lambda one: _elements(one.right)) if example is None else exercise.answer(example)
         )
-        shown = largest if example is None else answer(example)
-        show_comparison(shown.got, shown.right, "" if shown is failing else _described(shown.case, mine))
-    elif example is not None and expected is not None:
-        show_comparison(None, call(expected, deepcopy(example)))
+        case = "" if shown is failing else exercise.described(shown.case)
+        show_comparison(shown.got, shown.right, case)
+    elif example is not None:
+        show_comparison(None, exercise.right(example))
     if os.environ.get("MINIFCN_STRICT") == "1":
         raise CheckFailedError(words)
+
+
+@dataclass(frozen=True)
+class _Exercise:
+    """The learner's function, and what it is compared with."""
+
+    mine: Callable[..., Any]
+    expected: Callable[..., Any] | None
+    call: Callable[..., Any]
+    mistakes: Sequence[Callable[..., Any]]
+    tolerance: float
+
+    @property
+    def name(self) -> str:
+        return getattr(self.mine, "__name__", "your function")
+
+    def right(self, case: Any) -> Any:
+        return None if self.expected is None else self.call(self.expected, deepcopy(case))
+
+    def answer(self, case: Any) -> _Answer:
+        right, given = self.right(case), deepcopy(case)
+        got, error = self.outcome(self.mine, given)
+        problem = error
+        if not error and self.expected and not (problem := problem_with(got, right, self.tolerance)):
+            # The value is right, so no mistake may be named by it.
+            problem = error = in_place("the function", self.arguments(case), self.arguments(given))
+        return _Answer(case, got, error, right, problem)
+
+    def wrong_answer(self, case: Any) -> _Answer | None:
+        return answer if (answer := self.answer(case)).problem else None
+
+    def outcome(self, function: Callable[..., Any], case: Any) -> tuple[Any, str]:
+        """Return the result of a function and "", or `None` and the description of its error."""
+        try:
+            return self.call(function, case), ""
+        except NotImplementedError:
+            raise
+        except AssertionError as error:  # a check inside `run`
+            return None, str(error) or "an assertion fails"
+        except Exception as error:  # a learner's code may raise anything
+            return None, f"{type(error).__name__}: {error}{_line(function, error)}"
+
+    def likely(self, failing: _Answer, sample: list[_Answer]) -> str:
+        """Return the sentence of the known mistake that gives the learner's results.
+
+        It must do so in all failing cases, since it may in a small one by chance. Of several such mistakes,
+        the one that agrees in most cases is taken.
+        """
+        wrong = [failing, *(answer for answer in sample if answer.problem)]
+        candidates = [one for one in self.mistakes if all(self.agrees(one, answer) for answer in wrong)]
+        if not candidates:
+            return ""
+        best = max(candidates, key=lambda one: sum(self.agrees(one, answer) for answer in sample))
+        return " ".join((best.__doc__ or "").split())
+
+    def agrees(self, mistake: Callable[..., Any], answer: _Answer) -> bool:
+        """Return whether a known mistake gives the same result, or the same error but for its name."""
+        try:
+            value, error = self.outcome(mistake, deepcopy(answer.case))
+        except NotImplementedError:
+            return False
+        if error or answer.error:
+            theirs, mine = (text.partition(" (at ")[0] for text in (error, answer.error))
+            return theirs.replace(mistake.__name__, "it") == mine.replace(self.name, "it")
+        return answer.got is not None and not problem_with(answer.got, value, self.tolerance)
+
+    def explanation(self, smallest: _Answer, likely: str) -> str:
+        """Return what is printed if the function is wrong."""
+        lines = [f"no    {self.name} is not right yet."]
+        if likely:
+            lines.append(f"Likely mistake: {likely}")
+        lines.append(f"Smallest failing case: {self.described(smallest.case)}.")
+        end = "" if smallest.problem.endswith((".", "?")) else "."
+        lines += f"In this case {smallest.problem}{end}".splitlines()
+        return "\n      ".join(lines)
+
+    def arguments(self, case: Any) -> dict[str, Any]:
+        """Return the arguments of a case by name; empty if the case is something else."""
+        if isinstance(case, Mapping):
+            return dict(case)
+        if not isinstance(case, tuple):
+            return {}
+        names = list(inspect.signature(self.mine).parameters)[: len(case)]
+        names += [f"argument {position + 1}" for position in range(len(names), len(case))]
+        return dict(zip(names, case, strict=True))
+
+    def described(self, case: Any) -> str:
+        """Return the names, shapes and numbers of a case."""
+        arguments = self.arguments(case).items()
+        return ", ".join(f"{name} {short_value(value)}" for name, value in arguments) or str(case)
 
 
 def _elements(value: Any) -> int:
@@ -242,18 +317,6 @@ def _call(function: Callable[..., Any], case: Any) -> Any:
     raise TypeError(f"a case must be a tuple or a dict of arguments, got {case!r}; or give run=")
 
 
-def _outcome(function: Callable[..., Any], call: Callable[..., Any], case: Any) -> tuple[Any, str]:
-    """Return the result of a function and "", or `None` and the description of its error."""
-    try:
-        return call(function, case), ""
-    except NotImplementedError:
-        raise
-    except AssertionError as error:  # a check inside `run`
-        return None, str(error) or "an assertion fails"
-    except Exception as error:  # a learner's code may raise anything
-        return None, f"{type(error).__name__}: {error}{_line(function, error)}"
-
-
 def _line(function: Callable[..., Any], error: Exception) -> str:
     """Return the line of the learner's code at which an error was raised, as a message shows it."""
     code = getattr(inspect.unwrap(function), "__code__", None)
@@ -261,65 +324,3 @@ def _line(function: Callable[..., Any], error: Exception) -> str:
         if code is not None and frame.filename == code.co_filename and frame.line:
             return f' (at "{frame.line}")'
     return ""
-
-
-def _likely(
-    name: str,
-    failing: _Answer,
-    sample: list[_Answer],
-    mistakes: Sequence[Callable[..., Any]],
-    call: Callable[..., Any],
-    tolerance: float,
-) -> str:
-    """Return the sentence of the known mistake that gives the learner's results.
-
-    It must do so in all failing cases, since it may in a small one by chance. Of several such mistakes, the
-    one that agrees in most cases is taken.
-    """
-
-    def words(error: str, name: str) -> str:
-        return error.partition(" (at ")[0].replace(name, "it")  # a layer's messages contain its name
-
-    def agrees(mistake: Callable[..., Any], answer: _Answer) -> bool:
-        try:
-            value, error = _outcome(mistake, call, deepcopy(answer.case))
-        except NotImplementedError:
-            return False
-        if error or answer.error:
-            return words(error, mistake.__name__) == words(answer.error, name)
-        return answer.got is not None and not problem_with(answer.got, value, tolerance)
-
-    wrong = [failing, *(answer for answer in sample if answer.problem)]
-    candidates = [mistake for mistake in mistakes if all(agrees(mistake, answer) for answer in wrong)]
-    if not candidates:
-        return ""
-    best = max(candidates, key=lambda mistake: sum(agrees(mistake, answer) for answer in sample))
-    return " ".join((best.__doc__ or "").split())
-
-
-def _explanation(mine: Callable[..., Any], name: str, smallest: _Answer, likely: str) -> str:
-    """Return what is printed if the function is wrong."""
-    lines = [f"no    {name} is not right yet."]
-    if likely:
-        lines.append(f"Likely mistake: {likely}")
-    lines.append(f"Smallest failing case: {_described(smallest.case, mine)}.")
-    end = "" if smallest.problem.endswith((".", "?")) else "."
-    lines += f"In this case {smallest.problem}{end}".splitlines()
-    return "\n      ".join(lines)
-
-
-def _arguments(case: Any, function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the arguments of a case by name; empty if the case is something else."""
-    if isinstance(case, Mapping):
-        return dict(case)
-    if not isinstance(case, tuple):
-        return {}
-    names = list(inspect.signature(function).parameters)[: len(case)]
-    names += [f"argument {position + 1}" for position in range(len(names), len(case))]
-    return dict(zip(names, case, strict=True))
-
-
-def _described(case: Any, function: Callable[..., Any]) -> str:
-    """Return the names, shapes and numbers of a case."""
-    arguments = _arguments(case, function)
-    return ", ".join(f"{name} {short_value(value)}" for name, value in arguments.items()) or str(case)

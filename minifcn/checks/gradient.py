@@ -22,8 +22,9 @@ from minifcn.checks.comparing import (
     worst_entry,
     worst_index,
 )
-from minifcn.checks.slopes import Function, Subject, kink, measure_slope
+from minifcn.checks.slopes import Function, Subject, kink, measure_slope, root_mean_square
 from minifcn.layers.base import Layer
+from minifcn.layers.parameter import Rng
 
 DIRECTIONS = 3
 MAX_ENTRIES = 100
@@ -31,10 +32,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def check_gradient(
-    layer_or_function: Layer | Function,
-    *inputs: Array,
-    rng: int | np.random.Generator = 0,
-    tolerance: float = 1e-6,
+    layer_or_function: Layer | Function, *inputs: Array, rng: Rng = 0, tolerance: float = 1e-6
 ) -> None:
     """Check every gradient of a layer or a function against measured slopes.
 
@@ -95,7 +93,7 @@ def check_adjoint(
     adjoint: Callable[[Array], Array],
     input_shape: tuple[int, ...],
     *,
-    rng: int | np.random.Generator = 0,
+    rng: Rng = 0,
     tolerance: float = 1e-12,
 ) -> None:
     """Check that <forward(x), g> = <x, adjoint(g)> for random x and g.
@@ -206,22 +204,14 @@ class _GradientCheck:
     def slope(self, index: int, direction: Array) -> tuple[float, float]:
         """Measure the slope of <f, g> along a direction; return it with an estimate of its error."""
         amount = float(np.abs(self.subject.output * self.g).sum())
-        slope, error = measure_slope(
-            self.subject.rise(index, direction, self.g),
-            scale=self.scale(index),
-            rounding=EPS * amount,
-            tolerance=self.tolerance,
-        )
+        rise, scale = self.subject.rise(index, direction, self.g), self.subject.scale(index)
+        slope, error = measure_slope(rise, scale=scale, rounding=EPS * amount, tolerance=self.tolerance)
         if not error <= max(self.tolerance * abs(slope), 1e-8 * amount):
             raise ValueError(
                 f"{self.subject.title} has a jump or a kink so near to this {self.subject.names[index]} "
                 f"that no slope can be measured; choose other values"
             )
         return slope, error
-
-    def scale(self, index: int) -> float:
-        """Return the typical size of a variable; steps are relative to it."""
-        return max(1.0, _rms(self.subject.values[index]))
 
     def compare(self, index: int, gradient: Array) -> str:
         """Return what is wrong with the gradient to a variable, or an empty string."""
@@ -232,7 +222,7 @@ class _GradientCheck:
             computed = float(np.vdot(gradient, direction))
             measured, error = self.slope(index, direction)
             # The slope may be close to 0 by cancellation; then the size of the gradient counts.
-            typical = max(abs(measured), abs(computed), _rms(gradient))
+            typical = max(abs(measured), abs(computed), root_mean_square(gradient))
             if not abs(measured - computed) <= self.tolerance * typical + error:
                 return wrong + (
                     self.wrong_entries(index, gradient)
@@ -262,7 +252,7 @@ class _GradientCheck:
     def refuse_kink(self, index: int, where: tuple[int, ...], gradient: Array) -> None:
         """Raise if an entry lies on a kink, and the gradient is between the slopes on its two sides."""
         unit = _unit(gradient.shape, where)
-        sides = kink(self.subject.rise(index, unit, self.g), self.scale(index))
+        sides = kink(self.subject.rise(index, unit, self.g), self.subject.scale(index))
         if sides and min(sides) - 1e-6 <= gradient[where] <= max(sides) + 1e-6:
             raise ValueError(
                 f"{self.subject.title} has a kink in {self.subject.names[index]} at {list(where)}: the slope "
@@ -275,7 +265,3 @@ def _unit(shape: tuple[int, ...], index: tuple[Any, ...]) -> Array:
     unit = np.zeros(shape)
     unit[index] = 1
     return unit
-
-
-def _rms(x: Array) -> float:
-    return float(np.sqrt(np.mean(x * x))) if x.size else 0.0

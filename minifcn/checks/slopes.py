@@ -89,6 +89,10 @@ class Subject:
         output, _ = self.run(self.inputs(values))
         return as_numpy(output)
 
+    def scale(self, index: int) -> float:
+        """Return the typical size of a variable; steps are relative to it."""
+        return max(1.0, root_mean_square(self.values[index]))
+
     def rise(self, index: int, direction: Array, g: Array) -> Rise:
         """Return t -> <f(variable + t direction) - f(variable), g> for one of the variables."""
 
@@ -113,6 +117,11 @@ class Subject:
             self._map.load_state_dict(state)
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter.grad = gradient
+
+
+def root_mean_square(x: Array) -> float:
+    """Return the typical size of the elements of an array, 0 if there are none."""
+    return float(np.sqrt(np.mean(x * x))) if x.size else 0.0
 
 
 def _argument_names(function: Callable[..., Any], count: int) -> list[str]:

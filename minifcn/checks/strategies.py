@@ -76,13 +76,8 @@ def conv_geometries(
     axes = _conv_axes(max_outputs, max_kernel, max_stride, max_padding, max_dilation, asymmetric)
     window = _pairs(draw(axes), draw(axes))
     channels = st.integers(1, max_channels)
-    return ConvCase(
-        batch=draw(st.integers(1, max_batch)),
-        in_channels=groups * draw(channels),
-        out_channels=groups * draw(channels),
-        groups=groups,
-        **window,
-    )
+    batch, inputs, outputs = draw(st.integers(1, max_batch)), groups * draw(channels), groups * draw(channels)
+    return ConvCase(batch, inputs, outputs, groups=groups, **window)
 
 
 @st.composite
@@ -132,7 +127,7 @@ def pool_geometries(
     axes = _pool_axes(max_outputs, max_kernel, max_stride, ceil_mode, asymmetric)
     window = _pairs(draw(axes), draw(axes))
     batch, channels = draw(st.integers(1, max_batch)), draw(st.integers(1, max_channels))
-    return PoolCase(batch=batch, channels=channels, ceil_mode=ceil_mode, **window)
+    return PoolCase(batch, channels, ceil_mode=ceil_mode, **window)
 
 
 def arrays(*shape: int) -> st.SearchStrategy[Array]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
     if asked:
         if classifier is None:
             raise ValueError(
-                f"{arguments.model}: the classifier that it was made from has no registered name"
+                f"{arguments.model}: --classes, --stride and --alignment need a Classifier, or an FCN of one "
+                f"with a registered name, got {type(model).__name__}"
             )
         model = FCN(classifier, **options | asked)
     images = arguments.size or getattr(classifier, "input_shape", (0,))[1:]
@@ -85,12 +87,13 @@ def _origin(model: Layer) -> tuple[Classifier | None, dict[str, Any]]:
     """
     if isinstance(model, Classifier):
         return model, {"num_classes": _VOC_CLASSES}
-    options = model.architecture["arguments"] if isinstance(model, FCN) else {}
-    if not options.get("classifier"):
-        return None, {}
-    classifier = build(options.pop("classifier"), init="zeros")
-    assert isinstance(classifier, Classifier)
-    return classifier, options
+    if isinstance(model, FCN):
+        options = model.architecture["arguments"]
+        with suppress(ValueError):  # it has no name, or the package that offers it is not installed
+            classifier = build(options.pop("classifier"), init="zeros")
+            assert isinstance(classifier, Classifier)
+            return classifier, options
+    return None, {}
 
 
 def _explain(model: Layer, images: tuple[int, int], batch: int) -> Explanation:

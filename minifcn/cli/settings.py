@@ -18,7 +18,8 @@ from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
 from minifcn.training.network import check_classes, fcn_from, set_dropout
 from minifcn.training.progress import say
-from minifcn.weights import load, load_classifier
+from minifcn.weights import load_classifier
+from minifcn.weights.loading import load_network
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Settings:
         """Return the initial network, and whether it continues a trained FCN."""
         start: Classifier | FCN
         if self.start is not None:
-            start = load(self.start)
+            start = load_network(self.start)
             if isinstance(start, FCN) and (warning := check_classes(start.info, dataset)) is not None:
                 raise ValueError(f"start: {warning}")
         elif self.weights is not None:

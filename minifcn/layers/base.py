@@ -1,6 +1,7 @@
 """What all layers share: parameters by name, training and evaluation, and what is kept for backward."""
 
 from collections.abc import Iterator, Mapping
+from inspect import Parameter as Argument
 from inspect import signature
 from typing import Any, Self, TypeAlias
 
@@ -123,7 +124,7 @@ class Layer:
         """
         reach = self.reach()
         if reach == "global":
-            raise ValueError(f"every output of {self!r} sees the whole input: it has no coordinate_map")
+            raise ValueError(f"an output of {self._title()} sees the whole input: it has no coordinate_map")
         rows, cols = (axis.coordinate_map() for axis in reach)
         if rows != cols:
             raise ValueError(f"{self!r} treats rows and columns differently: it has no single coordinate_map")
@@ -160,16 +161,17 @@ class Layer:
         make = getattr(self, "from_config", type(self))
         arguments = [one for one in signature(make).parameters.values() if one.name not in NOT_KEPT]
         try:
-            # `bias` is True or False as an argument, and a parameter or None as an attribute.
-            return {
-                one.name: bool(getattr(self, one.name)) if one.annotation is bool else getattr(self, one.name)
-                for one in arguments
-            }
+            return {one.name: self._argument(one) for one in arguments}
         except AttributeError as error:
             raise ValueError(
                 f"{type(self).__name__} has no attribute {error.name!r} that keeps the argument of that "
                 f"name: set it, or override config()"
             ) from error
+
+    def _argument(self, argument: Argument) -> Any:
+        """Return the attribute that keeps an argument; `bias` is a parameter or `None` instead of a bool."""
+        value = getattr(self, argument.name)
+        return bool(value) if argument.annotation is bool else value
 
     # What backward needs
 
@@ -190,7 +192,7 @@ class Layer:
         if self._kept is None or self._expected is None:
             raise self._refusal(
                 ValueError,
-                "forward has not run since the last backward"
+                "forward has not run since the last backward, or it did not call self.keep(..., output=y)"
                 if self.training
                 else "in eval mode forward keeps nothing for it; call train() before forward",
             )
@@ -206,16 +208,39 @@ class Layer:
         return kept
 
     def _refusal(self, error: type[Exception], why: str) -> Exception:
+        return error(f"{self._title()}.backward: {why}")
+
+    def _title(self) -> str:
         title = repr(self)
-        return error(f"{type(self).__name__ if chr(10) in title else title}.backward: {why}")
+        return type(self).__name__ if "\n" in title else title
 
     # Parts
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        now = vars(self).get(name)
+        if isinstance(now, Parameter | Buffer) and not isinstance(value, Parameter | Buffer | None):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {type(now).__name__}: set its array, {name}.data, "
+                f"instead of {name} to the {type(value).__name__}"
+            )
+        super().__setattr__(name, value)
+
     def children(self) -> Iterator[tuple[str, "Layer"]]:
-        """Yield the layers this one is made of, with their names."""
+        """Yield the layers this one is made of, with their names.
+
+        Raises:
+            TypeError: If an attribute is a list, a tuple or a dictionary of layers or parameters.
+        """
         for name, value in vars(self).items():
             if isinstance(value, Layer):
                 yield name, value
+            elif isinstance(value, list | tuple | dict):
+                held = value.values() if isinstance(value, dict) else value
+                if any(isinstance(one, Layer | Parameter) for one in held):
+                    raise TypeError(
+                        f"{type(self).__name__}.{name} is a {type(value).__name__} of layers or parameters, "
+                        f"which are not found in there: use Sequential or LayerDict, or an attribute for each"
+                    )
 
     def layers(self) -> Iterator["Layer"]:
         """Yield this layer and all layers inside it."""
@@ -314,7 +339,8 @@ class Layer:
     def __repr__(self) -> str:
         shown = []
         for name, argument in signature(type(self)).parameters.items():
-            value, usual = getattr(self, name, None), argument.default
+            value = self._argument(argument) if hasattr(self, name) else None
+            usual = argument.default
             if isinstance(value, int | float | str | tuple) and value not in (usual, (usual, usual)):
                 by_position = usual is argument.empty and not isinstance(value, tuple)
                 shown.append(repr(value) if by_position else f"{name}={value!r}")

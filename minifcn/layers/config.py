@@ -27,6 +27,9 @@ from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 Config: TypeAlias = dict[str, Any]
 AnyClass = TypeVar("AnyClass", bound=type[Layer])
 
+ENTRY_POINTS = "minifcn.layers"
+"""Group of the entry points in which installed packages offer layers under the names of their classes."""
+
 MAX_DEPTH = 64
 """How deep layers and other values may be nested."""
 
@@ -48,6 +51,9 @@ _classes: dict[str, type[Layer]] = {
 
 def register(cls: AnyClass) -> AnyClass:
     """Add a class of layers to those that model files may name; for use as a decorator.
+
+    A package that is installed need not be imported for that: it declares an entry point with the name of the
+    class in the group "minifcn.layers", which refers to the class or to a module that registers it.
 
     A file that names the class is loaded by calling `cls(**layer.config())`, with `init="zeros"` if the
     constructor takes `init`, or `cls.from_config(**layer.config())` if there is such a class method.
@@ -82,6 +88,30 @@ def register(cls: AnyClass) -> AnyClass:
         raise ValueError(f"the name {name!r} is taken by {known.__module__}.{known.__qualname__}")
     _classes[name] = cls
     return cls
+
+
+def load_entry_point(group: str, name: str) -> Any:
+    """Return what installed packages offer under a name in a group of entry points, or `None`.
+
+    Only a name that a package has declared is ever imported.
+
+    Raises:
+        ValueError: If several packages offer it, or it cannot be imported.
+
+    Example:
+        >>> load_entry_point("minifcn.layers", "NoSuchLayer")
+    """
+    from importlib.metadata import entry_points
+
+    found = {point.value: point for point in entry_points(group=group, name=name)}
+    if len(found) > 1:
+        raise ValueError(f"{name!r} is offered by several packages: {', '.join(sorted(found))}")
+    for value, point in found.items():
+        try:
+            return point.load()
+        except Exception as error:  # whatever the package raises when it is imported
+            raise ValueError(f"the entry point {name} = {value} cannot be loaded: {error!r}") from error
+    return None
 
 
 def to_config(layer: Layer) -> Config:
@@ -185,11 +215,14 @@ def _decode(value: Any) -> Any:
     arguments = {name: _decode(item) for name, item in value.items() if name != "class"}
     if "class" not in value:
         return arguments
-    name = value["class"]
-    if not isinstance(name, str) or name not in _classes:
+    name = str(value["class"])
+    if name not in _classes and isinstance(cls := load_entry_point(ENTRY_POINTS, name), type):
+        register(cls)
+    if name not in _classes:
         raise ValueError(
-            f"unknown class {str(name)[:50]!r}: import the module that defines it first, with "
-            f"@minifcn.layers.register before the definition"
+            f"unknown class {name[:50]!r}: import the module that defines it first, with "
+            f"@minifcn.layers.register before the definition, or install a package that offers it in the "
+            f"entry points {ENTRY_POINTS!r}"
         )
     make: Callable[..., Layer] = getattr(_classes[name], "from_config", _classes[name])
     for argument, annotation in _annotations(make).items():

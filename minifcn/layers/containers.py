@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from minifcn.backend import Array
 from minifcn.geometry import CoordinateMap
 from minifcn.layers.base import Layer, Shape, indented
-from minifcn.layers.joints import join, join_grad, joint_map, joint_shape
+from minifcn.layers.cost import Reach
+from minifcn.layers.joints import Place, join, join_grad, joint_map, joint_shape
 from minifcn.layers.visitor import Value, Visitor
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
@@ -18,7 +19,8 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 class LayerDict(Layer, Generic[AnyLayer]):
     """Layers under names: "0", "1", ... for those given by position.
 
-    It holds them for a layer that calls them one by one; it has no `forward`.
+    It holds them for a layer that calls them one by one; it has no `forward`. `layers["name"] = layer` and
+    `layers[2] = layer` replace a layer, and a new name adds one at the end.
 
     Args:
         *layers: Layers named "0", "1", ...
@@ -34,10 +36,9 @@ class LayerDict(Layer, Generic[AnyLayer]):
     """
 
     def __init__(self, *layers: AnyLayer, **named: AnyLayer):
-        self.parts: dict[str, AnyLayer] = {str(i): layer for i, layer in enumerate(layers)} | named
-        for name, layer in self.parts.items():
-            if not isinstance(layer, Layer):
-                raise TypeError(f"{type(self).__name__} is made of layers, but {name} is {layer!r}")
+        self.parts: dict[str, AnyLayer] = {}
+        for name, layer in ({str(i): layer for i, layer in enumerate(layers)} | named).items():
+            LayerDict.__setitem__(self, name, layer)
 
     def children(self) -> Iterator[tuple[str, AnyLayer]]:
         """Yield the layers with their names, in order."""
@@ -51,6 +52,20 @@ class LayerDict(Layer, Generic[AnyLayer]):
     def __getitem__(self, name: str | int) -> AnyLayer:
         """Return a part by name, or by position."""
         return self.parts[name] if isinstance(name, str) else list(self.parts.values())[name]
+
+    def __setitem__(self, name: str | int, layer: AnyLayer) -> None:
+        """Replace a part by name or by position, or add one with a new name at the end."""
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{type(self).__name__} is made of layers, but {name} is {layer!r}")
+        self.parts[name if isinstance(name, str) else list(self.parts)[name]] = layer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Layer):
+            raise TypeError(
+                f"{type(self).__name__} does not find layers that are attributes: set layers[{name!r}], "
+                f"which replaces a layer or adds it at the end, instead of layers.{name}"
+            )
+        super().__setattr__(name, value)
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -69,6 +84,20 @@ INPUT = "input"
 Taps: TypeAlias = dict[str, Any] | None
 Step: TypeAlias = tuple[str, Any, list[str]]
 """The name of a value, the layer or the kind of joint that makes it, and the names of what this reads."""
+
+
+def sees_whole_input(layer: Layer) -> bool:
+    """Return whether every output of a layer sees the whole input.
+
+    Example:
+        >>> from minifcn.layers import GlobalAvgPool2d, ReLU
+        >>> sees_whole_input(Sequential(ReLU(), GlobalAvgPool2d(), ReLU())), sees_whole_input(ReLU())
+        (True, False)
+    """
+    try:
+        return layer.reach() == "global"
+    except ValueError:  # it does not say, or is made of others
+        return False
 
 
 class Stack(Layer):
@@ -203,18 +232,34 @@ class Stack(Layer):
         """Visit the layers, and meet at the joints."""
         return self.follow(x, visitor.visit, lambda _, kind, __, xs: getattr(visitor, kind)(*xs), taps)
 
+    def whole_input(self) -> dict[str, bool]:
+        """Return for each value whether all its elements see the whole input, as behind a global average."""
+        found: dict[str, Any] = {INPUT: False} | dict.fromkeys(self.names())
+        self.follow(
+            False, lambda layer, seen: seen or sees_whole_input(layer), lambda *xs: all(xs[-1]), found
+        )
+        return found
+
+    def reach(self) -> Reach:
+        """Return "global" if every output sees the whole input; otherwise `walk` says what they see."""
+        return "global" if [*self.whole_input().values()][-1] else super().reach()
+
     def output_shape(self, shape: Shape, taps: Taps = None) -> Shape:
         """Return the shape of the output, and put those of tapped values into `taps`."""
         output: Shape = self.follow(shape, lambda layer, shape: layer.output_shape(shape), joint_shape, taps)
         return output
 
     def coordinate_map(self, taps: Taps = None) -> CoordinateMap:
-        """Return where the outputs lie in the input, and put where tapped values lie into `taps`."""
-        start = CoordinateMap()
-        output: CoordinateMap = self.follow(
-            start, lambda layer, place: place @ layer.coordinate_map(), joint_map, taps
-        )
-        return output
+        """Return where the outputs lie in the input, and put where tapped values lie into `taps`.
+
+        A tapped value of which every element sees the whole input has no place: `None`.
+        """
+
+        def place(layer: Layer, before: Place) -> Place:
+            return None if before is None or sees_whole_input(layer) else before @ layer.coordinate_map()
+
+        output: Place = self.follow(CoordinateMap(), place, joint_map, taps)
+        return super().coordinate_map() if output is None else output
 
     def overwrites_input(self) -> bool:
         """Return whether a layer writes over the input, which may come to it through views."""
@@ -237,6 +282,7 @@ class Sequential(LayerDict[Layer], Stack):
 
     Raises:
         TypeError: If something is not a layer.
+        ValueError: If a layer has the name "input".
 
     Example:
         >>> from minifcn.layers import Conv2d, ReLU
@@ -244,6 +290,11 @@ class Sequential(LayerDict[Layer], Stack):
         >>> net.output_shape((1, 8, 8)), [name for name, _ in net.named_parameters()]
         ((4, 6, 6), ['0.weight', '0.bias'])
     """
+
+    def __init__(self, *layers: Layer, **named: Layer):
+        super().__init__(*layers, **named)
+        if INPUT in self.parts:
+            raise ValueError(f"no layer of {type(self).__name__} can have the name {INPUT!r}")
 
     def steps(self) -> list[Step]:
         """Return the layers, each of which reads the value before it."""

@@ -18,7 +18,8 @@ class Graph(Stack):
     Args:
         nodes: For each name a layer and the name of the value it reads, or a joint and the names of the
             values it reads: "add" and "multiply" take maps of one shape, "concat" joins maps along their
-            channels. The order does not matter.
+            channels. A factor of "multiply" may also be a gate (C, 1, 1), which holds for every pixel, as in
+            squeeze-and-excitation. The order of the nodes does not matter.
         output: Name of the node whose value is the output.
 
     Raises:
@@ -171,6 +172,12 @@ class _Branches(LayerDict[Layer], Graph):
         LayerDict.__init__(self, *layers, **named)
         branches = {name: (layer, INPUT) for name, layer in self.children()}
         Graph.__init__(self, branches | {self.joint: (self.joint, *branches)}, self.joint)
+
+    def __setitem__(self, name: str | int, layer: Layer) -> None:
+        """Replace a branch, or add one."""
+        branches: LayerDict[Layer] = LayerDict(**self.parts)
+        branches[name] = layer
+        vars(self).update(vars(type(self)(**branches.parts)))  # checked as a whole before anything changes
 
     def _where(self, name: str, kind: str) -> str:
         return type(self).__name__

@@ -1,5 +1,6 @@
 """Where maps meet in a network: they are added, multiplied, or joined along their channels."""
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -9,6 +10,9 @@ from minifcn.backend import Array, array_module
 from minifcn.geometry import CoordinateMap
 
 Shape = tuple[int, ...]
+Place = CoordinateMap | None
+"""Where the elements of a map lie; `None` if each of them sees the whole input."""
+
 JOINTS = ("add", "multiply", "concat")
 
 
@@ -27,16 +31,20 @@ def joint_shape(where: str, kind: str, reads: Sequence[str], shapes: Sequence[Sh
     Example:
         >>> joint_shape("node 'c'", "concat", ["a", "b"], [(2, 5, 7), (1, 5, 7)])
         (3, 5, 7)
+        >>> joint_shape("node 'm'", "multiply", ["gate", "map"], [(2, 1, 1), (2, 5, 7)])
+        (2, 5, 7)
     """
     axis = 1 if kind == "concat" else 0
-    if len({shape[axis:] for shape in shapes}) > 1:
+    largest = max(shapes, key=math.prod)
+    gate = (*largest[:1], *(1 for _ in largest[1:])) if kind == "multiply" else largest
+    if any(shape[axis:] != largest[axis:] and shape != gate for shape in shapes):
         got = ", ".join(f"{read} {shape}" for read, shape in zip(reads, shapes, strict=True))
         raise ValueError(f"{where} reads maps that differ in shape: {got}")
-    return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if axis else shapes[0]
+    return (sum(shape[0] for shape in shapes), *largest[1:]) if axis else largest
 
 
-def joint_map(where: str, kind: str, reads: Sequence[str], maps: Sequence[CoordinateMap]) -> CoordinateMap:
-    """Return the coordinate map of values that meet.
+def joint_map(where: str, kind: str, reads: Sequence[str], maps: Sequence[Place]) -> Place:
+    """Return the coordinate map of values that meet; a factor that has none is a gate, which counts nowhere.
 
     Raises:
         ValueError: If they do not have the same one.
@@ -45,10 +53,11 @@ def joint_map(where: str, kind: str, reads: Sequence[str], maps: Sequence[Coordi
         >>> joint_map("node 'c'", "add", ["a", "b"], [CoordinateMap(), CoordinateMap()])
         CoordinateMap(scale=Fraction(1, 1), offset=Fraction(0, 1))
     """
-    if len(set(maps)) > 1:
-        lie = ", ".join(f"{read} at {place}" for read, place in zip(reads, maps, strict=True))
+    meeting = {place for place in maps if kind != "multiply" or place is not None}
+    if len(meeting) > 1:
+        lie = ", ".join(f"{read} at {place or 'no place'}" for read, place in zip(reads, maps, strict=True))
         raise ValueError(f"maps that meet in {where} do not lie over one another: {lie}")
-    return maps[0]
+    return next(iter(meeting), None)
 
 
 def join(kind: str, inputs: list[Array]) -> tuple[Array, Any]:
@@ -82,7 +91,9 @@ def join_grad(kind: str, dy: Array, saved: Any) -> Iterator[Array]:
             yield array_module(dy=dy).ascontiguousarray(dy[:, start : start + count])
             start += count
     elif kind == "multiply":
-        for number in range(len(saved)):
-            yield reduce(operator.mul, saved[:number] + saved[number + 1 :], dy)
+        for number, x in enumerate(saved):
+            dx = reduce(operator.mul, saved[:number] + saved[number + 1 :], dy)
+            # a gate (N, C, 1, 1) has a part in every pixel
+            yield dx if dx.shape == x.shape else dx.sum(axis=tuple(range(2, dx.ndim)), keepdims=True)
     else:
         yield from [dy] * saved

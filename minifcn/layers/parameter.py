@@ -72,6 +72,8 @@ class Parameter:
         2.0
     """
 
+    __slots__ = "data", "decay_multiplier", "grad", "lr_multiplier", "trainable"  # refuses other names
+
     def __init__(
         self,
         data: Array,
@@ -96,9 +98,9 @@ class Parameter:
         else:
             self.grad = self.grad + gradient  # not in place: the first gradient is the caller's array
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
         """Leave the gradient out of copies."""
-        return {**self.__dict__, "grad": None}
+        return None, {name: getattr(self, name) for name in self.__slots__} | {"grad": None}
 
     def __repr__(self) -> str:
         return f"Parameter{self.data.shape}"

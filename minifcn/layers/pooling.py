@@ -18,7 +18,7 @@ from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.window import WindowLayer
 
 
-class _Pool2d(WindowLayer):
+class Pool2d(WindowLayer):
     """The window, which `MaxPool2d` and `AvgPool2d` share."""
 
     def __init__(
@@ -38,7 +38,7 @@ class _Pool2d(WindowLayer):
         return {"pool": (rows * cols + (8 if training else 1)) * chunk}
 
 
-class MaxPool2d(_Pool2d):
+class MaxPool2d(Pool2d):
     """Largest value of each window; of equal ones the first. See `minifcn.functional.max_pool2d`.
 
     Args:
@@ -70,7 +70,7 @@ class MaxPool2d(_Pool2d):
         return Cost(extra_bytes=outputs * (1 if self.geometry.taps <= 255 else 4))
 
 
-class AvgPool2d(_Pool2d):
+class AvgPool2d(Pool2d):
     """Average of each window; padding counts as zeros. See `minifcn.functional.avg_pool2d`.
 
     Args:

@@ -51,7 +51,7 @@ class Visitor:
         raise NotImplementedError(f"{type(self).__name__} has no add")
 
     def multiply(self, *xs: Value) -> Value:
-        """Return the elementwise product of maps of one shape."""
+        """Return the elementwise product of maps of one shape, and of gates (C, 1, 1), in any order."""
         raise NotImplementedError(f"{type(self).__name__} has no multiply")
 
     def concat(self, *xs: Value) -> Value:

@@ -66,9 +66,18 @@ class Classifier(Sequential):
         for stride, name in self.taps.items():
             if name not in features.names():
                 raise ValueError(f"the tap at stride {stride} names no layer of features: {name!r}")
-        self.features, self.classifier = features, classifier
         self.input_shape = input_shape
         self.architecture = architecture or {}
+
+    @property
+    def features(self) -> Any:
+        """The layers from the image to the last map."""
+        return self["features"]
+
+    @property
+    def classifier(self) -> Any:
+        """The layers from there to the scores."""
+        return self["classifier"]
 
     def forward(self, x: Array, taps: dict[str, Any] | None = None) -> Array:
         """Return scores (N, classes) for preprocessed images (N, C, H, W)."""

@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
-from operator import attrgetter
 from typing import Any
 
 from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, check_integer, pair
 from minifcn.kernels.threads import num_threads
 from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
 from minifcn.layers.base import Shape
+from minifcn.layers.containers import sees_whole_input
 from minifcn.layers.cost import Reach
+from minifcn.layers.joints import joint_shape
 from minifcn.models.classifiers import Classifier
 from minifcn.models.explanation import Explanation, Row, Totals, View, Views
 from minifcn.models.fcn import FCN
@@ -30,7 +31,7 @@ measured; some of the first one's is made for all threads, such as the filters t
 def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
     """Describe each layer of a network for images of a given size: shape, receptive field, cost and memory.
 
-    Nothing is computed: any network at any size takes milliseconds.
+    Nothing is computed: any network at any size takes a fraction of a second.
 
     Args:
         model: A `Classifier`, an `FCN`, or another network that begins with images.
@@ -99,11 +100,15 @@ def _title(model: Layer) -> str:
 
 @dataclass(frozen=True)
 class _Map:
-    """What flows between layers: its shape, what it sees, and the number of its array."""
+    """What flows between layers: its shape, what it sees, and the number of its array.
+
+    `whole` says whether each element sees the whole input.
+    """
 
     shape: Shape
     views: Views
     array: int
+    whole: bool = False
 
 
 class _Reader(Visitor):
@@ -169,22 +174,24 @@ class _Reader(Visitor):
             self.bytes_of(shape),
         )
         gradients = sum(parameter.data.nbytes for parameter in parameters if parameter.trainable)
-        return self._step(row, [x], cost, gradients)
+        y = self._step(row, [x], cost, gradients)
+        return replace(y, whole=x.whole or sees_whole_input(layer))
 
     def add(self, *xs: _Map) -> _Map:
-        return self._join("add", xs[0].shape, xs, Cost())
+        return self._join("add", xs, Cost())
 
     def multiply(self, *xs: _Map) -> _Map:
-        return self._join("multiply", xs[0].shape, xs, Cost(keeps_input=True))
+        sizes = [math.prod(x.shape) for x in xs]
+        before_sum = max(sizes) if min(sizes) < max(sizes) else 0  # of the gradient to a gate
+        return self._join("multiply", xs, Cost(keeps_input=True, backward=before_sum))
 
     def concat(self, *xs: _Map) -> _Map:
         in_place = bool(self.parts) and self.parts[-1][0].joins_in_place
-        shape = (sum(x.shape[0] for x in xs), *xs[0].shape[1:])
         if in_place:  # the first array is the joined one, and the others are parts of it
-            self.sizes[xs[0].array] = self.bytes_of(shape)
+            self.sizes[xs[0].array] = sum(self.bytes_of(x.shape) for x in xs)
             for x in xs[1:]:
                 self.sizes[x.array] = 0
-        return self._join("concat", shape, xs, Cost(reuses_input=in_place))
+        return self._join("concat", xs, Cost(reuses_input=in_place))
 
     def pad(self, x: _Map, sides: tuple[int, int, int, int], mode: str = "zeros") -> _Map:
         return self._resized("pad", x, sides, edge=mode == "edge")
@@ -223,9 +230,11 @@ class _Reader(Visitor):
         name = f"{part}.{kind}" if part else kind
         return next(name + number for number in chain([""], map(str, count(2))) if name + number not in taken)
 
-    def _join(self, kind: str, shape: Shape, xs: tuple[_Map, ...], cost: Cost) -> _Map:
-        name, size = self._joint_name(kind, of_part=True), self.bytes_of(shape)
-        return self._step(Row(name, kind, "", shape, _shared(xs), 0, 0, size), xs, cost)
+    def _join(self, kind: str, xs: tuple[_Map, ...], cost: Cost) -> _Map:
+        name = self._joint_name(kind, of_part=True)
+        shape = joint_shape(name, kind, [f"map {i}" for i in range(len(xs))], [x.shape for x in xs])
+        row = Row(name, kind, "", shape, _shared(xs), 0, 0, self.bytes_of(shape))
+        return replace(self._step(row, xs, cost), whole=all(x.whole for x in xs))
 
     def _learns(self) -> bool:
         return not any(id(part) in self.frozen for part, _ in self.parts)
@@ -308,12 +317,17 @@ def _seen(layer: Layer, x: _Map) -> Views:
 
 
 def _shared(xs: tuple[_Map, ...]) -> Views:
-    """Return what maps that meet see: the largest field, or `None` if they do not lie over one another."""
+    """Return what maps that meet see: the largest field, or `None` if they do not lie over one another.
+
+    What sees the whole input, as a gate does, has no place, and a map that it meets keeps its own.
+    """
     seen = [x.views for x in xs if x.views is not None]
-    if len(seen) < len(xs) or len({(rows.grid, cols.grid) for rows, cols in seen}) > 1:
+    placed = [x.views for x in xs if x.views and not x.whole] or seen
+    grids = {(rows.grid, cols.grid) for rows, cols in placed}
+    if len(seen) < len(xs) or len(grids) > 1:
         return None
-    field = attrgetter("field")
-    rows, cols = (max(views, key=field) for views in zip(*seen, strict=True))
+    fields = (max(view.field for view in views) for views in zip(*seen, strict=True))
+    rows, cols = map(View, fields, grids.pop())
     return rows, cols
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 from minifcn.geometry import CoordinateMap, Transposed
@@ -89,8 +88,8 @@ class Row:
 class Totals:
     """What a network needs in total.
 
-    Peaks are those of this library's arrays; the interpreter with its libraries takes about 100 MB more, and
-    each thread has a workspace of some MB.
+    Peaks are those of this library's arrays, with the workspace of all threads; the interpreter with its
+    libraries takes about 100 MB more.
 
     Attributes:
         parameters: Number of values that can be trained.
@@ -182,8 +181,8 @@ def _cells(row: Row) -> list[str]:
         f"{row.kind} {row.detail}".strip(),
         " x ".join(map(str, row.output_shape)),
         along(view.field for view in seen),
-        along(_fraction(view.grid.scale) for view in seen),
-        along(_fraction(view.grid.offset) for view in seen),
+        along(f"{float(view.grid.scale):g}" for view in seen),
+        along(f"{float(view.grid.offset):g}" for view in seen),
         f"{row.parameters:,}" if row.parameters else "",
         "?" if row.multiplications is None else _count(row.multiplications) if row.multiplications else "",
         _bytes(row.output_bytes),
@@ -195,27 +194,17 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     """Return aligned lines: the first two columns to the left, the others to the right."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return [aligned[0], "-" * (sum(widths) + 2 * len(widths) - 2), *aligned[1:]]
-
-
-def _fraction(number: Fraction) -> str:
-    return f"{float(number):g}"
+    row = "  ".join(f"{{:{'<' if number < 2 else '>'}{width}}}" for number, width in enumerate(widths))
+    first, *others = (row.format(*line).rstrip() for line in lines)
+    return [first, "-" * (sum(widths) + 2 * len(widths) - 2), *others]
 
 
 def _scaled(number: int, units: tuple[str, ...]) -> str:
     """Return a number to four digits, in thousands, millions and so on."""
-    scaled, unit = float(number), iter(units)
-    name = next(unit)
-    while scaled >= 999.95 and (larger := next(unit, None)) is not None:
-        scaled, name = scaled / 1000, larger
-    return f"{scaled:.0f} {name}" if name == units[0] else f"{scaled:.1f} {name}"
+    scaled, power = float(number), 0
+    while scaled >= 999.95 and power < len(units) - 1:
+        scaled, power = scaled / 1000, power + 1
+    return f"{scaled:.{min(power, 1)}f} {units[power]}"
 
 
 def _bytes(number: int) -> str:

@@ -6,9 +6,10 @@ from typing import Any, TypeAlias, overload
 from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
+from minifcn.layers.config import load_entry_point
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.alexnet import alexnet, caffenet
-from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
+from minifcn.models.classifiers import Classifier, digit_classifier, named, vgg16
 from minifcn.models.fcn import FCN
 from minifcn.models.googlenet import googlenet
 from minifcn.models.scoring import ScoreLayer
@@ -102,21 +103,11 @@ def builder(name: str) -> Builder:
     """
     if name in CLASSIFIERS:
         return CLASSIFIERS[name]
-    from importlib.metadata import entry_points
-
-    found = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
-    if not found:
+    loaded: Builder | None = load_entry_point(ENTRY_POINTS, name)
+    if loaded is None:
         raise ValueError(f"unknown architecture {name[:50]!r}: known are {', '.join(names())}")
-    if len(found) > 1:
-        raise ValueError(f"{name!r} is offered by several packages: {', '.join(sorted(found))}")
-    [(value, point)] = found.items()
-    try:
-        function = point.load()
-    except Exception as error:  # whatever the package raises when it is imported
-        raise ValueError(f"the entry point {name} = {value} cannot be loaded: {error!r}") from error
-    if not callable(function):
-        raise ValueError(f"the entry point {name} = {value} is not a function but {function!r}")
-    loaded: Builder = function
+    if not callable(loaded):
+        raise ValueError(f"the entry point {name} of {ENTRY_POINTS} is not a function but {loaded!r}")
     return register(name, loaded)
 
 
@@ -144,9 +135,8 @@ def build(
         {'name': 'digit_classifier', 'arguments': {'num_classes': 7}}
     """
     if isinstance(architecture, str):
-        return _classifier(
-            architecture, {} if num_classes is None else {"num_classes": num_classes}, init, rng
-        )
+        chosen = {} if num_classes is None else {"num_classes": num_classes}
+        return _classifier(architecture, chosen, init, rng)
     if num_classes is not None:
         raise ValueError(f"num_classes goes with a name, got {num_classes!r} with {str(architecture)[:50]}")
     name, arguments = _parts(architecture)
@@ -175,7 +165,7 @@ def _classifier(name: str, arguments: dict[str, Any], init: Init, rng: Rng) -> C
         raise TypeError(f"the builder of {name!r} must return a Classifier, got {type(model).__name__}")
     if not model.architecture:
         (classes,) = model.output_shape(model.input_shape)
-        model.architecture = {"name": name, "arguments": {"num_classes": classes}}
+        model.architecture = named(name, classes)
     return model
 
 

@@ -90,8 +90,9 @@ def trunk_from_parts(
     shape = head.output_shape(features.output_shape((channels, smallest, smallest), shapes))
     maps = {}
     for stride, name in taps.items():
-        if places[name].scale != stride:
-            raise ValueError(f"the tap {name!r} is at stride {places[name].scale}, not {stride}")
+        found = places[name] and places[name].scale
+        if found != stride:
+            raise ValueError(f"the tap {name!r} is at stride {found}, not {stride}")
         maps[stride] = ScoredMap(places[name], shapes[name][0])
     if grid.scale.denominator != 1:
         raise ValueError(f"the scores would lie {grid.scale} pixels apart, which is not an integer")

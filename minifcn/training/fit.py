@@ -74,6 +74,7 @@ def fit(
     Raises:
         DivergedError: If scores, loss or weights become NaN or infinite; the message names the step and the
             learning rate.
+        TypeError: If `loader` is no `Loader`.
         ValueError: If the data do not fit the network.
 
     Example:
@@ -86,6 +87,11 @@ def fit(
         >>> record["step"]
         4
     """
+    if not isinstance(loader, Loader):
+        raise TypeError(
+            f"loader must be a minifcn.data.Loader, got {type(loader).__name__}; "
+            f"Loader(dataset, batch_size, preprocess=...) makes batches of a dataset"
+        )
     schedule = schedule or Constant()
     weights = None if class_weights is None else [float(weight) for weight in class_weights]
     settings = {

@@ -104,7 +104,8 @@ def check_step(
         return training_memory(model, optimizer, count, size)
 
     def advice(free: int) -> str:
-        fits = bisect_right(range(1, batch_size), free, key=lambda count: needed(count, size))
+        # One by one: a larger batch may need less, because another algorithm is chosen for it.
+        fits = next((count for count in range(batch_size - 1, 0, -1) if needed(count, size) <= free), 0)
         if fits:
             same = f" (accumulate {images // fits} for about as many images per step)"
             return f"batch size {fits} would fit{same if images > fits else ''}"

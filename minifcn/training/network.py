@@ -9,7 +9,8 @@ from minifcn.data import Dataset
 from minifcn.layers import Dropout
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing
 from minifcn.models.fcn import Alignment, Upsampling
-from minifcn.weights import PREPROCESSING, load
+from minifcn.weights import PREPROCESSING
+from minifcn.weights.loading import load_network
 
 GREY = Preprocessing("L", (128.0,), (64.0,))
 """Of grey images for classifiers without preprocessing; RGB images get that of torchvision."""
@@ -87,13 +88,14 @@ def load_trained(path: str | os.PathLike[str]) -> tuple[FCN, ModelInfo]:
     Raises:
         OSError: If there is no such file, or it cannot be read.
         FileError: If it is damaged or no model file.
-        ValueError: If it contains a classifier.
+        ValueError: If it contains a classifier or another layer.
     """
-    model = load(path)
-    if not isinstance(model, FCN) or model.info is None:
+    model = load_network(path)
+    if isinstance(model, Classifier):
         raise ValueError(
             f"{path} contains a classifier, which does not label pixels: train an FCN that starts from it"
         )
+    assert model.info is not None  # no FCN is saved without
     return model, model.info
 
 

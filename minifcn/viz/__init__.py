@@ -11,9 +11,9 @@ from minifcn.viz.film import Film
 from minifcn.viz.heat import heat_maps
 from minifcn.viz.labels import label_map, overlay
 from minifcn.viz.panels import panels
+from minifcn.viz.predictions import prediction_strips
+from minifcn.viz.receptive_fields import convolution_matrix, coverage, receptive_fields
 from minifcn.viz.showing import show
-from minifcn.viz.strips import prediction_strips
-from minifcn.viz.views import convolution_matrix, coverage, receptive_fields
 
 __all__ = [
     "Film",

@@ -147,6 +147,22 @@ def load_fcn(
     return fcn.eval()
 
 
+def load_network(path: str | os.PathLike[str]) -> Classifier | FCN:
+    """Read a classifier or an FCN from a model file.
+
+    Raises:
+        OSError: If there is no such file, or it cannot be read.
+        FileError: If it is damaged, no model file, or contains another layer, such as a `Graph`.
+    """
+    model = load(path)
+    if not isinstance(model, Classifier | FCN):
+        raise FileError(
+            f"{path} contains a {type(model).__name__}, not a Classifier or an FCN: "
+            f"minifcn.models.Classifier(features, scores, input_shape=...) makes one of two such networks"
+        )
+    return model
+
+
 def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
     """Return the registered classifier that the most tensors fit, with weights of zero, or `None`.
 
@@ -246,11 +262,9 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def _own_classifier(file: Path, tensors: Tensors, architecture: str | None) -> Match:
     """Return the classifier that a model file of minifcn holds."""
-    model = load(file)
-    if not isinstance(model, Classifier):
-        raise FileError(
-            f"{file} holds a model of class {type(model).__name__}, not Classifier: minifcn.load reads it"
-        )
+    model = load_network(file)
+    if isinstance(model, FCN):
+        raise FileError(f"{file} contains an FCN, not a Classifier: minifcn.load reads it")
     found = match(model, own_names(model), tensors.arrays)
     if architecture not in (None, found.architecture):
         raise FileError(f"{file} holds no {architecture} but {found.architecture}")
@@ -314,7 +328,9 @@ def _loaded(
     classes = class_count(model)
     preprocessing = preprocessing or known_preprocessing(file, tensors, found)
     if preprocessing is None:
-        raise FileError(f"{file} does not describe the preprocessing for {found.architecture}: give it")
+        raise FileError(
+            f"{file} does not describe the preprocessing for {found.architecture}, which must be given"
+        )
     usual = model.info or ModelInfo(tuple(map(str, range(classes))), preprocessing)
     names = usual.class_names if class_names is None else tuple(class_names)
     if len(names) != classes:

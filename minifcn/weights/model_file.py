@@ -129,7 +129,7 @@ def from_metadata(metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         except ValueError as error:
             raise ValueError(f"its info does not fit: {str(error)[:300]}") from error
         _check_classes(model, info)
-        model.info = info  # type: ignore[attr-defined]  # any layer may have one
+        model.info = info
     own = _shapes(model)
     problems = [
         f"{shown(name)} is {shapes.get(name, 'missing')}, expected {own.get(name, 'none')}"

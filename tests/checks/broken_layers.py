@@ -4,7 +4,7 @@ import numpy as np
 
 from minifcn import layers
 from minifcn.geometry import CoordinateMap
-from minifcn.layers import Layer, MaxPool2d, Parameter, Pointwise
+from minifcn.layers import Layer, MaxPool2d, Parameter, Pointwise, ReLU
 
 
 @layers.register
@@ -18,8 +18,6 @@ class Rescale(Pointwise):
         layers.register(cls)
 
     def forward(self, x):
-        if x.dtype != self.factor.data.dtype:
-            raise TypeError(f"x must be {self.factor.data.dtype}, got {x.dtype}")
         y = self.factor.data * x
         self.keep(x, output=y)
         return y
@@ -28,13 +26,6 @@ class Rescale(Pointwise):
         (x,) = self.recall(dy)
         self.factor.accumulate((x * dy).sum().reshape(1))
         return self.factor.data * dy
-
-
-class AnyDtype(Rescale):
-    def forward(self, x):
-        y = self.factor.data * x
-        self.keep(x, output=y)
-        return y
 
 
 class OutputDtype(Rescale):
@@ -197,6 +188,39 @@ class NotItsArgument(Rescale):
         return super().forward(x) * self.power
 
 
+class NoOutput(Rescale):
+    def forward(self, x):
+        super().forward(x)
+
+
+class NoKeep(Rescale):
+    def forward(self, x):
+        return self.factor.data * x
+
+
+class NoWalk(Rescale):
+    """Holds a layer, and inherits the walk of a layer that holds none."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = ReLU()
+
+
+class WalkComputes(NoWalk):
+    def walk(self, visitor, x):
+        return self.part(x)
+
+
+class WalkAdds(NoWalk):
+    def walk(self, visitor, x):
+        return x + x
+
+
+class WalkReturnsNone(NoWalk):
+    def walk(self, visitor, x):
+        visitor.leaf(self, x)
+
+
 class WrongWalk(Rescale):
     def walk(self, visitor, x):
         y = visitor.leaf(self, x)
@@ -204,7 +228,6 @@ class WrongWalk(Rescale):
 
 
 PLANTED = [
-    (AnyDtype, "dtype", "forward of float32 with parameters of float64", "got no error"),
     (OutputDtype, "dtype", "the output", "float32, got float64"),
     (GradientDtype, "dtype", "the gradient to the input", "float32, got float64"),
     (ForwardInPlace, "in place", "forward changes x"),
@@ -227,5 +250,11 @@ PLANTED = [
     (Pool, "place", "2 i"),
     (LooksFurther, "place", "output column 0 depends on input columns 0 to 1", "reach is 1"),
     (NotItsArgument, "config", "the output of a layer made from its config", "expected"),
+    (NoOutput, "forward", "must return an array, got NoneType"),
+    (NoKeep, "backward", "", "self.keep"),
+    (NoWalk, "walk", "NoWalk holds layers", "must have a walk"),
+    (WalkComputes, "walk", "visitor.visit(part, x)", "visitor.leaf", "visitor.add", "got TypeError"),
+    (WalkAdds, "walk", "visitor.add", "got TypeError"),
+    (WalkReturnsNone, "walk", "visitor.leaf", "got NoneType"),
     (WrongWalk, "walk", "relative error 1"),
 ]  # fmt: skip

@@ -124,4 +124,4 @@ def test_a_network_without_a_registered_name_is_explained_itself(unnamed, capsys
     assert main(["explain", path]) == 2
     assert f"--size must be given for {path}" in capsys.readouterr().err
     assert main(["explain", path, "--size", "60x40", "--classes", "4"]) == 2
-    assert "no registered name" in capsys.readouterr().err
+    assert "with a registered name, got FCN" in capsys.readouterr().err

@@ -357,3 +357,55 @@ def test_random_weights_come_from_a_generator_or_a_seed():
     assert weights.var() == pytest.approx(2 / 100, rel=0.05)
     assert abs(weights.mean()) < 0.005
     assert not initial_weights(shape, 100, "zeros", None).any()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, lambda parts: {str(i): part for i, part in enumerate(parts)}])
+@pytest.mark.parametrize("part", [ReLU, lambda: Parameter(np.ones(2))])
+def test_parts_in_a_list_are_refused_where_they_would_not_be_found(kind, part):
+    class Block(Layer):
+        def __init__(self):
+            self.steps = kind([])
+            self.steps = kind([part(), part()])
+
+    for enumerate_parts in (Block().layers, Block().parameters, Block().named_parameters):
+        with pytest.raises(TypeError, match=r"Block\.steps is a .*: use Sequential or LayerDict"):
+            list(enumerate_parts())
+
+
+def test_a_parameter_is_not_replaced_by_an_array():
+    conv, norm = Conv2d(1, 2, 3, rng=0), BatchNorm2d(2)
+    with pytest.raises(TypeError, match=r"Conv2d\.weight is a Parameter: set its array, weight\.data"):
+        conv.weight = np.ones((2, 1, 3, 3), np.float32)
+    with pytest.raises(TypeError, match=r"BatchNorm2d\.running_mean is a Buffer"):
+        norm.running_mean = np.zeros(2)
+    conv.weight, conv.bias = Parameter(np.ones((2, 1, 3, 3), np.float32)), None
+    assert list(conv.state_dict()) == ["weight"]
+
+
+def test_other_names_for_trainable_are_refused():
+    weight = Conv2d(1, 2, 3, rng=0).weight
+    with pytest.raises(AttributeError, match="requires_grad"):
+        weight.requires_grad = False
+
+
+def test_repr_shows_a_missing_bias():
+    assert repr(Conv2d(1, 2, 3, bias=False)) == "Conv2d(1, 2, kernel_size=(3, 3), bias=False)"
+    assert repr(Linear(3, 2, bias=False)) == "Linear(3, 2, bias=False)"
+    assert repr(Linear(3, 2)) == "Linear(3, 2)"
+
+
+@pytest.mark.parametrize("kind", [MaxPool2d, AvgPool2d])
+def test_an_unknown_argument_of_a_pool_names_no_private_class(kind):
+    with pytest.raises(TypeError, match=r"^[A-Z]\w*2d\.__init__.* 'return_indices'"):
+        kind(2, return_indices=True)
+
+
+def test_backward_says_that_keep_may_be_missing():
+    class NoKeep(ReLU):
+        def forward(self, x):
+            return x
+
+    layer = NoKeep()
+    layer(np.ones(2))
+    with pytest.raises(ValueError, match=r"self\.keep"):
+        layer.backward(np.ones(2))

@@ -109,6 +109,19 @@ def test_only_layers_are_parts(container):
         container(last=ReLU)
 
 
+def test_no_layer_is_called_input():
+    with pytest.raises(ValueError, match="Sequential can have the name 'input'"):
+        Sequential(input=ReLU())
+
+
+@pytest.mark.parametrize("container", [Concat, Add])
+def test_no_branch_writes_over_the_input_of_the_others(container):
+    with pytest.raises(ValueError, match=r"'first' .* writes over 'input'"):
+        container(first=ReLU(inplace=True), second=conv())
+    alone = container(first=ReLU(inplace=True))
+    assert alone.overwrites_input()
+
+
 def test_reprs_are_indented():
     net = Sequential(ReLU(), more=Concat(ReLU(), Linear(2, 1, rng=0)))
     assert repr(net) == (
@@ -169,3 +182,33 @@ def test_backward_needs_a_forward_pass_of_its_shape(make):
     for call in (net.backward, net.backward_parameters):
         with pytest.raises(ValueError, match=rf"^{name}\.backward: forward has not run"):
             call(np.ones_like(y))
+
+
+def test_a_part_is_replaced_by_name_or_position_and_a_new_name_adds_one():
+    net = Sequential(conv(), middle=ReLU(), last=conv(seed=1))
+    net[1], net["last"], net["end"] = MaxPool2d(2), conv(2, 5), ReLU()
+    assert [type(layer) for layer in net] == [Conv2d, MaxPool2d, Conv2d, ReLU]
+    assert list(net.parts) == ["0", "middle", "last", "end"]
+    assert net(normal((1, 2, 4, 6))).shape == (1, 5, 2, 3)
+    with pytest.raises(TypeError, match="made of layers, but 1 is None"):
+        net[1] = None
+    with pytest.raises(IndexError):
+        net[4] = ReLU()
+
+
+def test_a_branch_is_replaced_for_the_forward_pass_too():
+    net, x = Concat(ReLU(), other=ReLU()), normal((1, 2, 4, 6))
+    net["other"] = conv(2, 3)
+    assert np.array_equal(net(x)[:, 2:], conv(2, 3)(x))
+    assert net.backward(normal((1, 5, 4, 6))).shape == x.shape
+    assert [name for name, _ in net.named_parameters()] == ["other.weight", "other.bias"]
+    with pytest.raises(ValueError, match="writes over 'input'"):
+        net[0] = ReLU(inplace=True)
+    assert not net[0].inplace
+
+
+@pytest.mark.parametrize("container", [Sequential, LayerDict, Concat])
+def test_a_layer_as_an_attribute_of_a_container_is_refused(container):
+    net = container(ReLU())
+    with pytest.raises(TypeError, match=rf"{container.__name__} .* layers\['extra'\]"):
+        net.extra = conv()

@@ -9,6 +9,7 @@ from minifcn import convolutionalize
 from minifcn.checks import check_gradient
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import (
+    AvgPool2d,
     Concat,
     Conv2d,
     Dropout,
@@ -21,9 +22,10 @@ from minifcn.layers import (
     ReLU,
     Sequential,
 )
+from minifcn.layers.joints import joint_map, joint_shape
 from minifcn.models import FCN, Classifier, explain
 from tests.models.trunks import randomised
-from tests.visitors import Computing
+from tests.visitors import Computing, Size, Symbolic
 
 
 def conv(seed, channels=2, out=2):
@@ -230,3 +232,140 @@ def test_a_concat_reads_one_value_twice():
     graph = Graph({"a": ("concat", "input", "input")}, "a")
     assert graph.output_shape((2, 3, 3)) == Concat(ReLU(), ReLU()).output_shape((2, 3, 3)) == (4, 3, 3)
     assert graph.coordinate_map() == CoordinateMap()
+
+
+def excitation(channels=3, seed=0, *, gate_first=True):
+    """Squeeze-and-excitation: each channel is multiplied by a gate that its global average decides on."""
+    rng = np.random.default_rng(seed)
+    factors = ("gate", "conv") if gate_first else ("conv", "gate")
+    return Graph(
+        {
+            "conv": (Conv2d(channels, channels, 3, padding=1, rng=rng), "input"),
+            "average": (GlobalAvgPool2d(), "conv"),
+            "squeeze": (Conv2d(channels, 2, 1, rng=rng), "average"),
+            "gate": (Conv2d(2, channels, 1, rng=rng), "squeeze"),
+            "scaled": ("multiply", *factors),
+        },
+        output="scaled",
+    )
+
+
+@pytest.mark.parametrize("gate_first", [True, False])
+def test_a_gate_multiplies_every_pixel(gate_first):
+    block, x = excitation(gate_first=gate_first).astype("float64"), normal((2, 3, 4, 5))
+    y = block.nodes["conv"][0](x)
+    gate = block.nodes["gate"][0](block.nodes["squeeze"][0](y.mean(axis=(2, 3), keepdims=True)))
+    assert np.allclose(block(x), np.broadcast_to(gate, y.shape) * y, rtol=1e-13)
+    assert np.array_equal(block.eval().walk(Computing(), x), block(x))
+    assert block.output_shape((3, 4, 5)) == (3, 4, 5)
+    assert block.coordinate_map() == CoordinateMap()
+    row = explain(block, (4, 5)).rows[-1]
+    assert row.output_shape == (3, 4, 5)
+    assert [view.field for view in row.views] == [6, 7]  # all of the image, through a kernel of 3
+    assert {view.grid for view in row.views} == {CoordinateMap()}
+    check_gradient(block.train(), x, rng=1)
+
+
+def test_a_symbolic_visitor_gets_the_size_of_the_map_and_not_of_the_gate():
+    height, width = excitation().walk(Symbolic(), (Size(lambda h, w: h), Size(lambda h, w: w)))
+    assert (height.value(7, 9), width.value(7, 9)) == (7, 9)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1)])
+def test_a_gate_for_other_channels_is_refused(shape):
+    graph = Graph({"average": (GlobalAvgPool2d(), "input"), "m": ("multiply", "average", "input")}, "m")
+    assert graph.output_shape((2, 4, 5)) == (2, 4, 5)
+    with pytest.raises(ValueError, match=r"differ in shape: a \(2, 4, 5\), b"):
+        joint_shape("m", "multiply", ["a", "b"], [(2, 4, 5), shape])
+    with pytest.raises(ValueError, match=r"differ in shape"):
+        joint_shape("m", "add", ["a", "b"], [(2, 4, 5), (2, 1, 1)])
+
+
+def test_a_branch_that_sees_the_whole_input_has_no_place():
+    gate = Sequential(GlobalAvgPool2d(), Conv2d(2, 2, 1, rng=0))
+    with pytest.raises(ValueError, match="Sequential sees the whole input: it has no coordinate_map"):
+        gate.coordinate_map()
+    graph = Graph({"p": (MaxPool2d(2), "input"), "g": (gate, "p"), "m": ("multiply", "g", "p")}, "m")
+    places = {"p": None, "g": 0}
+    assert str(graph.coordinate_map(places)) == "2 i + 1/2" == str(places["p"])
+    assert places["g"] is None
+    with pytest.raises(ValueError, match="lie over one another: a at no place, b at 1 i"):
+        joint_map("m", "add", ["a", "b"], [None, CoordinateMap()])
+
+
+def gated_classifier():
+    rng = np.random.default_rng(0)
+    features = Sequential(
+        Conv2d(1, 3, 3, padding=1, rng=rng), MaxPool2d(2), excitation(), ReLU(), MaxPool2d(2)
+    )
+    head = Sequential(Conv2d(3, 4, 1, rng=rng), ReLU(), Conv2d(4, 5, 1, rng=rng), GlobalAvgPool2d())
+    return Classifier(features, head, input_shape=(1, 8, 8))
+
+
+def test_an_fcn_of_a_network_with_gates_takes_images_of_every_size():
+    model = gated_classifier()
+    assert model.taps == {1: "0", 2: "3"}
+    sliding = convolutionalize(model, (1, 8, 8)).astype("float64").eval()
+    kinds = [type(layer) for layer in sliding.layers()]
+    assert kinds.count(GlobalAvgPool2d) == 1  # that of the gate
+    assert kinds.count(AvgPool2d) == 1
+    x = normal((1, 1, 8, 8))
+    assert np.allclose(sliding(x)[..., 0, 0], model.astype("float64").eval()(x), rtol=1e-12)
+    assert sliding(normal((1, 1, 13, 22))).shape == (1, 5, 2, 4)
+    fcn = randomised(FCN(model.train(), 3, stride=1).astype("float64"))
+    check_gradient(fcn, normal((1, 1, 7, 10)), rng=1)
+    assert explain(fcn, (7, 10)).rows[-1].output_shape == (3, 7, 10)
+
+
+def test_a_gate_stays_global_where_the_trained_map_is_one_pixel():
+    model = Sequential(excitation(), GlobalAvgPool2d())
+    sliding = convolutionalize(model, (3, 1, 1))
+    assert [type(layer) for layer in sliding[0].layers()].count(GlobalAvgPool2d) == 1
+
+
+class Gated(Layer):
+    """Squeeze-and-excitation as a class of its own, with a dense layer inside."""
+
+    def __init__(self, channels):
+        self.channels = channels
+        self.average, self.dense = GlobalAvgPool2d(), Linear(channels, channels, rng=0)
+
+    def forward(self, x):
+        average = self.average(x)
+        gate = self.dense(average[:, :, 0, 0])[:, :, None, None]
+        y = x * gate
+        self.keep(x, gate, output=y)
+        return y
+
+    def backward(self, dy):
+        x, gate = self.recall(dy)
+        dgate = self.dense.backward((dy * x).sum(axis=(2, 3)))[:, :, None, None]
+        return dy * gate + self.average.backward(dgate)
+
+    def output_shape(self, shape):
+        return shape
+
+    def coordinate_map(self):
+        return CoordinateMap()
+
+
+def test_what_is_inside_a_composite_that_makes_maps_of_maps_is_left_as_it_is():
+    model = Sequential(Gated(2), Flatten(), Linear(2 * 4 * 4, 3, rng=0))
+    sliding = convolutionalize(model, (2, 4, 4))
+    assert [type(layer) for layer in sliding[0].layers()] == [Gated, GlobalAvgPool2d, Linear]
+    assert sliding(np.ones((1, 2, 6, 7), np.float32)).shape == (1, 3, 3, 4)
+    check_gradient(sliding.astype("float64"), normal((1, 2, 6, 7)), rng=1)
+
+
+def test_a_composite_that_makes_scores_of_maps_is_not_converted():
+    class Head(Gated):
+        def output_shape(self, shape):
+            return (shape[0],)
+
+    class Average(Gated):
+        def output_shape(self, shape):
+            return (shape[0], 1, 1)
+
+    for kind in (Head, Average):
+        with pytest.raises(ValueError, match=rf"inside {kind.__name__}, .* a Graph may hold them"):
+            convolutionalize(Sequential(kind(2)), (2, 4, 4))

@@ -33,6 +33,12 @@ def test_a_few_canvases_are_learned():
     assert evaluate(fcn, loader).pixel_accuracy() > 0.97
 
 
+def test_batches_without_a_loader_are_refused():
+    model = digit_classifier(rng=0)
+    with pytest.raises(TypeError, match=r"loader must be a minifcn.data.Loader, got list"):
+        fit(model, [(np.zeros((1, 1, 32, 32), np.float32), np.zeros(1, np.uint8))], adam(model))
+
+
 def test_equal_seeds_give_equal_bits_and_other_seeds_do_not():
     def weights(seed):
         model = digit_classifier(rng=0)

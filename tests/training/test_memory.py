@@ -100,12 +100,11 @@ def refusal(monkeypatch, free, check):
 @pytest.mark.parametrize("fits", range(1, 8))
 def test_the_largest_batch_that_fits_is_named(monkeypatch, fits):
     model, adam = network()
-    for free in (
-        training_memory(model, adam, fits, (60, 80)),
-        training_memory(model, adam, fits + 1, (60, 80)) - 1,
-    ):
+    takes = {n: training_memory(model, adam, n, (60, 80)) for n in range(1, 9)}
+    for free in (takes[fits], takes[fits + 1] - 1):
+        largest = max(n for n in range(1, 8) if takes[n] <= free)  # another algorithm may take less for more
         word = refusal(monkeypatch, free, lambda: check_step(model, adam, 8, 16, (60, 80), "cpu"))
-        assert f": batch size {fits} would fit (accumulate {16 // fits} " in word
+        assert f": batch size {largest} would fit (accumulate {16 // largest} " in word
     monkeypatch.setattr(memory, "available_memory", lambda: training_memory(model, adam, fits, (60, 80)))
     assert "a step on" in check_step(model, adam, fits, 16, (60, 80), "cpu")
 

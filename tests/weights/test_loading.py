@@ -230,7 +230,7 @@ def test_model_files_of_minifcn(file):
     fcn = FCN(small(), 3, 4)
     fcn.info = model.info
     save(fcn, file)
-    with pytest.raises(FileError, match=r"holds a model of class FCN, not Classifier: minifcn\.load"):
+    with pytest.raises(FileError, match=r"contains an FCN, not a Classifier: minifcn\.load"):
         load_classifier(file)
 
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from minifcn.palette import VOID, VOID_COLOR, palette
 from minifcn.viz import label_map, prediction_strips
-from minifcn.viz.strips import RIGHT_COLOR, WRONG_COLOR
+from minifcn.viz.predictions import RIGHT_COLOR, WRONG_COLOR
 
 NAMES = ("background", "cat", "dog")
 COLORS = palette(3)
