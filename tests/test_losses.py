@@ -188,7 +188,7 @@ SCORES, LABELS = np.zeros((2, 3, 4, 5), np.float32), np.zeros((2, 4, 5), np.uint
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"labels": LABELS[:, :3]}, ValueError, "so labels must be (2, 4, 5), got (2, 3, 5)"),
+        ({"labels": LABELS[:, :3]}, ValueError, "shape (2, 4, 5), that of scores (2, 3, 4, 5)"),
         ({"labels": LABELS[:, None]}, ValueError, "got (2, 1, 4, 5)"),
         ({"labels": LABELS.astype(np.int64)}, TypeError, "labels must be uint8, got int64"),
         ({"labels": LABELS + np.uint8(3)}, ValueError, "got 3 at (0, 0, 0); 40 of 40 values"),

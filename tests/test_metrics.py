@@ -257,7 +257,7 @@ def test_the_matrix_is_a_copy():
         (np.array([0, 1], "u1"), np.array([0, 3]), ValueError, "num_classes - 1 = 2, got 3 at (1,); 1 of 2"),
         (np.array([0, 1], "u1"), np.array([-1, -1]), ValueError, "got -1 at (0,); 2 of 2 values"),
         (np.array([0], "u1"), np.array([2**64 - 1], "u8"), ValueError, "got 18446744073709551615 at (0,)"),
-        (np.array([[0, 1]], "u1"), np.array([0, 1]), ValueError, "same shape, got (1, 2) and (2,)"),
+        (np.array([[0, 1]], "u1"), np.array([0, 1]), ValueError, "labels is (1, 2), predictions is (2,)"),
         (np.array([0, 1]), np.array([0, 1]), TypeError, "labels must be uint8, got int64"),
         (np.array([0, 1], "u1"), np.array([0.0, 1.0]), TypeError, "must be integers, got float64; of scores"),
         (np.array([0, 1], "u1"), np.array([False, True]), TypeError, "must be integers, got bool"),

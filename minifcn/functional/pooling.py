@@ -30,7 +30,7 @@ def pool_geometry(
     geometry = ConvGeometry.of(kernel_size, step, padding, ceil_mode=ceil_mode)
     for window in (geometry.rows, geometry.cols):
         if 2 * max(window.padding) > window.kernel:
-            expected = f"at most half of kernel_size {window.kernel} in pooling"
+            expected = f"at most half of the pooling kernel_size {window.kernel}"
             raise ValueError(f"padding must be {expected}, got {max(window.padding)}")
     return geometry
 

@@ -67,9 +67,8 @@ class _Blocks:
         blocks = p.images * (self.height + chunks // max(p.images, 1) * (self.taps[0] - 1)) * self.across
         product = matmul(self.filters, self.block, blocks // chunks, p.groups) * chunks
         copies = copy(p.groups * self.block * blocks, run_length(self.unit, self.across))
-        shift = copy(2 * p.groups * self.filters * blocks, self.width) + Work(
-            calls=(6 + CALLS + 3 * prod(self.taps)) * chunks
-        )
+        calls = Work(calls=(6 + CALLS + 3 * prod(self.taps)) * chunks)
+        shift = copy(2 * p.groups * self.filters * blocks, self.width) + calls
         space = p.groups * (self.block + self.filters) * blocks // chunks * p.dtype.itemsize
         return (product + copies + shift) * elapsed(sums) + Work(maps=1), space
 

@@ -59,11 +59,8 @@ def matmul(rows: int, inner: int, cols: int, batch: int = 1) -> Work:
         >>> matmul(2, 3, 4)
         Work(products=24, operands=26, copied=0, runs=0, strided=0, calls=1, maps=0)
     """
-    return Work(
-        products=batch * rows * inner * cols,
-        operands=batch * (rows * inner + inner * cols + rows * cols),
-        calls=1,
-    )
+    operands = batch * (rows * inner + inner * cols + rows * cols)
+    return Work(products=batch * rows * inner * cols, operands=operands, calls=1)
 
 
 def copy(elements: float, run: float) -> Work:

@@ -29,10 +29,9 @@ def pad_or_crop(x: Array, top: int, bottom: int, left: int, right: int) -> Array
             padded[part] = 0
         new[part] = old[part]
 
-    halves = [
-        (slice(image, image + 1), half) for image in range(n) for half in (slice(c // 2), slice(c // 2, c))
-    ]
-    parallel_map(copy, halves if xp is np else [(slice(n), slice(c))], xp)
+    halves = slice(c // 2), slice(c // 2, c)
+    parts = [(slice(image, image + 1), half) for image in range(n) for half in halves]
+    parallel_map(copy, parts if xp is np else [(slice(n), slice(c))], xp)
     return padded
 
 

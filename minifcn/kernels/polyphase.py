@@ -117,12 +117,8 @@ class _Part:
 
     def windows(self, dy: Array, first: tuple[int, int]) -> Windows:
         """Return the windows of dy that the blocks Q from `first` on depend on."""
-        top, left = (
-            start - phases.shift - window.dilation * (phases.taps - 1)
-            for start, phases, window in zip(
-                first, (self.rows, self.cols), (self.unit.rows, self.unit.cols), strict=True
-            )
-        )
+        top = first[0] - self.rows.shift - self.unit.rows.dilation * (self.rows.taps - 1)
+        left = first[1] - self.cols.shift - self.unit.cols.dilation * (self.cols.taps - 1)
         return Windows(dy, self.unit, (top, left))
 
 
@@ -153,10 +149,8 @@ class _Interleaving:
         # The first block, and how many of its rows and columns are padding.
         (row, self.top), (col, self.left) = (divmod(w.padding[0], w.stride) for w in (rows, cols))
         self.first = row, col
-        self.blocks = (
-            -(-(self.top + p.input_size[0]) // rows.stride),
-            -(-(self.left + p.input_size[1]) // cols.stride),
-        )
+        height, width = self.top + p.input_size[0], self.left + p.input_size[1]
+        self.blocks = -(-height // rows.stride), -(-width // cols.stride)
         self.parts = list(_parts(self.geometry, p.group_filters))
         # Phases, of rows times columns, that depend on any tap.
         self.covered = sum(part.rows.count * part.cols.count for part in self.parts)
@@ -249,6 +243,5 @@ def plan_input_grad(p: Problem) -> Plan:
     values = p.channels * stride[0] * stride[1] + p.groups * max(part.products for part in plan.parts)
     space = 2 * values * blocks // count * p.dtype.itemsize
     turn = copy(2 * p.filters * p.column, 1) + Work(calls=20 * len(plan.parts))
-    return Plan(
-        "polyphase", p.dtype, work * elapsed(count) + turn + Work(maps=1), space, partial(_input_grad, plan)
-    )
+    work = work * elapsed(count) + turn + Work(maps=1)
+    return Plan("polyphase", p.dtype, work, space, partial(_input_grad, plan))

@@ -112,9 +112,8 @@ class Windows:
         taps = (channel, rows.dilation * down, cols.dilation * across)
         places = (image, rows.stride * down, cols.stride * across)
         if cols.stride > 1 and cols.dilation == 1 and cols.kernel >= LONG_RUN:  # copy by rows of a window
-            windows = workspace(
-                xp, (groups, n, height, width, c, rows.kernel, cols.kernel), x.dtype, "columns"
-            )
+            turned = groups, n, height, width, c, rows.kernel, cols.kernel
+            windows = workspace(xp, turned, x.dtype, "columns")
             windows[...] = xp.lib.stride_tricks.as_strided(part, windows.shape, (group, *places, *taps))
             # (G, n, rows, cols, C/G, KH, KW) -> (G, positions, C/G * KH * KW) -> its transpose
             return windows.reshape(groups, -1, shape[1]).transpose(0, 2, 1)

@@ -58,7 +58,7 @@ def class_swatches(label_images: Sequence[Array], class_names: Sequence[str], pa
     return [(class_names[index], palette[index] / 255) for index in occurring]
 
 
-def legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
+def _legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
     """Return the number of columns of a legend in a figure of this width, and its height; in inches."""
     room = width * POINTS_PER_INCH / FONT_SIZE
     needs = np.array([len(name) * LETTER + 4 for name, _ in swatches])  # letters, box and gaps, in font sizes
@@ -69,13 +69,15 @@ def legend_shape(swatches: Sequence[Swatch], width: float) -> tuple[int, float]:
     return columns, 0.18 * rows + 0.15
 
 
-def add_legend(figure: Figure, swatches: Sequence[Swatch]) -> None:
-    """Draw a legend below the rest of the figure."""
+def figure_with_legend(width: float, height: float, swatches: Sequence[Swatch]) -> Figure:
+    """Return an empty figure (inches) with a legend below that size."""
+    figure = new_figure(width, height + _legend_shape(swatches, width)[1])
     handles = [Patch(facecolor=color, edgecolor="0.4", linewidth=0.5) for _, color in swatches]
-    columns, _ = legend_shape(swatches, float(figure.get_figwidth()))
+    columns, _ = _legend_shape(swatches, float(figure.get_figwidth()))
     layout: dict[str, Any] = {"ncols": columns, "handlelength": 1.4, "columnspacing": 1.2, "frameon": False}
     layout |= {"loc": "outside lower center", "fontsize": FONT_SIZE}
     legend = figure.legend(handles, ["name"] * len(handles), **layout)
     # Set afterwards: as a label, "_background_" would be left out, and "$" would start a formula.
     for text, (name, _) in zip(legend.get_texts(), swatches, strict=True):
         text.set(text=name, parse_math=False)
+    return figure

@@ -7,15 +7,7 @@ from matplotlib.figure import Figure
 
 from minifcn.backend import Array
 from minifcn.palette import VOID, VOID_COLOR
-from minifcn.viz._drawing import (
-    Swatch,
-    add_legend,
-    class_swatches,
-    image_size,
-    legend_shape,
-    new_figure,
-    show_image,
-)
+from minifcn.viz._drawing import Swatch, class_swatches, figure_with_legend, image_size, show_image
 from minifcn.viz._inputs import class_palette, label_image, rgb_image
 from minifcn.viz._regions import draw_borders, write_names
 
@@ -88,10 +80,9 @@ def overlay(
     if (labels == VOID).any():
         swatches.append(("void: not tinted", "none"))
     width, height = image_size(picture, 7.0, 7.0)
-    figure = new_figure(width, height + legend_shape(swatches, width)[1])
+    figure = figure_with_legend(width, height, swatches)
     axes = figure.subplots()
     show_image(axes, blended)
     draw_borders(axes, labels)
     write_names(axes, labels, class_names, width)
-    add_legend(figure, swatches)
     return figure

@@ -7,15 +7,7 @@ from matplotlib.figure import Figure
 
 from minifcn.backend import Array
 from minifcn.palette import VOID, VOID_COLOR
-from minifcn.viz._drawing import (
-    FONT_SIZE,
-    add_legend,
-    class_swatches,
-    image_size,
-    legend_shape,
-    new_figure,
-    show_image,
-)
+from minifcn.viz._drawing import FONT_SIZE, class_swatches, figure_with_legend, image_size, show_image
 from minifcn.viz._inputs import class_palette, label_image, rgb_image
 from minifcn.viz._regions import write_names
 from minifcn.viz.labels import label_map
@@ -82,8 +74,7 @@ def prediction_strips(
         swatches.append(("void", np.divide(VOID_COLOR, 255)))
     widths, heights = zip(*(image_size(picture, *_PANEL) for picture in pictures), strict=True)
     width = 4 * (max(widths) + 0.07)
-    height = sum(heights) + 0.25 * len(heights) + 0.3 + legend_shape(swatches, width)[1]
-    figure = new_figure(width, height)
+    figure = figure_with_legend(width, sum(heights) + 0.25 * len(heights) + 0.3, swatches)
     panels = figure.subplots(len(pictures), 4, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, title in zip(panels[0], ("image", "truth", "prediction", "error"), strict=True):
         axes.set_title(title, fontsize=FONT_SIZE + 2)
@@ -100,5 +91,4 @@ def prediction_strips(
         write_names(row[2], guess, class_names, inches)
         share = f"{100 * wrong.sum() / counts.sum():.1f} % wrong" if counts.any() else "only void"
         row[3].set_xlabel(share, fontsize=FONT_SIZE)
-    add_legend(figure, swatches)
     return figure

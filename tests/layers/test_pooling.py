@@ -66,7 +66,7 @@ def test_invalid_windows_are_refused_by_the_constructor(pool):
         ((0,), "kernel_size must be an integer >= 1, got 0"),
         ((2, 0), "stride must be an integer >= 1, got 0"),
         ((2, -1), "stride must be an integer >= 1, got -1"),
-        ((2, 2, 2), "at most half of kernel_size 2 in pooling, got 2"),
+        ((2, 2, 2), "at most half of the pooling kernel_size 2, got 2"),
     ):
         with pytest.raises(ValueError, match=said):
             pool(*arguments)
