@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from minifcn.layers import config
 from tests import strict_cupy
 
 # The everyday suite always sees the same examples. To look for new ones: pytest --hypothesis-profile=explore
@@ -107,3 +108,9 @@ def xp(request: pytest.FixtureRequest) -> Xp:
         library: Xp = request.getfixturevalue(request.param)
         return library
     return _numpy(request.param)
+
+
+@pytest.fixture(autouse=True)
+def registered_classes(monkeypatch):
+    """Forget at the end of a test the classes of layers that it registered."""
+    monkeypatch.setattr(config, "_classes", dict(config._classes))

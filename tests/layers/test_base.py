@@ -389,9 +389,9 @@ def test_other_names_for_trainable_are_refused():
 
 
 def test_repr_shows_a_missing_bias():
-    assert repr(Conv2d(1, 2, 3, bias=False)) == "Conv2d(1, 2, kernel_size=(3, 3), bias=False)"
-    assert repr(Linear(3, 2, bias=False)) == "Linear(3, 2, bias=False)"
-    assert repr(Linear(3, 2)) == "Linear(3, 2)"
+    assert repr(Conv2d(1, 2, 3, bias=False, init="zeros")) == "Conv2d(1, 2, kernel_size=(3, 3), bias=False)"
+    assert repr(Linear(3, 2, bias=False, init="zeros")) == "Linear(3, 2, bias=False)"
+    assert repr(Linear(3, 2, init="zeros")) == "Linear(3, 2)"
 
 
 @pytest.mark.parametrize("kind", [MaxPool2d, AvgPool2d])
