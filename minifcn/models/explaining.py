@@ -16,7 +16,7 @@ from minifcn.layers.joints import joint_shape
 from minifcn.models.classifiers import Classifier
 from minifcn.models.explanation import Explanation, Row, Totals, View, Views
 from minifcn.models.fcn import FCN
-from minifcn.models.memory import IMAGES, Step, Timeline
+from minifcn.models.memory import IMAGES, SMALL, Step, Timeline
 from minifcn.models.scoring import ScoreLayer
 
 _OPTIMIZERS = {"SGD": 1, "Adam": 2}
@@ -276,10 +276,10 @@ class _Reader(Visitor):
         )
         gradients = sum(step.gradient_bytes for step in self.steps)
         optimizers = {name: arrays * gradients for name, arrays in _OPTIMIZERS.items()}
-        workspace = {False: 0, True: 0}
+        further_threads = num_threads() - 1
+        workspace = dict.fromkeys((False, True), 3 * SMALL * further_threads)  # they overlap at random
         for (_, in_training), size in self.workspace.items():
-            further_threads = _FURTHER_THREADS[in_training] * (num_threads() - 1)
-            workspace[in_training] += int((1 + further_threads) * size)
+            workspace[in_training] += int((1 + _FURTHER_THREADS[in_training] * further_threads) * size)
         training = self.weight_bytes + workspace[True] + timeline.training_bytes()
         total = Totals(
             parameters=sum(row.parameters for row in rows),

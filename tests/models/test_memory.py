@@ -64,7 +64,7 @@ NETWORKS = {
     "squeezenet1_1": (lambda: FCN(squeezenet1_1(rng=0), 11, 4), (120, 160)),
     "squeezenet1_0-paper": (
         lambda: FCN(squeezenet1_0(rng=0), 11, 8, alignment="paper", at_once=True),
-        (60, 70),
+        (90, 100),
     ),
     "squeezenet1_0-frozen": (lambda: FCN(squeezenet1_0(rng=0), 11, 4).freeze_trunk(), (120, 160)),
     "googlenet": (lambda: FCN(googlenet(rng=0), 5, 16), (96, 96)),
