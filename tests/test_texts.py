@@ -39,6 +39,8 @@ def test_links_lead_to_files_and_headings(document):
         if link.startswith("http"):
             continue
         name, _, anchor = link.partition("#")
+        if name.startswith("minifcn/") and not (ROOT / "minifcn").exists():
+            continue  # the tests of an installed package lie beside no source
         target = document.parent / name if name else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
