@@ -450,7 +450,7 @@ show(
 
 # %%
 def my_receptive_field(layers):
-    """Return (field, step) after layers [(k, s, d), ...], given from the image on."""
+    """Return (field, step) after a list of layers (k, s, d), the first of which reads the image."""
     ### BEGIN SOLUTION
     field, step = 1, 1
     for kernel, stride, dilation in layers:

@@ -157,7 +157,7 @@ class _Conventions:
             call(array.copy())
         except kinds:
             return
-        except Exception as error:
+        except Exception as error:  # the wrong kind of error is what this check reports
             got = f"{type(error).__name__}: {error}"
         else:
             got = "no error"

@@ -59,8 +59,13 @@ def find_smallest(
 def draw(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
     """Return some cases, the simplest one among them; the same ones in each run."""
     drawn: list[Any] = []
+
+    def keep(case: Any) -> bool:
+        drawn.append(case)
+        return False  # so that Hypothesis goes on
+
     with suppress(hypothesis.errors.NoSuchExample):
-        _run(cases, lambda case: bool(drawn.append(case)), examples)  # type: ignore[func-returns-value]
+        _run(cases, keep, examples)
     return drawn
 
 

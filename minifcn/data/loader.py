@@ -201,7 +201,7 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except FileError:  # it names the file, which is more than the index
         raise
-    except Exception as error:
+    except Exception as error:  # a dataset, an augmentation or a preprocessing of a user may raise anything
         raise RuntimeError(f"{what}: {type(error).__name__}: {error}") from error
 
 

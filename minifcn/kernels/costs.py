@@ -34,6 +34,7 @@ class Work(NamedTuple):
     calls: float = 0
     maps: float = 0
 
+    # Sums and multiples by component, where a tuple would be joined or repeated: hence the two ignores.
     def __add__(self, other: "Work") -> "Work":  # type: ignore[override]
         return Work(*map(operator.add, self, other))
 
