@@ -11,10 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Graph, Layer, Linear, Sequential
 from minifcn.layers.base import Shape
 from minifcn.layers.containers import Stack
 from minifcn.layers.joints import joint_shape
+
+ORDERS = "CHW", "HWC"
+"""How a map may have been flattened: by channel first or last."""
 
 
 def _check_image_shape(input_shape: Shape) -> tuple[int, int, int]:
@@ -58,13 +62,12 @@ def dense_to_conv(
         )
     outputs = linear.out_features
     weight = linear.weight.data
+    check_choice(order, "order", ORDERS)
     if order == "CHW":
         filters = weight.reshape(outputs, channels, height, width)  # (O, C * H * W) -> (O, C, H, W)
-    elif order == "HWC":
+    else:
         # (O, H * W * C) -> (O, H, W, C) -> (O, C, H, W)
         filters = weight.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
-    else:
-        raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
     conv = Conv2d(channels, outputs, (height, width), padding=padding, bias=bool(linear.bias), init="zeros")
     _transplant(linear, conv, filters)
     return conv
@@ -91,8 +94,7 @@ def conv_to_dense(conv: Conv2d, order: str = "CHW") -> Linear:
     """
     if (conv.geometry.groups, conv.geometry.stride, conv.geometry.dilation) != (1, (1, 1), (1, 1)):
         raise ValueError(f"{conv!r} has stride, dilation or groups: it is not a dense layer")
-    if order not in ("CHW", "HWC"):
-        raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
+    check_choice(order, "order", ORDERS)
     weight = conv.weight.data if order == "CHW" else conv.weight.data.transpose(0, 2, 3, 1)
     linear = Linear(weight[0].size, len(weight), bias=bool(conv.bias), init="zeros")
     _transplant(conv, linear, weight.reshape(len(weight), -1))  # (O, C, H, W) -> (O, C * H * W)

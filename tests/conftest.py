@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from minifcn import models, training, viz  # noqa: F401  # see below
 from minifcn.layers import config
 from tests import strict_cupy
+
+# A module with the name of a public function, such as models/alexnet.py, would replace that function in its
+# package if pytest were the first to import it, for its doctests. So these packages are imported before.
 
 # The everyday suite always sees the same examples. To look for new ones: pytest --hypothesis-profile=explore
 _shared: dict[str, Any] = {

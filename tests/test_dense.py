@@ -298,9 +298,9 @@ def test_what_hides_in_branches_is_converted_or_refused(container):
 
 @pytest.mark.parametrize("order", ["WHC", "chw", None])
 def test_unknown_orders_are_refused(order):
-    with pytest.raises(ValueError, match=f"order must be 'CHW' or 'HWC', got {order!r}"):
+    with pytest.raises(ValueError, match=f"order must be one of 'CHW', 'HWC', got {order!r}"):
         dense_to_conv(Linear(24, 2, rng=0), (2, 3, 4), order)
-    with pytest.raises(ValueError, match=f"order must be 'CHW' or 'HWC', got {order!r}"):
+    with pytest.raises(ValueError, match=f"order must be one of 'CHW', 'HWC', got {order!r}"):
         conv_to_dense(Conv2d(1, 1, 3, rng=0), order)
 
 

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import minifcn
 
+ROOT = Path(__file__).parents[1]
 HEAVY = "matplotlib PIL hypothesis cupy safetensors tqdm torch scipy IPython"
 
 
@@ -36,6 +38,20 @@ def test_every_public_name_is_there():
     assert minifcn.save is minifcn.weights.save
     with pytest.raises(AttributeError, match="module 'minifcn' has no attribute 'lode'"):
         _ = minifcn.lode
+
+
+@pytest.mark.skipif(not (ROOT / "minifcn").exists(), reason="an installed package lies elsewhere")
+def test_a_module_does_not_replace_the_function_of_its_name_when_pytest_imports_it_first():
+    paths = ["minifcn/models/alexnet.py", "minifcn/training/label.py", "minifcn/viz/panels.py"]
+    tests = [
+        "tests/models/test_alexnet.py",
+        "tests/training/test_label.py",
+        "-k",
+        "names or label or alexnet",
+    ]
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider", *paths, *tests]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`minifcn predict`: labels for one's own images.
+"""`minifcn predict`: labels for your own images.
 
 For each image the folder gets `masks/NAME.png`, whose palette indices are the classes, and
 `overlays/NAME.png` to look at. `areas.csv` and `areas.json` contain the areas of the classes in all images;

@@ -10,6 +10,7 @@ from minifcn.backend import cuda_device
 from minifcn.cli.shared import DATA
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import check_integer
 from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, build
@@ -71,9 +72,8 @@ class Settings:
             raise ValueError(f"--from-scratch needs --model, one of {', '.join(names())}")
         if self.start is not None and self.model is not None:
             raise ValueError(f"--from {self.start} contains its network: leave out --model")
-        for name, known in (("recipe", RECIPES), ("class_weights", ("none", "median"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        check_choice(self.recipe, "recipe", RECIPES)
+        check_choice(self.class_weights, "class_weights", ("none", "median"))
         self.augment()  # checks its own values
         cuda_device(self.device)
 

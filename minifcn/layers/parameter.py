@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.functional.operands import check_choice
 
 Rng: TypeAlias = np.random.Generator | int | None
 """Source of random numbers, as in NumPy (SPEC 7): a generator, which is used and advanced; a seed; or `None`
@@ -124,7 +125,7 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, init: Init, rng: Rng) -
     """Return float32 weights: zeros, or random of variance 2 / fan_in, which keeps the scale of activations.
 
     Args:
-        shape: tuple[int, ...] of the weights.
+        shape: Shape of the weights.
         fan_in: Number of inputs that one output sums.
         init: `"he"` or `"zeros"`.
         rng: Source of random numbers.
@@ -132,8 +133,7 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, init: Init, rng: Rng) -
     Raises:
         ValueError: If `init` is unknown.
     """
-    if init not in get_args(Init):
-        raise ValueError(f"init must be {' or '.join(map(repr, get_args(Init)))}, got {init!r}")
+    check_choice(init, "init", get_args(Init))
     _check_limit(shape, subtract=False)  # before the array is allocated
     if init == "zeros":
         return np.zeros(shape, np.float32)

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self, get_args
 
 from minifcn.backend import Array, device_of
+from minifcn.functional.operands import check_choice
 from minifcn.geometry import CoordinateMap, check_integer
 from minifcn.kernels.padding import Sides, pad_or_crop
 from minifcn.layers import BatchNorm2d, Layer, LayerDict, Parameter
@@ -107,12 +108,8 @@ class FCN(Layer):
     def _set_options(
         self, num_classes: int, alignment: Alignment, upsampling: Upsampling, at_once: bool
     ) -> None:
-        for name, value, known in (
-            ("alignment", alignment, get_args(Alignment)),
-            ("upsampling", upsampling, get_args(Upsampling)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
+        check_choice(alignment, "alignment", get_args(Alignment))
+        check_choice(upsampling, "upsampling", get_args(Upsampling))
         if not isinstance(at_once, bool):
             raise ValueError(f"at_once must be True or False, got {at_once!r}")
         self.num_classes = check_integer(num_classes, "num_classes", 2)

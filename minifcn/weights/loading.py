@@ -9,8 +9,10 @@ import numpy as np
 
 from minifcn import layers
 from minifcn.backend import Array
+from minifcn.dense import ORDERS
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
+from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
@@ -69,8 +71,7 @@ def load_classifier(
         >>> print(classifier.report.summary())
         squeezenet1_1 in the names of torchvision: 52 copied, 0 reshaped, 0 missing, 0 left over
     """
-    if order not in ("CHW", "HWC"):
-        raise ValueError(f"order must be 'CHW' or 'HWC', got {order!r}")
+    check_choice(order, "order", ORDERS)
     file, tensors = Path(path), read_tensors(path)
     if "score_fr.weight" in tensors.arrays:
         raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")

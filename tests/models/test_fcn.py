@@ -309,7 +309,7 @@ def test_impossible_networks_are_refused():
             FCN(model, classes)
     with pytest.raises(ValueError, match=r"num_classes must be at most 255, .* got 256"):
         FCN(model, 256)
-    with pytest.raises(ValueError, match="upsampling must be 'fixed' or 'learned', got 'nearest'"):
+    with pytest.raises(ValueError, match="upsampling must be one of 'fixed', 'learned', got 'nearest'"):
         FCN(model, 3, upsampling="nearest")
 
 

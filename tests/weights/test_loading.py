@@ -152,7 +152,7 @@ def test_unknown_networks_are_refused(file):
 
 def test_wrong_arguments_are_refused_before_the_file_is_read(file):
     file.write_bytes(b"")
-    with pytest.raises(ValueError, match="order must be 'CHW' or 'HWC', got 'hwc'"):
+    with pytest.raises(ValueError, match="order must be one of 'CHW', 'HWC', got 'hwc'"):
         load_classifier(file, order="hwc")
     save_file(squeezenet().state_dict(), file)
     with pytest.raises(ValueError, match="unknown architecture 'resnet': known are alexnet, caffenet"):
