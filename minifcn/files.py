@@ -21,7 +21,7 @@ else:
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
-_TEMPORARY = re.compile(r"\.minifcn-[0-9a-f]{16}(\.\w{1,8})?")
+_TEMPORARY = re.compile(r"\.minifcn-[0-9a-f]{16}(\.\w{1,16})?")
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NO_LINKS = _NO_WAITING | getattr(os, "O_NOFOLLOW", 0)
 _LOCKED_BYTE = (1 << 31) - 2  # on Windows, where a locked byte cannot be read; far behind the end
@@ -45,28 +45,28 @@ class InUseError(OSError):
     """
 
 
-class _OutputFolder(Protocol):
+class _Output(Protocol):
     def name_of(self, path: StrPath) -> str | None: ...
     def check(self, *names: str) -> None: ...
     def record(self, name: str, temporary: Path) -> None: ...
 
 
-open_folders: list[_OutputFolder] = []
-"""The folders that this process has opened by `minifcn.cli.outputs.output_folder`."""
+open_outputs: list[_Output] = []
+"""The folders and files that this process has opened by `minifcn.cli.outputs`."""
 
 
 @contextmanager
 def atomic_write(path: StrPath) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    If the block fails, or the machine stops, a file that was at `path` before is still there, unchanged. In
-    an output folder that a command has opened, only files that its record lists are replaced.
+    If the block fails, or the machine stops, a file that was at `path` before is still there, unchanged.
+    Where a command has opened an output (`minifcn.cli.outputs`), only what minifcn has written is replaced.
 
     Args:
         path: The file to write or to replace.
 
     Raises:
-        FileExistsError: If the file is in an open output folder and may not be replaced.
+        FileExistsError: If it may not be replaced.
         OSError: If the folder does not exist or may not be written to, or the disk is full. It names `path`
             instead of the temporary file.
 
@@ -79,12 +79,12 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
         [('a.txt', 'complete')]
     """
     target = Path(path)
-    owners = [(folder, name) for folder in open_folders if (name := folder.name_of(target)) is not None]
-    suffix = target.suffix if re.fullmatch(r"\.\w{1,8}", target.suffix) else ""
+    outputs = [(output, name) for output in open_outputs if (name := output.name_of(target)) is not None]
+    suffix = target.suffix if re.fullmatch(r"\.\w{1,16}", target.suffix) else ""
     temporary = target.parent / f".minifcn-{os.urandom(8).hex()}{suffix}"
     try:
-        for folder, name in owners:
-            folder.check(name)
+        for output, name in outputs:
+            output.check(name)
         with locked(temporary) as file:  # which shows `remove_leftovers` that it is none
             if os.name == "nt":  # where files that are open cannot be replaced, renamed or removed
                 file.close()
@@ -92,9 +92,9 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
                 yield temporary
                 with temporary.open("rb+") as written:
                     os.fsync(written.fileno())
-                for folder, name in owners:
-                    folder.check(name)
-                    folder.record(name, temporary)
+                for output, name in outputs:
+                    output.check(name)
+                    output.record(name, temporary)
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)

@@ -19,8 +19,8 @@ from minifcn.files import (
     InUseError,
     StrPath,
     locked,
-    open_folders,
     open_foreign,
+    open_outputs,
     remove_leftovers,
 )
 
@@ -102,11 +102,18 @@ class OutputFolder:
 
     def holds(self, name: str) -> bool:
         """Return whether the file that was written last under a name is there, unchanged."""
-        return name in self._hashes and _sha256(self.path / name) == self._hashes[name][-1]
+        return self._hash(name) in self._hashes.get(name, ())[-1:]
 
-    def wrote(self, sha256: str) -> bool:
-        """Return whether a file with this hash was written, under any name."""
-        return any(sha256 in hashes for hashes in self._hashes.values())
+    def wrote(self, contents: bytes) -> bool:
+        """Return whether a file with these contents was written, under any name."""
+        return any(hashlib.sha256(contents).hexdigest() in hashes for hashes in self._hashes.values())
+
+    def may_replace(self, name: str) -> bool:
+        """Return whether `check` accepts a name."""
+        with suppress(FileExistsError):
+            self.check(name)
+            return True
+        return False
 
     def subfolder(self, name: str) -> Path:
         """Return a folder in this folder; it is made if it is missing, and leftovers in it are removed."""
@@ -121,6 +128,11 @@ class OutputFolder:
         self.check(*names)
         for name in names:
             (self.path / name).unlink(missing_ok=True)
+
+    def adopt(self, name: str) -> None:
+        """Add a file to the record that is not in it, because a folder was copied without its record."""
+        if name not in self._hashes:
+            self._add({"file": name, "sha256": _sha256(self.path / name)})
 
     def record(self, name: str, temporary: Path) -> None:
         """Add a file to the record, before it is renamed from `temporary`."""
@@ -160,10 +172,16 @@ class OutputFolder:
         file = self.path / name
         now = _identity(os.lstat(file), contents=True)
         if self._ours.get(name) != now:
-            if not (_sha256(file) in self._hashes.get(name, ()) or self._is_torn(name)):
+            if not (self._hash(name) in self._hashes.get(name, ()) or self._is_torn(name)):
                 return False
             self._ours[name] = now
         return True
+
+    def _hash(self, name: str) -> str:
+        """Return the hash of a file, or "" if there is none that can be read."""
+        with suppress(OSError, FileError):
+            return _sha256(self.path / name)
+        return ""
 
     def _is_torn(self, name: str) -> bool:
         """Return whether a file ends in a part of what was appended last, by a process that was killed."""
@@ -174,8 +192,56 @@ class OutputFolder:
         return any(hashlib.sha256(part).hexdigest() in self._hashes[name] for part in whole)
 
 
+class _NewFile:
+    """A file that is written once, as `atomic_write` sees it."""
+
+    def __init__(self, path: StrPath):
+        self.path = os.path.abspath(path)
+
+    def name_of(self, path: StrPath) -> str | None:
+        return self.path if os.path.abspath(path) == self.path else None
+
+    def check(self, *names: str) -> None:
+        for name in names:
+            if os.path.lexists(name):
+                raise FileExistsError(f"{name} exists, and is not replaced: choose another name")
+
+    def record(self, name: str, temporary: Path) -> None:
+        pass
+
+
 @contextmanager
-def output_folder(path: StrPath) -> Iterator[OutputFolder]:
+def new_files(*paths: StrPath | None) -> Iterator[None]:
+    """Refuse files that exist already, at once and when `atomic_write` finishes them; `None` is no file.
+
+    Raises:
+        FileExistsError: If one of them exists.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.json"
+        >>> path.touch()
+        >>> with new_files(path):
+        ...     pass
+        Traceback (most recent call last):
+            ...
+        FileExistsError: ...metrics.json exists, and is not replaced: choose another name
+    """
+    files = [_NewFile(path) for path in paths if path is not None]
+    for file in files:
+        file.check(file.path)
+        with suppress(OSError):
+            remove_leftovers(Path(file.path).parent)
+    open_outputs.extend(files)
+    try:
+        yield
+    finally:
+        for file in files:
+            open_outputs.remove(file)
+
+
+@contextmanager
+def output_folder(path: StrPath, argument: str = "out") -> Iterator[OutputFolder]:
     """Open a folder for a command; it is made if it is missing, and removed again if nothing is written.
 
     In the block, no other process can open it, and `atomic_write` adds each file in it to its record, with
@@ -183,6 +249,7 @@ def output_folder(path: StrPath) -> Iterator[OutputFolder]:
 
     Args:
         path: The folder.
+        argument: Its name, for messages.
 
     Raises:
         InUseError: If another process has opened it.
@@ -210,16 +277,18 @@ def output_folder(path: StrPath) -> Iterator[OutputFolder]:
             folder.mkdir(parents=True, exist_ok=True)
             opened = stack.enter_context(locked(record))
         except InUseError:
-            raise InUseError(f"{folder} is in use by another command: wait until it ends") from None
+            raise InUseError(
+                f"{argument}: {folder} is in use by another command: wait until it ends"
+            ) from None
         except OSError as error:
-            raise OSError(f"{folder} cannot be written to: {error.strerror or error}") from error
+            raise OSError(f"{argument}: {folder} cannot be written to: {error.strerror or error}") from error
         output = OutputFolder(folder, opened)
         remove_leftovers(folder)
-        open_folders.append(output)
+        open_outputs.append(output)
         try:
             yield output
         finally:
-            open_folders.remove(output)
+            open_outputs.remove(output)
             if new and not output.entries:
                 if os.name == "nt":  # where open files cannot be removed
                     opened.close()
@@ -277,11 +346,9 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")  # names of files may not be UTF-8
 
 
-def _sha256(path: Path) -> str | None:
-    """Return the hash of a file, or `None` if there is none that can be read."""
-    with suppress(OSError, FileError), open_foreign(path) as file:
+def _sha256(path: Path) -> str:
+    with open_foreign(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-    return None
 
 
 def _identity(status: os.stat_result, *, contents: bool = False) -> tuple[int, ...]:
