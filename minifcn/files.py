@@ -1,10 +1,12 @@
 """Files: written atomically, and one kind of error for damaged or unexpected ones."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 class FileError(ValueError):
@@ -14,6 +16,29 @@ class FileError(ValueError):
         >>> issubclass(FileError, ValueError)
         True
     """
+
+
+def open_foreign(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read bytes; a named pipe, a device or a folder is refused without waiting.
+
+    Raises:
+        OSError: If the file does not exist or cannot be opened.
+        FileError: If it is no regular file.
+
+    Example:
+        >>> open_foreign(".")
+        Traceback (most recent call last):
+            ...
+        minifcn.files.FileError: .: is not a file
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FileError(f"{os.fspath(path)}: is not a file")
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it was replaced in between
+        file.close()
+        raise FileError(f"{os.fspath(path)}: is not a file")
+    return file
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.data import DataError, photograph, read_image
+from minifcn.data import DataError, images_in, photograph, read_image
 from minifcn.data.images import MAX_PIXELS
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
@@ -159,6 +159,53 @@ def test_all_bundled_files_are_described_and_small():
     for file in folder.iterdir():
         assert file.name == "README.md" or f"## {file.name}" in text
         assert len(file.read_bytes()) < 80_000
+
+
+def names_in(root):
+    return [file.relative_to(root).as_posix() for file in images_in(root)]
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["images/b.JPG", "images/a.png"], ["masks/a.png", "masks/b.png"]),
+        (["Images/train/a.png", "Images/val/b.png"], ["Masks/train/a.png", "Masks/val/b.png"]),
+        (["train/images/a.png"], ["train/masks/a.png"]),
+        (["deep/photos/images/a.png"], ["deep/photos/masks/x/a.png"]),
+        (["train/a.png", "val/b.png"], ["trainannot/a.png", "valannot/b.png"]),
+        (["JPEGImages/a.jpg"], ["SegmentationClass/a.png", "SegmentationClassAug/b.png"]),
+        (["masks/a.png"], []),  # masks of nothing: the carnival
+        (["x/annot/a.png", "annot.png"], []),
+    ],
+)
+def test_images_are_found_without_the_masks_of_datasets(tmp_path, images, masks):
+    touch(tmp_path, *images, *masks, ".hidden.png", ".cache/a.png", "notes.txt", "no-suffix")
+    assert names_in(tmp_path) == sorted(images)
+
+
+def test_the_files_of_a_folder_of_masks_are_its_images(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    assert names_in(tmp_path / "masks") == ["a.png"]
+
+
+def test_links_in_a_circle_end(tmp_path):
+    touch(tmp_path, "one/a.png")
+    try:
+        (tmp_path / "one" / "again").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    assert names_in(tmp_path) == ["one/a.png"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        images_in(tmp_path / "nowhere")
 
 
 # Errors
