@@ -21,7 +21,7 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.data.classes import read_bytes
 from minifcn.data.errors import DataError, StrPath
-from minifcn.data.images import MAX_PIXELS
+from minifcn.data.opening import MAX_PIXELS
 
 Element: TypeAlias = tuple[int, memoryview]
 
