@@ -35,9 +35,9 @@ MAX_PIXELS = 64_000_000
 WebP, whose decoder keeps two more copies, the limit is half of that."""
 
 _MAX_BYTES = 1 << 30  # of a file; WebP files are read as a whole
-_MAX_SCANS = 100  # of a JPEG; programs make about 10
+_MAX_SCANS = 100  # of a JPEG, and 20 of the largest one; programs make about 10
 _MAX_EXIF = 1 << 18
-_SLOW_DECODERS = ("ppm", "ppm_plain", "bmp_rle")  # written in Python; a megapixel takes about a second
+_SLOW_DECODERS = ("ppm", "ppm_plain", "bmp_rle")  # written in Python; a megapixel takes some seconds
 _EIGHT_BITS = "save it with 8 bits"
 _BANDS = (
     "expected one (grey) or three (RGB), and possibly opacity: choose three of up to four bands with the "
@@ -84,7 +84,9 @@ def opened(path: StrPath) -> Iterator[Any]:
             plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
             image = getattr(plugin, f"{name}ImageFile")(file)
             slow = image.tile and image.tile[0][0] in _SLOW_DECODERS
-            _check_size(image.size, path, MAX_PIXELS // 16 if slow else MAX_PIXELS)
+            _check_size(image.size, path, MAX_PIXELS // 64 if slow else MAX_PIXELS)
+            if name == "Jpeg":
+                _check_scans(jpeg_scans(file), image.width * image.height)
             if name in ("Png", "WebP"):
                 _check_frames(getattr(image, "n_frames", 1), "frame", path)
             yield image
@@ -121,12 +123,17 @@ def _check_structure(name: str, file: BinaryIO, size: int, path: StrPath) -> Non
             raise DataError(
                 "mode", path, f"has {bits} bits in each of {counted(bands, 'band')}: {_EIGHT_BITS}"
             )
-    elif name == "Jpeg" and (scans := jpeg_scans(file)) > _MAX_SCANS:
-        raise ScanError(f"has {scans:,} progressive scans, expected at most {_MAX_SCANS}: save it again")
     elif name == "Gif":
         _check_frames(gif_frames(file), "frame", path)
     elif name == "Png":
         check_png(file)
+
+
+def _check_scans(scans: int, pixels: int) -> None:
+    """Refuse a JPEG whose scans take long; each is decoded in a time in proportion to the pixels."""
+    most = min(_MAX_SCANS, 20 * MAX_PIXELS // max(pixels, 1))
+    if scans > most:
+        raise ScanError(f"has {scans:,} scans, expected at most {most} for {pixels:,} pixels: save it again")
 
 
 def _check_frames(count: int, noun: str, path: StrPath) -> None:
@@ -176,7 +183,7 @@ def upright(image: Any) -> Any:
     except MemoryError:
         raise
     except Exception:  # damaged EXIF data do not make the image unreadable
-        pass
+        _silence_libtiff()
     return image
 
 

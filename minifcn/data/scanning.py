@@ -132,7 +132,7 @@ def jpeg_scans(file: BinaryIO) -> int:
     Raises:
         ScanError: If it has too many segments.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:  # keeps the position
         at, scans, components, progressive = 2, 0, 0, False
         marker = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in compressed data; others do not end them
         for _ in range(_MAX_BLOCKS):
@@ -179,8 +179,8 @@ def gif_frames(file: BinaryIO) -> int:
             blocks += 1
             if comments > _MAX_COMMENT:
                 raise ScanError(f"has more than {_MAX_COMMENT:,} bytes of comments")
-        if blocks > 10 * _MAX_BLOCKS:
-            raise ScanError(f"has more than {10 * _MAX_BLOCKS:,} blocks")
+        if blocks > 2 * _MAX_BLOCKS:
+            raise ScanError(f"has more than {2 * _MAX_BLOCKS:,} blocks")
     return frames
 
 

@@ -1,5 +1,7 @@
+import io
 import os
 import struct
+import time
 import zlib
 from importlib.resources import files
 from pathlib import Path
@@ -561,3 +563,86 @@ def test_many_damaged_images_take_little_memory(tmp_path, name, write_file, chec
     accepted, rejected = damage(tmp_path, write_file, name, 1_000, checksums)
     assert accepted + rejected == 1_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GB
+
+
+# Small files that would take long or much memory
+
+
+def jpeg(**options):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(24, 32)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def repeated_scans(count):
+    """A progressive JPEG whose last scan is repeated."""
+    data = jpeg(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + b"\xff\xd9"
+
+
+def large_tags():
+    entries = b"".join(struct.pack("<HHII", 300 + tag, 1, 700_000, 8) for tag in range(2_000))
+    return b"II*\0" + struct.pack("<IH", 8, 2_000) + entries + bytes(4 + 700_000)
+
+
+def overlapping_exif():
+    count = 60_000
+    entries = b"".join(struct.pack("<HHII", 1 + tag, 1, 700_000, 8) for tag in range(count))
+    exif = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4)
+    return png_header(1, 1, 0) + chunk(b"eXIf", exif) + chunk(b"IDAT", zlib.compress(bytes(2)))
+
+
+def small_and_expensive():
+    tile = {322: [46_000], 323: [46_000], 324: [8], 325: [100], 262: [1]}
+    yield "tile.tif", tiff(np.zeros((16, 16, 1), np.uint8), "<", 8, tile), "tiles of 46000 x 46000 .* 256"
+    yield "tags.tif", large_tags(), "1,400,000,000 bytes of tags"
+    yield "scans.jpg", repeated_scans(120), "has 130 scans, expected at most 100"
+    yield "segments.jpg", jpeg()[:2] + b"\xff\xfe\0\2" * 210_000 + jpeg()[2:], "more than 200,000 segments"
+    comment = b"!\xfe" + (b"\xff" + b"x" * 255) * 2_000 + b"\0"
+    yield (
+        "comment.gif",
+        b"GIF89a\1\0\1\0\0\0\0" + comment + b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0;",
+        "262,144 bytes",
+    )
+    yield "junk.gif", b"GIF89a\1\0\1\0\0\0\0" + bytes(410_000), "more than 400,000 blocks"
+    yield "chunks.png", png_header(9, 9) + chunk(b"teSt", b"") * 210_000, "more than 200,000 chunks"
+    yield "exif.png", overlapping_exif(), "720,020 bytes of EXIF data"
+    yield "plain.ppm", b"P3 2000 1000 255\n1", "2000 x 1000 pixels, expected at most 1 megapixels"
+    yield "deep.ppm", b"P6 2000 1000 1023\n1", "2000 x 1000 pixels, expected at most 1 megapixels"
+
+
+@pytest.mark.parametrize(("name", "data", "says"), [pytest.param(*c, id=c[0]) for c in small_and_expensive()])
+def test_small_files_that_would_take_long_or_much_memory(tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=f"{name}: .*{says}") as caught:
+        read_image(tmp_path / name)
+    assert caught.value.kind == "unreadable"
+    assert time.monotonic() - started < 3
+
+
+def test_the_larger_a_jpeg_the_fewer_scans(monkeypatch, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated_scans(30))
+    assert read_image(path).shape == (24, 32, 3)
+    monkeypatch.setattr("minifcn.data.opening.MAX_PIXELS", 24 * 32)
+    with pytest.raises(DataError, match="has 40 scans, expected at most 20 for 768 pixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xda" * 500}])
+def test_what_looks_like_a_scan_elsewhere_does_not_count(tmp_path, options):
+    """In a comment or after the end: a telephone appends a film to a photograph."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(**options) + b"\xff\xda" * 500)
+    assert read_image(path).shape == (24, 32, 3)
+
+
+def test_libtiff_writes_nothing_to_stderr(tmp_path, capfd):
+    path = write(tmp_path / "a.tif", noise(64, 64), compression="tiff_lzw")
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + bytes(3000) + data[3100:])
+    with pytest.raises(DataError):
+        read_image(path)
+    assert capfd.readouterr().err == ""
