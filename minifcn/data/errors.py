@@ -6,7 +6,10 @@ from typing import Literal, TypeAlias
 
 from minifcn.files import FileError
 
-Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode"]
+Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode", "objects", "skipped"]
+WARNINGS = ("objects", "skipped")
+"""The kinds of errors that do not keep a dataset from being used."""
+
 Color: TypeAlias = tuple[int, int, int]
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -19,7 +22,9 @@ class DataError(FileError):
     Attributes:
         kind: "unreadable" (damaged, too large, or not an image), "missing" (a file that belongs to it does
             not exist), "size" (image and mask differ), "lossy" (a mask whose format changes labels), "labels"
-            (values or colours that are no class) or "mode" (a pixel format that has no agreed meaning here).
+            (values or colours that are no class) or "mode" (a pixel format that has no agreed meaning here);
+            or, as a warning, "objects" (values that look like numbers of objects) or "skipped" (a file that
+            is left out, although nothing is missing).
         path: The file.
         reason: What is wrong with it.
         colors: Colours in it that are no class, with the number of their pixels. The message then ends with

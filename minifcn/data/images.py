@@ -1,7 +1,8 @@
 """Images from files: any of Pillow's modes in, uint8 RGB out, and nothing guessed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from minifcn.geometry import check_integer
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 )
+
+
+_EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp")  # formats without 16 bits
 
 
 def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[int] | None = None) -> Array:
@@ -83,6 +87,21 @@ def largest_value(path: StrPath) -> int | None:
             return None
         wide = None if _declared_bits(image) else sixteen_bits(image, path)
         return None if wide is None else int(wide.max())
+
+
+def common_bit_depth(paths: Iterable[StrPath]) -> int:
+    """Return the fewest bits, of 8, 10, 12, 14 and 16, that hold the values of all images of 16 bits.
+
+    It is 8 without such images. Images that cannot be read are left out.
+    """
+    highest = 0
+    for path in paths:
+        if Path(path).suffix.lower() not in _EIGHT_BITS:
+            with suppress(OSError, DataError):
+                highest = max(highest, largest_value(path) or 0)
+        if highest > 0x3FFF:  # the others cannot change it
+            break
+    return smallest_depth(highest)
 
 
 def photograph(name: str) -> Array:

@@ -201,9 +201,8 @@ def check_bands(image: Any, path: StrPath, bands: Sequence[int] | None = None) -
     tags = getattr(image, "tag_v2", {})
     there, read = int(tags.get(277, 1)) if tags else len(image.getbands()), len(image.getbands())
     if bands is not None:
-        if raw_mode(image) in ("RGBX", "RGBa"):
-            image._mode = "RGBA"
-            image.tile = [tile._replace(args=("RGBA", *tile.args[1:])) for tile in image.tile]
+        if match := re.fullmatch(r"RGB[Xa](;16.)?", raw_mode(image)):
+            _set_raw_mode(image, "RGBA", "RGBA" + (match[1] or ""))
             read = 4
         if read != there or len(bands) not in (1, 3) or not all(0 <= band < there for band in bands):
             reason = (
@@ -238,13 +237,17 @@ def sixteen_bits(image: Any, path: StrPath) -> Array | None:
     swapped = match[1] + ("B" if (native if match[3] == "N" else match[3]) == "L" else "L")
     image.fp.seek(0)
     other = type(image)(image.fp)
-    tiles = [(tile[0], tile[1], tile[2], _with_raw_mode(tile[3], swapped)) for tile in other.tile]
-    other.tile = [type(tile)(*new) for tile, new in zip(other.tile, tiles, strict=True)]
+    _set_raw_mode(other, mode, swapped)
     wide = np.asarray(upright(image)).astype(np.uint16)
     wide <<= 8
     wide |= np.asarray(upright(other))
     return wide
 
 
-def _with_raw_mode(arguments: Any, mode: str) -> Any:
-    return (mode, *arguments[1:]) if isinstance(arguments, tuple) else mode
+def _set_raw_mode(image: Any, mode: str, raw: str) -> None:
+    """Have an image decoded to another mode, from pixels that are stored in another way."""
+    image._mode = mode
+    image.tile = [
+        type(tile)(*tile[:3], (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw)
+        for tile in image.tile
+    ]
