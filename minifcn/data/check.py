@@ -190,7 +190,8 @@ def check_dataset(
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
     unknown: Counter[Color] = Counter()
     if isinstance(first, FileDataset) and first.palette_colors:  # its users choose the colours
-        for error in (*first.problems, *(error for item in items for error in item.problems)):
+        listed = [error for dataset in splits.values() for error in getattr(dataset, "problems", ())]
+        for error in (*listed, *(error for item in items for error in item.problems)):
             unknown.update(error.colors)
     bits = first.bit_depth if isinstance(first, FileDataset) else 8
     return DatasetReport(names, reports, tuple(findings), _void(first), unknown, bits)
