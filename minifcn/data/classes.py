@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError, StrPath
+from minifcn.data.errors import Color, DataError, StrPath, open_data
 from minifcn.data.images import IMAGE_SUFFIXES
-from minifcn.files import FileError, open_foreign
 from minifcn.palette import VOID
 from minifcn.palette import palette as default_palette
 
@@ -206,15 +205,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Raises:
         OSError: If the file cannot be opened.
-        DataError: If there is no such file, or it is too large.
+        DataError: If there is no such file, it is no regular file, or it is too large.
     """
-    if not path.exists():
-        raise DataError("missing", path, "does not exist")
     try:
-        with open_foreign(path) as file:
+        with open_data(path) as file:
             data = file.read(limit + 1)
-    except FileError as error:
-        raise DataError("unreadable", path, str(error).removeprefix(f"{path}: ")) from None
+    except FileNotFoundError:
+        raise DataError("missing", path, "does not exist") from None
     if len(data) > limit:
         raise DataError("unreadable", path, f"is larger than {limit >> 20} MB")
     return data

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
-from minifcn.files import FileError
+from minifcn.files import FileError, open_foreign
 
 Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode", "objects", "skipped"]
 WARNINGS = ("objects", "skipped")
@@ -44,6 +44,19 @@ class DataError(FileError):
         self.colors = dict(colors or {})
         lines = f"; {class_lines(self.colors)}" if self.colors else ""
         super().__init__(f"{self.path}: {reason}{lines}")
+
+
+def open_data(path: StrPath) -> BinaryIO:
+    """Open a file of a dataset, as `minifcn.files.open_foreign` does.
+
+    Raises:
+        OSError: If it does not exist or cannot be opened.
+        DataError: If it is no regular file.
+    """
+    try:
+        return open_foreign(path)
+    except (FileError, IsADirectoryError):
+        raise DataError("unreadable", path, "is not a file") from None
 
 
 def class_lines(colors: Mapping[Color, int]) -> str:

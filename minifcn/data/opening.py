@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError, StrPath, counted
+from minifcn.data.errors import DataError, StrPath, counted, open_data
 from minifcn.data.scanning import (
     UNREAD,
     ScanError,
@@ -28,7 +28,6 @@ from minifcn.data.scanning import (
     scan_tiff,
     unread_format,
 )
-from minifcn.files import FileError, open_foreign
 
 MAX_PIXELS = 64_000_000
 """Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
@@ -65,7 +64,7 @@ def opened(path: StrPath) -> Iterator[Any]:
         OSError: If the file does not exist or cannot be opened.
         DataError: Instead of whatever else is raised here or in the block, which decodes the image.
     """
-    with _foreign(path) as file:
+    with open_data(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
             raise DataError("unreadable", path, f"has {size:,} bytes, expected at most {_MAX_BYTES:,}")
         head = file.read(30)
@@ -102,13 +101,6 @@ def opened(path: StrPath) -> Iterator[Any]:
 def unread_message(name: str) -> str:
     """Return what is said of an image in a format that is not read."""
     return f"is in a format that is not read ({name}): convert it to PNG, TIFF or JPEG"
-
-
-def _foreign(path: StrPath) -> BinaryIO:
-    try:
-        return open_foreign(path)
-    except FileError as error:
-        raise DataError("unreadable", path, str(error).removeprefix(f"{os.fspath(path)}: ")) from None
 
 
 def _check_structure(name: str, file: BinaryIO, size: int, path: StrPath) -> None:
