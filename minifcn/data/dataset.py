@@ -286,6 +286,37 @@ class FileDataset:
             raise DataError("size", path, reason)
 
 
+class Reordered:
+    """A dataset whose classes have the numbers that another list of names gives them.
+
+    Args:
+        dataset: All of its class names are in the list.
+        class_names: The names.
+        palette: Their colours, uint8 (K, 3).
+
+    Example:
+        >>> from minifcn.data import DigitCanvases
+        >>> canvases = DigitCanvases("train", 1)
+        >>> other = Reordered(canvases, canvases.class_names[::-1], canvases.palette[::-1])
+        >>> int(canvases[0][1][0, 0]), int(other[0][1][0, 0]), other.class_names[10]
+        (0, 10, 'background')
+    """
+
+    def __init__(self, dataset: Dataset, class_names: tuple[str, ...], palette: Array) -> None:
+        self.class_names = class_names
+        self.palette = palette
+        self._dataset = dataset
+        self._table = np.full(256, VOID, np.uint8)
+        self._table[: len(dataset.class_names)] = [class_names.index(name) for name in dataset.class_names]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        image, labels = self._dataset[index]
+        return image, self._table[labels]
+
+
 def read_like(datasets: Iterable[Dataset], bit_depth: int, bands: Sequence[int] | None) -> None:
     """Have datasets in files read their images as a network requires it.
 

@@ -1,5 +1,6 @@
 """The error that names a file of a dataset, in a form that `check_dataset` can sort."""
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import BinaryIO, Literal, TypeAlias
@@ -55,6 +56,8 @@ def open_data(path: StrPath) -> BinaryIO:
     """
     try:
         return open_foreign(path)
+    except FileNotFoundError:  # with the usual parts, of which some messages use one
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
     except (FileError, IsADirectoryError):
         raise DataError("unreadable", path, "is not a file") from None
 
