@@ -8,6 +8,7 @@ import argparse
 import math
 import shlex
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from minifcn.cli.shared import BANDS, DATA, bands, size
 from minifcn.data import (
     Dataset,
     DatasetReport,
+    Finding,
     Loader,
     check_dataset,
     class_counts,
@@ -193,12 +195,8 @@ class _Job:
     def check(self, course: str) -> None:
         """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
         settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
-        report = _checked(self.dataset, self.validation)
-        seen, scored = report.splits["train"], report.splits["validation"]
-        if (problem := _one_class(self.dataset, seen.counts.pixels, "train")) is not None:
-            raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
-        if (problem := _one_class(self.validation, scored.counts.pixels, "validation")) is not None:
-            say(f"warning: {problem}: the metrics will not cover the other classes")
+        parts = _checked(self.dataset, self.validation).splits
+        seen, scored = parts["train"], parts["validation"]
         factor = max(settings.scale or (1.0, 1.0))
         height, width = (math.ceil(factor * max(edge)) for edge in zip(*seen.sizes, strict=True))
         if settings.crop is not None:
@@ -243,7 +241,7 @@ def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
     """Check some items of both parts, including the largest, as `minifcn check-data` checks all.
 
     Raises:
-        ValueError: If there is an error. Warnings are printed.
+        ValueError: If there is an error, or all labels are of one class. Warnings are printed.
     """
     parts = {"train": dataset, "validation": validation}
     indices = {
@@ -252,13 +250,23 @@ def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
     }
     complete = all(len(indices[name]) == len(part) for name, part in parts.items())
     report = check_dataset(parts, indices=None if complete else indices)
-    for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
-        first, *others = group
-        more = f" (and {len(others)} more: see minifcn check-data)" if others else ""
-        if kind in ERRORS:
-            raise ValueError(f"{first}{more}")
-        say(f"warning: {first}{more}")
+    told = [_told(group) for kind, group in groupby(report.findings, lambda f: f.kind) if kind in ERRORS]
+    if told:
+        raise ValueError(told[0])
+    for part in parts:
+        if (problem := _one_class(parts[part], report.splits[part].counts.pixels, part)) is not None:
+            if part == "train":
+                raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
+            say(f"warning: {problem}: the metrics will not cover the other classes")
+    for _, group in groupby(report.findings, lambda finding: finding.kind):
+        say(f"warning: {_told(group)}")
     return report
+
+
+def _told(findings: Iterable[Finding]) -> str:
+    """Return the first of several findings, and how many more there are."""
+    first, *others = findings
+    return f"{first} (and {len(others)} more: see minifcn check-data)" if others else str(first)
 
 
 def _one_class(dataset: Dataset, pixels: Array, part: str) -> str | None:

@@ -134,6 +134,8 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
 def in_order_of(info: ModelInfo, dataset: Dataset) -> tuple[Dataset, str | None]:
     """Return a dataset with the classes of a network, which are matched by name.
 
+    The classes of a folder without a list of them are numbers, and are matched by those.
+
     Returns:
         The dataset, and a sentence if its classes are not those of the network in the same order.
 
@@ -150,6 +152,10 @@ def in_order_of(info: ModelInfo, dataset: Dataset) -> tuple[Dataset, str | None]
     ours, theirs = info.class_names, tuple(dataset.class_names)
     if ours == theirs:
         return dataset, None
+    if isinstance(dataset, FileDataset) and dataset.classes.guessed and dataset.classes.colors is None:
+        if (warning := check_classes(info, dataset)) is not None:
+            warning = f"warning: {warning}: without names, classes are matched by number"
+        return dataset, warning
     if unknown := [name for name in theirs if name not in ours]:
         raise ValueError(
             f"the network has {len(ours)} classes ({_listed(ours)}), the dataset {len(theirs)} "
