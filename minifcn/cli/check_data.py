@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from minifcn.cli.shared import DATA
+from minifcn.cli.shared import BANDS, DATA, bands
 from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
 from minifcn.data.check import KINDS
+from minifcn.data.dataset import read_like
 from minifcn.data.errors import class_lines, counted
 
 _SHOWN = 10  # findings of a kind
@@ -21,6 +22,9 @@ _TITLES = {
     "labels": "labels outside of the classes",
     "void": "parts without labels",
     "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
+    "unlabelled": "most pixels without label",
+    "objects": "numbers of objects instead of classes",
+    "skipped": "files that are left out",
     "palette": "palettes that differ (if colours mean classes, list them in classes.txt)",
     "overlap": "images in two parts",
     "absent": "classes that do not occur (train.txt and val.txt can list the images of the parts)",
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=f"{DATA}, or voc+sbd:PATH")
     part = "only this part (default: all that exist)"
     parser.add_argument("--split", choices=("train", "validation", "test"), help=part)
+    parser.add_argument("--bands", type=bands, metavar="N,N,N", help=BANDS)
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
 
@@ -43,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check a dataset and print the report; return 1 if there are findings."""
     names = [arguments.split] if arguments.split else dataset_splits(arguments.data)
     splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
+    read_like(splits.values(), 8, arguments.bands)
     report = check_dataset(splits, progress="checking")
     if not arguments.split:
         needed = "there is no such part, and training needs one"
@@ -61,6 +67,9 @@ def _as_text(report: DatasetReport) -> str:
         more = f" and {counted(len(split.sizes) - 3, 'other size')}" if len(split.sizes) > 3 else ""
         chosen = f" ({split.chosen})" if split.chosen else ""
         lines.append(f"{name}: {counted(split.items, 'image')}{chosen}{': ' if sizes else ''}{sizes}{more}")
+    if report.bit_depth != 8:
+        most = 2**report.bit_depth - 1
+        lines.append(f"files of 16 bits have {report.bit_depth} bits: 0 to {most} becomes 0 to 255")
     lines += ["", report.table(), ""]
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         findings = list(group)
@@ -87,6 +96,7 @@ def _as_json(report: DatasetReport) -> dict[str, Any]:
             }
             for name, split in report.splits.items()
         },
+        "bit_depth": report.bit_depth,
         "void": report.void,
         "unknown_colors": [[*color, count] for color, count in report.unknown.most_common()],
         "findings": [finding._asdict() for finding in report.findings],

@@ -10,12 +10,13 @@ from minifcn.cli.figures import save_figure
 from minifcn.cli.outputs import new_files
 from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
+from minifcn.data.dataset import read_like
 from minifcn.files import check_ending
 from minifcn.metrics import Absent, ConfusionMatrix
 from minifcn.training import any_channels, evaluate
 from minifcn.training.evaluation import json_number
 from minifcn.training.memory import check_inference, largest_item
-from minifcn.training.network import check_classes, load_trained
+from minifcn.training.network import in_order_of, load_trained
 from minifcn.training.progress import say
 
 
@@ -51,11 +52,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 raise ValueError(f"there is no folder {path.resolve().parent} to write {path.name} to")
     model, info = load_trained(arguments.model)
     dataset = open_dataset(arguments.data, arguments.split)
-    if (warning := check_classes(info, dataset)) is not None:
-        say(f"warning: {warning}")
+    read_like([dataset], info.preprocessing.bit_depth, info.preprocessing.bands)
+    ordered, changed = in_order_of(info, dataset)
+    if changed is not None:
+        say(changed)
     size = dataset[largest_item(dataset)][1].shape
     check_inference(model, "evaluating an image", size, arguments.device)
-    loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
+    loader = Loader(ordered, 1, preprocess=any_channels(info.preprocessing), seed=0)
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")
     print(matrix.table())

@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
                 writing = False
                 try:
                     source = _source(path, maker)
-                    image = read_image(path)
+                    made = info.preprocessing
+                    image = read_image(path, bit_depth=made.bit_depth, bands=made.bands)
                     height, width = image.shape[:2]
                     check_inference(model, f"{path}: labelling an image", (height, width), arguments.device)
                     labels = label(model, image)

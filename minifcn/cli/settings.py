@@ -43,6 +43,7 @@ class Settings:
     epochs: int = 15
     crop: tuple[int, int] | None = None
     scale: tuple[float, float] | None = None
+    bands: tuple[int, ...] | None = None
     flip: bool | None = None
     color: float = 0.0
     class_weights: str = "none"
@@ -124,7 +125,8 @@ class Settings:
 def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
     """Return the settings of a checkpoint; those that are given again must be equal."""
     try:
-        stored = dict(checkpoint.entries["settings"]["command"])
+        stored: dict[str, Any] = {"bands": None}  # older checkpoints lack it
+        stored |= checkpoint.entries["settings"]["command"]
         values = {name: stored[name] for name in Settings.__dataclass_fields__}
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.path} was not written by minifcn train: it lacks {error}") from error
@@ -137,7 +139,7 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
             f"leave them out, or start another training in another folder{more}"
         )
     try:
-        pairs = {name: values[name] and tuple(values[name]) for name in ("crop", "scale")}
+        pairs = {name: values[name] and tuple(values[name]) for name in ("crop", "scale", "bands")}
         settings = Settings(**values | pairs)
         settings.check()
         return settings

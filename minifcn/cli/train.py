@@ -8,7 +8,9 @@ import argparse
 import math
 import shlex
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,19 @@ from minifcn.backend import Array, to_device
 from minifcn.cli.figures import save_strips
 from minifcn.cli.outputs import OutputFolder, output_folder
 from minifcn.cli.settings import Settings, stored_network, stored_settings
-from minifcn.cli.shared import DATA, size
-from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
+from minifcn.cli.shared import BANDS, DATA, bands, size
+from minifcn.data import (
+    Dataset,
+    DatasetReport,
+    Finding,
+    Loader,
+    check_dataset,
+    class_counts,
+    median_frequency_weights,
+    open_dataset,
+)
+from minifcn.data.check import ERRORS
+from minifcn.data.dataset import read_like
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
 from minifcn.models import FCN
@@ -79,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--flip", action=argparse.BooleanOptionalAction, help="default: all but digits")
     images.add_argument("--scale", type=_range, metavar="LOW,HIGH", help="resize by a factor in this range")
     images.add_argument("--crop", type=size, metavar="WxH", help="cut out a window")
+    images.add_argument("--bands", type=bands, metavar="N,N,N", help=BANDS)
     images.add_argument("--color", type=float, metavar="AMOUNT", help="change colours by up to 0 to 1")
 
     course = parser.add_argument_group("run")
@@ -111,8 +125,12 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
     settings.check()
     dataset, validation = open_dataset(settings.data, "train"), open_dataset(settings.data, "validation")
+    read_like([dataset, validation], 8, settings.bands)
 
     model, staged = settings.network(dataset) if checkpoint is None else stored_network(checkpoint)
+    assert model.info is not None
+    preprocessing = model.info.preprocessing
+    read_like([dataset, validation], preprocessing.bit_depth, preprocessing.bands)
     settings.prepare(model, 0.0 if one_image else settings.dropout)
     recipe = settings.optimization()
     if one_image:
@@ -120,8 +138,7 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     optimizer = recipe.optimizer(model, staged=staged)
     job = _Job(settings, recipe, optimizer, model, dataset, validation)
     job.check(f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
-    assert model.info is not None
-    preprocess = any_channels(model.info.preprocessing)
+    preprocess = any_channels(preprocessing)
     if checkpoint is None and not one_image:
         x = to_device(preprocess(dataset[0][0][None]), settings.device)
         if (warning := dead_features(model, x)) is not None:
@@ -193,19 +210,16 @@ class _Job:
     def check(self, course: str) -> None:
         """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
         settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
-        seen, scored = _sample(self.dataset), _sample(self.validation)
-        if (problem := _one_class(self.dataset, seen, "train")) is not None:
-            raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
-        if (problem := _one_class(self.validation, scored, "validation")) is not None:
-            say(f"warning: {problem}: the metrics will not cover the other classes")
+        parts = _checked(self.dataset, self.validation).splits
+        seen, scored = parts["train"], parts["validation"]
         factor = max(settings.scale or (1.0, 1.0))
-        height, width = (math.ceil(factor * max(edge)) for edge in zip(*(a.shape for a in seen), strict=True))
+        height, width = (math.ceil(factor * max(edge)) for edge in zip(*seen.sizes, strict=True))
         if settings.crop is not None:
             height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
         recipe.check_rate(lr, height * width)
         batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
         message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
-        rows, columns = max((labels.shape for labels in scored), key=math.prod)
+        rows, columns = max(scored.sizes, key=math.prod)
         check_inference(self.model, "evaluating an image", (rows, columns), settings.device)
         say(message)
         trained = sum(parameter.data.size for parameter in self.model.parameters() if parameter.trainable)
@@ -238,18 +252,44 @@ class _Job:
         return 0 if verdict.learned else 1
 
 
-def _sample(dataset: Dataset) -> list[Array]:
-    """Return the labels (H, W) of some items, including the largest."""
-    indices = {int(i) for i in np.linspace(0, len(dataset) - 1, _SAMPLED)} | {largest_item(dataset)}
-    return [dataset[index][1] for index in sorted(indices)]
+def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
+    """Check some items of both parts, including the largest, as `minifcn check-data` checks all.
+
+    Raises:
+        ValueError: If there is an error, or all labels are of one class. Warnings are printed.
+    """
+    parts = {"train": dataset, "validation": validation}
+    indices = {
+        name: sorted({int(i) for i in np.linspace(0, len(part) - 1, _SAMPLED)} | {largest_item(part)})
+        for name, part in parts.items()
+    }
+    complete = all(len(indices[name]) == len(part) for name, part in parts.items())
+    report = check_dataset(parts, indices=None if complete else indices)
+    told = [_told(group) for kind, group in groupby(report.findings, lambda f: f.kind) if kind in ERRORS]
+    if told:
+        raise ValueError(told[0])
+    for part in parts:
+        if (problem := _one_class(parts[part], report.splits[part].counts.pixels, part)) is not None:
+            if part == "train":
+                raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
+            say(f"warning: {problem}: the metrics will not cover the other classes")
+    for _, group in groupby(report.findings, lambda finding: finding.kind):
+        say(f"warning: {_told(group)}")
+    return report
 
 
-def _one_class(dataset: Dataset, sample: list[Array], part: str) -> str | None:
+def _told(findings: Iterable[Finding]) -> str:
+    """Return the first of several findings, and how many more there are."""
+    first, *others = findings
+    return f"{first} (and {len(others)} more: see minifcn check-data)" if others else str(first)
+
+
+def _one_class(dataset: Dataset, pixels: Array, part: str) -> str | None:
     """Return a message if all labels are of one class, such as masks of 0 and 255, where 255 is void.
 
-    All labels are counted only if the sample contains a single class.
+    All labels are counted only if the sample, with these pixels of each class, contains a single class.
     """
-    if len(set().union(*(np.unique(labels).tolist() for labels in sample)) - {VOID}) > 1:
+    if np.count_nonzero(pixels[:-1]) > 1:
         return None
     there = np.flatnonzero(class_counts(dataset, progress="counting classes").pixels[:-1]).tolist()
     if len(there) > 1:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,9 +22,14 @@ from minifcn.palette import VOID
 
 KINDS = (
     *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),
-    *("binary", "palette", "overlap", "absent"),
+    *("binary", "unlabelled", "objects", "palette", "overlap", "absent", "skipped"),
 )
 """The kinds of findings, the worst first: what stops training, then what makes it or its scores worse."""
+
+ERRORS = KINDS[:7]
+"""Those that stop training."""
+
+_MOSTLY = 0.5  # share of void pixels that is reported
 
 
 class Finding(NamedTuple):
@@ -78,6 +83,7 @@ class DatasetReport:
         findings: What is wrong, the worst first.
         void: What is void in masks: values, or colours as #rrggbb.
         unknown: Colours that are no class but would be if `classes.txt` listed them, with their pixels.
+        bit_depth: Bits of the values of images with 16 bits per channel; see `read_image`.
 
     Example:
         >>> from minifcn.data import DigitCrops
@@ -91,6 +97,7 @@ class DatasetReport:
     findings: tuple[Finding, ...]
     void: tuple[str, ...]
     unknown: Counter[Color]
+    bit_depth: int = 8
 
     def table(self) -> str:
         """Return how frequent each class is in each split: per cent of the pixels, and number of images."""
@@ -127,12 +134,19 @@ class _Item:
     """The colours that a palette gives to the values in the mask, if the values are what counts."""
 
 
-def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None) -> DatasetReport:
-    """Read every file of a dataset and report what is wrong with it.
+def check_dataset(
+    splits: Mapping[str, Dataset],
+    *,
+    indices: Mapping[str, Sequence[int]] | None = None,
+    progress: str | None = None,
+) -> DatasetReport:
+    """Read the files of a dataset and report what is wrong with it.
 
     Args:
         splits: The splits by name. Open datasets in files with `strict=False`, so that missing files are
             findings, too.
+        indices: The items of each split that are read, by default all. With it, nothing is said about classes
+            that do not occur.
         progress: Name of the progress bar, which is shown on terminals only; `None` for none.
 
     Returns:
@@ -146,7 +160,12 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
     """
     first = next(iter(splits.values()))
     names = first.class_names
-    work = [(split, dataset, index) for split, dataset in splits.items() for index in range(len(dataset))]
+    work = [
+        (split, dataset, index)
+        for split, dataset in splits.items()
+        for index in (range(len(dataset)) if indices is None else indices[split])
+    ]
+    _share_bit_depth(splits)
     quiet = True if progress is None else None  # None: quiet unless on a terminal
     pool = ThreadPoolExecutor(num_threads())
     try:
@@ -165,13 +184,25 @@ def check_dataset(splits: Mapping[str, Dataset], *, progress: str | None = None)
         problems = [*getattr(dataset, "problems", ()), *(error for item in mine for error in item.problems)]
         findings += [Finding(e.kind, split, _relative(dataset, e.path), e.reason) for e in problems]
         findings += _binary_masks(mine, len(names))
-    findings += [*_palettes(items), *_overlaps(items), *_absent_classes(names, reports)]
+        findings += _mostly_void(split, dataset, counts)
+    findings += [*_palettes(items), *_overlaps(items)]
+    findings += _absent_classes(names, reports) if indices is None else ()
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
     unknown: Counter[Color] = Counter()
     if isinstance(first, FileDataset) and first.palette_colors:  # its users choose the colours
-        for error in (error for item in items for error in item.problems):
+        listed = [error for dataset in splits.values() for error in getattr(dataset, "problems", ())]
+        for error in (*listed, *(error for item in items for error in item.problems)):
             unknown.update(error.colors)
-    return DatasetReport(names, reports, tuple(findings), _void(first), unknown)
+    bits = first.bit_depth if isinstance(first, FileDataset) else 8
+    return DatasetReport(names, reports, tuple(findings), _void(first), unknown, bits)
+
+
+def _share_bit_depth(splits: Mapping[str, Dataset]) -> None:
+    """Find the bit depth once, before threads ask for it."""
+    found: dict[Path, int] = {}
+    for dataset in splits.values():
+        if isinstance(dataset, FileDataset):
+            dataset.bit_depth = found.setdefault(dataset.root, found.get(dataset.root) or dataset.bit_depth)
 
 
 def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
@@ -212,6 +243,10 @@ def _recorded(item: _Item, path: str) -> Iterator[None]:
         item.problems.append(error)
     except OSError as error:
         item.problems.append(DataError("unreadable", path, f"cannot be read: {error.strerror or error}"))
+    except (ValueError, MemoryError) as error:  # one bad item does not end the check
+        item.problems.append(
+            DataError("unreadable", path, f"cannot be read: {str(error) or 'out of memory'}")
+        )
 
 
 def _relative(dataset: Dataset, path: str) -> str:
@@ -227,6 +262,20 @@ def _binary_masks(items: list[_Item], num_classes: int) -> list[Finding]:
     if num_classes > 2 and not all(item.binary for item in items if item.counts is not None):
         return []
     return [Finding("binary", item.split, item.mask_file, message) for item in items if item.binary]
+
+
+def _mostly_void(split: str, dataset: Dataset, counts: ClassCounts) -> Iterator[Finding]:
+    """Yield whether most pixels are void, unless `classes.txt` lists void among the classes."""
+    pixels = counts.pixels
+    share = pixels[-1] / max(int(pixels.sum()), 1)
+    if isinstance(dataset, FileDataset) and _MOSTLY < share < 1 and not dataset.classes.void_listed:
+        white = "" if dataset.classes.colors else " (255)"
+        message = (
+            f"{share:.1%} of the pixels are void{white}, which counts nowhere: if that is a class, list the "
+            f"classes and their colours in classes.txt; if it is intended, as with scribbles, add the line "
+            f"__ignore__ to classes.txt"
+        )
+        yield Finding("unlabelled", split, "", message)
 
 
 def _palettes(items: list[_Item]) -> Iterator[Finding]:
@@ -288,7 +337,7 @@ def _void(dataset: Dataset) -> tuple[str, ...]:
     """Return what is void in the masks of a dataset: values, or colours as #rrggbb."""
     if not isinstance(dataset, FileDataset):
         return ()
-    table, known, colors = dataset.classes[2:]
+    table, known, colors = dataset.classes[2:5]
     if colors is not None and dataset.palette_colors:
         return tuple(hex_of(color) for color, value in colors.items() if table[value] == VOID)
     return tuple(map(str, np.flatnonzero(known & (table == VOID))))

@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError, StrPath
+from minifcn.data.errors import Color, DataError, StrPath, open_data
 from minifcn.data.images import IMAGE_SUFFIXES
 from minifcn.palette import VOID
 from minifcn.palette import palette as default_palette
 
-_MAX_BYTES = 1 << 26  # of a text file: a list of half a million names
-_MAX_LINE = 200  # characters of a line: the time of the patterns below grows with the square
+_MAX_BYTES = 1 << 24  # of a text file: a list of half a million names
+_MAX_LINES = 1_000_000
+_MAX_LINE = 4_096  # characters, as of a path
+_MAX_CLASS_LINE = 200  # the time of the patterns below grows with the square
 _COMMENT = re.compile(r"(^|\s)#(\s.*)?$")
 _COLORED = re.compile(r"(.*?)[\s,;:]+(?:#([0-9a-fA-F]{6})|(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3}))[\s,;:]*")
+_CVAT = re.compile(r"([^:]+):(?:(\d+),(\d+),(\d+))?:[^:]*:[^:]*")  # name, colour, parts and actions
 _HALF_COLORED = re.compile(  # two numbers in a row, or something with a "#" at the end
     r"(^|[\s,;:(])-?\d[\d.]*[\s,;:]+-?\d[\d.]*($|[\s,;:)])|(^|[\s,;:])#\S*$"
 )
@@ -35,6 +38,8 @@ class Classes(NamedTuple):
         table: The label of each value in a mask, uint8 (256,): a class or `VOID`.
         known: Which values of a mask mean something, boolean (256,).
         colors: The value that each colour of a colour mask stands for; None if masks have values only.
+        void_listed: Whether void is listed among the classes, so that much of it is intended.
+        guessed: Whether the classes were found in the masks, not listed.
     """
 
     names: tuple[str, ...]
@@ -42,6 +47,8 @@ class Classes(NamedTuple):
     table: Array
     known: Array
     colors: dict[Color, int] | None = None
+    void_listed: bool = False
+    guessed: bool = False
 
     @classmethod
     def of(
@@ -72,7 +79,8 @@ def read_classes(path: StrPath) -> Classes:
     r"""Return the classes that a text or JSON file lists.
 
     Text: one class per line, a name and, if masks are painted in colours, red, green and blue from 0 to 255,
-    or #rrggbb; what follows "# " is a comment. Lines of CVAT's `labelmap.txt` ("cat:200,30,30::") are read.
+    or #rrggbb; what follows "# " is a comment. Lines of CVAT's `labelmap.txt` are read: "cat:200,30,30::",
+    with parts and actions, which are ignored, or "cat:::" without a colour.
     JSON: a list of names, a list of {"name": ..., "color": [r, g, b]}, or {name: [r, g, b], ...}.
 
     The first class has the value 0 in masks, the next has 1. One named "void" has a value but is not a class:
@@ -113,11 +121,13 @@ def read_classes(path: StrPath) -> Classes:
         raise DataError("unreadable", path, f"gives colours to some classes but none to {bare[:100]!r}")
     label_of = {name: label for label, name in enumerate(real)}
     labels = {value: label_of.get(name, VOID) for name, value in value_of.items()}
+    void_listed = len(real) < len(entries)
     if not colors:
-        return Classes.of(tuple(real), values=labels)
+        return Classes.of(tuple(real), values=labels)._replace(void_listed=void_listed)
     color_map = {color: value_of.get(name, VOID) for name, color in entries if color is not None}
     palette = np.array(list(real.values()), np.uint8)
-    return Classes.of(tuple(real), palette, values=labels, color_map=color_map)
+    classes = Classes.of(tuple(real), palette, values=labels, color_map=color_map)
+    return classes._replace(void_listed=void_listed)
 
 
 Entry = tuple[str, Color | None]
@@ -126,14 +136,20 @@ Entry = tuple[str, Color | None]
 def _text_entries(path: Path) -> list[Entry]:
     entries: list[Entry] = []
     for number, whole in read_lines(path):
-        if len(whole) > _MAX_LINE:
-            reason = f"line {number} has {len(whole)} characters, expected at most {_MAX_LINE}"
+        if len(whole) > _MAX_CLASS_LINE:
+            reason = f"line {number} has {len(whole)} characters, expected at most {_MAX_CLASS_LINE}"
             raise DataError("unreadable", path, reason)
         line = _COMMENT.sub("", whole).strip()
         if not line:
             continue
         name, color = line, None
-        if match := _COLORED.fullmatch(line):
+        match = _CVAT.fullmatch(line)
+        if match and match[2] is None:
+            entries.append((_name(match[1], path), None))
+            continue
+        if match:
+            name, color = match[1], _color(list(map(int, match.groups()[1:])))
+        elif match := _COLORED.fullmatch(line):
             name, digits, *parts = match.groups()
             color = _color(list(bytes.fromhex(digits)) if digits else list(map(int, parts)))
         if color is None and (match or _HALF_COLORED.search(line)):
@@ -169,7 +185,9 @@ def _json_entries(path: Path) -> list[Entry]:
 
 
 def _name(text: str, path: Path) -> str:
-    name = unicodedata.normalize("NFC", text.strip())
+    name = text.strip()
+    if len(name) <= _MAX_CLASS_LINE:  # the time that this takes may grow with the square
+        name = unicodedata.normalize("NFC", name)
     if not name or len(name) > 100:
         raise DataError("unreadable", path, f"has a class name of {len(name)} characters, expected 1 to 100")
     return name
@@ -187,13 +205,16 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Raises:
         OSError: If the file cannot be opened.
-        DataError: If there is no such file, or it is too large.
+        DataError: If there is no such file, it is no regular file, or it is too large.
     """
-    if not path.is_file():
-        raise DataError("missing", path, "does not exist, or is not a file")
-    if path.stat().st_size > limit:
+    try:
+        with open_data(path) as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise DataError("missing", path, "does not exist") from None
+    if len(data) > limit:
         raise DataError("unreadable", path, f"is larger than {limit >> 20} MB")
-    return path.read_bytes()
+    return data
 
 
 def read_text(path: Path) -> str:
@@ -215,10 +236,20 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number (counted from 1) and the text of each line that is not blank."""
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            yield number, line.strip()
+    """Yield the number (counted from 1) and the text of each line that is not blank.
+
+    Raises:
+        DataError: As `read_text`, or if a line is too long, or there are too many.
+    """
+    text = read_text(path)
+    if (count := text.count("\n")) > _MAX_LINES:
+        raise DataError("unreadable", path, f"has {count:,} lines, expected at most {_MAX_LINES:,}")
+    for number, whole in enumerate(text.splitlines(), 1):
+        if len(whole) > _MAX_LINE:
+            reason = f"line {number} has {len(whole)} characters, expected at most {_MAX_LINE}"
+            raise DataError("unreadable", path, reason)
+        if line := whole.strip():
+            yield number, line
 
 
 def read_names(path: Path) -> list[str]:
@@ -229,7 +260,7 @@ def read_names(path: Path) -> list[str]:
     """
     lines: dict[str, int] = {}
     for number, line in read_lines(path):
-        name = stem(re.split(r"[\\/]", line)[-1])
+        name = unicodedata.normalize("NFC", stem(re.split(r"[\\/]", line)[-1]))
         if name in ("", ".", ".."):
             raise DataError("unreadable", path, f"line {number} is not a name: {line[:50]!r}")
         if name in lines:

@@ -1,6 +1,7 @@
 """What a dataset is, and what all datasets of image and mask files share."""
 
 import os
+import unicodedata
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -9,9 +10,11 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, stem
-from minifcn.data.errors import DataError, StrPath, counted
-from minifcn.data.images import IMAGE_SUFFIXES, is_rotated, pixel_count, read_image
+from minifcn.data.errors import WARNINGS, DataError, StrPath, counted
+from minifcn.data.images import IMAGE_SUFFIXES, common_bit_depth, is_rotated, pixel_count, read_image
 from minifcn.data.masks import Mask, mask_values, most_frequent, read_mask
+from minifcn.data.opening import unread_message
+from minifcn.data.scanning import UNREAD
 from minifcn.palette import VOID
 
 SPLITS = ("train", "validation", "test")
@@ -101,31 +104,50 @@ class Listing(NamedTuple):
     ) -> "Listing":
         """Return the images and masks of two folders that have the same name.
 
+        Names that differ only in how Unicode composes their accents are the same.
+
         Args:
             images: Folder of images.
             masks: Folder of masks.
             names: Names of the items; by default all.
             exclude: Names of items to leave out, if `names` is left out.
         """
-        image_names, problems = image_files(images)
-        mask_names, mask_problems = image_files(masks)
+        image_names, unread, problems = image_files(images)
+        mask_names, unread_masks, mask_problems = image_files(masks)
         problems += mask_problems
-        if names is None:
+        listed = names
+        if names is not None:
+            mine = set(names)
+            problems = [p for p in problems if unicodedata.normalize("NFC", Path(p.path).stem) in mine]
+        else:
             names = [name for name in image_names if name not in exclude]
-            if not image_names:
+            if not image_names and not unread:
                 problems.append(DataError("missing", images, f"has no images ({_contents(images)})"))
-            orphans = [name for name in mask_names if name not in image_names and name not in exclude]
+        orphans = [name for name in mask_names if name not in image_names and name not in exclude]
+        lone = [name for name in names if name in image_names and name not in mask_names]
+        alike = _alike(lone, orphans)
+        for name in lone:
+            if name not in unread_masks:
+                path = masks / mask_names.get(alike.get(name, ""), f"{name}.*")
+                reason = f"has no mask: {path} does not exist"
+                if name in alike:
+                    reason = f"has no mask of its name, but {path} has nearly that name: rename one"
+                problems.append(DataError("missing", images / image_names[name], reason))
+        paired = {*alike.values(), *unread}
+        if listed is None:
             reason = f"has no image of the same name in {images}"
-            problems += [DataError("missing", masks / mask_names[name], reason) for name in orphans]
-        image_paths = [os.path.join(images, image_names.get(name, name)) for name in names]
-        mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in names]
-        listing = cls.of(map(Pair, names, image_paths, mask_paths))
+            lonely = [name for name in orphans if name not in paired]
+            problems += [DataError("missing", masks / mask_names[name], reason) for name in lonely]
+        there = [name for name in names if name not in image_names or name in mask_names]
+        image_paths = [os.path.join(images, image_names.get(name, name)) for name in there]
+        mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in there]
+        listing = cls.of(map(Pair, there, image_paths, mask_paths))
         return cls(listing.pairs, [*problems, *listing.problems])
 
     def require_complete(self, root: Path, split: str) -> None:
         """Raise a `FileError` if there are problems, or no items."""
-        if self.problems:
-            first, more = self.problems[0], len(self.problems) - 1
+        if problems := [problem for problem in self.problems if problem.kind not in WARNINGS]:
+            first, more = problems[0], len(problems) - 1
             others = f" (and {counted(more, 'more problem')}: see check_dataset)" if more else ""
             raise DataError(first.kind, first.path, first.reason + others)
         if not self.pairs:
@@ -142,8 +164,9 @@ class FileDataset:
         split: "train", "validation" or "test".
         class_names: Names of the K classes.
         palette: Their colours, uint8 (K, 3).
-        problems: What was missing when the folder was listed; empty unless `strict` was False.
+        problems: What was wrong when the folder was listed; only warnings unless `strict` was False.
         chosen: How the items were chosen, if neither a folder nor a list says so; otherwise empty.
+        bands: Which bands of the files become the channels of the images; see `read_image`.
 
     Example:
         >>> from minifcn.data import VOC, FileDataset, Folder
@@ -154,7 +177,16 @@ class FileDataset:
     palette_colors = False
     """Whether colours of palettes are looked up in the colour map; otherwise the indices are the values."""
 
-    def __init__(self, root: Path, split: str, listing: Listing, classes: Classes, *, strict: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        listing: Listing,
+        classes: Classes,
+        *,
+        strict: bool,
+        images: Sequence[str] | None = None,
+    ) -> None:
         if strict:
             listing.require_complete(root, split)
         self.root = root
@@ -164,7 +196,24 @@ class FileDataset:
         self.palette = classes.palette
         self.problems = tuple(listing.problems)
         self.chosen = listing.chosen
+        self.bands: tuple[int, ...] | None = None
         self._pairs = listing.pairs
+        self._bit_depth: int | None = None
+        self._all_images = [pair.image for pair in listing.pairs] if images is None else images
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits of the values of those images that have 16 bits per channel; see `read_image`.
+
+        Found once, from the images of all splits, because one image may be dark; or assigned.
+        """
+        if self._bit_depth is None:
+            self._bit_depth = common_bit_depth(self._all_images)
+        return self._bit_depth
+
+    @bit_depth.setter
+    def bit_depth(self, bits: int) -> None:
+        self._bit_depth = bits
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -189,7 +238,7 @@ class FileDataset:
 
     def image(self, index: int) -> Array:
         """Return the image of an item alone, uint8 (H, W, 3)."""
-        return read_image(self.pair(index).image)
+        return read_image(self.pair(index).image, bit_depth=self.bit_depth, bands=self.bands)
 
     def pixel_count(self, index: int) -> int:
         """Return height times width of an item; only the header of its image file is read."""
@@ -237,6 +286,52 @@ class FileDataset:
             raise DataError("size", path, reason)
 
 
+class Reordered:
+    """A dataset whose classes have the numbers that another list of names gives them.
+
+    Args:
+        dataset: All of its class names are in the list.
+        class_names: The names.
+        palette: Their colours, uint8 (K, 3).
+
+    Example:
+        >>> from minifcn.data import DigitCanvases
+        >>> canvases = DigitCanvases("train", 1)
+        >>> other = Reordered(canvases, canvases.class_names[::-1], canvases.palette[::-1])
+        >>> int(canvases[0][1][0, 0]), int(other[0][1][0, 0]), other.class_names[10]
+        (0, 10, 'background')
+    """
+
+    def __init__(self, dataset: Dataset, class_names: tuple[str, ...], palette: Array) -> None:
+        self.class_names = class_names
+        self.palette = palette
+        self._dataset = dataset
+        self._table = np.full(256, VOID, np.uint8)
+        self._table[: len(dataset.class_names)] = [class_names.index(name) for name in dataset.class_names]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        image, labels = self._dataset[index]
+        return image, self._table[labels]
+
+
+def read_like(datasets: Iterable[Dataset], bit_depth: int, bands: Sequence[int] | None) -> None:
+    """Have datasets in files read their images as a network requires it.
+
+    Args:
+        datasets: Other datasets stay as they are.
+        bit_depth: As recorded with the network; 8, for files of 8 bits, lets the datasets find it themselves.
+        bands: Likewise.
+    """
+    for dataset in datasets:
+        if isinstance(dataset, FileDataset):
+            if bit_depth > 8:
+                dataset.bit_depth = bit_depth
+            dataset.bands = None if bands is None else tuple(bands)
+
+
 def folder_of(path: StrPath) -> Path:
     """Return the path of a folder, with `~` expanded.
 
@@ -249,23 +344,56 @@ def folder_of(path: StrPath) -> Path:
     return folder
 
 
-def image_files(folder: Path) -> tuple[dict[str, str], list[DataError]]:
-    """Return the image files in a folder, and a problem for each two that differ in their suffix only.
+def image_files(folder: Path) -> tuple[dict[str, str], set[str], list[DataError]]:
+    """Return the image files in a folder, and a problem for each that is left out.
 
     The folder is read once, however many files it has; hidden files are ignored.
 
     Returns:
-        The names of the files by their stem, sorted; and the problems.
+        The names of the files by their stem (with accents composed), sorted; the stems of those in formats
+        that are not read; and the problems.
     """
     found: dict[str, str] = {}
+    unread: dict[str, str] = {}
     problems = []
     for name in sorted(os.listdir(folder)):
-        base = stem(name)
-        if base in found:  # never for a name without suffix, which sorts first
+        base, suffix = unicodedata.normalize("NFC", stem(name)), Path(name).suffix.lower()
+        if name.startswith("."):
+            continue
+        if suffix in UNREAD:
+            unread[base[: -len(suffix)]] = name
+        elif stem(name) == name:
+            continue
+        elif base in found:
             problems.append(DataError("missing", folder / name, f"and {found[base]} have the same name"))
-        elif base != name and not name.startswith("."):
+        else:
             found[base] = name
-    return found, problems
+    for base, name in unread.items():
+        reason = unread_message(UNREAD[Path(name).suffix.lower()])
+        if base in found:
+            problems.append(DataError("skipped", folder / name, f"is skipped for {found[base]}: it {reason}"))
+        else:
+            problems.append(DataError("unreadable", folder / name, reason))
+    return found, unread.keys() - found.keys(), problems
+
+
+def _alike(images: Sequence[str], masks: Sequence[str]) -> dict[str, str]:
+    """Return for images without mask those masks whose name has something more or less at one end."""
+    ways: tuple[tuple[Sequence[str], Sequence[str]], ...] = ((images, masks), (masks, images))
+    pairs: dict[str, str] = {}
+    taken: set[str] = set()
+    for way, (short, long) in enumerate(ways):
+        known = {name.casefold(): name for name in short}
+        for name in long:
+            folded = name.casefold()
+            cuts = [k for k in range(1, len(folded)) if not folded[k - 1 : k + 1].isdecimal()]  # 1 is not 10
+            parts = (part for k in cuts for part in (folded[:k], folded[k:]))
+            if part := max((part for part in (folded, *parts) if part in known), key=len, default=""):
+                image, mask = (known[part], name) if way == 0 else (name, known[part])
+                if image not in pairs and mask not in taken:
+                    pairs[image] = mask
+                    taken.add(mask)
+    return pairs
 
 
 def _contents(folder: Path) -> str:

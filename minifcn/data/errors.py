@@ -1,12 +1,16 @@
 """The error that names a file of a dataset, in a form that `check_dataset` can sort."""
 
+import errno
 import os
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
-from minifcn.files import FileError
+from minifcn.files import FileError, open_foreign
 
-Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode"]
+Kind = Literal["unreadable", "missing", "size", "lossy", "labels", "mode", "objects", "skipped"]
+WARNINGS = ("objects", "skipped")
+"""The kinds of errors that do not keep a dataset from being used."""
+
 Color: TypeAlias = tuple[int, int, int]
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -19,7 +23,9 @@ class DataError(FileError):
     Attributes:
         kind: "unreadable" (damaged, too large, or not an image), "missing" (a file that belongs to it does
             not exist), "size" (image and mask differ), "lossy" (a mask whose format changes labels), "labels"
-            (values or colours that are no class) or "mode" (a pixel format that has no agreed meaning here).
+            (values or colours that are no class) or "mode" (a pixel format that has no agreed meaning here);
+            or, as a warning, "objects" (values that look like numbers of objects) or "skipped" (a file that
+            is left out, although nothing is missing).
         path: The file.
         reason: What is wrong with it.
         colors: Colours in it that are no class, with the number of their pixels. The message then ends with
@@ -39,6 +45,21 @@ class DataError(FileError):
         self.colors = dict(colors or {})
         lines = f"; {class_lines(self.colors)}" if self.colors else ""
         super().__init__(f"{self.path}: {reason}{lines}")
+
+
+def open_data(path: StrPath) -> BinaryIO:
+    """Open a file of a dataset, as `minifcn.files.open_foreign` does.
+
+    Raises:
+        OSError: If it does not exist or cannot be opened.
+        DataError: If it is no regular file.
+    """
+    try:
+        return open_foreign(path)
+    except FileNotFoundError:  # with the usual parts, of which some messages use one
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
+    except (FileError, IsADirectoryError):
+        raise DataError("unreadable", path, "is not a file") from None
 
 
 def class_lines(colors: Mapping[Color, int]) -> str:

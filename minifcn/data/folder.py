@@ -3,6 +3,7 @@
 import hashlib
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import numpy as np
 
 from minifcn.data.classes import Classes, read_classes, read_names
 from minifcn.data.dataset import SPLITS, FileDataset, Listing, folder_of
-from minifcn.data.errors import Color, DataError, StrPath
+from minifcn.data.errors import WARNINGS, Color, DataError, StrPath
 from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
 from minifcn.functional.operands import check_choice
 from minifcn.palette import VOID
 
 _NAMES = {"train": ("train", "training"), "validation": ("val", "validation", "valid"), "test": ("test",)}
 _ONE_IN = 5
-_MAX_COLORS = 32  # that are taken for classes if none are listed; paint with soft edges has hundreds
+_MAX_COLORS = 32  # or values that are taken for classes if none are listed; soft edges have hundreds
+_PAINTED_STEP = 16  # between grey levels: numbers of classes are closer
+_OBJECTS = 4
 
 
 class Folder(FileDataset):
@@ -81,8 +84,11 @@ class Folder(FileDataset):
             classes = read_classes(files[0])
         else:
             masks = sorted({pair.mask for listing in listings.values() for pair in listing.pairs})
-            classes = _classes_in(masks, root, strict=strict)
-        super().__init__(root, split, listing, classes, strict=strict)
+            classes, doubts = _classes_in(masks, root, strict=strict)
+            here = {pair.mask for pair in listing.pairs}
+            listing = listing._replace(problems=[*listing.problems, *(e for e in doubts if e.path in here)])
+        images = sorted({pair.image for listing in listings.values() for pair in listing.pairs})
+        super().__init__(root, split, listing, classes, strict=strict, images=images)
 
     @staticmethod
     def splits(path: StrPath) -> tuple[str, ...]:
@@ -143,9 +149,10 @@ def _hash(name: str) -> bytes:
     return hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "replace")).digest()
 
 
-def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
-    """Return the classes that occur in masks, if no file lists them."""
+def _classes_in(masks: list[str], root: Path, *, strict: bool) -> tuple[Classes, list[DataError]]:
+    """Return the classes that occur in masks, if no file lists them, and reasons to doubt them."""
     colors: set[Color] = set()
+    values_of: dict[str, dict[int, int]] = {}  # the values in masks without colours, with their pixels
     shown: dict[int, set[Color]] = {}  # the values, and their colours in the palettes
     valued = painted = ""  # a mask that only its values can explain, and one that only its colours can
     for path in masks:
@@ -155,6 +162,9 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
             if strict:
                 raise
             continue  # `check_dataset` reads it again and reports it
+        if (pixels.ndim == 2 and palette is None) or (pixels.ndim == 3 and (pixels == pixels[..., :1]).all()):
+            counts = np.bincount(pixels.reshape(*pixels.shape[:2], -1)[..., 0].ravel())
+            values_of[path] = {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
         if pixels.ndim == 3:
             here = list(map(color_of, np.unique(color_codes(pixels)).tolist()))
             for red, _, _ in here:
@@ -180,14 +190,53 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> Classes:
     if painted:
         ordered = sorted(colors)
         color_map = {color: label for label, color in enumerate(ordered)}
-        return Classes.of(tuple(map(hex_of, ordered)), np.array(ordered, np.uint8), color_map=color_map)
+        classes = Classes.of(tuple(map(hex_of, ordered)), np.array(ordered, np.uint8), color_map=color_map)
+        return classes._replace(guessed=True), []
+    doubts = _doubts(values_of)
+    if strict and (refused := [error for error in doubts if error.kind not in WARNINGS]):
+        raise refused[0]
     if set(shown) != {0, VOID}:  # black and white: if white were void, there would be a single class
         shown.pop(VOID, None)
     if len(shown) < 2 and strict:
         only = f"only class {min(shown)}" if shown else "no class"
         raise DataError("labels", root, f"has masks with {only}: at least two classes are needed")
-    classes = sorted(shown) or [0]
-    own = [color for value in classes for color in shown.get(value, ())]
-    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(classes) else None
-    labels = {value: label for label, value in enumerate(classes)}
-    return Classes.of(tuple(map(str, classes)), own_colors, values=labels)
+    present = sorted(shown) or [0]
+    own = [color for value in present for color in shown.get(value, ())]
+    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(present) else None
+    labels = {value: label for label, value in enumerate(present)}
+    classes = Classes.of(tuple(map(str, present)), own_colors, values=labels)
+    return classes._replace(guessed=True), doubts
+
+
+def _doubts(values_of: dict[str, dict[int, int]]) -> list[DataError]:
+    """Return why the values in grey masks may not be classes, naming the mask with the most values."""
+    pixels: Counter[int] = Counter()
+    for counts in values_of.values():
+        pixels.update(counts)
+    levels = sorted(pixels)
+    richest = max(values_of, key=lambda path: len(values_of[path]), default="")
+    if len(levels) > _MAX_COLORS:
+        reason = (
+            f"has some of the {len(levels)} values in the masks, more than {_MAX_COLORS}: soft edges or "
+            f"numbers of objects make so many; paint with a hard brush, or list each class in classes.txt"
+        )
+        return [DataError("labels", richest, reason)]
+    steps = np.diff(levels)
+    if len(levels) > 2 and levels[-1] == VOID and steps.min() >= _PAINTED_STEP:
+        reason = (
+            f"has grey levels that look painted ({', '.join(map(str, levels))} in all masks), and 255 is "
+            f"void unless classes.txt lists the levels"
+        )
+        return [DataError("labels", richest, reason, {(v, v, v): pixels[v] for v in levels})]
+    objects = [len(counts.keys() - {0, VOID}) for counts in values_of.values()]
+    numbered = all(
+        counts.keys() <= {0, VOID, *range(1, count + 1)}
+        for counts, count in zip(values_of.values(), objects, strict=True)
+    )
+    if numbered and len(set(objects) - {0}) > 1 and max(objects) >= _OBJECTS:
+        reason = (
+            f"has the values 1 to {max(objects)}, and the other masks begin with 1, too: they look like "
+            f"numbers of objects; save the class of each object, or list the classes in classes.txt"
+        )
+        return [DataError("objects", richest, reason)]
+    return []

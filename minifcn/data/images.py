@@ -1,15 +1,8 @@
-"""Images from files: any of Pillow's modes in, uint8 RGB out, and nothing decoded that is too large.
+"""Images from files: any of Pillow's modes in, uint8 RGB out, and nothing guessed."""
 
-The format of a file is found from its first bytes, whatever its name, and only the formats below are read:
-Pillow knows others that start programs or refer to other files.
-"""
-
-import importlib
 import os
-import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -18,46 +11,47 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.errors import DataError, StrPath
+from minifcn.data.opening import check_bands, opened, raw_mode, sixteen_bits, upright
+from minifcn.data.scanning import UNREAD
 from minifcn.functional.operands import check_choice
-
-MAX_PIXELS = 64_000_000
-"""Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
-WebP, whose decoder keeps two more copies, the limit is half of that."""
-
-_MAX_BYTES = 1 << 30  # of a file; WebP files are read as a whole
+from minifcn.geometry import check_integer
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 )
 
-_SIGNATURES = {  # the first bytes of a file, and the name of Pillow's plugin for it
-    rb"\x89PNG\r\n\x1a\n": "Png",
-    rb"\xff\xd8\xff": "Jpeg",
-    rb"GIF8[79]a": "Gif",
-    rb"BM": "Bmp",
-    rb"II\*\0|MM\0\*": "Tiff",
-    rb"RIFF....WEBP": "WebP",
-    rb"P[1-6]\s": "Ppm",
-}
+
+_EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp")  # formats without 16 bits
 
 
-def read_image(path: StrPath) -> Array:
+def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[int] | None = None) -> Array:
     """Read an image file as RGB.
 
-    Every mode is converted: grey is repeated, palettes are looked up, transparent pixels are put on white,
-    and of 16-bit values the high byte is kept. The EXIF orientation is applied. Of an animation, the first
-    frame is read. Floating-point images are refused, because their range is unknown.
+    Every mode is converted: grey is repeated, palettes are looked up, and transparent pixels are put on
+    white. The EXIF orientation is applied. What cannot be converted without a guess is refused:
+    floating-point pixels, bands beyond red, green, blue and opacity, a fourth band that holds data and not
+    opacity, and files with several pages or frames.
+
+    Of files with 16 bits per channel, 0 to 2 ** bit_depth - 1 becomes 0 to 255, because many cameras and
+    microscopes store 10, 12 or 14 bits in 16. Files with 8 bits are read as they are.
 
     Args:
         path: A PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file, whatever its suffix.
+        bit_depth: Bits in which the values of files with 16 bits are, 8 to 16; as recorded in
+            `minifcn.models.Preprocessing`. By default, or with 8, it is 16 for images with a value above
+            16383. For darker images it cannot be known, and they are refused, except that with 8 an image of
+            values up to 255 is taken as it is.
+        bands: The bands of the file that become red, green and blue, or one that becomes grey, counted from
+            0. Opacity is then ignored. By default, the file must have one band (grey) or three, and possibly
+            opacity.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
         OSError: If the file does not exist or cannot be opened.
-        FileError: If it is not such an image, is damaged or truncated, or has more than `MAX_PIXELS` pixels;
-            the size is checked before anything is decoded.
+        FileError: If it is not such an image, is damaged or truncated, has more than `MAX_PIXELS` pixels (the
+            size is checked before anything is decoded), or cannot be converted without a guess.
 
     Example:
         >>> import tempfile
@@ -66,12 +60,48 @@ def read_image(path: StrPath) -> Array:
         >>> Image.new("L", (5, 4), 200).save(path)
         >>> read_image(path).shape, read_image(path)[0, 0].tolist()
         ((4, 5, 3), [200, 200, 200])
+        >>> twelve_bits = np.full((4, 5), 2048, np.uint16)
+        >>> Image.fromarray(twelve_bits).save(path)
+        >>> read_image(path, bit_depth=12)[0, 0].tolist()
+        [128, 128, 128]
     """
     with opened(path) as image:
-        rgb = _to_rgb(upright(image), path)
+        check_bands(image, path, bands)
+        wide = sixteen_bits(image, path)
+        decoded = upright(image) if wide is None else _to_eight_bits(image, wide, path, bit_depth)
+        rgb = _to_rgb(decoded, path, bands)
         if rgb is not image:
             image.close()  # frees its memory before one more copy is made
         return np.array(rgb)
+
+
+def largest_value(path: StrPath) -> int | None:
+    """Return the largest value of an image of 16 bits per channel; None if its bit depth is known.
+
+    Raises:
+        OSError: If the file does not exist or cannot be opened.
+        FileError: As `read_image`.
+    """
+    with opened(path) as image:
+        if raw_mode(image).partition(";")[2][:2] != "16" and not image.mode.startswith("I"):
+            return None
+        wide = None if _declared_bits(image) else sixteen_bits(image, path)
+        return None if wide is None else int(wide.max())
+
+
+def common_bit_depth(paths: Iterable[StrPath]) -> int:
+    """Return the fewest bits, of 8, 10, 12, 14 and 16, that hold the values of all images of 16 bits.
+
+    It is 8 without such images. Images that cannot be read are left out.
+    """
+    highest = 0
+    for path in paths:
+        if Path(path).suffix.lower() not in _EIGHT_BITS:
+            with suppress(OSError, DataError):
+                highest = max(highest, largest_value(path) or 0)
+        if highest > 0x3FFF:  # the others cannot change it
+            break
+    return smallest_depth(highest)
 
 
 def photograph(name: str) -> Array:
@@ -131,7 +161,7 @@ def images_in(folder: StrPath) -> list[Path]:
         here = {name.casefold() for name in folders}
         folders[:] = [name for name in folders if not (name.startswith(".") or _has_masks(name, here))]
         images = (Path(place, name) for name in names if not name.startswith("."))
-        found += (file for file in images if file.suffix.lower() in IMAGE_SUFFIXES)
+        found += (file for file in images if file.suffix.lower() in IMAGE_SUFFIXES | UNREAD.keys())
     return sorted(found)
 
 
@@ -154,73 +184,6 @@ def pixel_count(path: StrPath) -> int:
         return int(image.width * image.height)
 
 
-@contextmanager
-def opened(path: StrPath) -> Iterator[Any]:
-    """Yield Pillow's image of a file; its size is within the limit, and it is not decoded yet.
-
-    `PIL.Image.open` is not used, because its warning about large images can only be switched off globally.
-
-    Raises:
-        OSError: If the file does not exist or cannot be opened.
-        DataError: Instead of whatever else is raised here or in the block, which decodes the image.
-    """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would block
-        raise DataError("unreadable", path, "is not a file")
-    if status.st_size > _MAX_BYTES:
-        raise DataError("unreadable", path, f"has {status.st_size:,} bytes, expected at most {_MAX_BYTES:,}")
-    with Path(path).open("rb") as file:
-        head = file.read(30)
-        file.seek(0)
-        name = next((name for begin, name in _SIGNATURES.items() if re.match(begin, head, re.DOTALL)), "")
-        if not name:
-            reason = "is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
-            raise DataError("unreadable", path, reason)
-        if name == "WebP":  # its decoder takes memory as soon as it is made
-            _check_size(_webp_size(head), path, MAX_PIXELS // 2)
-        try:
-            plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
-            image = getattr(plugin, f"{name}ImageFile")(file)
-            _check_size(image.size, path)
-            yield image
-        except DataError:
-            raise
-        except Exception as error:  # damaged files make Pillow raise many kinds of errors
-            reason = f"cannot be read, it is damaged or truncated: {str(error)[:200]}"
-            raise DataError("unreadable", path, reason) from error
-
-
-def _check_size(size: tuple[int, int], path: StrPath, limit: int = MAX_PIXELS) -> None:
-    width, height = size
-    if width * height > limit:
-        reason = f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels"
-        raise DataError("unreadable", path, reason)
-
-
-def _webp_size(head: bytes) -> tuple[int, int]:
-    """Return (width, height) that the first chunk of a WebP file declares."""
-    if head[12:16] == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if head[12:16] == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
-
-
-def upright(image: Any) -> Any:
-    """Decode an image, rotate or mirror it in place as its EXIF data say, and return it."""
-    from PIL import ImageOps
-
-    image.load()
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # damaged EXIF data do not make the image unreadable
-        pass
-    return image
-
-
 def is_rotated(path: StrPath) -> bool:
     """Return whether the EXIF orientation of an image that is not square exchanges height and width."""
     with opened(path) as image:
@@ -228,22 +191,81 @@ def is_rotated(path: StrPath) -> bool:
         return bool(upright(image).width != width)
 
 
-def _to_rgb(image: Any, path: StrPath) -> Any:
-    """Return a decoded image in mode RGB."""
+def _declared_bits(image: Any) -> int | None:
+    """Return how many bits the values of an image of 16 bits have, if the file says so.
+
+    Pillow scales the values of a PPM file to 16 bits.
+    """
+    bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16
+    return int(bits) if bits < 16 else 16 if image.format == "PPM" else None
+
+
+def _to_eight_bits(image: Any, values: Array, path: StrPath, bit_depth: int | None) -> Any:
+    """Return Pillow's image of values of 16 bits, scaled to 8."""
+    from PIL import Image
+
+    high, bits = int(values.max()), _declared_bits(image)
+    if bits is None and bit_depth in (None, 8):
+        bits = 16 if high > 0x3FFF else 8 if high <= (255 if bit_depth else 0) else None
+        if bits is None:
+            reason = (
+                f"has pixels up to {high} in 16 bits, so that it is unknown which value is white: pass "
+                f"bit_depth={smallest_depth(high)} or 16, or save the image with 8 bits"
+            )
+            raise DataError("mode", path, reason)
+    elif bits is None:
+        bits = check_integer(bit_depth, "bit_depth", 8)
+    if high >> bits:
+        reason = f"has pixels up to {high}, expected at most {2**bits - 1} (bit_depth {bits})"
+        raise DataError("mode", path, reason)
+    values >>= bits - 8
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def smallest_depth(high: int) -> int:
+    """Return the fewest bits, of those that cameras use, for values up to `high`.
+
+    Example:
+        >>> smallest_depth(255), smallest_depth(4095), smallest_depth(16384)
+        (8, 12, 16)
+    """
+    return next(bits for bits in (8, 10, 12, 14, 16) if high < 1 << bits)
+
+
+def _to_rgb(image: Any, path: StrPath, bands: Sequence[int] | None) -> Any:
+    """Return a decoded image of 8 bits in mode RGB."""
     from PIL import Image
 
     if image.mode == "F":
         reason = "has floating-point pixels, whose range is unknown: save it with 8 or 16 bits"
         raise DataError("mode", path, reason)
-    if image.mode.startswith("I"):  # 16 bits, which some formats keep in 32
-        values = np.asarray(image)
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 0xFFFF:
-            reason = f"has pixels from {low} to {high}, expected 0 to 65535 (16 bits)"
-            raise DataError("mode", path, reason)
-        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if bands is not None:
+        channels = [image.getchannel(band) for band in bands]
+        return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
+    if image.mode in ("LA", "RGBA"):
+        _check_opacity(image.getchannel("A").histogram(), path)
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.new("RGB", rgba.size, "white")
         image.paste(rgba, mask=rgba)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _check_opacity(counts: list[int], path: StrPath) -> None:
+    """Refuse an alpha channel that holds data; `counts` are the pixels of each of its 256 values.
+
+    Opacity is 0 or 255 nearly everywhere, and between only along edges, or the same everywhere.
+    """
+    total, between = sum(counts), sum(counts[1:255])
+    if counts[0] == total:
+        reason = "has a last band that is 0 everywhere, so that all pixels are transparent"
+    elif between > total / 4 and max(counts[1:255]) < total:
+        reason = (
+            f"has a last band that is marked as opacity but is between 1 and 254 in {between / total:.0%} of "
+            f"the pixels, so that it seems to hold data such as near infrared"
+        )
+    else:
+        return
+    raise DataError(
+        "mode", path, f"{reason}: choose the bands (such as bands=(0, 1, 2)), or save it without it"
+    )

@@ -7,7 +7,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.errors import Color, DataError, StrPath, counted
-from minifcn.data.images import opened, upright
+from minifcn.data.opening import check_bands, opened, raw_mode, sixteen_bits, upright
 
 ColorMap: TypeAlias = Mapping[Color, int]
 
@@ -71,12 +71,19 @@ def read_labels(path: StrPath, colors: ColorMap | None = None, *, palette_colors
 
 def read_mask(path: StrPath) -> Mask:
     """Read a mask without interpreting it; see `read_labels` for what is refused."""
+    from PIL import Image
+
     with opened(path) as image:
         name = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # inside TIFF, too
         if name in _REFUSED:
             reason = f"a mask must be a PNG, BMP or TIFF file, this is {name}: {_REFUSED[name]}"
             raise DataError("lossy", path, reason)
-        scale = _SCALED.get(_raw_mode(image), 1)
+        check_bands(image, path)
+        scale = _SCALED.get(raw_mode(image), 1)
+        if not image.mode.startswith("I") and (wide := sixteen_bits(image, path)) is not None:
+            if (wide % 257).any():  # 257 times a value of 8 bits
+                raise DataError("mode", path, "has colours of 16 bits: save the mask with 8 bits")
+            image = Image.fromarray((wide // 257).astype(np.uint8))
         image = upright(image)
         if image.mode == "P":
             return Mask(np.array(image), _palette(image))
@@ -90,12 +97,6 @@ def read_mask(path: StrPath) -> Mask:
         if image.mode in ("LA", "RGBA", "RGB"):
             return Mask(np.array(image.convert("RGB")))
         raise DataError("mode", path, f"has the mode {image.mode}: save the mask as grey, palette or RGB")
-
-
-def _raw_mode(image: Any) -> str:
-    """Return how the pixels of an image are stored in its file, before it is decoded."""
-    arguments = image.tile[0][3] if image.tile else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _palette(image: Any) -> Array:

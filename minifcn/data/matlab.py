@@ -21,11 +21,12 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.data.classes import read_bytes
 from minifcn.data.errors import DataError, StrPath
-from minifcn.data.images import MAX_PIXELS
+from minifcn.data.opening import MAX_PIXELS
 
 Element: TypeAlias = tuple[int, memoryview]
 
-_MAX_BYTES = 1 << 28  # of a file, and of the compressed data in it
+_MAX_BYTES = 1 << 28  # of a file, and of all compressed data in it
+_MAX_ELEMENTS = 10_000  # at one level, and fields of a structure
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _ARRAY, _COMPRESSED = 14, 15  # types of elements
 _STRUCTURE, _NUMERIC = 2, range(6, 16)  # classes of arrays: double, single, int8, ..., uint64
@@ -64,9 +65,12 @@ def _segmentation(data: bytes, variable: str, field: str) -> Array:
     if order is None or struct.unpack(f"{order}H", data[124:126])[0] >> 8 != 1:
         newer = " (version 7.3 is HDF5: save it with -v7)" if b"MATLAB 7.3" in data[:20] else ""
         raise _BadFileError(f"is not a MATLAB 5 file{newer}")
+    left = _MAX_BYTES
     for kind, content in _elements(memoryview(data)[128:], order):
         if kind == _COMPRESSED:
-            kind, content = next(_elements(_decompressed(content), order))
+            plain = _decompressed(content, left)
+            left -= len(plain)
+            kind, content = next(_elements(plain, order))
         if kind == _ARRAY:
             array_class, _, name, parts = _array(content, order)
             if name == variable and array_class == _STRUCTURE:
@@ -76,8 +80,11 @@ def _segmentation(data: bytes, variable: str, field: str) -> Array:
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
     """Yield type and data of the elements one after the other."""
-    at = 0
+    at = number = 0
     while at + 8 <= len(data):
+        number += 1
+        if number > _MAX_ELEMENTS:
+            raise _BadFileError(f"has more than {_MAX_ELEMENTS:,} elements")
         kind, length = struct.unpack(f"{order}II", data[at : at + 8])
         if kind >> 16:  # a small element: length and type share four bytes, the data are the other four
             kind, length, start, at = kind & 0xFFFF, kind >> 16, at + 4, at + 8
@@ -89,10 +96,10 @@ def _elements(data: memoryview, order: str) -> Iterator[Element]:
         yield kind, data[start : start + length]
 
 
-def _decompressed(data: memoryview) -> memoryview:
-    """Return decompressed data, of which at most the limit is ever in memory."""
+def _decompressed(data: memoryview, limit: int) -> memoryview:
+    """Return decompressed data, of which at most `limit` bytes are ever in memory."""
     stream = zlib.decompressobj()
-    plain = stream.decompress(data, _MAX_BYTES)
+    plain = stream.decompress(data, max(limit, 1))  # 0 would mean no limit
     if stream.unconsumed_tail:
         raise _BadFileError(f"has more than {_MAX_BYTES >> 20} MB of compressed data")
     return memoryview(plain)
@@ -111,6 +118,8 @@ def _field(parts: Iterator[Element], field: str, order: str) -> memoryview:
     (_, width), (_, names) = islice(parts, 2)
     (step,) = struct.unpack(f"{order}i", width)
     found = []
+    if step < 1 or len(names) // step > _MAX_ELEMENTS:
+        raise _BadFileError(f"has names of {step} bytes in {len(names):,} bytes")
     for start, (kind, content) in zip(range(0, len(names), step), parts, strict=False):
         found.append(_text(names[start : start + step]))
         if found[-1] == field and kind == _ARRAY:

@@ -1,11 +1,13 @@
 """The FCN for a dataset: from a classifier, from a trained network, or from a model file."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from minifcn.data import Dataset
+from minifcn.data import Dataset, FileDataset
+from minifcn.data.dataset import Reordered
 from minifcn.layers import Dropout
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing
 from minifcn.models.fcn import Alignment, Upsampling
@@ -29,6 +31,7 @@ def fcn_from(
 
     A trained network is used as it is, or gets skips down to a finer stride. For it, arguments that are
     `None` keep its values; for a classifier they mean the finest stride, "exact", "fixed" and `False`.
+    Bit depth and bands of the dataset are recorded in its info, unless it has a bit depth already.
 
     Args:
         start: A classifier or a trained network.
@@ -77,6 +80,11 @@ def fcn_from(
         fcn = FCN(start, len(dataset.class_names), finest if stride is None else stride, **given)
     usual = GREY if fcn.channels == 1 else PREPROCESSING["torchvision"]
     preprocessing = usual if start.info is None else start.info.preprocessing
+    if isinstance(dataset, FileDataset):
+        if preprocessing.bit_depth == 8:
+            preprocessing = replace(preprocessing, bit_depth=dataset.bit_depth)
+        if dataset.bands is not None:
+            preprocessing = replace(preprocessing, bands=dataset.bands)
     colors = tuple((int(red), int(green), int(blue)) for red, green, blue in np.asarray(dataset.palette))
     fcn.info = ModelInfo(tuple(dataset.class_names), preprocessing, colors)
     return fcn
@@ -121,6 +129,40 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
         return None
     k, names = differ[0], f"{len(differ)} of {len(ours)} names differ"
     return f"class {k} is {ours[k]!r} for the network and {theirs[k]!r} for the dataset ({names})"
+
+
+def in_order_of(info: ModelInfo, dataset: Dataset) -> tuple[Dataset, str | None]:
+    """Return a dataset with the classes of a network, which are matched by name.
+
+    The classes of a folder without a list of them are numbers, and are matched by those.
+
+    Returns:
+        The dataset, and a sentence if its classes are not those of the network in the same order.
+
+    Raises:
+        ValueError: If the dataset has a class that the network does not have.
+
+    Example:
+        >>> from minifcn.data import DigitCanvases
+        >>> canvases = DigitCanvases("train", 1)
+        >>> info = ModelInfo(canvases.class_names[::-1], GREY)
+        >>> in_order_of(info, canvases)[0].class_names[:2]
+        ('9', '8')
+    """
+    ours, theirs = info.class_names, tuple(dataset.class_names)
+    if ours == theirs:
+        return dataset, None
+    if isinstance(dataset, FileDataset) and dataset.classes.guessed and dataset.classes.colors is None:
+        if (warning := check_classes(info, dataset)) is not None:
+            warning = f"warning: {warning}: without names, classes are matched by number"
+        return dataset, warning
+    if unknown := [name for name in theirs if name not in ours]:
+        raise ValueError(
+            f"the network has {len(ours)} classes ({_listed(ours)}), the dataset {len(theirs)} "
+            f"({_listed(theirs)}): the network does not have {_listed(tuple(unknown))}"
+        )
+    sentence = f"classes are matched by name: the dataset has {_listed(theirs)}, the network {_listed(ours)}"
+    return Reordered(dataset, ours, info.palette), sentence
 
 
 def set_dropout(model: FCN, p: float) -> None:

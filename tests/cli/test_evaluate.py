@@ -121,12 +121,37 @@ def test_images_are_scored_whole_at_their_own_size(tmp_path, capsys):
     assert np.abs(counts - expected).sum() <= 4  # Pillow rounds grey in another way
 
 
-def test_other_class_names_cause_a_warning(data, tmp_path, capsys):
-    model = stored(tmp_path / "m", ("blob", "ground"))
-    assert main(["evaluate", model, data]) == 0
-    assert (
-        "warning: class 0 is 'blob' for the network and 'ground' for the dataset" in capsys.readouterr().err
+def test_classes_in_another_order_are_matched_by_name(data, tmp_path, capsys):
+    files = ["--json", str(tmp_path / "a.json")]
+    ground, blob = counted(tmp_path / "photos")
+    model = stored(tmp_path / "m", ("blob", "ground"))  # labels everything as "ground"
+    assert main(["evaluate", model, data, *files]) == 0
+    assert capsys.readouterr().err == (
+        "classes are matched by name: the dataset has ground, blob, the network blob, ground\n"
     )
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert numbers["confusion_matrix"] == [[0, blob], [0, ground]]
+    assert [entry["name"] for entry in numbers["classes"]] == ["blob", "ground"]
+    model = stored(tmp_path / "m", ("never", "blob", "ground"))  # the dataset may lack some
+    assert main(["evaluate", model, data, *files]) == 0
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert numbers["confusion_matrix"] == [[0, 0, 0], [0, blob, 0], [0, ground, 0]]
+
+
+def test_images_are_read_as_in_training(tmp_path, capsys):
+    """12 bits in 16, and another order of the bands."""
+    root = tmp_path / "photos"
+    data = photographs(root)
+    for name in ("photo6", "photo7"):
+        path = root / "images" / f"{name}.png"
+        grey = np.array(Image.open(path))[..., 0]
+        Image.fromarray(grey.astype(np.uint16) * 16).save(path)
+    for bit_depth, bands, expected in ((12, None, 0), (14, None, 0), (16, None, 0), (10, None, 2)):
+        fcn = FCN(digit_classifier(rng=0), 2, 8)
+        fcn.info = ModelInfo(("ground", "blob"), Preprocessing("L", (90.0,), (50.0,), bit_depth, bands))
+        mf.save(fcn, tmp_path / "m")
+        assert main(["evaluate", str(tmp_path / "m"), data]) == expected, bit_depth
+    assert "expected at most 1023 (bit_depth 10)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

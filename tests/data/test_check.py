@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -204,6 +205,102 @@ def test_faults_are_found_without_class_names(root):
     damage_mask(root)
     write_palette(root / "masks/val/i.png", noise(6, 8, 1) % 3, [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
     assert found(root) == [("unreadable", "train", "masks/train/a.png")]
+
+
+def scribbles(root):
+    labels = np.full((6, 8), 255, np.uint8)
+    labels[1, 2:5] = 0, 1, 2
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for name in names:
+            write(root / "masks" / part / f"{name}.png", labels)
+
+
+def test_mostly_void_is_a_finding_unless_it_is_intended(root):
+    scribbles(root)
+    findings = check(root).findings
+    assert [(finding.kind, finding.split) for finding in findings] == [
+        ("unlabelled", "train"),
+        ("unlabelled", "validation"),
+    ]
+    assert re.search(r"93\.8% .* \(255\).* __ignore__ to classes\.txt", findings[0].message)
+    (root / "classes.txt").write_text("__ignore__\nground\ncat\ndog")  # as the message advises
+    assert check(root).findings == ()
+
+
+def test_painted_levels_come_with_lines_for_the_list(root):
+    (root / "classes.txt").unlink()
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for name in names:
+            levels = np.array([0, 128, 255], np.uint8)[np.arange(48).reshape(6, 8) % 3]
+            write(root / "masks" / part / f"{name}.png", levels)
+    report = check(root)
+    assert [finding.kind for finding in report.findings] == ["labels"]
+    assert report.unknown == {(0, 0, 0): 192, (128, 128, 128): 192, (255, 255, 255): 192}
+
+
+def test_numbers_of_objects_are_a_finding(root):
+    (root / "classes.txt").unlink()
+    for count, name in enumerate("abcdefgh", 2):
+        write(root / f"masks/train/{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % count)
+    for name in "ijkl":
+        write(root / f"masks/val/{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % 9)
+    assert [finding.kind for finding in check(root).findings] == ["objects"]
+
+
+def test_a_picture_in_a_second_format_is_told(root):
+    (root / "images/train/a.heic").touch()
+    assert found(root) == [("skipped", "train", "images/train/a.heic")]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "pages", "bands"])
+def test_pictures_that_would_be_reinterpreted_are_findings(root, mode):
+    pixels = noise(6, 8, 4)
+    if mode == "RGBA":
+        write(root / "images/train/a.png", pixels)
+        assert found(root) == [("mode", "train", "images/train/a.png")]
+        return
+    (root / "images/train/a.png").unlink()
+    first = Image.fromarray(pixels[..., :3])
+    if mode == "pages":
+        first.save(root / "images/train/a.tif", save_all=True, append_images=[first])
+    else:
+        first.convert("CMYK").save(root / "images/train/a.tif")
+        data = (root / "images/train/a.tif").read_bytes()  # CMYK, said to be RGB with a fourth band
+        tag = struct.pack("<HHI", 262, 3, 1)
+        at = data.index(tag) + len(tag)
+        (root / "images/train/a.tif").write_bytes(data[:at] + struct.pack("<I", 2) + data[at + 4 :])
+    assert found(root) == [("mode", "train", "images/train/a.tif")]
+
+
+def test_twelve_bits_are_reported(root):
+    for part in ("train", "val"):
+        for path in (root / "images" / part).iterdir():
+            write(path, np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16)
+    report = check(root)
+    assert (report.findings, report.bit_depth) == ((), 12)
+
+
+def test_a_sample_is_checked_without_counting_classes(root):
+    absent(root)
+    damage_image(root)
+    splits = {split: Folder(root, split, strict=False) for split in ("train", "validation")}
+    report = check_dataset(splits, indices={"train": [1, 2], "validation": [0]})
+    assert report.findings == ()
+    assert report.splits["train"].items == 8
+    assert report.splits["train"].counts.pixels.sum() == 2 * 48
+    report = check_dataset(splits, indices={"train": [0], "validation": [0]})
+    assert [finding.kind for finding in report.findings] == ["unreadable"]
+
+
+def test_an_unexpected_error_is_a_finding_of_its_item(root, monkeypatch):
+    def fails(self, index):
+        raise MemoryError if index else ValueError("embedded null byte")
+
+    monkeypatch.setattr(Folder, "image", fails)
+    assert found(root) == [
+        *(("unreadable", "train", f"images/train/{name}.png") for name in "abcdefgh"),
+        *(("unreadable", "validation", f"images/val/{name}.png") for name in "ijkl"),
+    ]
 
 
 RED, GREEN, BLUE, BLACK = (200, 0, 0), (0, 200, 0), (0, 0, 200), (0, 0, 0)

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -131,7 +133,7 @@ def test_void_needs_no_colour(path, name):
     [
         *("cat 1 2 300", "cat 1 2", "cat -1 2 3", "cat 0.5 0 1", "cat (1, 2, 3)", "1 2 3"),
         *("cat 1 2 1000", "cat #c81e1", "cat #c81e1e1e", "cat #red", "#c81e1e", "cat rgb(1, 2, 3)"),
-        "cat:1,2,3:head,body:jump",
+        *("cat:1,2,300::", "cat:1,2::"),
     ],
 )
 def test_malformed_colours_are_rejected_with_their_line(path, line):
@@ -141,9 +143,61 @@ def test_malformed_colours_are_rejected_with_their_line(path, line):
     assert repr(line) in str(caught.value)
 
 
+def test_lines_of_cvat_with_parts_and_actions(path):
+    path.write_text("# label:color_rgb:parts:actions\nperson:192,128,128:head,hand:jumping\nsky:0,0,9::")
+    assert read_classes(path).names == ("person", "sky")
+    assert read_classes(path).colors == {(192, 128, 128): 0, (0, 0, 9): 1}
+    path.write_text("cat:::\nlittle dog::head:")
+    assert read_classes(path).names == ("cat", "little dog")
+    assert read_classes(path).colors is None
+
+
+def test_void_that_is_listed_is_intended(path):
+    for text, listed in (("a\nb", False), ("a\nvoid", True), ("a 0 0 0\nb 1 1 1\n__ignore__", True)):
+        path.write_text(text)
+        assert read_classes(path).void_listed is listed
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\n" * 1_100_000, "1,100,000 lines, expected at most 1,000,000"),
+        (b"a" * 20_000_000, "larger than 16 MB"),
+        (b"a\0b", "null characters"),
+        (b"b\xf6den", "not text in UTF-8: byte 1 is wrong"),
+        (b"\xff\xfea", "not text in UTF-8"),
+    ],
+    ids=["lines", "bytes", "null", "latin", "half"],
+)
+def test_lists_that_are_no_lists(tmp_path, data, message):
+    path = tmp_path / "val.txt"
+    path.write_bytes(data)
+    for read in (read_classes, read_names):
+        with pytest.raises(FileError, match=rf"val\.txt: .*{message}"):
+            read(path)
+
+
+def test_a_name_of_many_accents_takes_no_time(tmp_path):
+    """Normalizing sorts the accents of a letter, in a time that grows with the square of their number."""
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(["a" + "\u0301\u0323" * 500_000, "b"]))
+    started = time.monotonic()
+    with pytest.raises(FileError, match="1000001 characters"):
+        read_classes(path)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_no_list(tmp_path):
+    os.mkfifo(tmp_path / "classes.txt")
+    for read in (read_classes, read_names):
+        with pytest.raises(FileError, match=r"classes\.txt: is not a file"):
+            read(tmp_path / "classes.txt")
+
+
 def test_a_very_long_line_is_rejected_quickly(path):
     path.write_text("a" + " " * 1_000_000 + "b")
-    with pytest.raises(FileError, match=r"line 1 .*1000002 characters.* 200"):
+    with pytest.raises(FileError, match=r"line 1 .*1000002 characters.* 4096"):
         read_classes(path)
 
 

@@ -1,5 +1,9 @@
 import json
+import os
+import sys
 import time
+import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.data import DataError, Folder
+from minifcn.data import DataError, Folder, read_image
+from minifcn.data.dataset import read_like
 from minifcn.data.folder import _held_back
 from minifcn.files import FileError
 from tests.data.folders import folder
@@ -157,6 +162,142 @@ def test_ten_thousand_images_are_listed_quickly(tmp_path):
     assert time.perf_counter() - started < 3
 
 
+def test_names_that_differ_in_how_accents_are_composed_are_pairs(tmp_path):
+    """A zip file made on a Mac has them decomposed."""
+    names = ["b\u00f6den", "caf\u00e9", "plain", "z\u00fcrich"]
+    folder(tmp_path, names)
+    for name in names:
+        decomposed = unicodedata.normalize("NFD", name)
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{decomposed}.png")
+    (tmp_path / "val.txt").write_text(unicodedata.normalize("NFD", "z\u00fcrich"), encoding="utf-8")
+    assert [Folder(tmp_path, "train").pair(i).name for i in range(3)] == names[:3]
+    validation = Folder(tmp_path, "validation")
+    assert validation.pair(0).name == "z\u00fcrich"
+    assert validation[0][0].shape == (6, 8, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_a_name_that_is_no_text_is_a_name(tmp_path):
+    folder(tmp_path, "abc")
+    for part in (b"images", b"masks"):
+        root = os.fsencode(tmp_path) + b"/" + part
+        os.rename(root + b"/a.png", root + b"/b\xf6den.png")
+    names = {Folder(tmp_path, split).pair(0).name for split in ("train", "validation")}
+    names |= {Folder(tmp_path, "train").pair(1).name}
+    assert names == {"b", "c", os.fsdecode(b"b\xf6den")}
+
+
+def test_a_picture_in_two_formats_is_skipped_once(tmp_path):
+    folder(tmp_path, "abc", classes=2)
+    (tmp_path / "images" / "a.heic").touch()
+    (tmp_path / "masks" / "b.xcf").touch()
+    problems = [*Folder(tmp_path, "train").problems, *Folder(tmp_path, "validation").problems]
+    assert [(problem.kind, Path(problem.path).name) for problem in problems] == [
+        ("skipped", "a.heic"),
+        ("skipped", "b.xcf"),
+    ]
+    assert "skipped for a.png: it is in a format that is not read (HEIC)" in str(problems[0])
+
+
+def twelve_bits(root, **brightest):
+    """Write images of 16 bits, each with this largest value."""
+    folder(root, list(brightest))
+    for name, most in brightest.items():
+        values = np.linspace(0, most, 48).astype(np.uint16).reshape(6, 8)
+        write(root / "images" / f"{name}.png", values)
+
+
+@pytest.mark.parametrize(
+    ("brightest", "bits"),
+    [
+        ({"a": 200, "b": 4095, "c": 1000, "d": 900}, 12),
+        ({"a": 200, "b": 16384, "c": 1000, "d": 900}, 16),
+        ({"a": 200, "b": 1023, "c": 3, "d": 9}, 10),
+        ({"a": 200, "b": 255, "c": 3, "d": 9}, 8),
+        ({"a": 16383, "b": 0, "c": 3, "d": 9}, 14),
+    ],
+)
+def test_one_bit_depth_for_all_images(tmp_path, brightest, bits):
+    twelve_bits(tmp_path, **brightest)
+    (tmp_path / "val.txt").write_text("a\nc")  # the two splits have different maxima
+    for split in ("train", "validation"):
+        dataset = Folder(tmp_path, split)
+        assert dataset.bit_depth == bits
+        for index in range(2):
+            most = brightest[dataset.pair(index).name]
+            assert dataset[index][0].max() == most >> (bits - 8)
+
+
+def test_images_of_eight_bits_are_not_scaled(tmp_path):
+    folder(tmp_path, "ab")
+    dataset = Folder(tmp_path, "train")
+    assert dataset.bit_depth == 8
+    dataset.bit_depth = 12
+    assert np.array_equal(dataset[0][0], read_image(dataset.pair(0).image))
+
+
+def test_bands_are_those_that_are_asked_for(tmp_path):
+    folder(tmp_path, "ab")
+    dataset = Folder(tmp_path, "train")
+    image = dataset[0][0]
+    read_like([dataset], 8, [2, 0, 0])
+    assert np.array_equal(dataset[0][0], image[..., [2, 0, 0]])
+
+
+def grey(root, *masks):
+    folder(root, "abcdef"[: len(masks)])
+    for name, values in zip("abcdef", masks, strict=False):
+        write(root / "masks" / f"{name}.png", np.resize(np.array(values, np.uint8), (6, 8)))
+
+
+@pytest.mark.parametrize(
+    ("masks", "says"),
+    [
+        (([0, 128], [0, 255], [0, 128, 255]), r"c\.png: .* \(0, 128, 255 in all masks\).*\n.*class1 0 0 0 "),
+        (([0, 85, 170, 255],) * 2, r"a\.png: .*0, 85, 170, 255"),
+        ((range(48), range(10)), r"a\.png: .*48 values .* more than 32"),
+        ((range(200, 248), [0]), r"a\.png: .*49 values .* more than 32"),
+    ],
+)
+def test_grey_masks_whose_values_are_no_classes(tmp_path, masks, says):
+    grey(tmp_path, *masks)
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=says) as caught:
+            Folder(tmp_path, split)
+        assert caught.value.kind == "labels"
+    splits = [Folder(tmp_path, split, strict=False) for split in ("train", "validation")]
+    assert [error.kind for split in splits for error in split.problems] == ["labels"]
+    levels = sorted({level for mask in masks for level in mask})
+    (tmp_path / "classes.txt").write_text("\n".join(f"c{v} {v} {v} {v}" for v in levels))
+    assert Folder(tmp_path, "train").problems == ()
+
+
+@pytest.mark.parametrize(
+    "masks", [([0, 1, 255],) * 2, ([0, 128],) * 2, ([0, 255],) * 2, ([1, 2, 3], [0, 255]), (range(32), [0])]
+)
+def test_grey_masks_whose_values_may_be_classes(tmp_path, masks):
+    grey(tmp_path, *masks)
+    assert Folder(tmp_path, "train").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("masks", "numbers"),
+    [
+        ((range(4), range(6), range(9), range(3)), True),
+        (([0, 1, 2, 3, 4, 255], [0], [0, 1, 255]), True),
+        ((range(5), range(5), range(5)), False),
+        ((range(5), [0, 2], range(3)), False),
+        ((range(3), range(2), range(3)), False),
+    ],
+)
+def test_numbers_of_objects_are_a_warning(tmp_path, masks, numbers):
+    grey(tmp_path, *masks)
+    found = [error for split in ("train", "validation") for error in Folder(tmp_path, split).problems]
+    assert [error.kind for error in found] == ["objects"] * numbers
+    (tmp_path / "classes.txt").write_text("\n".join("abcdefghi"))
+    assert Folder(tmp_path, "train").problems == Folder(tmp_path, "validation").problems == ()
+
+
 # Errors
 
 
@@ -168,13 +309,19 @@ def test_ten_thousand_images_are_listed_quickly(tmp_path):
         (["images/a.png"], "images$"),
         (
             ["images/a.png", "masks/b.png"],
-            r"b\.png: .*images \(and 1 more",
+            r"a\.png: has no mask: .*masks.a.* \(and 1 more",
         ),
         (["images/a.png", "masks/notes.txt"], r"a\.png: has no mask: .*masks.a\.\*"),
         (
             ["images/IMG_1.HEIC", "masks/IMG_1.png"],
-            r"images: .*\.heic; expected bmp, gif",
+            r"IMG_1\.HEIC: .* not read \(HEIC\): convert it to PNG, TIFF or JPEG$",
         ),
+        (["images/a.xyz", "masks/a.png"], r"images: .*\.xyz; expected bmp, gif"),
+        (["images/a.png", "masks/a.xcf"], r"a\.xcf: .* not read \(GIMP\): convert it to PNG, TIFF or JPEG$"),
+        (["images/a.jpg", "masks/a_mask.png"], r"a\.jpg: has no mask .*masks.a_mask\.png .*rename one$"),
+        (["images/a.jpg", "masks/a.jpg.png"], r"a\.jpg: has no mask .*masks.a\.jpg\.png .*rename one$"),
+        (["images/1.jpg", "masks/10.png"], r"1\.jpg: has no mask: .*masks.1\.\* does not exist \(and 1 more"),
+        (["images/x_rgb.jpg", "masks/X.png"], r"x_rgb\.jpg: has no mask .*masks.X\.png .*rename one$"),
         (["images/a.png", "images/a.jpg", "masks/a.png"], r"a\.png: and a\.jpg have the same name"),
         (["images/train/a.png", "masks/a.png"], r"train: does not exist"),
     ],

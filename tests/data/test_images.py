@@ -1,5 +1,7 @@
+import io
 import os
 import struct
+import time
 import zlib
 from importlib.resources import files
 from pathlib import Path
@@ -10,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.data import DataError, photograph, read_image
-from minifcn.data.images import MAX_PIXELS
+from minifcn.data import DataError, images_in, photograph, read_image
+from minifcn.data.images import largest_value, pixel_count
+from minifcn.data.masks import read_mask
+from minifcn.data.opening import MAX_PIXELS
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
 from tests.data.pictures import noise, write, write_palette
@@ -47,7 +51,12 @@ def test_a_jpeg_is_close(tmp_path):
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA"]))
 @settings(max_examples=60)
 def test_every_mode_becomes_rgb_on_white(tmp_path, height, width, mode):
-    source = Image.fromarray(noise(height, width, 4, seed=height * 41 + width)).convert(mode)
+    pixels = noise(height, width, 4, seed=height * 41 + width)
+    pixels[..., 3] = np.where(pixels[..., 3] < 200, np.where(pixels[..., 3] < 90, 0, 255), 255)
+    pixels[0, 0, 3] = 255
+    if height * width > 8 and width > 1:
+        pixels[-1, -2:, 3] = 77, 130  # the edge of something
+    source = Image.fromarray(pixels).convert(mode)
     path = tmp_path / "a.png"
     source.save(path)
     image = read_image(path)
@@ -73,18 +82,106 @@ def test_a_transparent_colour_of_a_palette_is_white(tmp_path):
     assert read_image(path).tolist() == [[[9, 8, 7], [255, 255, 255]]]
 
 
-def test_of_sixteen_bits_the_high_byte_is_kept(tmp_path):
-    values = np.array([[0, 255, 256, 0x8000, 0xFFFF]], np.uint16)
-    expected = np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    pgm = tmp_path / "a.pgm"  # written by hand: Pillow 10 writes no 16-bit PGM
-    pgm.write_bytes(b"P5 5 1 65535\n" + values.astype(">u2").tobytes())
-    for path in (write(tmp_path / "a.png", values), write(tmp_path / "a.tif", values), pgm):
-        assert np.array_equal(read_image(path), expected), path.name
+DEPTHS = (8, 10, 12, 14, 16)
+
+
+def sixteen_bit_files(folder, values):
+    """Write grey values of 16 bits, (H, W), or colours, (H, W, 3 or 4), in each format that has them."""
+    data = values.reshape(*values.shape[:2], -1)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in data)
+    kind = {1: 0, 3: 2, 4: 6}[data.shape[2]]
+    png = png_header(data.shape[1], data.shape[0], kind, 16) + chunk(b"IDAT", zlib.compress(rows))
+    files = {"a.png": png + chunk(b"IEND", b"")}
+    extra = {338: [2]} if data.shape[2] == 4 else {}
+    photometric = 1 if data.shape[2] == 1 else 2
+    for order in "<>":
+        for compression in (1, 8):
+            name = f"{'little' if order == '<' else 'big'}-{compression}.tif"
+            files[name] = tiff(data, order, compression, {262: [photometric], **extra})
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        yield folder / name
+
+
+def tiff(data, order="<", compression=1, tags=(), pages=1):
+    """Return a TIFF of an array (H, W, bands), uint8 or uint16, with tags of short integers."""
+    height, width, bands = data.shape
+    content = data.astype(data.dtype.newbyteorder(order)).tobytes()
+    content = zlib.compress(content) if compression == 8 else content
+    content += bytes(len(content) % 2)
+    values = {256: [width], 257: [height], 258: [8 * data.itemsize] * bands, 259: [compression], 262: [2]}
+    values |= {273: [8], 277: [bands], 278: [height], 279: [len(content)], **dict(tags)}
+    entries, rest, begin = b"", b"", 8 + len(content)
+    for tag, numbers in sorted(values.items()):
+        packed = struct.pack(f"{order}{len(numbers)}H", *numbers)
+        if len(packed) > 4:
+            entries += struct.pack(
+                f"{order}HHII", tag, 3, len(numbers), begin + 6 + 12 * len(values) + len(rest)
+            )
+            rest += packed + bytes(len(packed) % 2)
+        else:
+            entries += struct.pack(f"{order}HHI", tag, 3, len(numbers)) + packed.ljust(4, b"\0")
+    directories, at = b"", begin
+    for page in range(pages):
+        size = 6 + len(entries)
+        at += size + (len(rest) if page == 0 else 0)
+        following = 0 if page == pages - 1 else at
+        directories += struct.pack(f"{order}H", len(values)) + entries + struct.pack(f"{order}I", following)
+        directories += rest if page == 0 else b""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}I", begin) + content + directories
+
+
+@pytest.mark.parametrize("bands", [(), (3,), (4,)])
+@pytest.mark.parametrize("bits", DEPTHS)
+def test_sixteen_bits_are_scaled_by_their_depth(tmp_path, bits, bands):
+    values = np.random.default_rng(bits).integers(0, 1 << bits, (5, 7, *bands)).astype(np.uint16)
+    values[0, 0] = (1 << bits) - 1
+    if bands == (4,):
+        values[..., 3] = (1 << bits) - 1
+    expected = (values >> (bits - 8)).astype(np.uint8).reshape(5, 7, -1)[..., :3]
+    for path in sixteen_bit_files(tmp_path, values):
+        image = read_image(path, bit_depth=bits)
+        assert np.array_equal(image, np.broadcast_to(expected, (5, 7, 3))), path.name
+        if bits == 16:
+            assert np.array_equal(read_image(path), image)
+            assert np.array_equal(read_image(path, bit_depth=8), image)
+            with pytest.raises(FileError, match=r"65535, expected at most 4095 \(bit_depth 12\)"):
+                read_image(path, bit_depth=12)
+        else:
+            with pytest.raises(FileError, match=f"up to {values.max()} in 16 bits.* bit_depth={bits} or 16"):
+                read_image(path)
+
+
+def test_files_that_say_how_many_bits_they_use(tmp_path):
+    pgm = tmp_path / "a.pgm"
+    for most, values in ((65535, [0, 255, 256, 513]), (4095, [0, 15, 16, 33])):
+        pgm.write_bytes(b"P5 4 1 %d\n" % most + np.array(values, ">u2").tobytes())
+        assert read_image(pgm)[0, :, 0].tolist() == [0, 0, 1, 2], most
+        assert largest_value(pgm) is None
+    packed = tmp_path / "a.tif"  # two values of 12 bits in three bytes
+    packed.write_bytes(
+        tiff(np.array([[[0x12], [0x34], [0x56]]], np.uint8), tags={256: [2], 258: [12], 262: [1]})
+    )
+    assert read_image(packed)[0, :, 0].tolist() == [0x12, 0x45]
+
+
+def test_black_needs_no_depth(tmp_path):
+    assert not read_image(write(tmp_path / "a.png", np.zeros((3, 4), np.uint16))).any()
+
+
+def test_largest_value(tmp_path):
+    for path in sixteen_bit_files(tmp_path, np.full((2, 3, 3), 4001, np.uint16)):
+        assert largest_value(path) == 4001
+    assert largest_value(write(tmp_path / "eight.png", RGB)) is None
 
 
 def test_more_than_sixteen_bits_and_floating_point_are_rejected(tmp_path):
     path = write(tmp_path / "a.tif", np.array([[0, 70_000]], np.int32))
     with pytest.raises(FileError, match=r"a\.tif: .* 0 to 70000, expected 0 to 65535"):
+        read_image(path)
+    path = write(tmp_path / "signed.tif", np.array([[-3, 7]], np.int32))
+    with pytest.raises(FileError, match=r"signed\.tif: .* -3 to 7, expected 0 to 65535"):
         read_image(path)
     path = write(tmp_path / "f.tif", np.array([[0.5]], np.float32))
     with pytest.raises(FileError, match=r"f\.tif: .*floating-point"):
@@ -126,11 +223,108 @@ def test_damaged_exif_data_are_ignored(tmp_path, notes):
     assert read_image(write(tmp_path / "a.png", RGB, exif=notes)).shape == RGB.shape
 
 
-def test_the_first_frame_of_an_animation_is_read(tmp_path):
+BANDS = noise(4, 6, 8)
+FOURTH = np.repeat(np.arange(20) * 9 + 30, 30).astype(np.uint8).reshape(20, 30)
+INFRARED = np.dstack([noise(20, 30), FOURTH])
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5, 6, 8])
+def test_bands_that_would_be_left_out_are_refused(tmp_path, bands):
+    extra = [0] * (bands - (3 if bands > 3 else 1))
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(BANDS[..., :bands], tags={338: extra, 262: [2 if bands > 3 else 1]}))
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match=rf"a\.tif: has {bands} bands, .* argument bands") as caught:
+            read(path)
+        assert caught.value.kind == "mode"
+
+
+@pytest.mark.parametrize("mark", [0, 1, 2, None])
+@pytest.mark.parametrize("compression", [1, 8])
+def test_bands_are_chosen(tmp_path, mark, compression):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(INFRARED, "<", compression, {} if mark is None else {338: [mark]}))
+    with pytest.raises(DataError, match=r"a\.tif: has (4 bands|a last band .* 100% .* infrared)"):
+        read_image(path)
+    assert np.array_equal(read_image(path, bands=(3, 0, 1)), INFRARED[..., [3, 0, 1]])
+    assert np.array_equal(read_image(path, bands=[2]), np.repeat(INFRARED[..., 2:3], 3, axis=2))
+    for wrong in ((4, 0, 1), (0, 1), (-1, 0, 1)):
+        with pytest.raises(DataError, match=r"has 4 bands .* bands \("):
+            read_image(path, bands=wrong)
+
+
+def test_bands_of_sixteen_bits_are_chosen(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (3, 5, 4)).astype(np.uint16)
+    for path in sixteen_bit_files(tmp_path, values):
+        image = read_image(path, bands=(3, 2, 0), bit_depth=12)
+        assert np.array_equal(image, values[..., [3, 2, 0]] >> 4), path.name
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_fourth_band_that_is_no_opacity_is_refused(tmp_path, mode):
+    path = tmp_path / "a.png"
+    pixels = INFRARED.copy()
+    for alpha, says in ((pixels[..., 3], "100% of the pixels"), (0, "0 everywhere")):
+        pixels[..., 3] = alpha
+        Image.fromarray(pixels if mode == "RGBA" else pixels[..., 2:]).save(path)
+        with pytest.raises(DataError, match=rf"a\.png: .*{says}.* bands="):
+            read_image(path)
+    pixels[..., 3] = 128  # all of it half transparent
+    Image.fromarray(pixels if mode == "RGBA" else pixels[..., 2:]).save(path)
+    assert read_image(path).shape == (20, 30, 3)
+
+
+def test_several_frames_or_pages_are_refused(tmp_path):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
-    for name in ("a.gif", "a.png", "a.webp", "a.tif"):
+    for name, noun in (("a.gif", "frames"), ("a.png", "frames"), ("a.webp", "frames"), ("a.tif", "pages")):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        for read in (read_image, pixel_count, read_mask):
+            with pytest.raises(DataError, match=rf"{name}: has 3 {noun}, expected 1: save each") as caught:
+                read(tmp_path / name)
+            assert caught.value.kind == "mode"
+        frames[0].save(tmp_path / name, lossless=True)
         assert (read_image(tmp_path / name) == (255, 0, 0)).all(), name
+
+
+def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path):
+    path = tmp_path / "a.tif"
+    whole = tiff(RGB, tags={254: [0]}, pages=2)
+    assert whole.count(struct.pack("<HHI", 254, 3, 1)) == 2
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="has 2 pages"):
+        read_image(path)
+    second = whole.rindex(struct.pack("<HHI", 254, 3, 1))
+    for subfile, message in ((1, None), (4, None), (2, "2 pages")):
+        path.write_bytes(whole[:second] + struct.pack("<HHII", 254, 4, 1, subfile) + whole[second + 12 :])
+        if message is None:
+            assert np.array_equal(read_image(path), RGB)
+        else:
+            with pytest.raises(DataError, match=message):
+                read_image(path)
+    path.write_bytes(tiff(RGB, tags={254: [1]}))
+    with pytest.raises(DataError, match="preview"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic", "HEIC"),
+        ("wrong.jpg", b"\0\0\0\x18ftypmif1", "HEIC"),
+        ("a.avif", b"\0\0\0\x18ftypavif", "AVIF"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        ("a.png", b"\xff\x4f\xff\x51\0", "JPEG 2000"),
+        ("a.jxl", b"\xff\x0a\0", "JPEG XL"),
+        ("a.psd", b"8BPS\0\1", "Photoshop"),
+        ("a.tif", b"II+\0\x08\0", "BigTIFF"),
+        ("a.dng", b"II*\0\x08\0\0\0", "camera raw"),
+        ("a.tga", bytes(18), "TGA"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, name, data, kind):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=rf"{name}: .* not read \({kind}\): convert"):
+        read_image(tmp_path / name)
 
 
 def test_the_photographs_of_the_package():
@@ -159,6 +353,53 @@ def test_all_bundled_files_are_described_and_small():
     for file in folder.iterdir():
         assert file.name == "README.md" or f"## {file.name}" in text
         assert len(file.read_bytes()) < 80_000
+
+
+def names_in(root):
+    return [file.relative_to(root).as_posix() for file in images_in(root)]
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["images/b.JPG", "images/a.png"], ["masks/a.png", "masks/b.png"]),
+        (["Images/train/a.png", "Images/val/b.png"], ["Masks/train/a.png", "Masks/val/b.png"]),
+        (["train/images/a.png"], ["train/masks/a.png"]),
+        (["deep/photos/images/a.png"], ["deep/photos/masks/x/a.png"]),
+        (["train/a.png", "val/b.png"], ["trainannot/a.png", "valannot/b.png"]),
+        (["JPEGImages/a.jpg"], ["SegmentationClass/a.png", "SegmentationClassAug/b.png"]),
+        (["masks/a.png"], []),  # masks of nothing: the carnival
+        (["x/annot/a.png", "annot.png"], []),
+    ],
+)
+def test_images_are_found_without_the_masks_of_datasets(tmp_path, images, masks):
+    touch(tmp_path, *images, *masks, ".hidden.png", ".cache/a.png", "notes.txt", "no-suffix")
+    assert names_in(tmp_path) == sorted(images)
+
+
+def test_the_files_of_a_folder_of_masks_are_its_images(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    assert names_in(tmp_path / "masks") == ["a.png"]
+
+
+def test_links_in_a_circle_end(tmp_path):
+    touch(tmp_path, "one/a.png")
+    try:
+        (tmp_path / "one" / "again").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    assert names_in(tmp_path) == ["one/a.png"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        images_in(tmp_path / "nowhere")
 
 
 # Errors
@@ -322,3 +563,86 @@ def test_many_damaged_images_take_little_memory(tmp_path, name, write_file, chec
     accepted, rejected = damage(tmp_path, write_file, name, 1_000, checksums)
     assert accepted + rejected == 1_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GB
+
+
+# Small files that would take long or much memory
+
+
+def jpeg(**options):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(24, 32)).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def repeated_scans(count):
+    """A progressive JPEG whose last scan is repeated."""
+    data = jpeg(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + b"\xff\xd9"
+
+
+def large_tags():
+    entries = b"".join(struct.pack("<HHII", 300 + tag, 1, 700_000, 8) for tag in range(2_000))
+    return b"II*\0" + struct.pack("<IH", 8, 2_000) + entries + bytes(4 + 700_000)
+
+
+def overlapping_exif():
+    count = 60_000
+    entries = b"".join(struct.pack("<HHII", 1 + tag, 1, 700_000, 8) for tag in range(count))
+    exif = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4)
+    return png_header(1, 1, 0) + chunk(b"eXIf", exif) + chunk(b"IDAT", zlib.compress(bytes(2)))
+
+
+def small_and_expensive():
+    tile = {322: [46_000], 323: [46_000], 324: [8], 325: [100], 262: [1]}
+    yield "tile.tif", tiff(np.zeros((16, 16, 1), np.uint8), "<", 8, tile), "tiles of 46000 x 46000 .* 256"
+    yield "tags.tif", large_tags(), "1,400,000,000 bytes of tags"
+    yield "scans.jpg", repeated_scans(120), "has 130 scans, expected at most 100"
+    yield "segments.jpg", jpeg()[:2] + b"\xff\xfe\0\2" * 210_000 + jpeg()[2:], "more than 200,000 segments"
+    comment = b"!\xfe" + (b"\xff" + b"x" * 255) * 2_000 + b"\0"
+    yield (
+        "comment.gif",
+        b"GIF89a\1\0\1\0\0\0\0" + comment + b",\0\0\0\0\1\0\1\0\0\2\2\x44\1\0;",
+        "262,144 bytes",
+    )
+    yield "junk.gif", b"GIF89a\1\0\1\0\0\0\0" + bytes(410_000), "more than 400,000 blocks"
+    yield "chunks.png", png_header(9, 9) + chunk(b"teSt", b"") * 210_000, "more than 200,000 chunks"
+    yield "exif.png", overlapping_exif(), "720,020 bytes of EXIF data"
+    yield "plain.ppm", b"P3 2000 1000 255\n1", "2000 x 1000 pixels, expected at most 1 megapixels"
+    yield "deep.ppm", b"P6 2000 1000 1023\n1", "2000 x 1000 pixels, expected at most 1 megapixels"
+
+
+@pytest.mark.parametrize(("name", "data", "says"), [pytest.param(*c, id=c[0]) for c in small_and_expensive()])
+def test_small_files_that_would_take_long_or_much_memory(tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=f"{name}: .*{says}") as caught:
+        read_image(tmp_path / name)
+    assert caught.value.kind == "unreadable"
+    assert time.monotonic() - started < 3
+
+
+def test_the_larger_a_jpeg_the_fewer_scans(monkeypatch, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated_scans(30))
+    assert read_image(path).shape == (24, 32, 3)
+    monkeypatch.setattr("minifcn.data.opening.MAX_PIXELS", 24 * 32)
+    with pytest.raises(DataError, match="has 40 scans, expected at most 20 for 768 pixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"comment": b"\xff\xda" * 500}])
+def test_what_looks_like_a_scan_elsewhere_does_not_count(tmp_path, options):
+    """In a comment or after the end: a telephone appends a film to a photograph."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(**options) + b"\xff\xda" * 500)
+    assert read_image(path).shape == (24, 32, 3)
+
+
+def test_libtiff_writes_nothing_to_stderr(tmp_path, capfd):
+    path = write(tmp_path / "a.tif", noise(64, 64), compression="tiff_lzw")
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + bytes(3000) + data[3100:])
+    with pytest.raises(DataError):
+        read_image(path)
+    assert capfd.readouterr().err == ""

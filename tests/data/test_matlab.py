@@ -1,4 +1,7 @@
 import contextlib
+import struct
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -130,3 +133,61 @@ def test_damaged_files_are_read_or_rejected(tmp_path, compressed):
 @pytest.mark.parametrize("compressed", [False, True])
 def test_many_damaged_files(tmp_path, compressed):
     assert sum(damage(tmp_path, 3_000, compressed)) == 3_000
+
+
+# Small files that would take long or much memory
+
+
+def element(kind, data):
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+
+
+def structure(step, names, fields):
+    """A structure GTcls with these bytes as the names of its fields."""
+    flags = element(6, struct.pack("<II", 2, 0))
+    parts = [
+        flags,
+        element(5, struct.pack("<ii", 1, 1)),
+        element(1, b"GTcls"),
+        element(5, struct.pack("<i", step)),
+    ]
+    return HEADER + element(14, b"".join([*parts, element(1, names), *fields]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (structure(1, bytes(24_000_000), []), "names of 1 bytes in 24,000,000 bytes"),
+        (structure(-5, bytes(100), []), "names of -5 bytes"),
+        (structure(32, bytes(32 * 9_000), [element(14, b"")] * 20_000), "has no field"),
+        (HEADER + element(14, b"") * 20_000, ""),
+        (HEADER + element(9, bytes(8)) * 20_000, "more than 10,000 elements"),
+    ],
+    ids=["names", "negative", "fields", "arrays", "elements"],
+)
+def test_numbers_of_names_and_elements_are_bounded(tmp_path, data, message):
+    path = tmp_path / "a.mat"
+    path.write_bytes(data)
+    started = time.monotonic()
+    with pytest.raises(FileError, match=rf"a\.mat: .*{message}"):
+        read_segmentation(path)
+    assert time.monotonic() - started < 2
+
+
+def test_all_compressed_elements_together_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("minifcn.data.matlab._MAX_BYTES", 1_000_000)
+    other = zlib.compress(
+        element(14, structure(4, b"abc\0", [])[136:].replace(b"GTcls", b"other") + bytes(400_000))
+    )
+    path = tmp_path / "a.mat"
+    wanted = write(tmp_path / "b.mat", as_sbd(LABELS), do_compression=True).read_bytes()[128:]
+    for count, fits in ((2, True), (3, False)):
+        path.write_bytes(HEADER + (struct.pack("<II", 15, len(other)) + other) * count + wanted)
+        if fits:
+            assert np.array_equal(read_segmentation(path), LABELS)
+        else:
+            with pytest.raises(FileError, match="MB of compressed data"):
+                read_segmentation(path)
