@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
                     if row["pixels"]:
                         show(f"  {row['class']:22}  {row['pixels']:>12,}  {row['percent']:6.2f} %")
             bar.update(1)
-    print(f"{len(paths) - failed} of {len(paths)} images labelled; masks, overlays and areas: {out}")
+    show(f"{len(paths) - failed} of {len(paths)} images labelled; masks, overlays and areas: {out}")
     return 1 if failed else 0
 
 
