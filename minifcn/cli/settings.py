@@ -11,7 +11,7 @@ from minifcn.cli.shared import DATA
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
 from minifcn.functional.operands import check_choice
-from minifcn.geometry import check_integer
+from minifcn.geometry import MAX_SIZE, check_integer
 from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, build
 from minifcn.models.registry import names
@@ -59,7 +59,7 @@ class Settings:
             raise ValueError(f"give a dataset: {DATA}")
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) is not None:
-                check_integer(getattr(self, name), name, 1)
+                check_integer(getattr(self, name), name, 1, MAX_SIZE)
         check_integer(self.seed, "seed", 0)
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minifcn.backend import Array, array_module
+from minifcn.printing import brief
 
 
 def check_float(**arrays: Array | None) -> Any:
@@ -60,7 +61,7 @@ def check_choice(value: object, name: str, choices: Iterable[object]) -> None:
         ValueError: reduction must be one of 'mean', 'sum', got 'median'
     """
     if value not in (allowed := tuple(choices)):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {brief(value)}")
 
 
 def check_bias(b: Array | None, channels: int) -> None:
