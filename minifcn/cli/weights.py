@@ -5,13 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minifcn.models import FCN, Classifier, registry
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
-from minifcn.weights.formats import read_tensors, shown
+from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
 from minifcn.weights.names import parse_preprocessing
+from minifcn.weights.tensors import shown
 
 _NAMED = 3  # tensors without a counterpart that are named
 
@@ -66,7 +69,8 @@ def _convert(arguments: argparse.Namespace) -> None:
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
-    fcn = "score_fr.weight" in read_tensors(source).arrays
+    tensors = read_tensors(source)
+    fcn = "score_fr.weight" in tensors.arrays
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
         raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
     if arguments.at_once and not fcn:
@@ -77,6 +81,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
+    _print_place(tensors)
     print(model.report.summary())
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
@@ -91,11 +96,15 @@ def _inspect(arguments: argparse.Namespace) -> None:
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
     print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
+    _print_place(tensors)
     for key, text in tensors.metadata.items():
         print(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
     for name, array in tensors.arrays.items():
         print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+    for name, array in tensors.arrays.items():
+        if count := array.size - np.count_nonzero(np.isfinite(array)):
+            print(f"NaN or infinite: {count:,} values of {shown(name)}")
     if is_model_file(tensors.metadata):
         print("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
@@ -104,6 +113,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
         _print_match(file, tensors, found)
     else:
         print("no known network")
+
+
+def _print_place(tensors: Tensors) -> None:
+    """Print where in a file the tensors were, and which part of their names was removed."""
+    if tensors.inside:
+        print(f"from its entry {' / '.join(tensors.inside)}")
+    if tensors.prefix:
+        print(f"without {tensors.prefix} at the beginning of every name")
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:

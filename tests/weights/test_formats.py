@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,7 +83,7 @@ def test_the_prefix_module_is_removed_if_all_names_have_it(file, prefixed):
 
 
 def test_other_files_are_refused(file, tmp_path):
-    for content in (b"", b"\x89HDF\r\n\x1a\n" + bytes(99), b"GIF89a", bytes(4096)):
+    for content in (b"", b"GIF89a", b"TFL3", bytes(4096)):
         file.write_bytes(content)
         with pytest.raises(FileError, match="weights is not a safetensors, npz or PyTorch file"):
             read_tensors(file)
@@ -95,12 +93,5 @@ def test_other_files_are_refused(file, tmp_path):
         read_tensors(tmp_path)
 
 
-def test_without_pytorch_the_message_says_what_to_install(file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    file.write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(FileError, match=r"is a PyTorch file: pip install torch"):
-        read_tensors(file)
-
-
 def test_tensors_have_defaults():
-    assert Tensors({}) == Tensors({}, {}, "", {})
+    assert Tensors({}) == Tensors({}, {}, "", {}, (), "")
