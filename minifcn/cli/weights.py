@@ -11,9 +11,9 @@ from minifcn.models import FCN, Classifier, registry
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
 from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
-from minifcn.weights.matching import Match, left_over
+from minifcn.weights.matching import Match, fits, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
-from minifcn.weights.names import parse_preprocessing
+from minifcn.weights.names import is_fcn, parse_preprocessing
 from minifcn.weights.tensors import shown
 
 _NAMED = 3  # tensors without a counterpart that are named
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how images become input, if the file does not contain it: {', '.join(PREPROCESSING)}, or "
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
-    convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
+    convert.add_argument(
+        "--at-once", action="store_true", help="an FCN trained at once (default: the file tells)"
+    )
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
@@ -70,14 +72,14 @@ def _convert(arguments: argparse.Namespace) -> None:
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
     tensors = read_tensors(source)
-    fcn = "score_fr.weight" in tensors.arrays
+    fcn = is_fcn(tensors.arrays)
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
         raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
     if arguments.at_once and not fcn:
         raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
     model: Classifier | FCN
     if fcn:
-        model = load_fcn(source, at_once=arguments.at_once, **options)
+        model = load_fcn(source, at_once=arguments.at_once or None, **options)
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
@@ -109,10 +111,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
         print("the checkpoint of a training, which minifcn train --resume continues")
-    elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
+    elif (found := _recognised(file, tensors)) is not None and fits(found, tensors.arrays):
         _print_match(file, tensors, found)
     else:
         print("no known network")
+
+
+def _recognised(file: Path, tensors: Tensors) -> Match | None:
+    return recognise_fcn(file, tensors) if is_fcn(tensors.arrays) else recognise_classifier(tensors.arrays)
 
 
 def _print_place(tensors: Tensors) -> None:
