@@ -6,7 +6,6 @@ With few labelled canvases, a network from the classifier is compared with one f
 """
 
 import argparse
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from minifcn import viz
 from minifcn.backend import cuda_device, to_device, to_numpy
 from minifcn.cli.figures import save_figure, save_strips
+from minifcn.cli.outputs import output_folder
 from minifcn.cli.shared import add_device
 from minifcn.data import Dataset, DigitCanvases, DigitCrops, Loader
 from minifcn.dense import convolutionalize
@@ -36,6 +36,14 @@ CANVASES = {8: 300, 4: 400, 2: 700}  # labelled canvases for training at each st
 UNSEEN = 60  # canvases of other digits, for evaluation
 FEW, FEW_EPOCHS = 40, 8  # labelled canvases for the comparison, and epochs
 SCORE_RATE = 3.0  # factor of the learning rate of score layers, which begin at zero
+
+MODEL = "digits-fcn.safetensors"
+FIGURES = ("heat-maps.png", "predictions.png", "strides.png", "confusion-matrix.png")
+STARTS = ("from the classifier", "from scratch")
+LOGS = tuple(
+    f"{name.replace(' ', '-')}.jsonl"
+    for name in ("classifier", *(f"stride {stride}" for stride in CANVASES), *STARTS)
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
     check_integer(arguments.seed, "seed", 0)
     cuda_device(arguments.device)
-    _check_folder(arguments.out)
-    demo = Demo(arguments.seed, arguments.out, arguments.device)
-    for log in demo.out.glob("*.jsonl"):
-        log.unlink()  # of an earlier run
+    with output_folder(arguments.out) as folder:
+        folder.check(*FIGURES, MODEL)
+        folder.remove(*LOGS)  # of an earlier run
+        _run(Demo(arguments.seed, arguments.out, arguments.device))
+
+
+def _run(demo: Demo) -> None:
     started = time.perf_counter()
 
     classifier = _classifier(demo)
@@ -157,7 +168,7 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
         predictions.append(label(fcn, image))
     _print_table(rows)
 
-    path = demo.out / "digits-fcn.safetensors"
+    path = demo.out / MODEL
     save(fcn, path)
     print(f"  wrote {path}")
     save_strips(unseen, range(3), load(path).to(demo.device), demo.out / "predictions.png")
@@ -174,9 +185,8 @@ def _few_labels(demo: Demo, classifier: Classifier) -> None:
     print(f"4. With {FEW} labelled canvases only")
     few = DigitCanvases("train", FEW, seed=demo.seed + 10_000)
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
-    starts = {"from the classifier": classifier, "from scratch": digit_classifier(rng=demo.seed + 1)}
     rows = []
-    for name, start in starts.items():
+    for name, start in zip(STARTS, (classifier, digit_classifier(rng=demo.seed + 1)), strict=True):
         fcn = FCN(start, len(few.class_names), stride=min(CANVASES)).to(demo.device)
         demo.train(fcn, few, name, epochs=FEW_EPOCHS)
         rows.append((name, demo.score(fcn, unseen)))
@@ -189,12 +199,3 @@ def _print_table(rows: list[tuple[str, ConfusionMatrix]]) -> None:
     for name, matrix in rows:
         four = list(matrix.summary().values())[:4]
         print(f"  {name:24}" + " ".join(f"{number:10.3f}" for number in four))
-
-
-def _check_folder(out: Path) -> None:
-    """Make the folder, and check that it can be written to, before anything is computed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise OSError(f"out: {out} cannot be written to: {error.strerror or error}") from error

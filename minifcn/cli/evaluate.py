@@ -7,6 +7,7 @@ from typing import Any, get_args
 from minifcn import viz
 from minifcn.backend import cuda_device
 from minifcn.cli.figures import save_figure
+from minifcn.cli.outputs import new_files
 from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
 from minifcn.files import check_ending
@@ -37,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate the model."""
+    with new_files(arguments.json, arguments.confusion):
+        _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
     cuda_device(arguments.device)
     for path, ending in ((arguments.json, ".json"), (arguments.confusion, ".png")):
         if path is not None:

@@ -1,21 +1,19 @@
 """`minifcn lessons`: the notebooks, copied to a folder of the learner and opened in JupyterLab."""
 
 import argparse
-import hashlib
 import importlib.util
-import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from minifcn.cli.outputs import output_folder
 from minifcn.files import atomic_write
 
 _PACKAGE = Path(__file__).parents[1]
 PLACES = (_PACKAGE / "lessons", _PACKAGE.parent / "lessons")
 """Where the notebooks are: in an installed package, or in a clone of the repository."""
-RECORD = ".minifcn-lessons.json"
-"""File in the learner's folder with a hash of each notebook as it was copied, to detect changes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,44 +80,29 @@ def copy_lessons(notebooks: Sequence[Path], folder: Path) -> list[str]:
     Raises:
         OSError: If the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record, sentences, copied = _read_record(folder), [], 0
-    for notebook in notebooks:
-        mine, new = folder / notebook.name, notebook.read_bytes()
-        now = _digest(mine.read_bytes()) if mine.exists() else None
-        ours = record.get(notebook.name)  # as it was copied last
-        wanted = record[notebook.name] = _digest(new)
-        if now is None or now == ours != wanted:
-            _write(mine, new)
-            copied += 1
-        elif now not in (ours, wanted):
+    sentences, copied = [], 0
+    with output_folder(folder, "to") as out:
+        for notebook in notebooks:
+            mine, new = folder / notebook.name, notebook.read_bytes()
+            if mine.is_file() and mine.read_bytes() == new:
+                continue
+            if out.may_replace(notebook.name):
+                _write(mine, new)
+                copied += 1
+                continue
             newer = ""
-            if ours != wanted:
-                beside = _beside(mine, new)
+            if not out.wrote(new):
+                beside = _beside(mine)
                 _write(beside, new)
                 newer = f"; the new version is {beside.name}"
             sentences.append(f"{mine.name} was changed by you and is kept{newer}.")
-    _write(folder / RECORD, json.dumps(record, indent=1).encode())
     return [f"{copied} of {len(notebooks)} notebooks copied to {folder.resolve()}", *sentences]
 
 
-def _beside(mine: Path, new: bytes) -> Path:
-    """Return a path for another version: one that is free, or that has the same contents already."""
+def _beside(mine: Path) -> Path:
+    """Return a path that is free."""
     names = (mine.with_name(f"{mine.stem}-new{count}{mine.suffix}") for count in ("", *range(2, 1000)))
-    return next(beside for beside in names if not beside.exists() or beside.read_bytes() == new)
-
-
-def _read_record(folder: Path) -> dict[str, str]:
-    """Return the hashes of the notebooks that were copied before; none if the file cannot be read."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(digest) for name, digest in record.items()} if isinstance(record, dict) else {}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return next(beside for beside in names if not os.path.lexists(beside))
 
 
 def _write(path: Path, data: bytes) -> None:

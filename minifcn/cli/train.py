@@ -16,6 +16,7 @@ import numpy as np
 
 from minifcn.backend import Array, to_device
 from minifcn.cli.figures import save_strips
+from minifcn.cli.outputs import OutputFolder, output_folder
 from minifcn.cli.settings import Settings, stored_network, stored_settings
 from minifcn.cli.shared import DATA, size
 from minifcn.data import Dataset, Loader, class_counts, median_frequency_weights, open_dataset
@@ -35,7 +36,7 @@ from minifcn.training.progress import attempt, say, show
 from minifcn.weights import load
 
 MODEL, LAST, LOG = "model.safetensors", "last.safetensors", "log.jsonl"
-CURVE, PREDICTIONS = "curve.png", "predictions.png"
+CURVE, PREDICTIONS, OVERFIT = "curve.png", "predictions.png", "overfit-one.png"
 _SHOWN = 4  # validation images in the figure of predictions
 _SAMPLED = 24  # images whose sizes and labels are checked, besides the largest
 
@@ -91,7 +92,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the training."""
     given = {name: value for name, value in vars(arguments).items() if name in Settings.__dataclass_fields__}
     out, resume, one_image = arguments.out, hasattr(arguments, "resume"), hasattr(arguments, "overfit_one")
-    _check_folder(out, resume, one_image)
+    if out.is_file() or out.suffix.lower() in (".safetensors", ".pt", ".pth"):
+        raise ValueError(f"out must be a folder, for the model ({MODEL}), a checkpoint and more, got {out}")
+    if resume and one_image:
+        raise ValueError("--overfit-one cannot be combined with --resume")
+    with output_folder(out) as folder:
+        if one_image:
+            folder.check(OVERFIT)
+        else:
+            _check_folder(folder, resume)
+        return _train(arguments, given)
+
+
+def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
+    """Train into a folder that may be written to."""
+    out, resume, one_image = arguments.out, hasattr(arguments, "resume"), hasattr(arguments, "overfit_one")
     checkpoint = Checkpoint.read(out / LAST) if resume else None
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
     settings.check()
@@ -111,7 +126,6 @@ def run(arguments: argparse.Namespace) -> int:
         x = to_device(preprocess(dataset[0][0][None]), settings.device)
         if (warning := dead_features(model, x)) is not None:
             say(f"warning: {warning}")
-    out.mkdir(parents=True, exist_ok=True)
     if one_image:
         return job.overfit(preprocess, out)
 
@@ -151,17 +165,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_folder(out: Path, resume: bool, one_image: bool) -> None:
-    """Refuse an unsuitable folder: no folder, one without a checkpoint to resume, or one with a training."""
-    if out.is_file() or out.suffix.lower() in (".safetensors", ".pt", ".pth"):
-        raise ValueError(f"out must be a folder, for the model ({MODEL}), a checkpoint and more, got {out}")
-    if resume and one_image:
-        raise ValueError("--overfit-one cannot be combined with --resume")
-    if resume and not (out / LAST).exists():
+def _check_folder(folder: OutputFolder, resume: bool) -> None:
+    """Refuse a folder without a checkpoint to resume, with another training, or with files of others."""
+    out = folder.path
+    if resume and not folder.exists(LAST):
         raise ValueError(f"resume: {out} contains no checkpoint ({LAST})")
-    used = next((name for name in (LAST, MODEL, LOG) if (out / name).exists()), None)
-    if used and not resume and not one_image:
+    used = next((name for name in (LAST, MODEL, LOG) if folder.exists(name)), None)
+    if used and not resume:
         raise ValueError(f"out: {out} contains a training ({used}): use --resume, or another folder")
+    if resume:
+        Checkpoint.read(out / LAST)
+        folder.adopt(LAST)
+    folder.check(MODEL, LAST, LOG, CURVE, PREDICTIONS)
 
 
 @dataclass(frozen=True)
@@ -215,7 +230,7 @@ class _Job:
 
     def overfit(self, preprocess: Preprocess, out: Path) -> int:
         """Test whether one image can be learned, and draw the prediction."""
-        dataset, path = self.dataset, out / "overfit-one.png"
+        dataset, path = self.dataset, out / OVERFIT
         how: dict[str, Any] = {"preprocess": preprocess, "reduction": self.recipe.reduction}
         verdict = overfit_one(self.model, dataset, self.optimizer, **how)
         save_strips(dataset, [verdict.index], self.model, path)

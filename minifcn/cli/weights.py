@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minifcn.cli.outputs import new_files
+from minifcn.files import existing_file
 from minifcn.models import FCN, Classifier, registry
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
 from minifcn.weights.formats import read_tensors
@@ -62,8 +64,14 @@ def _download(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     check_name(target)
-    if target.exists() and source.exists() and os.path.samefile(source, target):
+    if target.exists() and os.path.samefile(existing_file(source), target):
         raise ValueError(f"target must be another file than the source, got {target}")
+    with new_files(target):
+        _convert_to(target, arguments)
+
+
+def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
+    source = arguments.source
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
         "partial": arguments.partial,

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from minifcn.files import FileError
+from minifcn.files import FileError, locked
 from minifcn.weights.tensors import MAX_BYTES
 
 PUBLISHED = {
@@ -33,7 +33,7 @@ def download(
     """Download a public weight file.
 
     An interrupted download is kept beside the file, with the suffix ".part", and continued by the next call.
-    A file that exists already is verified and not downloaded again.
+    A file that exists already is verified and not downloaded again. Only one process downloads a file.
 
     Args:
         name: One of `PUBLISHED`.
@@ -47,6 +47,7 @@ def download(
     Raises:
         ValueError: If the name is unknown.
         FileError: If the existing or the downloaded file is not the published one.
+        InUseError: If another process is downloading it to the same folder.
         OSError: If the server cannot be reached or stops, or the disk is too full.
 
     Example:
@@ -63,12 +64,21 @@ def download(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     address = f"{url or URL}/{target.name}"
-    _fetch(address, part, progress)
-    if not _is_published(part, digits):
-        part.unlink()
-        wrong = f"is not the published file (its SHA-256 does not begin with {digits})"
-        raise FileError(f"the download from {address} {wrong}, and was deleted")
-    part.replace(target)
+    with locked(part) as lock:
+        try:
+            _fetch(address, part, progress)
+            if not _is_published(part, digits):
+                os.truncate(part, 0)
+                wrong = f"is not the published file (its SHA-256 does not begin with {digits})"
+                raise FileError(f"the download from {address} {wrong}, and was deleted")
+            if os.name == "nt":  # where files that are open cannot be renamed
+                lock.close()
+            part.replace(target)
+        finally:
+            if part.exists() and not part.stat().st_size:
+                if os.name == "nt":
+                    lock.close()
+                part.unlink()
     return target
 
 
@@ -79,7 +89,7 @@ def _is_published(file: Path, digits: str) -> bool:
 
 def _fetch(url: str, part: Path, progress: bool) -> None:
     """Download a file, starting where the last download stopped; its hash is checked by the caller."""
-    have = part.stat().st_size if part.exists() else 0
+    have = part.stat().st_size
     request = urllib.request.Request(url, headers={"User-Agent": "minifcn"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -95,7 +105,7 @@ def _fetch(url: str, part: Path, progress: bool) -> None:
     with response:
         if response.status != 206:  # the server sends the whole file
             have = 0
-            part.unlink(missing_ok=True)
+            os.truncate(part, 0)
         elif not (response.headers["Content-Range"] or "").startswith(f"bytes {have}-"):
             raise OSError(f"{url} was asked for its bytes from {have} on, and the server sends others")
         length = response.headers["Content-Length"]
@@ -128,7 +138,7 @@ def _receive(url: str, response: BinaryIO, part: Path, have: int, total: int | N
         except (OSError, http.client.HTTPException) as error:
             stopped = str(error) or type(error).__name__
     if have > MAX_BYTES:
-        part.unlink()
+        os.truncate(part, 0)
         raise FileError(f"{url} is larger than the {MAX_BYTES:,} bytes that are downloaded")
     if stopped or total not in (None, have):
         stopped = stopped or "the server sends no more"

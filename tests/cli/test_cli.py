@@ -35,7 +35,7 @@ def test_demo_writes_figures_logs_and_a_model_that_loads(short, tmp_path, capsys
     assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
-    assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors"}
+    assert {path.name for path in out.iterdir()} == names | LOGS | {"digits-fcn.safetensors", ".minifcn"}
     for name in names:
         with Image.open(out / name) as picture:
             picture.load()

@@ -1,4 +1,3 @@
-import json
 import sys
 from importlib.util import find_spec
 
@@ -94,15 +93,16 @@ def test_a_notebook_of_the_same_name_that_we_did_not_put_there_stays(package, op
     }
 
 
-@pytest.mark.parametrize("record", ["", "[]", '{"01_what.ipynb": 3}', "\x00"])
-def test_a_spoilt_record_loses_nothing(package, opened, tmp_path, record):
+def test_a_spoilt_record_loses_nothing(package, opened, tmp_path, capsys):
     to = tmp_path / "mine"
     main(["lessons", "--to", str(to)])
-    (to / "01_what.ipynb").write_text("my answers")
-    (to / lessons.RECORD).write_text(record)
-    assert main(["lessons", "--to", str(to)]) == 0
-    assert contents(to)["01_what.ipynb"] == "my answers"
-    assert set(json.loads((to / lessons.RECORD).read_text())) == {"01_what.ipynb", "02_where.ipynb"}
+    record = to / ".minifcn"
+    for spoilt in (record.read_text() + '[]\n{"file": 1, "sha256": 2}\n{"file": "02', "", "no record"):
+        (to / "01_what.ipynb").write_text("my answers")
+        record.write_text(spoilt)
+        assert main(["lessons", "--to", str(to)]) == (2 if spoilt == "no record" else 0)
+        assert contents(to)["01_what.ipynb"] == "my answers"
+    assert f"{record} is not a record of minifcn" in capsys.readouterr().err
 
 
 def test_without_jupyterlab_the_sentence_says_how_to_get_it(package, tmp_path, monkeypatch, capsys):

@@ -342,10 +342,12 @@ def rewrite(path, change):
 
 
 def test_leftovers_of_a_killed_training_are_removed(tmp_path):
-    (tmp_path / ".last-a1b2c3d4.safetensors").write_bytes(b"half")
-    (tmp_path / "mine.safetensors").write_bytes(b"whole")
+    (tmp_path / ".minifcn-0123456789abcdef.safetensors").write_bytes(b"half")
+    mine = {"mine.safetensors", ".last-mine.safetensors", ".minifcn-mine.safetensors"}
+    for name in mine:
+        (tmp_path / name).write_bytes(b"whole")
     run(tmp_path)
-    assert set(os.listdir(tmp_path)) == {"last.safetensors", "log.jsonl", "mine.safetensors"}
+    assert set(os.listdir(tmp_path)) == {"last.safetensors", "log.jsonl"} | mine
 
 
 # Disks

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from minifcn.files import FileError
+from minifcn.files import FileError, InUseError
 from minifcn.weights import PUBLISHED, download, downloads
 
 CONTENT = np.random.default_rng(0).bytes(3_000_017)
@@ -161,6 +161,36 @@ def test_a_download_with_the_wrong_hash_is_deleted(server, tmp_path, arrived):
     server.content = CONTENT
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert "Range" not in server.asked[-1]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_second_download_is_refused_and_changes_nothing(server, tmp_path, ranges):
+    """At any moment of the first one, which sends half of the file, then waits."""
+    server.ranges, server.stop_after = ranges, 1_000_000
+    with pytest.raises(OSError, match="stopped after"):
+        fetch(server, tmp_path)
+    refusals = []
+
+    class Second(bytes):
+        def __getitem__(self, key):
+            with pytest.raises(InUseError, match=rf"{FILE}\.part is in use") as refusal:
+                fetch(server, tmp_path)
+            refusals.append(refusal)
+            return CONTENT[key]
+
+    server.content, server.stop_after = Second(CONTENT), None
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert refusals
+    assert names(tmp_path) == [FILE]
+
+
+def test_nothing_is_appended_through_a_link(server, tmp_path):
+    (tmp_path / "mine").write_bytes(CONTENT[:1000])
+    (tmp_path / f"{FILE}.part").symlink_to("mine")
+    with pytest.raises(FileError, match=r"part is no regular file"):
+        fetch(server, tmp_path)
+    assert (tmp_path / "mine").read_bytes() == CONTENT[:1000]
+    assert server.asked == []
 
 
 def test_a_server_that_sends_no_length(server, tmp_path):

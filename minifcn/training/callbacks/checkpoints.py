@@ -4,10 +4,10 @@ import copy
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from minifcn.files import remove_leftovers
 from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier
@@ -80,9 +80,7 @@ class Checkpoints(Callback):
     def start(self, training: Training) -> None:
         """Continue from the file, or write the first state."""
         for file in filter(None, (self.path, self.best)):
-            for leftover in file.parent.glob(f".{file.stem}-*{file.suffix}"):  # of a killed training
-                with suppress(OSError):
-                    leftover.unlink()
+            remove_leftovers(file.parent)
         training.settings |= self.settings
         self._written, self._clock = training.step, time.monotonic()
         if self.resume:

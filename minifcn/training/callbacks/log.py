@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minifcn import viz
-from minifcn.files import atomic_write
+from minifcn.files import atomic_write, open_foreign
 from minifcn.training.callbacks.base import Callback
 from minifcn.training.progress import attempt, show
 from minifcn.training.state import Training, best
@@ -33,8 +33,10 @@ class Log(Callback):
 
     def start(self, training: Training) -> None:
         """Write the records of a resumed training, or check that the file can be written."""
-        self.path.touch()
-        self._before = "" if training.records else self.path.read_text(encoding="utf-8")
+        self._before = ""
+        if not training.records and self.path.exists():
+            with open_foreign(self.path) as file:
+                self._before = file.read().decode("utf-8")
         self._write(training)
 
     def epoch(self, training: Training) -> None:
