@@ -7,6 +7,8 @@ position, in one pass (Long et al. 2015, section 3.1).
 """
 
 import copy
+import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +18,8 @@ from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Graph, L
 from minifcn.layers.base import Shape
 from minifcn.layers.containers import Stack
 from minifcn.layers.joints import joint_shape
+from minifcn.layers.visitor import Visitor
+from minifcn.layers.window import WindowLayer
 
 ORDERS = "CHW", "HWC"
 """How a map may have been flattened: by channel first or last."""
@@ -120,7 +124,10 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
     On the trained size the scores (N, classes, 1, 1) are the classifier's. On a larger image of a network
     without padding, the scores at each position are those of the crop that the position sees. With padding
     they are not: a crop's borders see zeros where the large image has pixels, so the scores differ wherever
-    a receptive field extends over the edge of the crop.
+    a receptive field extends over the edge of the crop. They are not either where a pool with `ceil_mode`
+    rounds the size of its output up at the trained size: its last window reaches past the end of the crop's
+    map, and on the large image it sees further pixels there. If such a pool is all that stands in the way,
+    because no layer pads, there is a warning; networks with padding give none.
 
     Args:
         model: A `Sequential` or a `Graph` that contains `Flatten` and `Linear`, or a global average.
@@ -135,6 +142,9 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
         TypeError: If the model is neither.
         ValueError: If the model does not take such images, or a dense layer has a shape that does not fit.
 
+    Warns:
+        UserWarning: With the name of a pool that rounds up at the trained size, in a network without padding.
+
     Example:
         >>> import numpy as np
         >>> from minifcn.layers import MaxPool2d, ReLU
@@ -146,7 +156,52 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
     if not isinstance(model, Sequential | Graph):
         raise TypeError(f"model must be a Sequential or a Graph of layers, got {type(model).__name__}")
     converted, _ = convert(model, _check_image_shape(input_shape), same_size=same_size)
+    windows = _Windows()
+    with suppress(NotImplementedError):  # a layer of one's own pads or crops, so it counts as padding
+        model.walk(windows, input_shape)
+        if windows.rounded_up and not windows.padded:
+            name = next(name for name, layer in _named(model) if layer is windows.rounded_up[0])
+            warnings.warn(
+                f"pool {name!r}, {windows.rounded_up[0]!r}, rounds up at the trained size {input_shape}: on "
+                f"larger images its last windows see more than in a crop, so the scores differ",
+                stacklevel=2,
+            )
     return (Sequential() if converted is None else converted).train(model.training)
+
+
+class _Windows(Visitor):
+    """Follows shapes (C, H, W); finds padding, and windows that reach past the end of their map."""
+
+    def __init__(self) -> None:
+        self.padded, self.rounded_up = False, list[Layer]()
+
+    def leaf(self, layer: Layer, x: Shape) -> Shape:
+        output = layer.output_shape(x)
+        if isinstance(layer, WindowLayer):
+            for window, size, outputs in zip(
+                (layer.geometry.rows, layer.geometry.cols), x[1:], output[1:], strict=True
+            ):
+                self.padded |= any(window.padding)
+                if window.ceil_mode and (outputs - 1) * window.stride + window.extent > size + sum(
+                    window.padding
+                ):
+                    self.rounded_up.append(layer)
+        return output
+
+    def add(self, *xs: Shape) -> Shape:
+        return joint_shape("a joint", "add", (), xs)
+
+    def multiply(self, *xs: Shape) -> Shape:
+        return joint_shape("a joint", "multiply", (), xs)
+
+    def concat(self, *xs: Shape) -> Shape:
+        return joint_shape("a joint", "concat", (), xs)
+
+
+def _named(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    for name, part in layer.children():
+        yield f"{prefix}{name}", part
+        yield from _named(part, f"{prefix}{name}.")
 
 
 def convert(

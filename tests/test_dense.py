@@ -102,6 +102,44 @@ def test_the_gradient_is_the_classifiers_too(seed):
         assert np.allclose(ours.grad.reshape(theirs.grad.shape), theirs.grad, rtol=1e-12, atol=1e-12)
 
 
+def pooled(pool, *, padding=0):
+    """A classifier for images of 8 x 8, whose pool has a map of 6 x 6 (8 x 8 if padded)."""
+    size = pool.output_shape((2, 6 + 2 * padding, 6 + 2 * padding))[1]
+    features = Sequential(Conv2d(1, 2, 3, padding=padding, rng=0), pool)
+    return Sequential(features, Flatten(), Linear(2 * size * size, 3, rng=1)).astype("float64")
+
+
+@pytest.mark.parametrize("kind", [MaxPool2d, AvgPool2d])
+def test_a_pool_that_rounds_up_is_named_where_crops_differ(kind):
+    """With a kernel of 3 and a step of 2, the third window of 6 rows has 2 of them in the crop."""
+    model = pooled(kind(3, 2, ceil_mode=True))
+    with pytest.warns(UserWarning, match=r"pool '0\.1', .*ceil_mode=True.*, rounds up at .*\(1, 8, 8\)"):
+        network = convolutionalize(model, (1, 8, 8))
+    x = np.random.default_rng(0).normal(size=(1, 1, 10, 10))
+    assert np.allclose(network(x[:, :, :8, :8])[:, :, 0, 0], model(x[:, :, :8, :8]), rtol=1e-12)
+    assert not np.allclose(network(x)[:, :, 0, 0], model(x[:, :, :8, :8]), rtol=0.01)
+
+
+@pytest.mark.parametrize("kind", [MaxPool2d, AvgPool2d])
+def test_a_pool_that_happens_not_to_round_up_keeps_crops_equal_without_a_warning(kind):
+    model = pooled(kind(2, 2, ceil_mode=True))
+    network = convolutionalize(model, (1, 8, 8))
+    x = np.random.default_rng(0).normal(size=(1, 1, 10, 10))
+    assert np.allclose(network(x)[:, :, 1, 1], model(x[:, :, 2:, 2:]), rtol=1e-12)
+
+
+def test_with_padding_no_pool_is_named():
+    """There is no equality that it could break; SqueezeNet and GoogLeNet are such networks."""
+    convolutionalize(pooled(MaxPool2d(3, 2, ceil_mode=True), padding=1), (1, 8, 8))
+
+
+def test_pools_are_named_among_joints():
+    twice = Add(Conv2d(1, 2, 3, rng=0), Conv2d(1, 2, 3, rng=1))
+    pools = Concat(MaxPool2d(3, 2, ceil_mode=True), MaxPool2d(2, 2))
+    with pytest.warns(UserWarning, match=r"pool '1\.0'"):
+        convolutionalize(Sequential(twice, pools, Flatten(), Linear(36, 3, rng=2)), (1, 8, 8))
+
+
 def test_with_padding_the_borders_of_a_crop_differ():
     rng = np.random.default_rng(0)
     model = Sequential(Conv2d(1, 2, 3, padding=1, rng=rng), Flatten(), Linear(2 * 4 * 4, 3, rng=rng)).astype(

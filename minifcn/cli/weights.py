@@ -5,16 +5,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minifcn.cli.outputs import new_files
 from minifcn.files import existing_file
 from minifcn.models import FCN, Classifier, registry
 from minifcn.printing import show
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
-from minifcn.weights.formats import read_tensors, shown
+from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
-from minifcn.weights.matching import Match, left_over
+from minifcn.weights.matching import Match, fits, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
-from minifcn.weights.names import parse_preprocessing
+from minifcn.weights.names import is_fcn, parse_preprocessing
+from minifcn.weights.tensors import shown
 
 _NAMED = 3  # tensors without a counterpart that are named
 
@@ -40,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how images become input, if the file does not contain it: {', '.join(PREPROCESSING)}, or "
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
-    convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
+    convert.add_argument(
+        "--at-once", action="store_true", help="an FCN trained at once (default: the file tells)"
+    )
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
@@ -75,18 +80,24 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
-    fcn = "score_fr.weight" in read_tensors(source).arrays
+    tensors = read_tensors(source)
+    fcn = is_fcn(tensors.arrays)
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
         raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
     if arguments.at_once and not fcn:
         raise ValueError(f"--at-once is for FCNs of the reference code, but {source} contains none")
     model: Classifier | FCN
     if fcn:
-        model = load_fcn(source, at_once=arguments.at_once, **options)
+        model = load_fcn(source, at_once=arguments.at_once or None, **options)
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
+<<<<<<< HEAD
     show(model.report.summary())
+=======
+    _print_place(tensors)
+    show(model.report.summary())
+>>>>>>> f-weights
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
         if tensors:
@@ -99,20 +110,49 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
+<<<<<<< HEAD
     show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
+=======
+    show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
+    _print_place(tensors)
+>>>>>>> f-weights
     for key, text in tensors.metadata.items():
         show(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
     for name, array in tensors.arrays.items():
+<<<<<<< HEAD
         show(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+=======
+        show(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+    for name, array in tensors.arrays.items():
+        if count := array.size - np.count_nonzero(np.isfinite(array)):
+            show(f"NaN or infinite: {count:,} values of {shown(name)}")
+>>>>>>> f-weights
     if is_model_file(tensors.metadata):
         show("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
+<<<<<<< HEAD
         show("the checkpoint of a training, which minifcn train --resume continues")
     elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
+=======
+        show("the checkpoint of a training, which minifcn train --resume continues")
+    elif (found := _recognised(file, tensors)) is not None and fits(found, tensors.arrays):
+>>>>>>> f-weights
         _print_match(file, tensors, found)
     else:
         show("no known network")
+
+
+def _recognised(file: Path, tensors: Tensors) -> Match | None:
+    return recognise_fcn(file, tensors) if is_fcn(tensors.arrays) else recognise_classifier(tensors.arrays)
+
+
+def _print_place(tensors: Tensors) -> None:
+    """Print where in a file the tensors were, and which part of their names was removed."""
+    if tensors.inside:
+        show(f"from its entry {' / '.join(tensors.inside)}")
+    if tensors.prefix:
+        show(f"without {tensors.prefix} at the beginning of every name")
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,18 @@ from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
-from minifcn.weights.formats import Tensors, read_tensors, shown
-from minifcn.weights.matching import Match, match, transfer
+from minifcn.weights.formats import read_tensors
+from minifcn.weights.matching import Match, match, other_layers, transfer
 from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
-from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
+from minifcn.weights.names import (
+    classifier_namings,
+    fcn_naming,
+    fcn_scores,
+    is_fcn,
+    own_names,
+    parse_preprocessing,
+)
+from minifcn.weights.tensors import Tensors, shown
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
 _MAX_NAMES = 10_000_000  # characters
@@ -73,7 +81,7 @@ def load_classifier(
     """
     check_choice(order, "order", ORDERS)
     file, tensors = Path(path), read_tensors(path)
-    if "score_fr.weight" in tensors.arrays:
+    if is_fcn(tensors.arrays):
         raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
     if is_checkpoint(tensors.metadata):
         raise FileError(f"{file} is the checkpoint of a training, and holds no classifier")
@@ -85,6 +93,7 @@ def load_classifier(
         nearest = "" if found is None else f" (the nearest is {found})"
         what = f"{architecture or 'known classifier'}{nearest}"
         raise FileError(f"{file} holds no {what}: {_some(tensors.arrays)}")
+    _refuse_other_layers(file, found, tensors.arrays)
     *_, last = found.naming.names
     scores = last.rpartition(".")[0] + "."
     found = _complete_enough(file, found, scores, partial, rng)
@@ -98,13 +107,13 @@ def load_classifier(
 def load_fcn(
     path: str | os.PathLike[str],
     *,
-    at_once: bool = False,
+    at_once: bool | None = None,
     partial: bool = False,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     rng: Rng = None,
 ) -> FCN:
-    """Read an FCN from a file with the layer names of the reference code, as PyTorch's ports write them.
+    """Read an FCN from a file with the layer names of the reference code, as Caffe's and PyTorch's ports do.
 
     The network is `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of
     `caffenet`. Stride and classes follow from the file; upsampling is learned if its kernels are not
@@ -112,7 +121,9 @@ def load_fcn(
 
     Args:
         path: A safetensors, npz or PyTorch file; see `read_tensors`.
-        at_once: Whether it is the FCN-8s that was trained at once, with scaled skips: the names are the same.
+        at_once: Whether it is an FCN that was trained at once, with scaled skips. By default the file tells,
+            by its layers `scale_pool4` and `scale_pool3`, or, as pytorch-fcn's checkpoints do, by `arch`. A
+            file that does not tell is taken for an FCN that was trained stage by stage.
         partial: As in `load_classifier`.
         class_names: As in `load_classifier`.
         preprocessing: From the file by default, or if it has none, the reference code's.
@@ -131,9 +142,10 @@ def load_fcn(
         >>> print(fcn.report)  # doctest: +SKIP
     """
     file, tensors = Path(path), read_tensors(path)
-    found = recognise_fcn(tensors.arrays, at_once=at_once)
+    found = recognise_fcn(file, tensors, at_once=at_once)
     if found is None:
         raise FileError(f"{file} holds no FCN in the names of the reference code: {_some(tensors.arrays)}")
+    _refuse_other_layers(file, found, tensors.arrays)
     found = _complete_enough(file, found, "upsamples.", partial, rng)
     fcn = _loaded(file, tensors, found, "CHW", class_names, preprocessing)
     assert isinstance(fcn, FCN)
@@ -167,6 +179,8 @@ def load_network(path: str | os.PathLike[str]) -> Classifier | FCN:
 def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
     """Return the registered classifier that the most tensors fit, with weights of zero, or `None`.
 
+    Networks with other layers than the file has come last. Whether the best one `fits` is another question.
+
     Args:
         arrays: Tensors by name.
         architecture: The only one to try.
@@ -180,7 +194,7 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
         >>> found.model.architecture, found.share
         ({'name': 'alexnet', 'arguments': {'num_classes': 7}}, 1.0)
     """
-    best = None
+    best, best_rank = None, (False, 0.0)
     for name in CLASSIFIERS if architecture is None else [architecture]:
         usual = _classifier(name)
         *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
@@ -189,32 +203,75 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
                 continue
             classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
             found = match(_classifier(name, classes), naming, arrays)
-            if found.found and (best is None or found.share > best.share):
-                best = found
+            rank = not other_layers(found, arrays), found.share
+            if found.found and rank > best_rank:
+                best, best_rank = found, rank
     return best
 
 
-def recognise_fcn(arrays: Mapping[str, Array], *, at_once: bool = False) -> Match | None:
+def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) -> Match | None:
     """Return the FCN of the reference code that the tensors belong to, with weights of zero, or `None`.
 
     Args:
-        arrays: Tensors by name.
-        at_once: Whether its skips are scaled.
+        file: For messages.
+        tensors: Its contents.
+        at_once: Whether its skips are scaled; as the file tells by default.
 
     Raises:
-        ValueError: If `at_once` is given and the file has no skips.
+        ValueError: If `at_once` is given and the file has no skips, or tells otherwise.
+        FileError: If the file scales its skips by other numbers.
     """
-    scores = arrays.get("score_fr.weight")
-    if scores is None or scores.ndim == 0 or not 2 <= len(scores) <= 255:
+    arrays = tensors.arrays
+    if (spelling := fcn_scores(arrays)) is None:
         return None
-    trunk = _classifier("caffenet" if "conv1.weight" in arrays else "vgg16")
-    stride = 8 if "score_pool3.weight" in arrays else 16 if "score_pool4.weight" in arrays else 32
-    if stride not in (32, *trunk.taps):
+    ends, channels_last, scores = spelling
+    classes = scores.shape[-1 if channels_last else 0]
+    trunk = _classifier("caffenet" if f"conv1{ends[0]}" in arrays else "vgg16")
+    stride = 8 if f"score_pool3{ends[0]}" in arrays else 16 if f"score_pool4{ends[0]}" in arrays else 32
+    if stride not in (32, *trunk.taps) or not 2 <= classes <= 255:
         return None
     if at_once and stride == 32:
         raise ValueError("at_once is about skips, and the file has none")
-    fcn = FCN(trunk, len(scores), stride, alignment="paper", at_once=at_once)
-    return match(fcn, fcn_naming(fcn, trunk), arrays)
+    scaling = {32: (), 16: ("scale_pool4",), 8: ("scale_pool4", "scale_pool3")}[stride]
+    told = _told_at_once(file, tensors, scaling, ends[1])
+    if None not in (told, at_once) and told != at_once:
+        raise ValueError(f"at_once is {at_once}, and {file} tells that it is {told}")
+    fcn = FCN(trunk, classes, stride, alignment="paper", at_once=bool(told if at_once is None else at_once))
+    return match(fcn, fcn_naming(fcn, trunk, ends, channels_last), arrays)
+
+
+def _told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
+
+    Args:
+        file: For messages.
+        tensors: Its contents.
+        layers: Names of the layers that scale the skips, coarsest first.
+        bias: End of the names of biases; those that are zero tell nothing.
+    """
+    scales: dict[str, list[Array]] = {}
+    for name, array in tensors.arrays.items():
+        for layer in layers:
+            if name.startswith(layer) and (array.any() or not name.endswith(bias)):
+                scales.setdefault(layer, []).append(array)
+    if not scales:
+        return True if layers and "atonce" in tensors.metadata.get("arch", "").lower() else None
+    for at_once, scale in ((True, 0.01), (False, 1.0)):
+        if len(scales) == len(layers) and all(
+            np.allclose(array, scale**number, rtol=1e-3, atol=0)
+            for number, layer in enumerate(layers, 1)
+            for array in scales[layer]
+        ):
+            return at_once
+    raise FileError(f"{file}: {', '.join(scales)} scale the skips otherwise than training at once does")
+
+
+def _refuse_other_layers(file: Path, found: Match, arrays: Mapping[str, Array]) -> None:
+    if others := other_layers(found, arrays):
+        raise FileError(
+            f"{file} holds another network than {found.architecture}, with more layers or at other places: "
+            f"{_some(others)}"
+        )
 
 
 def known_preprocessing(file: Path, tensors: Tensors, found: Match) -> Preprocessing | None:
@@ -341,9 +398,9 @@ def _loaded(
     return model
 
 
-def _some(arrays: Mapping[str, Array]) -> str:
+def _some(names: Collection[str]) -> str:
     """Return the first names of a file, for a message."""
-    if not arrays:
+    if not names:
         return "it is empty"
-    more = ", ..." if len(arrays) > 3 else ""
-    return f"its tensors are {', '.join(shown(name) for name in list(arrays)[:3])}{more}"
+    more = ", ..." if len(names) > 3 else ""
+    return f"its tensors are {', '.join(shown(name) for name in list(names)[:3])}{more}"

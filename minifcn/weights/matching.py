@@ -4,6 +4,7 @@ A match looks at names, shapes and dtypes only, so it is quick for any file, and
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.files import FileError
 from minifcn.models import FCN, Classifier
-from minifcn.weights.formats import shown
 from minifcn.weights.names import Naming
+from minifcn.weights.tensors import check_finite, shown
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -174,10 +175,10 @@ def _forms(name: str, shape: Shape, channels_last: bool) -> set[Shape]:
     if len(shape) != 4:
         return {shape}
     outputs, channels, height, width = shape
-    if name.startswith("upsamples."):
-        return {shape, (outputs, outputs, height, width)}  # a kernel from each class to each
     forms: set[Shape] = {shape}
-    if not name.startswith("features."):
+    if name.startswith("upsamples."):
+        forms.add((outputs, outputs, height, width))  # a kernel from each class to each
+    elif not name.startswith("features."):
         forms.add((outputs, channels * height * width))
     if channels_last:
         return {(*form[2:], *reversed(form[:2])) for form in forms}
@@ -185,13 +186,45 @@ def _forms(name: str, shape: Shape, channels_last: bool) -> set[Shape]:
 
 
 def left_over(found: Match, arrays: Mapping[str, Array]) -> dict[str, Shape]:
-    """Return names and shapes of the tensors that a match does not use, except batch counters."""
+    """Return names and shapes of the tensors that a match does not use.
+
+    Batch counters are not listed, and neither are the scales of an FCN's skips, which were looked at before.
+    """
     used = set(found.found.values())
     return {
         name: array.shape
         for name, array in arrays.items()
-        if name not in used and not name.endswith("num_batches_tracked")
+        if name not in used and not name.endswith("num_batches_tracked") and not name.startswith("scale_pool")
     }
+
+
+def other_layers(found: Match, arrays: Mapping[str, Array]) -> list[str]:
+    """Return names of tensors that are numbered like the features of a network, which has no such layers.
+
+    They belong to another network of the same family, such as VGG19 instead of VGG16, even if all tensors
+    that the network looks for are there.
+
+    Example:
+        >>> from minifcn.models import digit_classifier
+        >>> model = digit_classifier(init="zeros")
+        >>> naming = Naming("mine", {name: name for name in model.state_dict()})
+        >>> arrays = {**model.state_dict(), "features.1.bias": np.zeros(3), "classifier.9.bias": np.zeros(3)}
+        >>> other_layers(match(model, naming, arrays), arrays)
+        ['features.1.bias']
+    """
+    names = found.naming.names
+    kinds = {_unnumbered(theirs) for ours, theirs in names.items() if ours.startswith("features.")}
+    unknown = left_over(found, arrays).keys() - set(names.values())
+    return [name for name in arrays if name in unknown and _unnumbered(name) in kinds]
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def fits(found: Match, arrays: Mapping[str, Array]) -> bool:
+    """Return whether a file holds this network, rather than another with some tensors of such names."""
+    return found.share > 0.5 and not other_layers(found, arrays)
 
 
 def transfer(file: Path, found: Match, arrays: dict[str, Array], order: str) -> Report:
@@ -204,8 +237,8 @@ def transfer(file: Path, found: Match, arrays: dict[str, Array], order: str) -> 
         order: How maps were flattened for dense weights: "CHW" or "HWC".
 
     Raises:
-        FileError: If a kernel mixes classes where the network upsamples each by itself. The network is then
-            partly loaded, and should be dropped.
+        FileError: If a kernel mixes classes where the network upsamples each by itself, or if weights are NaN
+            or infinite. The network is then partly loaded, and should be dropped.
     """
     model, naming = found.model, found.naming
     state, filters = model.state_dict(), filter_shapes(model)
@@ -216,11 +249,15 @@ def transfer(file: Path, found: Match, arrays: dict[str, Array], order: str) -> 
     for ours, theirs in found.found.items():
         array = arrays.pop(theirs)
         entry = Transfer(ours, state[ours].shape, theirs, array.shape)
-        if ours.startswith("upsamples.") and array.shape != entry.shape:
-            changed = _depthwise(file, theirs, array)
-        else:
-            changed = _channels_first(array, filters[ours], naming.channels_last, order)
-        model.load_state_dict({ours: changed.reshape(entry.shape)}, strict=False)
+        changed = _channels_first(array, filters[ours], naming.channels_last, order)
+        if ours.startswith("upsamples.") and changed.shape != entry.shape:
+            changed = _depthwise(file, theirs, changed)
+        with np.errstate(over="ignore"):  # which is refused next
+            model.load_state_dict({ours: changed.reshape(entry.shape)}, strict=False)
+        try:
+            check_finite(theirs, state[ours])
+        except ValueError as error:
+            raise FileError(f"{file}: {error}") from error
         (copied if changed is array and array.shape == entry.shape else reshaped).append(entry)
     missing = {ours: state[ours].shape for ours in found.missing}
     return Report(found.architecture, naming.source, tuple(copied), tuple(reshaped), missing, unused)

@@ -9,15 +9,19 @@
 | Keras | `block1_conv1/kernel:0` or `block1_conv1_W_1:0`, `fc1/kernel:0` | channels last |
 | reference FCN | `conv1_1.weight`, `fc6.weight` (4096, 512, 7, 7), `score_fr.weight` | ours |
 
+An FCN may also have the ends of names, and the layout, of the Caffe, TensorFlow and Keras rows.
+
 Sources of the preprocessing: the documentation of torchvision's and timm's weights; the reference code of FCN
 (`voc_layers.py`); the description of VGG16's conversion to TensorFlow by D. Frossard (2016); Keras'
 `preprocess_input` in its mode "caffe".
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from minifcn.backend import Array
 from minifcn.layers import Conv2d, Linear, MaxPool2d
 from minifcn.models import FCN, Classifier, Preprocessing
 
@@ -41,6 +45,7 @@ _PUBLISHED = {"caffenet": "caffe", "googlenet": "half"} | dict.fromkeys(
 _PREFIXED = ("caffenet", "googlenet")  # only here their names begin with "features." or "classifier."
 _CAFFE_ENDS = ((".weight", ".bias"), ("_W", "_b"))
 _KERAS_ENDS = (("/kernel:0", "/bias:0"), ("/kernel", "/bias"), ("_W_1:0", "_b_1:0"))
+_FCN_ENDS = dict.fromkeys(_CAFFE_ENDS, False) | dict.fromkeys(_KERAS_ENDS, True)  # whether channels are last
 _FCN_LAYERS = {
     "score": "score_fr",
     "skips.16": "score_pool4",
@@ -139,12 +144,38 @@ def caffe_layers(classifier: Classifier) -> dict[str, str]:
     return names | {f"classifier.{name}": f"fc{number}" for number, name in enumerate(dense, 6)}
 
 
-def fcn_naming(fcn: FCN, classifier: Classifier) -> Naming:
+def is_fcn(names: Iterable[str]) -> bool:
+    """Return whether names of tensors are those of a network with the score layers of the reference code.
+
+    Example:
+        >>> is_fcn(["conv1_1_W", "score_fr_W"]), is_fcn(["conv1_1_W", "fc8_W"])
+        (True, False)
+    """
+    return any(re.search(r"(^|[./])(score_fr|score_pool|upscore)", name) for name in names)
+
+
+def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Array] | None:
+    """Return the spelling of an FCN and its score weight: ends of names, channels last, weight."""
+    for ends, channels_last in _FCN_ENDS.items():
+        scores = arrays.get(f"score_fr{ends[0]}")
+        if scores is not None and scores.ndim > 1:
+            return ends, channels_last or scores.shape[:2] == (1, 1), scores
+    return None
+
+
+def fcn_naming(
+    fcn: FCN,
+    classifier: Classifier,
+    ends: tuple[str, str] = _CAFFE_ENDS[0],
+    channels_last: bool = False,
+) -> Naming:
     """Return the names of the reference code of FCN.
 
     Args:
         fcn: Made from the classifier.
         classifier: `vgg16` or `caffenet`.
+        ends: Ends of the names of weights and biases.
+        channels_last: See `Naming`.
 
     Example:
         >>> from minifcn.models import caffenet
@@ -158,8 +189,8 @@ def fcn_naming(fcn: FCN, classifier: Classifier) -> Naming:
     names = {}
     for ours in fcn.state_dict():
         layer, _, kind = ours.rpartition(".")
-        names[ours] = f"{layers[layer]}.{kind}"
-    return Naming("reference FCN", names, PREPROCESSING["caffe"])
+        names[ours] = layers[layer] + ends[kind == "bias"]
+    return Naming("reference FCN", names, PREPROCESSING["caffe"], channels_last)
 
 
 def parse_preprocessing(text: str) -> Preprocessing:

@@ -241,6 +241,15 @@ def test_integer_weights_do_not_fit(file):
         load_classifier(file)
 
 
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, "f4"), (np.inf, "f2"), (-np.inf, "f8"), (1e300, "f8")])
+def test_weights_that_are_not_finite_in_float32_are_refused(file, value, dtype):
+    state = {name: array.astype(dtype) for name, array in squeezenet().state_dict().items()}
+    state["features.3.squeeze.bias"][3:5] = value
+    save_file(state, file)
+    with pytest.raises(FileError, match=r"2 of 16 values of features.3.squeeze.bias are NaN or infinite"):
+        load_classifier(file)
+
+
 @pytest.mark.parametrize("dtype", ["f2", "f8"])
 def test_other_floating_point_dtypes_become_float32(file, dtype):
     model = squeezenet()

@@ -67,6 +67,9 @@ def test_fcn8s_gives_the_scores_of_the_reference_code(file, at_once):
         state[f"{name}.bias"] = 0.1 * torch.randn(outputs, generator=generator)
     for name, stride in (("upscore2", 2), ("upscore_pool4", 2), ("upscore8", 8)):
         state[f"{name}.weight"] = torch.from_numpy(full(bilinear_kernel(5, stride)))
+    if at_once:  # the file tells
+        state["scale_pool4.weight"] = torch.full((512,), 0.01)
+        state["scale_pool3.weight"] = torch.full((256,), 0.0001)
     torch.save({"arch": "FCN8s", "model_state_dict": state}, file)
 
     def conv(x, name, padding=0):
@@ -90,9 +93,11 @@ def test_fcn8s_gives_the_scores_of_the_reference_code(file, at_once):
     y = y + cropped(conv(pools[3] * (0.0001 if at_once else 1), "score_pool3"), 9, y)
     y = cropped(up(y, "upscore8", 8), 31, x)
 
-    fcn = load_fcn(file, at_once=at_once)
+    fcn = load_fcn(file)
+    assert fcn.at_once == at_once
     report = fcn.report
     assert (len(report.copied), len(report.reshaped), report.missing) == (36, 3, {})
+    assert report.left_over == {}
     scores = fcn(x.numpy())
     assert np.abs(scores - y.numpy()).max() < 1e-4 * y.abs().max().item()
 

@@ -1,11 +1,14 @@
 """Networks are recognised by names and shapes alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minifcn.models.registry import CLASSIFIERS
+from minifcn.weights import Tensors
 from minifcn.weights.loading import recognise_classifier, recognise_fcn
 from minifcn.weights.matching import filter_shapes
 from minifcn.weights.names import classifier_namings
@@ -58,9 +61,8 @@ def test_three_quarters_of_a_network_are_enough(seed, which):
 def test_unknown_tensors_are_not_recognised():
     assert recognise_classifier({}) is None
     assert recognise_classifier({"layer1.0.conv1.weight": ZERO}) is None
-    assert recognise_fcn({}) is None
-    assert recognise_fcn({"score_fr.weight": np.zeros((1, 4096, 1, 1), "f4")}) is None
-    assert recognise_fcn({"score_fr.weight": np.zeros((300, 4096, 1, 1), "f4")}) is None
+    for arrays in ({}, *({"score_fr.weight": np.zeros((n, 4096, 1, 1), "f4")} for n in (1, 300))):
+        assert recognise_fcn(Path("file"), Tensors(arrays)) is None
     with pytest.raises(ValueError, match="unknown architecture 'fcn': known are alexnet"):
         recognise_classifier({}, "fcn")
 
@@ -68,4 +70,4 @@ def test_unknown_tensors_are_not_recognised():
 def test_caffenet_has_no_skips():
     scores = np.broadcast_to(ZERO, (21, 4096, 1, 1))
     arrays = {"score_fr.weight": scores, "conv1.weight": ZERO, "score_pool4.weight": scores}
-    assert recognise_fcn(arrays) is None
+    assert recognise_fcn(Path("file"), Tensors(arrays)) is None

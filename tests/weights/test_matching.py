@@ -164,6 +164,18 @@ def test_kernels_become_depthwise_if_they_mix_no_classes(classes, data):
         transfer(FILE, match(fcn, identity(fcn), {name: full}), {name: full}, "CHW")
 
 
+def test_kernels_with_channels_last_become_depthwise():
+    fcn = FCN(digit_classifier(init="zeros"), 3, 4)
+    name = "upsamples.8to4.deconv.weight"
+    own = np.random.default_rng(0).normal(size=fcn.state_dict()[name].shape).astype("f4")
+    full = np.zeros((*own.shape[2:], 3, 3), "f4")
+    for c in range(3):
+        full[:, :, c, c] = own[c, 0]
+    naming = identity(fcn, channels_last=True)
+    transfer(FILE, match(fcn, naming, {name: full}), {name: full}, "CHW")
+    assert np.array_equal(fcn.state_dict()[name], own)
+
+
 def test_missing_tensors_are_explained():
     model = digit_classifier(rng=0)
     arrays = {
