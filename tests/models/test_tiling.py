@@ -24,47 +24,47 @@ def network(make, stride, alignment):
     return randomised(FCN(make(), 3, stride, alignment=alignment)).astype("float64").eval()
 
 
-def images(model, size, seed=0):
-    return np.random.default_rng(seed).standard_normal((1, model.channels, *size))
+def images(model, size, seed=0, count=1):
+    return np.random.default_rng(seed).standard_normal((count, model.channels, *size))
+
+
+def transposed(x, axis):
+    """Exchange rows and columns if the axis is that of the columns."""
+    return np.ascontiguousarray(x.swapaxes(2, 3)) if axis else x
 
 
 @every_trunk
-def test_scores_of_cores_are_those_of_the_whole_image(make, stride, alignment):
+@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+def test_scores_of_cores_are_those_of_the_whole_image(make, stride, alignment, axis):
     model = network(make, stride, alignment)
     longest = smallest_tile(model) + 19
-    size = longest - 7, 2 * longest + 13
+    size = (37, 3 * longest // 2)[:: 1 if axis else -1]
     x = images(model, size)
     whole, covered = model(x), np.zeros(size, int)
     for tile in tiles(model, size, longest):
-        crop = np.ascontiguousarray(x[(..., *tile.crop)])
-        assert max(crop.shape[2:]) <= longest
-        np.testing.assert_allclose(
-            model(crop)[(..., *tile.inner)], whole[(..., *tile.core)], rtol=0, atol=1e-11 * abs(whole).max()
-        )
+        part = model(np.ascontiguousarray(x[(..., *tile.crop)]))[(..., *tile.inner)]
+        np.testing.assert_allclose(part, whole[(..., *tile.core)], rtol=0, atol=1e-11 * abs(whole).max())
+        assert max(edge.stop - edge.start for edge in tile.crop) <= longest
         covered[tile.core] += 1
     assert (covered == 1).all()
 
 
 @every_trunk
-def test_the_halo_has_no_pixel_more_than_needed(make, stride, alignment):
+@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+def test_the_halo_has_no_pixel_more_than_needed(make, stride, alignment, axis):
     """The pixel before the first unchanged one is changed, and so is the one after the last."""
     model = network(make, stride, alignment)
     size = smallest_tile(model) + 40
-    for axis in (0, 1):
-        valid = _follow(model, axis, size, (True, True))
-        first, last = int(valid.first), int(valid.last)
-        shape = [size, size]
-        shape[axis] = size + 2 * valid.stride
-        x = np.moveaxis(images(model, shape), 2 + axis, 2)
-        crop = x[:, :, valid.stride : valid.stride + size]
-        difference = np.moveaxis(model(np.ascontiguousarray(np.moveaxis(x, 2, 2 + axis))), 2 + axis, 2)
-        difference = difference[:, :, valid.stride : valid.stride + size] - np.moveaxis(
-            model(np.ascontiguousarray(np.moveaxis(crop, 2, 2 + axis))), 2 + axis, 2
-        )
-        changed = abs(difference).max(axis=(0, 1, 3)) > 1e-11
-        assert not changed[first : last + 1].any()
-        assert changed[first - 1]
-        assert changed[last + 1]
+    valid = _follow(model, axis, size, (True, True))
+    first, last, step = int(valid.first), int(valid.last), valid.stride
+    x = images(model, (size + 2 * step, 61), count=3)  # the cut is along rows here
+    whole, part = (
+        transposed(model(transposed(image, axis)), axis) for image in (x, x[:, :, step : step + size])
+    )
+    changed = abs(whole[:, :, step : step + size] - part).max(axis=(0, 1, 3)) > 1e-11 * abs(whole).max()
+    assert not changed[first : last + 1].any()
+    assert changed[first - 1]
+    assert changed[last + 1]
 
 
 @pytest.mark.parametrize("seed", range(4))
