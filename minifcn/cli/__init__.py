@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from minifcn import __version__
+from minifcn.files import InUseError
 
 COMMANDS = {
     "demo": "handwriting: classifier, heat maps, FCN at three strides, metrics, figures",
@@ -35,8 +36,9 @@ _IN_PYTHON = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    0: success. 1: finished, but not everything was well, as the output says. 2: wrong input, full disk or
-    not enough memory. 130: Ctrl-C. 141: the reader of the output, such as `head`, closed it.
+    0: success. 1: finished, but not everything was well, as the output says; or another command uses the
+    output. 2: wrong input, full disk or not enough memory. 130: Ctrl-C. 141: the reader of the output, such
+    as `head`, closed it.
 
     Example:
         >>> main(["demo", "--device", "tpu"])
@@ -82,7 +84,7 @@ def _run(argv: Sequence[str]) -> int:
         actions = commands.choices[arguments.command]._actions
         options = {action.dest: action.option_strings[0] for action in actions if action.option_strings}
         print(f"minifcn {arguments.command}: {_for_command_line(str(error), options)}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, InUseError) else 2
 
 
 def _for_command_line(message: str, options: Mapping[str, str]) -> str:

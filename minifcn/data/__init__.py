@@ -8,7 +8,7 @@ from minifcn.data.dataset import Dataset, FileDataset
 from minifcn.data.digits import DigitCanvases, DigitCrops, digit_images
 from minifcn.data.errors import DataError
 from minifcn.data.folder import Folder
-from minifcn.data.images import photograph, read_image
+from minifcn.data.images import images_in, photograph, read_image
 from minifcn.data.known_datasets import VOC, CamVid, dataset_splits, open_dataset
 from minifcn.data.loader import Loader
 from minifcn.data.masks import read_labels
@@ -31,6 +31,7 @@ __all__ = [
     "class_counts",
     "dataset_splits",
     "digit_images",
+    "images_in",
     "median_frequency_weights",
     "open_dataset",
     "photograph",

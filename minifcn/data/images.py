@@ -98,6 +98,51 @@ def photograph(name: str) -> Array:
         return read_image(path)
 
 
+def images_in(folder: StrPath) -> list[Path]:
+    """Return the images in a folder and the folders in it, sorted, without the masks of datasets.
+
+    Left out are hidden files and folders, and folders that contain the masks of their neighbours: `masks`
+    beside `images`, `SegmentationClass...` and `SegmentationObject` beside `JPEGImages`, `trainannot` beside
+    `train`. Links to folders are not followed. Images in formats that `read_image` does not read are
+    returned, too, so that each can be reported.
+
+    Args:
+        folder: A folder; if it is a folder of masks itself, its files are returned.
+
+    Raises:
+        OSError: If the folder does not exist or cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("images/a.jpg", "masks/a.png", ".hidden.png", "notes.txt"):
+        ...     (root / name).parent.mkdir(exist_ok=True)
+        ...     (root / name).touch()
+        >>> [str(file.relative_to(root).as_posix()) for file in images_in(root)]
+        ['images/a.jpg']
+    """
+
+    def refuse(error: OSError) -> None:
+        if error.filename is not None and Path(error.filename) == Path(folder):
+            raise error  # a folder inside it that cannot be read does not hide the others
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        here = {name.casefold() for name in folders}
+        folders[:] = [name for name in folders if not (name.startswith(".") or _has_masks(name, here))]
+        images = (Path(place, name) for name in names if not name.startswith("."))
+        found += (file for file in images if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(found)
+
+
+def _has_masks(name: str, beside: set[str]) -> bool:
+    """Return whether a folder contains the masks for the images in one of the folders beside it."""
+    name = name.casefold()
+    if name.startswith("segmentation"):
+        return "jpegimages" in beside
+    return "images" in beside if name == "masks" else name.removesuffix("annot") in beside - {name}
+
+
 def pixel_count(path: StrPath) -> int:
     """Return height times width of an image as its file declares them; nothing is decoded.
 

@@ -1,6 +1,5 @@
 import csv
 import itertools
-import json
 import os
 
 import numpy as np
@@ -58,17 +57,18 @@ def test_mask_overlay_and_areas(model, tmp_path, capsys):
     assert palette[3 * 255 :] == [255, 255, 255]
     with Image.open(out / "overlays" / "a.png") as overlay:
         assert min(overlay.size) > 100
-    rows = list(csv.DictReader((out / "areas.csv").read_text().splitlines()))
     bright = int((labels == 1).sum())
-    assert [row["class"] for row in rows] == list(NAMES)
-    assert rows[1] == {
-        "image": path,
-        "mask": "masks/a.png",
-        "class": "bright",
-        "pixels": str(bright),
-        "percent": str(round(100 * bright / labels.size, 4)),
-    }
-    assert json.loads((out / "areas.json").read_text())[1]["pixels"] == bright
+    assert table(out) == [
+        {
+            "image": path,
+            "mask": "masks/a.png",
+            "height": "16",
+            "width": "24",
+            "dark": str(labels.size - bright),
+            "bright": str(bright),
+        }
+    ]
+    assert sorted(os.listdir(out)) == [".minifcn", "areas.csv", "masks", "overlays"]
     said = capsys.readouterr().out
     assert f"{path}: 24 x 16 pixels" in said
     assert f"bright                  {bright:>12,}  {100 * bright / labels.size:6.2f} %" in said
@@ -119,8 +119,7 @@ def test_folders_are_searched_and_names_are_unique(model, tmp_path, capsys):
     for _ in range(2):  # its own output is no input
         assert run(model, folder, draw(tmp_path / "b" / "a.png"), "--out", out) == 0
         assert len(os.listdir(out / "masks")) == len(os.listdir(out / "overlays")) == 5
-    rows = json.loads((out / "areas.json").read_text())
-    masks = {row["image"]: row["mask"] for row in rows}
+    masks = areas(out)
     assert len(masks) == len({mask.casefold() for mask in masks.values()}) == 5
     labels, _ = mask(out / masks[str(folder / "two" / "a.png")])
     assert labels[8, 1] == 1
@@ -157,8 +156,8 @@ def test_an_unreadable_image_is_reported_and_the_others_are_labelled(model, tmp_
         ({"options": ["--device", "cuda:x"]}, "'cuda:x'"),
         ({"out": "a.png"}, "--out must be a folder"),
         ({"out": "new.JPG"}, "new.JPG"),
-        ({"out": "mine"}, "mine contains masks of another origin"),
-        ({"out": "bad"}, "areas.json is damaged"),
+        ({"out": "mine"}, f"{os.sep}a.png was not written by minifcn, or was changed since"),
+        ({"out": "bad"}, ".minifcn is not a record of minifcn"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(model, tmp_path, capsys, change, expected):
@@ -167,8 +166,8 @@ def test_wrong_input_is_refused_in_one_line(model, tmp_path, capsys, change, exp
     mf.save(classifier, tmp_path / "classifier")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "areas.json").write_text('[{"image": "a.png"}]')
-    draw(tmp_path / "mine" / "masks" / "painted.png")
+    (tmp_path / "bad" / ".minifcn").write_text('[{"image": "a.png"}]')
+    draw(tmp_path / "mine" / "masks" / "a.png")
     draw(tmp_path / "a.png")
     file = tmp_path / change["model"] if "model" in change else model
     images = [tmp_path / image for image in change.get("images", ["a.png"])]
@@ -180,15 +179,22 @@ def test_wrong_input_is_refused_in_one_line(model, tmp_path, capsys, change, exp
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "new.JPG").exists()
     assert os.listdir(tmp_path / "mine") == ["masks"]
-    assert os.listdir(tmp_path / "bad") == ["areas.json"]
+    assert os.listdir(tmp_path / "bad") == [".minifcn"]
+
+
+def table(out):
+    """Return the rows of the table of areas."""
+    with (out / "areas.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert sum(int(row[name]) for name in NAMES) == int(row["height"]) * int(row["width"])
+    return rows
 
 
 def areas(out):
-    """Return the images in the areas file and their masks; both files agree."""
-    rows = json.loads((out / "areas.json").read_text())
-    table = list(csv.DictReader((out / "areas.csv").read_text().splitlines()))
-    assert [{name: str(value) for name, value in row.items()} for row in rows] == table
-    assert [row["class"] for row in rows] == list(NAMES) * (len(rows) // 2)
+    """Return the images in the table of areas, each of which is there once, and their masks."""
+    rows = table(out)
+    assert len({row["image"] for row in rows}) == len(rows)
     return {row["image"]: row["mask"] for row in rows}
 
 
