@@ -92,12 +92,8 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
-<<<<<<< HEAD
-    show(model.report.summary())
-=======
     _print_place(tensors)
     show(model.report.summary())
->>>>>>> f-weights
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
         if tensors:
@@ -110,34 +106,21 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
-<<<<<<< HEAD
-    show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
-=======
     show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
     _print_place(tensors)
->>>>>>> f-weights
     for key, text in tensors.metadata.items():
         show(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
     for name, array in tensors.arrays.items():
-<<<<<<< HEAD
-        show(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
-=======
         show(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
     for name, array in tensors.arrays.items():
         if count := array.size - np.count_nonzero(np.isfinite(array)):
             show(f"NaN or infinite: {count:,} values of {shown(name)}")
->>>>>>> f-weights
     if is_model_file(tensors.metadata):
         show("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
-<<<<<<< HEAD
-        show("the checkpoint of a training, which minifcn train --resume continues")
-    elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
-=======
         show("the checkpoint of a training, which minifcn train --resume continues")
     elif (found := _recognised(file, tensors)) is not None and fits(found, tensors.arrays):
->>>>>>> f-weights
         _print_match(file, tensors, found)
     else:
         show("no known network")

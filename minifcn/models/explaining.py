@@ -61,7 +61,7 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
     if check_integer(batch, "batch", 1) * height * width > MAX_PIXELS:
         given = f"{brief(batch)} x {brief(width)} x {brief(height)}"
         raise ValueError(f"batch of images must have at most {MAX_PIXELS:,} pixels, got {given}")
-    shape = _channels(model), height, width
+    shape = image_channels(model), height, width
     if isinstance(model, Classifier) and shape != model.input_shape:
         _check_size(model, shape)
     reader = _Reader(model, batch)
@@ -72,7 +72,16 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
     return reader.explanation(f"{_title(model)}: {images} of {width} x {height} (width x height)")
 
 
-def _channels(model: Layer) -> int:
+def image_channels(model: Layer) -> int:
+    """Return how many channels images have for a network.
+
+    Raises:
+        ValueError: If it does not say.
+
+    Example:
+        >>> image_channels(Conv2d(3, 16, 5))
+        3
+    """
     if isinstance(model, FCN):
         return model.channels
     if isinstance(model, Classifier):

@@ -1,12 +1,16 @@
 """Labels of images: of a batch that is network input already, or of one image as it was read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 from minifcn.backend import Array, array_module, device_of, to_device, to_numpy
 from minifcn.data.loader import Preprocess
 from minifcn.layers import Layer
 from minifcn.models import Preprocessing
+from minifcn.models.tiling import Rectangle, tiles
+from minifcn.training.memory import tile_size
 
 
 @contextmanager
@@ -56,7 +60,9 @@ def predict(model: Layer, x: Array) -> Array:
     return classes
 
 
-def label(model: Layer, image: Array, *, preprocess: Preprocess | None = None) -> Array:
+def label(
+    model: Layer, image: Array, *, preprocess: Preprocess | None = None, tile: int | None = None
+) -> Array:
     """Return the class of each pixel of one image, (H, W), as a NumPy array; of a classifier, its class, ().
 
     The network computes on the device that it is on, in evaluation mode, and returns to its mode afterwards.
@@ -66,9 +72,13 @@ def label(model: Layer, image: Array, *, preprocess: Preprocess | None = None) -
         image: uint8 (H, W, C), grey or RGB.
         preprocess: Turns images uint8 (1, H, W, C) into network input; by default the preprocessing that
             `model.info` records.
+        tile: Label the image in tiles of at most this many rows and columns, which takes less memory. By
+            default, images that would take much memory are cut, see `minifcn.training.memory.tile_size`. The
+            labels are those of the whole image, except where the two best scores differ by rounding only.
 
     Raises:
-        ValueError: If both `preprocess` and `model.info` are missing, or the image does not fit the network.
+        ValueError: If both `preprocess` and `model.info` are missing, the image does not fit the network, or
+            tiles are too small for it.
 
     Example:
         >>> import numpy as np
@@ -77,6 +87,52 @@ def label(model: Layer, image: Array, *, preprocess: Preprocess | None = None) -
         >>> label(FCN(digit_classifier(), 11), np.zeros((40, 50, 1), np.uint8), preprocess=grey).shape
         (40, 50)
     """
+    size = image.shape[0], image.shape[1]
+    if tile is None:
+        tile = tile_size(model, size)
+    if tile is None or max(size) <= tile:
+        return _label(model, image, preprocess)
+    labels = np.empty(size, np.uint8)
+    for (rows, cols), part in label_tiles(model, lambda crop: image[crop], size, tile, preprocess=preprocess):
+        labels[rows, cols] = part
+    return labels
+
+
+def label_tiles(
+    model: Layer,
+    read: Callable[[Rectangle], Array],
+    size: tuple[int, int],
+    tile: int,
+    *,
+    preprocess: Preprocess | None = None,
+) -> Iterator[tuple[Rectangle, Array]]:
+    """Yield (rows, columns) and labels of the parts of an image that is never in memory as a whole.
+
+    Args:
+        model: A network whose scores have the size of the image.
+        read: Returns a part of the image, uint8 (h, w, C), for (rows, columns); parts overlap.
+        size: (H, W) of the image.
+        tile: Largest number of rows and of columns of a part that is read.
+        preprocess: As for `label`.
+
+    Raises:
+        ValueError: As for `label`.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.models import FCN, Preprocessing, digit_classifier
+        >>> fcn, grey = FCN(digit_classifier(rng=0), 11), Preprocessing("L", (128.0,), (64.0,))
+        >>> def read(crop):
+        ...     rows, cols = crop
+        ...     return np.zeros((rows.stop - rows.start, cols.stop - cols.start, 1), np.uint8)
+        >>> sum(labels.size for _, labels in label_tiles(fcn, read, (90, 400), 200, preprocess=grey))
+        36000
+    """
+    for part in tiles(model, size, tile):
+        yield part.core, _label(model, read(part.crop), preprocess)[part.inner]
+
+
+def _label(model: Layer, image: Array, preprocess: Preprocess | None) -> Array:
     if preprocess is None:
         info = getattr(model, "info", None)
         if info is None:

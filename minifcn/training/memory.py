@@ -1,5 +1,6 @@
 """The memory that training and labelling take, and the memory that is free."""
 
+import math
 import os
 import sys
 from bisect import bisect_left, bisect_right
@@ -10,9 +11,11 @@ from minifcn.data import Dataset, FileDataset
 from minifcn.data.errors import counted
 from minifcn.layers import Layer
 from minifcn.models import explain
+from minifcn.models.tiling import smallest_tile
 from minifcn.optim import SGD, Optimizer
 
 MB = 1e6
+_MOST_WITHOUT_TILES = 10**9  # bytes
 _CGROUPS = {
     "sys/fs/cgroup": ("memory.max", "memory.current"),
     "sys/fs/cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -73,6 +76,33 @@ def inference_memory(model: Layer, size: tuple[int, int]) -> int:
     """Return the bytes that labelling one image of (H, W) takes, in addition to the weights."""
     total = explain(model, size).total
     return total.inference_bytes - total.weight_bytes
+
+
+def tile_size(model: Layer, size: tuple[int, int]) -> int | None:
+    """Return the size of the tiles in which an image of (H, W) is labelled, or `None`: as a whole.
+
+    An image is cut if it has more than a megapixel and labelling it would take more than a gigabyte: into
+    tiles of 4096, 2048, 1024 or 512 pixels, the largest of which one takes less, or of the smallest size that
+    the network permits. This does not depend on the memory that is free, so that a network gives the same
+    labels everywhere. Where an output sees the whole image, the image is not cut.
+
+    Example:
+        >>> from minifcn.models import FCN, digit_classifier
+        >>> fcn = FCN(digit_classifier(init="zeros"), 11)
+        >>> tile_size(fcn, (1000, 1000)), tile_size(fcn, (20_000, 20_000))
+        (None, 2048)
+    """
+    if math.prod(size) <= 1_000_000 or inference_memory(model, size) <= _MOST_WITHOUT_TILES:
+        return None
+    smallest = smallest_tile(model)
+    if smallest is None:
+        return None
+    fits = (
+        side
+        for side in (4096, 2048, 1024, 512)
+        if inference_memory(model, (side, side)) <= _MOST_WITHOUT_TILES
+    )
+    return max(smallest, next(fits, 0))
 
 
 def largest_item(dataset: Dataset) -> int:
