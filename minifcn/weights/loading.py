@@ -3,6 +3,8 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,11 @@ from minifcn.functional import bilinear_kernel
 from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
-from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
+from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.formats import Tensors, read_tensors, shown
 from minifcn.weights.matching import Match, match, transfer
 from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
-from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
+from minifcn.weights.names import Naming, classifier_namings, fcn_naming, own_names, parse_preprocessing
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
 _MAX_NAMES = 10_000_000  # characters
@@ -165,7 +167,7 @@ def load_network(path: str | os.PathLike[str]) -> Classifier | FCN:
 
 
 def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
-    """Return the registered classifier that the most tensors fit, with weights of zero, or `None`.
+    """Return the registered classifier that the tensors fit best, with weights of zero, or `None`.
 
     Args:
         arrays: Tensors by name.
@@ -180,18 +182,38 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
         >>> found.model.architecture, found.share
         ({'name': 'alexnet', 'arguments': {'num_classes': 7}}, 1.0)
     """
-    best = None
+    candidates = []  # how well each can fit at best, by its names alone
     for name in CLASSIFIERS if architecture is None else [architecture]:
-        usual = _classifier(name)
-        *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
-        for naming in classifier_namings(usual):
-            if arrays.keys().isdisjoint(naming.names.values()):
-                continue
-            classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
-            found = match(_classifier(name, classes), naming, arrays)
-            if found.found and (best is None or found.share > best.share):
-                best = found
+        scoring, namings = _namings(name, builder(name))
+        for naming in namings:
+            fit = _fit(sum(theirs in arrays for theirs in naming.names.values()), naming, arrays)
+            candidates.append((fit, name, scoring, naming))
+    best, best_fit = None, 0.0
+    for fit, name, scoring, naming in sorted(candidates, key=itemgetter(0), reverse=True):
+        if fit <= best_fit:
+            break
+        classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
+        found = match(_classifier(name, classes), naming, arrays)
+        if (fit := _fit(len(found.found), naming, arrays)) > best_fit:
+            best, best_fit = found, fit
     return best
+
+
+@lru_cache(maxsize=100)
+def _namings(name: str, make: Builder) -> tuple[str, list[Naming]]:
+    """Return the name of the weight that scores the classes, and all known namings, of a classifier."""
+    usual = _classifier(name)
+    *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
+    return scoring, list(classifier_namings(usual))
+
+
+def _fit(found: int, naming: Naming, arrays: Mapping[str, Array]) -> float:
+    """Return what share of the tensors of a network or of a file, together, belong to each other.
+
+    A file of a deep network has all names of a shallower one of its family, so the share of the network's
+    tensors does not tell them apart.
+    """
+    return found / (len(naming.names) + len(arrays) - found)
 
 
 def recognise_fcn(arrays: Mapping[str, Array], *, at_once: bool = False) -> Match | None:
