@@ -1,15 +1,20 @@
 """Classifiers, and the fully convolutional networks made from them."""
 
-from minifcn.models.alexnet import alexnet, caffenet
-from minifcn.models.classifiers import Classifier, digit_classifier, vgg16
+# ruff: noqa: F403 - each family lists its classifiers itself
+
+from minifcn.models.alexnet import *
+from minifcn.models.classifiers import Classifier
 from minifcn.models.explaining import explain
 from minifcn.models.explanation import Explanation
 from minifcn.models.fcn import FCN
-from minifcn.models.googlenet import googlenet
+from minifcn.models.googlenet import *
 from minifcn.models.info import ModelInfo, Preprocessing
-from minifcn.models.registry import build, register
-from minifcn.models.squeezenet import squeezenet1_0, squeezenet1_1
+from minifcn.models.mobilenet import *
+from minifcn.models.registry import CLASSIFIERS, build, register
+from minifcn.models.resnet import *
+from minifcn.models.squeezenet import *
 from minifcn.models.upsampling import AlignedUpsample
+from minifcn.models.vgg import *
 
 __all__ = [
     "FCN",
@@ -18,14 +23,8 @@ __all__ = [
     "Explanation",
     "ModelInfo",
     "Preprocessing",
-    "alexnet",
     "build",
-    "caffenet",
-    "digit_classifier",
     "explain",
-    "googlenet",
     "register",
-    "squeezenet1_0",
-    "squeezenet1_1",
-    "vgg16",
 ]
+__all__ += CLASSIFIERS

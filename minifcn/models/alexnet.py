@@ -7,8 +7,12 @@ import numpy as np
 from minifcn.layers import Conv2d, Dropout, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier, named, with_relu
+from minifcn.models.registry import built_in
+
+__all__ = ["alexnet", "caffenet"]
 
 
+@built_in("torchvision", "alexnet-owt-7be5be79.pth")
 def alexnet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """AlexNet as in torchvision (Krizhevsky 2014), with the names and shapes of its weight files.
 
@@ -46,6 +50,7 @@ def alexnet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> C
     return Classifier(features, dense, input_shape=(3, 224, 224), taps={}, architecture=architecture)
 
 
+@built_in("caffe")
 def caffenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """CaffeNet: AlexNet with two groups, response normalisation after pools, and layers named as in Caffe.
 

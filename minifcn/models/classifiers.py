@@ -1,15 +1,12 @@
-"""What a classifier is, and the two built from plain blocks: the digit classifier and VGG16."""
+"""What a classifier is."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from minifcn.backend import Array, array_module
-from minifcn.layers import Conv2d, Dropout, Flatten, Graph, Layer, Linear, MaxPool2d, ReLU, Sequential
-from minifcn.layers.parameter import Init, Rng
+from minifcn.layers import Conv2d, Flatten, Graph, Layer, Linear, ReLU, Sequential
 from minifcn.models.info import ModelInfo
 
 
@@ -34,6 +31,7 @@ class Classifier(Sequential):
         ValueError: If the parts do not fit together.
 
     Example:
+        >>> from minifcn.layers import MaxPool2d
         >>> from minifcn.models import FCN
         >>> features = Sequential(Conv2d(3, 6, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(6, 8, 1))
         >>> model = Classifier(features, Sequential(Linear(8 * 4 * 4, 5)), input_shape=(3, 8, 8))
@@ -95,6 +93,7 @@ def find_taps(features: Sequential | Graph) -> dict[int, str]:
     Maps whose stride is no integer, and those after a layer without a coordinate map, are left out.
 
     Example:
+        >>> from minifcn.layers import MaxPool2d
         >>> conv, pool = Conv2d(1, 1, 3, padding=1, rng=0), MaxPool2d(2)
         >>> find_taps(Sequential(conv=conv, pool=pool, relu=ReLU(), pool2=MaxPool2d(2)))
         {1: 'conv', 2: 'relu'}
@@ -144,74 +143,3 @@ def with_relu(layer: Conv2d | Linear) -> tuple[Layer, Layer]:
         (Linear(3, 2), ReLU(inplace=True))
     """
     return layer, ReLU(inplace=True)
-
-
-def _blocks(
-    widths: tuple[tuple[int, ...], ...], in_channels: int, weights: dict[str, Any]
-) -> tuple[Sequential, list[str]]:
-    """Return blocks of 3 x 3 convolutions, each block ending in a pool, and the names of the pools."""
-    layers: list[Layer] = []
-    pools = []
-    for block in widths:
-        for width in block:
-            layers += with_relu(Conv2d(in_channels, width, 3, padding=1, **weights))
-            in_channels = width
-        pools.append(str(len(layers)))
-        layers.append(MaxPool2d(2))
-    return Sequential(*layers), pools
-
-
-def digit_classifier(num_classes: int = 10, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """A small VGG for grey images of 32 x 32: five convolutions, three pools and two dense layers.
-
-    Its first scores are small, so training starts with all classes about equally likely. FCN taps the outputs
-    of the first and the second pool, at strides 2 and 4.
-
-    Args:
-        num_classes: Number of scores.
-        init: Initial weights, `"he"` or `"zeros"`.
-        rng: Generator or seed for random weights; `None` means fresh entropy.
-
-    Example:
-        >>> import numpy as np
-        >>> digit_classifier()(np.zeros((2, 1, 32, 32), np.float32)).shape
-        (2, 10)
-    """
-    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
-    features, pools = _blocks(((16,), (32, 32), (64, 64)), 1, weights)
-    scores = Linear(128, num_classes, **weights)
-    scores.weight.data *= np.float32(0.1)
-    hidden = with_relu(Linear(64 * 4 * 4, 128, **weights))
-    dense = Sequential(*hidden, Dropout(0.2, rng=weights["rng"]), scores)
-    taps, architecture = {2: pools[0], 4: pools[1]}, named("digit_classifier", num_classes)
-    return Classifier(features, dense, input_shape=(1, 32, 32), taps=taps, architecture=architecture)
-
-
-def vgg16(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
-    """VGG16 (Simonyan & Zisserman 2015), with the names and shapes of torchvision's weight files.
-
-    138,357,544 parameters for 1000 classes. Takes RGB images of 224 x 224. FCN taps the outputs of the third
-    and the fourth pool, at strides 8 and 16.
-
-    Args:
-        num_classes: Number of scores.
-        init: Initial weights, `"he"` or `"zeros"`.
-        rng: Generator or seed for random weights; `None` means fresh entropy.
-
-    Example:
-        >>> model = vgg16(init="zeros")
-        >>> model.output_shape((3, 224, 224)), sum(p.data.size for p in model.parameters())
-        ((1000,), 138357544)
-    """
-    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
-    widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-    features, pools = _blocks(widths, 3, weights)
-    dense = Sequential(
-        *with_relu(Linear(512 * 7 * 7, 4096, **weights)),
-        Dropout(0.5, rng=weights["rng"]),
-        *with_relu(Linear(4096, 4096, **weights)),
-        Dropout(0.5, rng=weights["rng"]),
-        Linear(4096, num_classes, **weights),
-    )
-    taps, architecture = {8: pools[2], 16: pools[3]}, named("vgg16", num_classes)
-    return Classifier(features, dense, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

@@ -22,6 +22,9 @@ from minifcn.layers import (
 )
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier, named
+from minifcn.models.registry import built_in
+
+__all__ = ["googlenet"]
 
 _Widths: TypeAlias = tuple[int, int, int, int, int, int]
 """Channels of an Inception module: of the 1 x 1 branch; of the second branch, between and out; of the third,
@@ -82,6 +85,7 @@ def inception(in_channels: int, widths: _Widths, *, init: Init = "he", rng: Rng 
     )
 
 
+@built_in("half", "googlenet-1378be20.pth", prefixed=True)
 def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """GoogLeNet as in torchvision: batch normalisation after every convolution, and no auxiliary heads.
 

@@ -1,42 +1,69 @@
 """Classifiers by name, for the command line and for files of weights."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.layers import register as register_class
 from minifcn.layers.config import load_entry_point
 from minifcn.layers.parameter import Init, Rng
-from minifcn.models.alexnet import alexnet, caffenet
-from minifcn.models.classifiers import Classifier, digit_classifier, named, vgg16
+from minifcn.models.classifiers import Classifier, named
 from minifcn.models.fcn import FCN
-from minifcn.models.googlenet import googlenet
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.squeezenet import Fire, squeezenet1_0, squeezenet1_1
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
 
 Builder: TypeAlias = Callable[..., Classifier]
 """A function `builder(num_classes=..., *, init="he", rng=None)` that returns a classifier."""
 
+AnyBuilder = TypeVar("AnyBuilder", bound=Builder)
+
 ENTRY_POINTS = "minifcn.models"
 """Group of the entry points in which installed packages offer builders under names."""
 
 MAX_CLASSES = 100_000
-CLASSIFIERS: dict[str, Builder] = {
-    "alexnet": alexnet,
-    "caffenet": caffenet,
-    "digit_classifier": digit_classifier,
-    "googlenet": googlenet,
-    "squeezenet1_0": squeezenet1_0,
-    "squeezenet1_1": squeezenet1_1,
-    "vgg16": vgg16,
-}
+CLASSIFIERS: dict[str, Builder] = {}
 """The builders that are known already; `builder` also finds those of entry points."""
 
-_LAYERS: tuple[type[Layer], ...] = (AlignedUpsample, Classifier, FCN, Fire, PaperUpsample, ScoreLayer)
+
+class Published(NamedTuple):
+    """What is known of the published weights of a built-in classifier.
+
+    Attributes:
+        preprocessing: A name from `minifcn.weights.PREPROCESSING`.
+        file: The name of torchvision's file, if there is one.
+        prefixed: Whether names in that file lack the prefixes `features.` and `classifier.`.
+    """
+
+    preprocessing: str
+    file: str = ""
+    prefixed: bool = False
+
+
+PUBLISHED: dict[str, Published] = {}
+
+_LAYERS: tuple[type[Layer], ...] = (AlignedUpsample, Classifier, FCN, PaperUpsample, ScoreLayer)
 for _layer in _LAYERS:
     register_class(_layer)
+
+
+def built_in(*published: Any, **options: Any) -> Callable[[AnyBuilder], AnyBuilder]:
+    """Give a classifier of minifcn its name, with the arguments of `Published` if its weights are published.
+
+    This is the only place that lists it: `build`, commands, files of weights and downloads find it here.
+
+    Example:
+        >>> "vgg16" in CLASSIFIERS, PUBLISHED["vgg16"].preprocessing
+        (True, 'torchvision')
+    """
+
+    def declare(make: AnyBuilder) -> AnyBuilder:
+        CLASSIFIERS[make.__name__] = make
+        if published:
+            PUBLISHED[make.__name__] = Published(*published, **options)
+        return make
+
+    return declare
 
 
 @overload
@@ -98,8 +125,8 @@ def builder(name: str) -> Builder:
         ValueError: If the name is unknown, or its entry point leads to no function.
 
     Example:
-        >>> builder("vgg16") is vgg16
-        True
+        >>> builder("vgg16").__name__
+        'vgg16'
     """
     if name in CLASSIFIERS:
         return CLASSIFIERS[name]

@@ -14,11 +14,16 @@ from minifcn.kernels import convolve
 from minifcn.kernels.threads import add_to
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Shape
+from minifcn.layers.config import register
 from minifcn.layers.parameter import Init, Rng
 from minifcn.layers.visitor import Value, Visitor
 from minifcn.models.classifiers import Classifier, named, with_relu
+from minifcn.models.registry import built_in
+
+__all__ = ["squeezenet1_0", "squeezenet1_1"]
 
 
+@register
 class Fire(Layer):
     """Squeeze to few channels by 1 x 1, then expand by 1 x 1 and by 3 x 3 side by side.
 
@@ -99,6 +104,7 @@ def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
     conv.keep(x, output=y)
 
 
+@built_in("torchvision", "squeezenet1_0-b66bff10.pth")
 def squeezenet1_0(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """SqueezeNet 1.0. Takes images of 224 x 224 or 227 x 227; pools round up.
 
@@ -121,6 +127,7 @@ def squeezenet1_0(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
     return _squeezenet("squeezenet1_0", conv, blocks, {4: "5", 8: "10"}, num_classes, weights)
 
 
+@built_in("torchvision", "squeezenet1_1-b8a52dc0.pth")
 def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) -> Classifier:
     """SqueezeNet 1.1: the same with 3 x 3 first filters and earlier pools, for 2.4 times fewer products.
 

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minifcn.files import FileError, locked
+from minifcn.models import registry
 from minifcn.weights.tensors import MAX_BYTES
 
-PUBLISHED = {
-    "alexnet": "alexnet-owt-7be5be79.pth",
-    "googlenet": "googlenet-1378be20.pth",
-    "squeezenet1_0": "squeezenet1_0-b66bff10.pth",
-    "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
-    "vgg16": "vgg16-397923af.pth",
-}
+PUBLISHED = {name: published.file for name, published in registry.PUBLISHED.items() if published.file}
 """torchvision's files of weights from ImageNet. Each name ends in the first 8 hex digits of its SHA-256."""
 
 URL = "https://download.pytorch.org/models"

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from minifcn.functional import bilinear_kernel
 from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
-from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
+from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.formats import read_tensors
 from minifcn.weights.matching import Match, match, other_layers, transfer
 from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
 from minifcn.weights.names import (
+    Naming,
     classifier_namings,
     fcn_naming,
     fcn_scores,
@@ -177,7 +180,7 @@ def load_network(path: str | os.PathLike[str]) -> Classifier | FCN:
 
 
 def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
-    """Return the registered classifier that the most tensors fit, with weights of zero, or `None`.
+    """Return the registered classifier that the tensors fit best, with weights of zero, or `None`.
 
     Networks with other layers than the file has come last. Whether the best one `fits` is another question.
 
@@ -194,19 +197,39 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
         >>> found.model.architecture, found.share
         ({'name': 'alexnet', 'arguments': {'num_classes': 7}}, 1.0)
     """
-    best, best_rank = None, (False, 0.0)
+    candidates = []  # how well each can fit at best, by its names alone
     for name in CLASSIFIERS if architecture is None else [architecture]:
-        usual = _classifier(name)
-        *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
-        for naming in classifier_namings(usual):
-            if arrays.keys().isdisjoint(naming.names.values()):
-                continue
-            classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
-            found = match(_classifier(name, classes), naming, arrays)
-            rank = not other_layers(found, arrays), found.share
-            if found.found and rank > best_rank:
-                best, best_rank = found, rank
+        scoring, namings = _namings(name, builder(name))
+        for naming in namings:
+            fit = _fit(sum(theirs in arrays for theirs in naming.names.values()), naming, arrays)
+            candidates.append((fit, name, scoring, naming))
+    best, best_rank = None, (False, 0.0)
+    for fit, name, scoring, naming in sorted(candidates, key=itemgetter(0), reverse=True):
+        if (True, fit) <= best_rank:
+            break
+        classes = _num_classes(arrays.get(naming.names[scoring]), naming.channels_last)
+        found = match(_classifier(name, classes), naming, arrays)
+        rank = not other_layers(found, arrays), _fit(len(found.found), naming, arrays)
+        if found.found and rank > best_rank:
+            best, best_rank = found, rank
     return best
+
+
+@lru_cache(maxsize=100)
+def _namings(name: str, make: Builder) -> tuple[str, list[Naming]]:
+    """Return the name of the weight that scores the classes, and all known namings, of a classifier."""
+    usual = _classifier(name)
+    *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
+    return scoring, list(classifier_namings(usual))
+
+
+def _fit(found: int, naming: Naming, arrays: Mapping[str, Array]) -> float:
+    """Return what share of the tensors of a network or of a file, together, belong to each other.
+
+    A file of a deep network has all names of a shallower one of its family, so the share of the network's
+    tensors does not tell them apart.
+    """
+    return found / (len(naming.names) + len(arrays) - found)
 
 
 def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) -> Match | None:

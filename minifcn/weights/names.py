@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from minifcn.backend import Array
 from minifcn.layers import Conv2d, Linear, MaxPool2d
 from minifcn.models import FCN, Classifier, Preprocessing
+from minifcn.models.registry import PUBLISHED
 
 _ONES = (1.0, 1.0, 1.0)
 PREPROCESSING = {
@@ -39,10 +40,6 @@ PREPROCESSING = {
 }
 """Preprocessing of published weights, by name."""
 
-_PUBLISHED = {"caffenet": "caffe", "googlenet": "half"} | dict.fromkeys(
-    ("alexnet", "squeezenet1_0", "squeezenet1_1", "vgg16"), "torchvision"
-)
-_PREFIXED = ("caffenet", "googlenet")  # only here their names begin with "features." or "classifier."
 _CAFFE_ENDS = ((".weight", ".bias"), ("_W", "_b"))
 _KERAS_ENDS = (("/kernel:0", "/bias:0"), ("/kernel", "/bias"), ("_W_1:0", "_b_1:0"))
 _FCN_ENDS = dict.fromkeys(_CAFFE_ENDS, False) | dict.fromkeys(_KERAS_ENDS, True)  # whether channels are last
@@ -78,9 +75,9 @@ class Naming:
 
 def own_names(classifier: Classifier | FCN, source: str = "minifcn") -> Naming:
     """Return the names that a network has here."""
-    published = _PUBLISHED.get(str(classifier.architecture.get("name")))
+    published = PUBLISHED.get(str(classifier.architecture.get("name")))
     names = {name: name for name in classifier.state_dict()}
-    return Naming(source, names, PREPROCESSING[published] if published else None)
+    return Naming(source, names, PREPROCESSING[published.preprocessing] if published else None)
 
 
 def classifier_namings(classifier: Classifier) -> Iterator[Naming]:
@@ -100,10 +97,10 @@ def classifier_namings(classifier: Classifier) -> Iterator[Naming]:
         Keras block1_conv2_W_1:0 fc1_W_1:0
     """
     architecture = classifier.architecture.get("name")
-    torchvision = architecture in _PUBLISHED and architecture not in _PREFIXED
-    own = own_names(classifier, "torchvision" if torchvision else "minifcn")
+    _, file, prefixed = PUBLISHED.get(str(architecture), ("", "", False))
+    own = own_names(classifier, "torchvision" if file and not prefixed else "minifcn")
     yield own
-    if architecture == "googlenet":
+    if prefixed:
         yield Naming("torchvision", {name: name.partition(".")[2] for name in own.names}, own.preprocessing)
     layers = caffe_layers(classifier)
     for ends in _CAFFE_ENDS if layers else ():

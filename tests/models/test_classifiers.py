@@ -88,7 +88,7 @@ def test_vgg16_has_the_names_and_shapes_of_the_public_weights():
     assert sum(p.data.size for p in model.features.parameters()) == 14_714_688
     assert model.output_shape((3, 224, 224)) == (1000,)
     assert model.features.output_shape((3, 224, 224)) == (512, 7, 7)
-    assert model.taps == {8: "16", 16: "23"}
+    assert model.taps == {4: "9", 8: "16", 16: "23"}
     assert [layer.p for layer in model["classifier"] if isinstance(layer, Dropout)] == [0.5, 0.5]
 
 

@@ -131,8 +131,8 @@ def test_an_incomplete_trunk_needs_partial(file):
 
 
 def test_unknown_networks_are_refused(file):
-    save_file({"layer1.0.conv1.weight": np.zeros((64, 64, 3, 3), "f4"), "b": np.zeros(1, "f4")}, file)
-    with pytest.raises(FileError, match=r"no known classifier: its tensors are b, layer1.0.conv1.weight"):
+    save_file({"stage1.0.conv1.weight": np.zeros((64, 64, 3, 3), "f4"), "b": np.zeros(1, "f4")}, file)
+    with pytest.raises(FileError, match=r"no known classifier: its tensors are b, stage1.0.conv1.weight"):
         load_classifier(file)
     few = dict(list(squeezenet().state_dict().items())[:9])
     save_file(few, file)

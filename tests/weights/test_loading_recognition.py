@@ -19,7 +19,7 @@ ZERO = np.zeros((), "f4")
 def files():
     """Every network in all names it is known by, as arrays that take no memory."""
     for name, make in CLASSIFIERS.items():
-        for classes in (7, 1000):
+        for classes in (7, 1000) if name in ("vgg16", "resnet50", "googlenet") else (7,):
             model = make(classes, init="zeros")
             for number, naming in enumerate(classifier_namings(model)):
                 shapes = {n: array.shape for n, array in model.state_dict().items()}
@@ -47,9 +47,9 @@ def test_every_network_is_recognised_in_all_names(name, classes, naming, arrays)
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 999), which=st.sampled_from(FILES))
+@given(seed=st.integers(0, 999), which=st.integers(0, len(FILES) - 1))
 def test_three_quarters_of_a_network_are_enough(seed, which):
-    name, _, naming, arrays = which.values
+    name, _, naming, arrays = FILES[which].values
     kept = np.random.default_rng(seed).permutation(list(arrays))[: -(-3 * len(arrays) // 4)]
     found = recognise_classifier({key: arrays[key] for key in kept})
     assert found.model.architecture["name"] == name
