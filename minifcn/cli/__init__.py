@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a network on labelled images",
     "evaluate": "compute the metrics of a model on a dataset",
     "predict": "label your own images",
+    "export": "write a model file as ONNX",
     "explain": "every layer's shape, receptive field, position, parameters, multiplications and bytes",
     "weights": "inspect, convert and download files of weights",
     "lessons": "open the lessons in JupyterLab",

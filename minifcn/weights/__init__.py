@@ -6,10 +6,12 @@ from minifcn.weights.loading import load_classifier, load_fcn, read_class_names
 from minifcn.weights.matching import Report, Transfer
 from minifcn.weights.model_file import load, save
 from minifcn.weights.names import PREPROCESSING, parse_preprocessing
+from minifcn.weights.onnx_export import OnnxGraph, save_onnx
 
 __all__ = [
     "PREPROCESSING",
     "PUBLISHED",
+    "OnnxGraph",
     "Report",
     "Tensors",
     "Transfer",
@@ -21,5 +23,6 @@ __all__ = [
     "read_class_names",
     "read_tensors",
     "save",
+    "save_onnx",
     "write_safetensors",
 ]
