@@ -12,7 +12,18 @@ from typing import Any
 
 from minifcn.backend import Array
 from minifcn.functional.operands import check_choice
-from minifcn.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Graph, Layer, Linear, Sequential
+from minifcn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Graph,
+    Layer,
+    Linear,
+    Sequential,
+)
 from minifcn.layers.base import Shape
 from minifcn.layers.containers import Stack
 from minifcn.layers.joints import joint_shape
@@ -113,9 +124,10 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
     """Turn a classifier into a fully convolutional network that gives its scores at every position.
 
     The first dense layer after the maps are flattened gets a kernel as large as those maps, further ones get
-    1 x 1 kernels, a global average becomes an average over a window of the trained size, and `Flatten` is
-    left out. All other layers (dropout, too) stay as they are, and so does a global average that only feeds a
-    gate, a factor (C, 1, 1) of a larger map, as in squeeze-and-excitation. Weights are copied.
+    1 x 1 kernels, `BatchNorm1d` becomes `BatchNorm2d`, a global average becomes an average over a window of
+    the trained size, and `Flatten` is left out. All other layers (dropout, too) stay as they are, and so does
+    a global average that only feeds a gate, a factor (C, 1, 1) of a larger map, as in squeeze-and-excitation.
+    Weights are copied.
 
     On the trained size the scores (N, classes, 1, 1) are the classifier's. On a larger image of a network
     without padding, the scores at each position are those of the crop that the position sees. With padding
@@ -168,7 +180,7 @@ def convert(
         >>> layer.kernel_size, shape
         ((2, 2), (5, 1, 1))
     """
-    if not any(isinstance(part, Flatten | Linear | GlobalAvgPool2d) for part in layer.layers()):
+    if not any(isinstance(part, Flatten | Linear | GlobalAvgPool2d | BatchNorm1d) for part in layer.layers()):
         return copy.deepcopy(layer), layer.output_shape(shape)
     if isinstance(layer, Flatten):
         return None, shape
@@ -176,6 +188,10 @@ def convert(
         _, height, width = shape
         padding = (height // 2, width // 2) if same_size else (0, 0)
         return dense_to_conv(layer, shape, padding=padding), (layer.out_features, 1, 1)
+    if isinstance(layer, BatchNorm1d):  # the same arrays and settings, for maps
+        norm = BatchNorm2d(**layer.config())
+        vars(norm).update(vars(copy.deepcopy(layer)))
+        return norm, norm.output_shape(shape)
     if isinstance(layer, GlobalAvgPool2d):
         return AvgPool2d((shape[1], shape[2]), 1) if keep_average else None, (shape[0], 1, 1)
     if not isinstance(layer, Stack):

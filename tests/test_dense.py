@@ -9,6 +9,7 @@ from minifcn import conv_to_dense, convolutionalize, dense_to_conv
 from minifcn.layers import (
     Add,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Concat,
     Conv2d,
@@ -308,3 +309,20 @@ def test_unknown_orders_are_refused(order):
 def test_not_every_convolution_is_dense(options):
     with pytest.raises(ValueError, match="has stride, dilation or groups: it is not a dense layer"):
         conv_to_dense(Conv2d(2, 2, 3, **options))
+
+
+def test_normalisation_of_vectors_becomes_one_of_maps():
+    rng = np.random.default_rng(0)
+    norm = BatchNorm1d(5, eps=0.1, frozen=True)
+    for array in norm.state_dict().values():
+        array[...] = rng.uniform(0.5, 2, 5)
+    model = Sequential(MaxPool2d(2), Flatten(), Linear(12, 5, rng=rng), norm, ReLU(), Linear(5, 2, rng=rng))
+    fully = convolutionalize(model.eval(), (3, 4, 4))
+    x = rng.normal(size=(2, 3, 4, 4)).astype("float32")
+    assert np.allclose(fully(x)[:, :, 0, 0], model(x), rtol=1e-5, atol=1e-6)
+    assert isinstance(fully["3"], BatchNorm2d)
+    assert not isinstance(fully["3"], BatchNorm1d)
+    assert (fully["3"].eps, fully["3"].frozen, fully["3"].weight.trainable) == (0.1, True, False)
+    assert not np.shares_memory(fully["3"].weight.data, norm.weight.data)
+    with pytest.raises(ValueError, match=r"BatchNorm2d\(12.* takes \(N, 12, H, W\)"):
+        convolutionalize(Sequential(Flatten(), BatchNorm1d(12), Linear(12, 5, rng=0)), (3, 2, 2))

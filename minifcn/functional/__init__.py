@@ -11,10 +11,13 @@ from minifcn.functional.convolution import (
 from minifcn.functional.normalization import (
     batch_norm,
     batch_norm_grad,
+    group_norm,
+    group_norm_grad,
     local_response_norm,
     local_response_norm_grad,
 )
 from minifcn.functional.pooling import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from minifcn.functional.resizing import interpolate, interpolate_grad
 from minifcn.functional.upsampling import bilinear_kernel
 from minifcn.kernels.choosing import algorithms_for
 
@@ -30,6 +33,10 @@ __all__ = [
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "conv_transpose2d",
+    "group_norm",
+    "group_norm_grad",
+    "interpolate",
+    "interpolate_grad",
     "local_response_norm",
     "local_response_norm_grad",
     "max_pool2d",

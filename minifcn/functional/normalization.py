@@ -1,4 +1,4 @@
-"""Local response normalisation (AlexNet) and batch normalisation, with their gradients."""
+"""Local response (AlexNet), batch and group normalisation, with their gradients."""
 
 from typing import NamedTuple
 
@@ -150,3 +150,61 @@ def batch_norm_grad(
         count = dy.size // dy.shape[1]
         dx = dy - (dbeta[:, None, None] + normalized * dgamma[:, None, None]) / count
     return dx * (gamma * inverse_std)[:, None, None], dgamma, dbeta
+
+
+def group_norm(
+    x: Array, gamma: Array, beta: Array, num_groups: int, eps: float = 1e-5
+) -> tuple[Array, BatchNormCache]:
+    """Normalise each group of channels of each image by its own mean and variance, then scale and shift.
+
+    This is `batch_norm` of one image whose channels are the groups (Wu & He 2018).
+
+    Args:
+        x: (N, C, H, W), float32 or float64.
+        gamma: Scale (C,).
+        beta: Shift (C,).
+        num_groups: Number of groups, a divisor of C.
+        eps: Added to the variance.
+
+    Returns:
+        y and the cache that the gradient needs.
+
+    Raises:
+        TypeError: If x is not a floating-point array.
+        ValueError: If x does not have 4 axes, or the groups do not divide its channels.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([1.0, 3.0]).reshape(1, 2, 1, 1)
+        >>> group_norm(x, np.ones(2), np.zeros(2), 1, eps=0.0)[0].ravel()
+        array([-1.,  1.])
+    """
+    xp = check_float(x=x, gamma=gamma, beta=beta)
+    check_rank(4, "(N, C, H, W)", x=x)
+    if x.shape[1] % check_integer(num_groups, "num_groups", 1):
+        raise ValueError(f"num_groups must divide the {x.shape[1]} channels of x, got {num_groups}")
+    groups = x.reshape(1, len(x) * num_groups, -1, 1)  # (N, C, H, W) -> (1, N * G, C / G * H * W, 1)
+    mean, variance = groups.mean(axis=(0, 2, 3)), groups.var(axis=(0, 2, 3))
+    one = xp.ones(len(mean), x.dtype)
+    _, (normalized, inverse_std) = batch_norm(groups, one, one, mean, variance, eps)
+    normalized = normalized.reshape(x.shape)
+    y = normalized * gamma[:, None, None] + beta[:, None, None]
+    return y, BatchNormCache(normalized, inverse_std)
+
+
+def group_norm_grad(dy: Array, gamma: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `group_norm` to x, gamma and beta.
+
+    Example:
+        >>> import numpy as np
+        >>> y, cache = group_norm(np.array([[[[1.0, 3.0]]]]), np.ones(1), np.zeros(1), 1, eps=0.0)
+        >>> group_norm_grad(np.array([[[[0.0, 2.0]]]]), np.ones(1), cache)[0]
+        array([[[[0., 0.]]]])
+    """
+    xp = check_float(dy=dy, gamma=gamma, normalized=cache.normalized)
+    grouped = 1, len(cache.inverse_std), -1, 1  # (N, C, H, W) -> (1, N * G, C / G * H * W, 1)
+    of_groups = BatchNormCache(cache.normalized.reshape(grouped), cache.inverse_std)
+    dgroups = (dy * gamma[:, None, None]).reshape(grouped)
+    one = xp.ones(len(cache.inverse_std), dy.dtype)
+    dx, _, _ = batch_norm_grad(dgroups, one, of_groups, of_batch=True)
+    return dx.reshape(dy.shape), (dy * cache.normalized).sum(axis=(0, 2, 3)), dy.sum(axis=(0, 2, 3))

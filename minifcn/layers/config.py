@@ -16,13 +16,7 @@ from inspect import signature
 from typing import Any, TypeAlias, TypeVar
 
 from minifcn.layers.base import Layer
-from minifcn.layers.containers import LayerDict, Sequential
-from minifcn.layers.convolution import Conv2d, ConvTranspose2d, Linear
-from minifcn.layers.graph import Add, Concat, Graph
-from minifcn.layers.normalization import BatchNorm2d, LocalResponseNorm
 from minifcn.layers.parameter import element_limit
-from minifcn.layers.pointwise import Crop, Dropout, Flatten, ReLU
-from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 Config: TypeAlias = dict[str, Any]
 AnyClass = TypeVar("AnyClass", bound=type[Layer])
@@ -40,13 +34,7 @@ _MAX_NUMBER = 100_000  # a larger integer must not exceed the number of elements
 _MAX_TEXT = 1_000  # characters
 _PLAIN: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str}  # by annotation
 
-_classes: dict[str, type[Layer]] = {
-    cls.__name__: cls
-    for cls in (
-        *(Add, AvgPool2d, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Crop, Dropout, Flatten),
-        *(GlobalAvgPool2d, Graph, LayerDict, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential),
-    )
-}
+_classes: dict[str, type[Layer]] = {}  # filled by `register`
 
 
 def register(cls: AnyClass) -> AnyClass:
@@ -121,6 +109,7 @@ def to_config(layer: Layer) -> Config:
         ValueError: If the class of a layer is not registered, or an argument is none of these.
 
     Example:
+        >>> from minifcn.layers import MaxPool2d
         >>> to_config(MaxPool2d(2))
         {'class': 'MaxPool2d', 'kernel_size': [2, 2], 'stride': [2, 2], 'padding': [0, 0], 'ceil_mode': False}
     """

@@ -87,17 +87,25 @@ Step: TypeAlias = tuple[str, Any, list[str]]
 
 
 def sees_whole_input(layer: Layer) -> bool:
-    """Return whether every output of a layer sees the whole input.
+    """Return whether every output of a layer sees the whole input, and has no place in it.
 
     Example:
-        >>> from minifcn.layers import GlobalAvgPool2d, ReLU
+        >>> from minifcn.layers import GlobalAvgPool2d, GroupNorm, ReLU
         >>> sees_whole_input(Sequential(ReLU(), GlobalAvgPool2d(), ReLU())), sees_whole_input(ReLU())
         (True, False)
+        >>> sees_whole_input(GroupNorm(1, 4))  # its outputs lie where its inputs lie
+        False
     """
     try:
-        return layer.reach() == "global"
+        if layer.reach() != "global":
+            return False
     except ValueError:  # it does not say, or is made of others
         return False
+    try:
+        layer.coordinate_map()
+    except ValueError:
+        return True
+    return False
 
 
 class Stack(Layer):

@@ -221,3 +221,25 @@ class Add(_Branches):
     """
 
     joint = "add"
+
+
+class Multiply(_Branches):
+    """Branches side by side, their outputs multiplied; some may be gates (C, 1, 1).
+
+    A gate holds for every pixel of the other maps, as in squeeze-and-excitation (Hu et al. 2018).
+
+    Args:
+        *layers: Branches named "0", "1", ...
+        **named: Branches with names of their own.
+
+    Raises:
+        ValueError: If there is no branch, or one writes over the input that others read.
+
+    Example:
+        >>> import numpy as np
+        >>> from minifcn.layers import GlobalAvgPool2d, Sequential
+        >>> Multiply(Sequential(), GlobalAvgPool2d())(np.array([[[[1.0, 3.0]]]]))
+        array([[[[2., 6.]]]])
+    """
+
+    joint = "multiply"

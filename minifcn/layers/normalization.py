@@ -1,4 +1,4 @@
-"""Local response normalisation and batch normalisation as layers."""
+"""Local response, batch and group normalisation as layers."""
 
 import math
 from typing import TypeVar
@@ -6,11 +6,18 @@ from typing import TypeVar
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
+from minifcn.functional import (
+    batch_norm,
+    batch_norm_grad,
+    group_norm,
+    group_norm_grad,
+    local_response_norm,
+    local_response_norm_grad,
+)
 from minifcn.functional.operands import check_float
-from minifcn.geometry import check_integer
+from minifcn.geometry import CoordinateMap, check_integer
 from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
-from minifcn.layers.cost import Cost
+from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.parameter import Buffer, Parameter
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
@@ -88,6 +95,8 @@ class BatchNorm2d(Pointwise):
         array_module(x=x, weight=self.weight.data)
         check_float(x=x, weight=self.weight.data)
         self.output_shape(x.shape[1:])
+        shape = x.shape
+        x = x.reshape(*shape, *[1] * (4 - x.ndim))  # (N, C) -> (N, C, 1, 1), in BatchNorm1d
         mean, variance = self.running_mean.data, self.running_var.data
         if self.training and not self.frozen:
             count = x.size // self.num_features
@@ -98,20 +107,22 @@ class BatchNorm2d(Pointwise):
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 running.data += self.momentum * (new - running.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
+        y = y.reshape(shape)
         self.keep(self.weight.data * cache.inverse_std if self.frozen else cache, output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
         (kept,) = self.recall(dy)
-        dx: Array
+        shape = dy.shape
+        dy = dy.reshape(*shape, *[1] * (4 - dy.ndim))
         if self.frozen:
-            dx = dy * kept[:, None, None]
-            return dx
+            dx: Array = dy * kept[:, None, None]
+            return dx.reshape(shape)
         dx, dgamma, dbeta = batch_norm_grad(dy, self.weight.data, kept, of_batch=True)
         self.weight.accumulate(dgamma)
         self.bias.accumulate(dbeta)
-        return dx
+        return dx.reshape(shape)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return (C, H, W)."""
@@ -124,6 +135,86 @@ class BatchNorm2d(Pointwise):
         if self.frozen:
             return Cost(forward=2 * elements)
         return Cost(extra=elements, forward=elements, backward=3 * elements)
+
+
+class BatchNorm1d(BatchNorm2d):
+    """Batch normalisation of vectors (N, C), as behind a dense layer; see `BatchNorm2d`.
+
+    Example:
+        >>> import numpy as np
+        >>> BatchNorm1d(3)(np.ones((4, 3), np.float32)).shape
+        (4, 3)
+    """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C,)."""
+        if shape != (self.num_features,):
+            raise ValueError(f"{self!r} takes (N, {self.num_features}), got items of shape {shape}")
+        return shape
+
+
+class GroupNorm(Pointwise):
+    """Normalise each group of channels of each image by its own mean and variance (Wu & He 2018).
+
+    It does the same in training and in evaluation. Every output depends on all of the image.
+
+    Args:
+        num_groups: Number of groups: 1 for all channels together, C for each by itself.
+        num_channels: C.
+        eps: Added to the variance.
+
+    Raises:
+        ValueError: If the groups do not divide the channels.
+
+    Example:
+        >>> import numpy as np
+        >>> y = GroupNorm(2, 4).astype("float64")(np.random.default_rng(0).normal(5, 2, (3, 4, 8, 8)))
+        >>> bool(np.allclose(y[:, :2].mean(axis=(1, 2, 3)), 0))
+        True
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, *, eps: float = 1e-5):
+        self.num_groups = check_integer(num_groups, "num_groups", 1)
+        self.num_channels = check_integer(num_channels, "num_channels", 1)
+        if num_channels % num_groups:
+            raise ValueError(f"num_groups must divide num_channels {num_channels}, got {num_groups}")
+        self.eps = eps
+        self.weight = Parameter(np.ones(num_channels, np.float32))
+        self.bias = Parameter(np.zeros(num_channels, np.float32))
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, H, W)."""
+        array_module(x=x)
+        self.output_shape(x.shape[1:])
+        y, cache = group_norm(x, self.weight.data, self.bias.data, self.num_groups, self.eps)
+        self.keep(cache, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, H, W)."""
+        (cache,) = self.recall(dy)
+        dx, dgamma, dbeta = group_norm_grad(dy, self.weight.data, cache)
+        self.weight.accumulate(dgamma)
+        self.bias.accumulate(dbeta)
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, H, W)."""
+        check_image_shape(self, shape, self.num_channels)
+        return shape
+
+    def reach(self) -> Reach:
+        """Return "global": the statistics are those of the whole image."""
+        return "global"
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return the identity: outputs lie where their inputs lie."""
+        return CoordinateMap()
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: the normalised values are kept."""
+        elements = math.prod(shape)
+        return Cost(extra=elements, forward=elements, backward=4 * elements)
 
 
 def freeze_batch_norm(model: AnyLayer, *, frozen: bool = True) -> AnyLayer:

@@ -1,52 +1,15 @@
-"""Layers that work element by element, or only rearrange elements."""
+"""Layers that drop or only rearrange elements."""
 
 import math
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import relu, relu_grad
 from minifcn.functional.operands import check_float
 from minifcn.geometry import check_integer
 from minifcn.layers.base import Layer, Pointwise, Shape
 from minifcn.layers.cost import Cost, Reach, Shift
 from minifcn.layers.parameter import Rng
-
-
-class ReLU(Pointwise):
-    """max(x, 0), element by element.
-
-    Args:
-        inplace: Write the output over the input, and in `backward` the gradient over the output. This saves
-            memory and time where nothing else needs them, as after a convolution.
-
-    Example:
-        >>> import numpy as np
-        >>> ReLU()(np.array([-1.0, 2.0]))
-        array([0., 2.])
-    """
-
-    def __init__(self, *, inplace: bool = False):
-        self.inplace = inplace
-
-    def forward(self, x: Array) -> Array:
-        """Return max(x, 0)."""
-        y = relu(x, out=x if self.inplace else None)
-        self.keep(y, output=y)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dy where the output was positive."""
-        (y,) = self.recall(dy)
-        return relu_grad(dy, y, out=y if self.inplace else None)
-
-    def cost(self, shape: Shape) -> Cost:
-        """Return the cost: the output is kept."""
-        return Cost(keeps_output=True, reuses_input=self.inplace)
-
-    def overwrites_input(self) -> bool:
-        """Return `inplace`."""
-        return self.inplace
 
 
 class Dropout(Pointwise):

@@ -311,7 +311,11 @@ def _seen(layer: Layer, x: _Map) -> Views:
     except ValueError:
         return None
     if reach == "global":  # a window over all there is; what has been flattened sees all already
-        reach = (Window(x.shape[1]), Window(x.shape[2])) if len(x.shape) == 3 else (Window(1), Window(1))
+        height, width = x.shape[1:] if len(x.shape) == 3 else (1, 1)
+        if sees_whole_input(layer):
+            reach = Window(height), Window(width)
+        else:  # the outputs have places, as in group normalisation
+            reach = Window(2 * height - 1, padding=height - 1), Window(2 * width - 1, padding=width - 1)
     rows, cols = x.views
     return rows.through(reach[0]), cols.through(reach[1])
 

@@ -16,9 +16,11 @@ from minifcn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Graph,
+    Hardsigmoid,
     Layer,
     Linear,
     MaxPool2d,
+    Multiply,
     ReLU,
     Sequential,
 )
@@ -369,3 +371,17 @@ def test_a_composite_that_makes_scores_of_maps_is_not_converted():
     for kind in (Head, Average):
         with pytest.raises(ValueError, match=rf"inside {kind.__name__}, .* a Graph may hold them"):
             convolutionalize(Sequential(kind(2)), (2, 4, 4))
+
+
+def test_multiply_is_squeeze_and_excitation():
+    gate = Sequential(
+        GlobalAvgPool2d(), Conv2d(3, 2, 1, rng=0), ReLU(), Conv2d(2, 3, 1, rng=1), Hardsigmoid()
+    )
+    block = Multiply(Sequential(), gate=gate).astype("float64")
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    assert np.array_equal(block(x), x * gate(x))
+    check_gradient(block, x)
+    assert block.coordinate_map() == CoordinateMap()
+    assert list(block.state_dict()) == [f"gate.{i}.{name}" for i in (1, 3) for name in ("weight", "bias")]
+    with pytest.raises(ValueError, match="Multiply reads maps that differ in shape"):
+        Multiply(Sequential(), Conv2d(3, 2, 1, rng=0)).output_shape((3, 4, 5))

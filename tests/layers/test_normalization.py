@@ -5,7 +5,18 @@ from hypothesis import strategies as st
 
 from minifcn import functional as F
 from minifcn.checks import check_gradient
-from minifcn.layers import BatchNorm2d, Conv2d, LocalResponseNorm, Sequential, freeze_batch_norm
+from minifcn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    GroupNorm,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    freeze_batch_norm,
+)
+from minifcn.models import explain
 
 
 def normal(shape, seed=0):
@@ -137,3 +148,60 @@ def test_a_network_is_frozen_and_unfrozen():
     freeze_batch_norm(net, frozen=False)
     assert not net[1][0].frozen
     assert all(parameter.trainable for parameter in net.parameters())
+
+
+# Vectors, and groups of channels
+
+
+def test_vectors_are_images_of_one_pixel():
+    ours, images = (norm(3).astype("float64") for norm in (BatchNorm1d, BatchNorm2d))
+    x, dy = normal((5, 3)), normal((5, 3), 1)
+    assert np.array_equal(ours(x), images(x[:, :, None, None])[:, :, 0, 0])
+    assert np.array_equal(ours.backward(dy), images.backward(dy[:, :, None, None])[:, :, 0, 0])
+    assert np.array_equal(ours.weight.grad, images.weight.grad)
+    assert np.array_equal(ours.running_var.data, images.running_var.data)
+    freeze_batch_norm(ours)
+    check_gradient(ours, x)
+    for wrong in (x[:, :2], x[:, :, None, None]):
+        with pytest.raises(ValueError, match=r"BatchNorm1d\(3\) takes \(N, 3\), got items of shape"):
+            BatchNorm1d(3).astype("float64")(wrong)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_group_norm_is_pytorchs(xp, groups):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(groups)
+    theirs, ours = (
+        torch.nn.GroupNorm(groups, 6, eps=0.01).double(),
+        GroupNorm(groups, 6, eps=0.01).astype("float64"),
+    )
+    state = {name: rng.normal(size=6) for name in ours.state_dict()}
+    ours.load_state_dict(state)
+    ours.to("cpu" if xp.module is np else "cuda")
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    x, dy = rng.normal(2, 3, (2, 6, 4, 5)), rng.normal(size=(2, 6, 4, 5))
+    tensor = torch.tensor(x, requires_grad=True)
+    expected = theirs(tensor)
+    expected.backward(torch.tensor(dy))
+    assert np.allclose(xp.numpy(ours(xp.array(x))), expected.detach(), rtol=1e-11, atol=1e-12)
+    assert np.allclose(xp.numpy(ours.backward(xp.array(dy))), tensor.grad, rtol=1e-9, atol=1e-11)
+    for name, parameter in theirs.named_parameters():
+        assert np.allclose(xp.numpy(getattr(ours, name).grad), parameter.grad, rtol=1e-10, atol=1e-11), name
+
+
+def test_gradients_of_group_norm():
+    check_gradient(GroupNorm(2, 4).astype("float64"), normal((2, 4, 3, 2)))
+
+
+def test_group_norm_has_places_although_it_sees_all_of_the_image():
+    net = Sequential(Conv2d(1, 4, 3, padding=1, rng=0), GroupNorm(2, 4), ReLU(), MaxPool2d(2))
+    assert str(net.coordinate_map()) == "2 i + 1/2"
+    row = explain(net, (10, 12)).rows[-1]
+    assert [str(view.grid) for view in row.views] == ["2 i + 1/2"] * 2
+    assert all(view.field >= size for view, size in zip(row.views, (10, 12), strict=True))
+
+
+@pytest.mark.parametrize("groups", [0, 4, -1, 1.5])
+def test_groups_divide_the_channels(groups):
+    with pytest.raises(ValueError, match=f"num_groups must .*, got {groups}"):
+        GroupNorm(groups, 6)
