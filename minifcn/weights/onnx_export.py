@@ -129,16 +129,29 @@ class OnnxGraph:
 class _Exporter(OnnxGraph, Visitor):
     """Adds nodes for each layer and each joint."""
 
+    def __init__(self, names: dict[int, str]):
+        super().__init__(names)
+        self.vectors: set[str] = set()
+        """Values that are (N, features) instead of (N, C, H, W)."""
+
     def leaf(self, layer: Layer, x: str) -> str:
         if own := getattr(layer, "to_onnx", None):
             y: str = own(self, x)
-            return y
-        if type(layer) in LAYERS:
-            return LAYERS[type(layer)](self, layer, x)
-        raise ValueError(
-            f"no ONNX operators are known for {type(layer).__name__}: give the class a method "
-            f"to_onnx(self, graph, x), as docs/own-layers.md shows"
-        )
+        elif type(layer) in LAYERS:
+            y = LAYERS[type(layer)](self, layer, x)
+        else:
+            raise ValueError(
+                f"no ONNX operators are known for {type(layer).__name__}: give the class a method "
+                f"to_onnx(self, graph, x), as docs/own-layers.md shows"
+            )
+        if x in self.vectors or isinstance(layer, layers.Flatten):
+            self.vectors.add(y)
+        return y
+
+    def per_channel(self, parameter: layers.Parameter, x: str) -> str:
+        """Return a parameter (C,) as (C, 1, 1), unless x is a vector."""
+        name = self.weight(parameter)
+        return name if x in self.vectors else self.node("Reshape", name, self.constant(np.array([-1, 1, 1])))
 
     def _join(self, op: str, xs: tuple[str, ...]) -> str:
         y = xs[0]
@@ -213,10 +226,9 @@ def _score(graph: _Exporter, layer: Any, x: str) -> str:
 
 
 def _pool(op: str, **attributes: int) -> Callable[[_Exporter, Any, str], str]:
-    def add(graph: _Exporter, layer: Any, x: str) -> str:
-        return graph.node(op, x, **_window(layer.geometry), ceil_mode=int(layer.ceil_mode), **attributes)
-
-    return add
+    return lambda graph, layer, x: graph.node(
+        op, x, **_window(layer.geometry), ceil_mode=int(layer.ceil_mode), **attributes
+    )
 
 
 def _linear(graph: _Exporter, layer: Any, x: str) -> str:
@@ -239,18 +251,43 @@ def _crop(graph: _Exporter, layer: Any, x: str) -> str:
     return graph.slice(x, (layer.top, layer.left), end)
 
 
-def _plain(op: str, *fields: str, **attributes: Any) -> Callable[[_Exporter, Any, str], str]:
-    """Return the function for a layer that one operator computes, with attributes of the layer's values."""
+def _clip(graph: _Exporter, layer: Any, x: str) -> str:
+    limits = [
+        graph.constant(float(limit)) if limit is not None else "" for limit in (layer.min_val, layer.max_val)
+    ]
+    return graph.node("Clip", x, *limits)
 
-    def add(graph: _Exporter, layer: Any, x: str) -> str:
-        own = {field: float(getattr(layer, field)) for field in fields}
-        return graph.node(op, x, **own, **attributes)
 
-    return add
+def _group_norm(graph: _Exporter, layer: Any, x: str) -> str:
+    """Normalise groups as the channels of an instance normalisation."""
+    groups = graph.node("Reshape", x, graph.constant(np.array([0, layer.num_groups, -1])))
+    ones, zeros = (graph.constant(np.full(layer.num_groups, value, float)) for value in (1, 0))
+    y = graph.node("InstanceNormalization", groups, ones, zeros, epsilon=float(layer.eps))
+    y = graph.node("Reshape", y, graph.node("Shape", x))
+    scaled = graph.node("Mul", y, graph.per_channel(layer.weight, x))
+    return graph.node("Add", scaled, graph.per_channel(layer.bias, x))
+
+
+def _upsample(graph: _Exporter, layer: Any, x: str) -> str:
+    place = "align_corners" if layer.align_corners else "half_pixel"
+    more = {"mode": "linear", "coordinate_transformation_mode": place}
+    if layer.mode == "nearest":
+        more = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    if layer.size is None:
+        return graph.node("Resize", x, "", graph.constant(np.array([1.0, 1.0, *layer.scale_factor])), **more)
+    same = graph.node("Shape", x, start=0, end=2)
+    size = graph.node("Concat", same, graph.constant(np.array(layer.size)), axis=0)
+    return graph.node("Resize", x, "", "", size, **more)
+
+
+def _plain(op: str, **attributes: Any) -> Callable[[_Exporter, Any, str], str]:
+    """Return the function for a layer that is one operator."""
+    return lambda graph, layer, x: graph.node(op, x, **attributes)
 
 
 LAYERS: dict[type[Layer], Callable[[_Exporter, Any, str], str]] = {
     layers.AvgPool2d: _pool("AveragePool", count_include_pad=1),
+    layers.BatchNorm1d: _batch_norm,
     layers.BatchNorm2d: _batch_norm,
     layers.Conv2d: _convolution,
     layers.ConvTranspose2d: _convolution,
@@ -258,10 +295,20 @@ LAYERS: dict[type[Layer], Callable[[_Exporter, Any, str], str]] = {
     layers.Dropout: lambda graph, layer, x: x,
     layers.Flatten: _plain("Flatten", axis=1),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),
+    layers.GroupNorm: _group_norm,
+    layers.Hardsigmoid: _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    layers.Hardswish: _plain("HardSwish"),
+    layers.Hardtanh: _clip,
+    layers.LeakyReLU: lambda graph, layer, x: graph.node("LeakyRelu", x, alpha=float(layer.negative_slope)),
     layers.Linear: _linear,
     layers.LocalResponseNorm: _local_norm,
     layers.MaxPool2d: _pool("MaxPool"),
+    layers.PReLU: lambda graph, layer, x: graph.node("PRelu", x, graph.per_channel(layer.weight, x)),
     layers.ReLU: _plain("Relu"),
+    layers.ReLU6: _clip,
+    layers.Sigmoid: _plain("Sigmoid"),
+    layers.SiLU: lambda graph, layer, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
+    layers.Upsample: _upsample,
     ScoreLayer: _score,
 }
 """How each class of layers becomes nodes; a subclass is another class."""

@@ -78,6 +78,13 @@ def test_every_leaf_of_minifcn_has_an_entry():
     assert all(inspect.isfunction(make) for make in LAYERS.values())
 
 
+def altered(layer):
+    """Set random parameters and buffers, the variances positive."""
+    for array in layer.state_dict().values():
+        array[...] = abs(images(*array.shape)) + 0.1
+    return layer
+
+
 LEAVES = [
     layers.Conv2d(4, 6, (3, 2), (2, 1), ((0, 1), (2, 1)), (1, 2), 2, rng=0),
     layers.Conv2d(4, 6, 1, bias=False, rng=0),
@@ -85,22 +92,54 @@ LEAVES = [
     layers.LocalResponseNorm(3, alpha=0.5, beta=0.6, k=1.5),
     layers.LocalResponseNorm(11, alpha=2.0),  # more channels than there are
     layers.Crop(1, 2, 4, 3),
-    layers.Sequential(layers.Flatten(), layers.Linear(4 * 9 * 8, 5, bias=False, rng=0)),
-    layers.Sequential(layers.Dropout(rng=0)),
-    layers.Sequential(layers.GlobalAvgPool2d()),
+    layers.Dropout(rng=0),
+    layers.GlobalAvgPool2d(),
+    altered(layers.BatchNorm2d(4, eps=0.3)),
+    altered(layers.GroupNorm(2, 4, eps=0.3)),
+    altered(layers.GroupNorm(4, 4)),
+    altered(layers.PReLU(4)),
+    altered(layers.PReLU()),
+    layers.LeakyReLU(0.3),
+    layers.ReLU(),
+    layers.ReLU6(),
+    layers.Hardtanh(-0.5, None),
+    layers.Hardtanh(None, 0.25),
+    layers.Sigmoid(),
+    layers.SiLU(),
+    layers.Hardsigmoid(),
+    layers.Hardswish(),
+    layers.Multiply(layers.Sequential(), layers.GlobalAvgPool2d()),
+    *(
+        layers.Upsample(mode=mode, align_corners=align, **size)
+        for mode, align in (("nearest", False), ("bilinear", False), ("bilinear", True))
+        for size in ({"size": (13, 8)}, {"size": (4, 21)}, {"scale_factor": 2}, {"scale_factor": (1.5, 0.7)})
+    ),
+    layers.Upsample((1, 2), mode="bilinear"),
+]
+VECTORS = [
+    altered(layers.BatchNorm1d(6)),
+    altered(layers.PReLU(6)),
+    altered(layers.PReLU()),
+    layers.Hardswish(),
 ]
 
 
 @pytest.mark.parametrize("layer", LEAVES, ids=lambda layer: repr(layer).replace("\n", ""))
 def test_layers(layer, tmp_path):
     x = images(2, 4, 9, 8)
-    layer.eval()
-    if any(isinstance(part, layers.Linear) for part in layer.layers()):
-        scored = layers.Sequential(layers.Conv2d(4, 4, 1, rng=0), layers.Flatten())
-        layer = Classifier(scored, layers.Sequential(layer[1]), input_shape=(4, 9, 8))
-        layer = layer.eval()
+    layer = layers.Sequential(layers.Conv2d(4, 4, 1, rng=0), layer).eval()
     save_onnx(layer, tmp_path / "layer.onnx")
     assert_same_scores(run(tmp_path / "layer.onnx", x), layer(x))
+
+
+@pytest.mark.parametrize("layer", VECTORS, ids=repr)
+def test_layers_of_vectors(layer, tmp_path):
+    dense = layers.Sequential(layers.Linear(4 * 9 * 8, 6, bias=False, rng=0), layer)
+    features = layers.Sequential(layers.Conv2d(4, 4, 1, rng=0))
+    model = Classifier(features, dense, input_shape=(4, 9, 8)).eval()
+    save_onnx(model, tmp_path / "layer.onnx")
+    x = images(2, 4, 9, 8)
+    assert_same_scores(run(tmp_path / "layer.onnx", x), model(x))
 
 
 @pytest.mark.parametrize("seed", range(40))
