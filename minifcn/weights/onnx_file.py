@@ -292,7 +292,9 @@ def attributes(node: Message) -> dict[str, Any]:
     for attribute in node["attribute"]:
         kind = _ATTRIBUTES.get(attribute.get("type", 0), "")
         value = attribute.get(kind, 0 if kind in ("f", "i") else None)
-        found[attribute.get("name", "")] = (
-            bytes(value[:100]).decode("utf-8", "replace") if kind == "s" and value is not None else value
-        )
+        if kind == "s" and value is not None:
+            value = bytes(value[:100]).decode("utf-8", "replace")
+        elif kind == "t" and value is not None:
+            value = to_array(value)
+        found[attribute.get("name", "")] = value
     return found

@@ -12,7 +12,7 @@ from minifcn.cli import main
 from minifcn.layers import config
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
 from minifcn.weights import OnnxGraph, onnx_export, save_onnx
-from minifcn.weights.onnx_export import LAYERS
+from minifcn.weights.onnx_nodes import LAYERS
 from tests.models.test_flow import LARGE, SMALL, every_network
 from tests.models.trunks import normal, randomised
 from tests.weights.onnx_sessions import assert_same_scores, onnx, run, session
