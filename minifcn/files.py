@@ -1,10 +1,12 @@
 """Files: written atomically, and one kind of error for damaged or unexpected ones."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 class FileError(ValueError):
@@ -80,12 +82,7 @@ def check_ending(path: str | os.PathLike[str], ending: str) -> None:
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """Return a path if it is that of a file that can be opened.
-
-    Raises:
-        FileNotFoundError: If nothing is there.
-        IsADirectoryError: If it is a folder; the message suggests a file in it.
-        PermissionError: If it may not be read.
+    """Return a path if it is that of a file that `open_foreign` opens, with the same errors.
 
     Example:
         >>> existing_file("nowhere.safetensors")
@@ -93,12 +90,48 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
             ...
         FileNotFoundError: there is no file nowhere.safetensors
     """
+    with open_foreign(path):
+        return Path(path)
+
+
+def open_foreign(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file of unknown origin to read its bytes, and nothing that could wait or is no file.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        IsADirectoryError: If it is a folder; the message suggests a file in it.
+        FileError: If it is a FIFO, a socket or a device. It is not opened, because that may wait forever or
+            have an effect.
+        OSError: If it may not be read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "classes.txt"
+        >>> _ = path.write_text("sky")
+        >>> with open_foreign(path) as file:
+        ...     file.read(100)
+        b'sky'
+    """
     file = Path(path)
-    if file.is_dir():
+    try:
+        _check_regular(file, os.stat(file))
+        # O_NONBLOCK in case a FIFO has taken its place since; a regular file is read as without it
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(file, flags)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {file}") from None
+    try:
+        _check_regular(file, os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def _check_regular(file: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
         inside = sorted(file.glob("*.safetensors"), key=lambda found: found.name != "model.safetensors")
         such = f": give a file in it, such as {inside[0]}" if inside else ", and a file is expected"
         raise IsADirectoryError(f"{file} is a folder{such}")
-    if not file.exists():
-        raise FileNotFoundError(f"there is no file {file}")
-    with file.open("rb"):
-        return file
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{file} is a FIFO, a socket or a device, and a file is expected")

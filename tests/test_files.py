@@ -1,9 +1,10 @@
 import os
+import socket
 import stat
 
 import pytest
 
-from minifcn.files import atomic_write, check_ending, existing_file
+from minifcn.files import FileError, atomic_write, check_ending, existing_file, open_foreign
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
@@ -104,3 +105,37 @@ def test_permissions_follow_the_umask(tmp_path, umask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.skipif(os.name != "posix", reason="needs FIFOs, sockets and devices in the file system")
+@pytest.mark.parametrize("opening", [open_foreign, existing_file])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, opening, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    os.mkfifo("fifo")
+    os.symlink("fifo", "link")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        for name in ("fifo", "link", "socket", "/dev/zero", os.ttyname(os.openpty()[1])):
+            with pytest.raises(FileError, match=rf"^{name} is a FIFO, a socket or a device"):
+                opening(name)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.skipif(os.name != "posix", reason="needs FIFOs")
+def test_a_fifo_that_replaces_a_file_while_it_is_opened(tmp_path, monkeypatch):
+    path, real = tmp_path / "a", os.stat
+    path.touch()
+    regular = real(path)
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(os, "stat", lambda *arguments, **options: regular)
+    with pytest.raises(FileError, match=r"a is a FIFO"):
+        open_foreign(path)
+
+
+def test_a_foreign_file_is_read_as_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"1\r\n\x1a2")
+    with open_foreign(str(tmp_path / "a")) as file:
+        assert file.read(2) == b"1\r"
+        assert file.read() == b"\n\x1a2"

@@ -27,6 +27,8 @@ _IN_PYTHON = {
     "partial=True": "minifcn weights convert --partial",
     "load_classifier": "minifcn weights convert",
     "load_fcn": "minifcn weights convert",
+    "load_onnx": "minifcn weights convert",
+    ": size must be": ": --size must be",
     "minifcn.load reads it": "minifcn train --from takes it",
     "Checkpoints(resume=True)": "minifcn train --resume",
 }

@@ -5,14 +5,29 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from minifcn.cli.shared import size
 from minifcn.models import FCN, Classifier, registry
-from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
-from minifcn.weights.formats import read_tensors, shown
+from minifcn.weights import (
+    PREPROCESSING,
+    PUBLISHED,
+    Tensors,
+    download,
+    load_classifier,
+    load_fcn,
+    load_onnx,
+    save,
+)
+from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
 from minifcn.weights.names import parse_preprocessing
+from minifcn.weights.onnx_import import is_onnx
+from minifcn.weights.tensors import shown
 
+_SIZE = "of the images of an ONNX file that leaves it open"
 _NAMED = 3  # tensors without a counterpart that are named
 
 
@@ -21,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     inspect = actions.add_parser("inspect", help="format, metadata, tensors, and the network they belong to")
-    inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
+    inspect.add_argument("file", type=Path, help="safetensors, npz, PyTorch or ONNX file")
+    inspect.add_argument("--size", type=size, metavar="WxH", help=_SIZE)
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
-    convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
+    convert.add_argument("source", type=Path, help="safetensors, npz, PyTorch or ONNX file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
     known = registry.names()
     convert.add_argument("--architecture", choices=known, help="of a classifier (default: recognised)")
@@ -38,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
     convert.add_argument("--at-once", action="store_true", help="an FCN-8s at once of the reference code")
+    convert.add_argument("--size", type=size, metavar="WxH", help=_SIZE)
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
@@ -61,12 +78,17 @@ def _convert(arguments: argparse.Namespace) -> None:
         raise ValueError(f"target must be another file than the source, got {target}")
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
-        "partial": arguments.partial,
-        "rng": 0,
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
-    fcn = "score_fr.weight" in read_tensors(source).arrays
+    if is_onnx(source):
+        _convert_onnx(arguments, options)
+        return
+    if arguments.size:
+        raise ValueError(f"--size is for ONNX files, and {source} is none")
+    options |= {"partial": arguments.partial, "rng": 0}
+    tensors = read_tensors(source)
+    fcn = "score_fr.weight" in tensors.arrays
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
         raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
     if arguments.at_once and not fcn:
@@ -77,6 +99,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
+    _print_place(tensors)
     print(model.report.summary())
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
@@ -87,15 +110,49 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(f"wrote {target}")
 
 
+def _convert_onnx(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Convert a classifier whose layers are in the file, so that nothing about it needs to be known."""
+    source, given = arguments.source, (arguments.architecture, arguments.order, arguments.partial)
+    if given != (None, "CHW", False) or arguments.at_once:
+        others = "--architecture, --order, --partial and --at-once"
+        raise ValueError(f"{others} are for files without layers, and {source} is an ONNX file")
+    model = load_onnx(source, size=arguments.size, **options)
+    if model.info is None:
+        raise ValueError(f"{source} does not describe how images become input: give --preprocessing")
+    save(model, arguments.target)
+    print(model.report.summary())
+    print(f"wrote {arguments.target}")
+
+
+def _inspect_onnx(file: Path, size: tuple[int, int] | None) -> None:
+    """Print the operators and layers of a classifier in an ONNX file."""
+    model = load_onnx(file, size=size)
+    print(f"{file}: ONNX, a classifier of {class_count(model)} classes")
+    operators = ", ".join(f"{shown(op)} {count}" for op, count in model.report.operators.items())
+    print(f"operators: {operators}")
+    print(model.report.summary())
+    channels, height, width = model.input_shape
+    print(f"input: {channels} channels, {width} x {height} (width x height)")
+    print(f"preprocessing: {model.info.preprocessing if model.info else 'unknown, give --preprocessing'}")
+    print(f"maps that an FCN can score: strides {', '.join(map(str, model.taps)) or 'none but the last'}")
+
+
 def _inspect(arguments: argparse.Namespace) -> None:
+    if is_onnx(arguments.file):
+        _inspect_onnx(arguments.file, arguments.size)
+        return
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
     print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
+    _print_place(tensors)
     for key, text in tensors.metadata.items():
         print(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
     for name, array in tensors.arrays.items():
         print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+    for name, array in tensors.arrays.items():
+        if count := array.size - np.count_nonzero(np.isfinite(array)):
+            print(f"NaN or infinite: {count:,} values of {shown(name)}")
     if is_model_file(tensors.metadata):
         print("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
@@ -104,6 +161,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
         _print_match(file, tensors, found)
     else:
         print("no known network")
+
+
+def _print_place(tensors: Tensors) -> None:
+    """Print where in a file the tensors were, and which part of their names was removed."""
+    if tensors.inside:
+        print(f"from its entry {' / '.join(tensors.inside)}")
+    if tensors.prefix:
+        print(f"without {tensors.prefix} at the beginning of every name")
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:

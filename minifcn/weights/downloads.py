@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minifcn.files import FileError
-from minifcn.weights.formats import MAX_BYTES
+from minifcn.weights.tensors import MAX_BYTES
 
 PUBLISHED = {
     "alexnet": "alexnet-owt-7be5be79.pth",

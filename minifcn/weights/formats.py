@@ -1,96 +1,99 @@
 """Tensors in files: safetensors, npz, and PyTorch's own format.
 
-What a file declares is checked before memory is taken for it, and nothing in it is executed: pickles are
-opened by PyTorch alone, in the mode that makes tensors and nothing else.
+What a file declares is checked before memory is taken for it, and nothing in it is executed.
 """
 
+import io
 import json
 import math
 import os
-import re
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from minifcn.backend import Array, to_numpy
-from minifcn.files import FileError, atomic_write, existing_file
+from minifcn.files import FileError, atomic_write, open_foreign
+from minifcn.weights import torch_files
+from minifcn.weights.foreign import named_by_members, named_by_start
+from minifcn.weights.tensors import MAX_TENSORS, Tensors, check_declared, check_size, shown, widened
 
-MAX_BYTES = 10**9
-"""Limit for all tensors of a file: 1 GB, about twice the size of VGG16."""
-
-_MAX_HEADER = 100_000_000  # bytes that the safetensors library takes
+_MAX_HEADER = 32_000_000  # bytes of a safetensors header, and of a zip file's table of contents
 _DTYPES = {"BF16": "bfloat16", "BOOL": "bool", "F16": "float16", "F32": "float32", "F64": "float64"}
 _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
-_NESTED = ("state_dict", "model_state_dict", "model")  # where PyTorch files hold their state dict
-_PREFIX = "module."  # of networks that PyTorch has spread over several GPUs
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """Contents of a file of weights.
-
-    Attributes:
-        arrays: The tensors by name. Half precision has become float32; all else is as in the file.
-        metadata: Further texts in the file.
-        format: "safetensors", "npz" or "PyTorch".
-        dtypes: Dtype of each tensor in the file, such as "float16".
-
-    Example:
-        >>> Tensors({"bias": np.zeros(3, np.float32)}).arrays["bias"].shape
-        (3,)
-    """
-
-    arrays: dict[str, Array]
-    metadata: dict[str, str] = field(default_factory=dict)
-    format: str = ""
-    dtypes: dict[str, str] = field(default_factory=dict)
+_MAX_BRACES = 10 * MAX_TENSORS
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.", "encoder.")
+_MAX_PREFIXES = 4
 
 
 def read_tensors(path: str | os.PathLike[str]) -> Tensors:
     """Read the tensors of a safetensors, npz or PyTorch file (.pt, .pth, .bin).
 
     The format follows from the first bytes, not from the name. A PyTorch file may be a state dict, or hold
-    one under "state_dict", "model_state_dict" or "model". If all names begin with "module.", that is removed.
+    one in a nested entry such as "state_dict" or "model". Prefixes that training programs put before all
+    names, such as "module." or "backbone.", are removed. `Tensors.inside` and `Tensors.prefix` report both.
 
     Args:
         path: The file.
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        FileError: If it is damaged, has another format, holds more than 1 GB or anything but real numbers, or
-            if it is a PyTorch file and PyTorch is not installed.
+        FileError: If it is damaged, has another format, holds more than 1 GB or anything but real numbers.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "weights.npz"
         >>> np.savez(path, **{"module.fc.bias": np.ones(3, np.float16)})
         >>> tensors = read_tensors(path)
-        >>> tensors.format, tensors.arrays["fc.bias"].dtype.name
-        ('npz', 'float32')
+        >>> tensors.format, tensors.prefix, tensors.arrays["fc.bias"].dtype.name
+        ('npz', 'module.', 'float32')
     """
-    file = existing_file(path)
-    with file.open("rb") as opened:
-        start = opened.read(16)
+    file = Path(path)
+    with open_foreign(file) as opened:
+        start = opened.read(300)
+        opened.seek(0)
+        try:
+            return _without_prefix(_read(file, opened, start))
+        except FileError:
+            raise
+        except MemoryError as error:
+            raise FileError(f"{file} holds more than there is memory for") from error
+        except Exception as error:  # whatever a damaged file makes of its reader
+            raise FileError(f"{file} is cut off or damaged ({type(error).__name__})") from error
+
+
+def _read(file: Path, opened: BinaryIO, start: bytes) -> Tensors:
+    """Read the tensors in the format that the first bytes show."""
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _MAX_HEADER:
-        tensors = _read_safetensors(file)
-    elif start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        tensors = _read_zip(file)
-    elif start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle
-        tensors = _read_torch(file)
-    else:
-        raise FileError(f"{file} is not a safetensors, npz or PyTorch file, judging by its first bytes")
-    if not tensors.arrays or not all(name.startswith(_PREFIX) for name in tensors.arrays):
-        return tensors
-    arrays = {name.removeprefix(_PREFIX): array for name, array in tensors.arrays.items()}
-    dtypes = {name.removeprefix(_PREFIX): dtype for name, dtype in tensors.dtypes.items()}
-    return replace(tensors, arrays=arrays, dtypes=dtypes)
+        return _read_safetensors(file, opened)
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return _read_zip(file, opened)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle
+        return torch_files.read_old(file, opened)
+    if (known := named_by_start(start)) is not None:
+        raise FileError(f"{file} is {known}")
+    raise FileError(f"{file} is not a safetensors, npz or PyTorch file, judging by its first bytes")
+
+
+def _without_prefix(tensors: Tensors) -> Tensors:
+    """Remove the prefixes that all names have."""
+    prefix = ""
+    for _ in range(_MAX_PREFIXES if tensors.arrays else 0):
+        for known in _PREFIXES:
+            if all(name.startswith(known, len(prefix)) for name in tensors.arrays):
+                prefix += known
+                break
+    arrays = {name.removeprefix(prefix): array for name, array in tensors.arrays.items()}
+    dtypes = {name.removeprefix(prefix): dtype for name, dtype in tensors.dtypes.items()}
+    return replace(tensors, arrays=arrays, dtypes=dtypes, prefix=prefix)
 
 
 def write_safetensors(
@@ -133,166 +136,114 @@ def write_safetensors(
             file.write(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
 
 
-def shown(text: object, limit: int = 100) -> str:
-    """Return a text from a file for a message: shortened, and without control characters.
+@contextmanager
+def open_safetensors(file: Path) -> Iterator[Any]:
+    """Open a safetensors file by the library of this name, after a look at the size of its header.
 
-    Example:
-        >>> shown("abcdef", 4)
-        'abc…'
+    The library checks the header: the tensors lie one after another without gaps.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        FileError: If its header is malformed, too large or describes too many tensors.
     """
-    text = str(text)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _check_size(file: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise FileError(f"{file} declares tensors of {size:,} bytes, and at most {MAX_BYTES:,} are read")
-
-
-def _check_shape(file: Path, name: str, shape: tuple[int, ...]) -> None:
-    """Refuse shapes that no array has, such as a huge one that has an axis of length zero, too."""
-    if len(shape) > 8 or any(axis < 0 for axis in shape) or math.prod(filter(None, shape)) > MAX_BYTES:
-        raise FileError(f"{file}: {shown(name)} declares the shape {shown(shape)}, expected 8 axes at most")
-
-
-def _read_safetensors(file: Path) -> Tensors:
-    """Read a safetensors file.
-
-    The library checks the header: the tensors lie one after another without gaps. The values are read here,
-    because NumPy has no bfloat16.
-    """
+    with open_foreign(file) as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        # there is one for each tensor, and there are those of texts
+        braces = opened.read(length).count(b"{") if length <= _MAX_HEADER else 0
+    if braces > _MAX_BRACES:
+        raise FileError(f"{file} declares more than {MAX_TENSORS:,} tensors")
     try:
-        with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
+        if length > _MAX_HEADER:
+            raise SafetensorError(f"its header would have {length:,} bytes")
+        with safe_open(file, framework="numpy") as library:
+            yield library
     except SafetensorError as error:
         raise FileError(f"{file} is cut off or is not a safetensors file: {shown(error, 200)}") from error
-    tensors = Tensors({}, dict(sorted(metadata.items())), "safetensors")
-    with file.open("rb") as data:
-        length = int.from_bytes(data.read(8), "little")
-        _check_size(file, file.stat().st_size - 8 - length)
-        data.seek(8 + length)
+
+
+def _read_safetensors(file: Path, opened: BinaryIO) -> Tensors:
+    """Read a safetensors file; the values are read here, because NumPy has no bfloat16."""
+    with open_safetensors(file) as library:
+        tensors = Tensors({}, dict(sorted((library.metadata() or {}).items())), "safetensors")
+        slices = {name: library.get_slice(name) for name in library.offset_keys()}
+        shapes = {name: tuple(described.get_shape()) for name, described in slices.items()}
         for name, described in slices.items():
-            dtype = _DTYPES.get(described.get_dtype())
-            if dtype is None:
-                raise FileError(f"{file}: {shown(name)} is {described.get_dtype()}, which is not known here")
-            shape = tuple(described.get_shape())
-            _check_shape(file, name, shape)
-            bits = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
-            array = np.fromfile(data, bits, math.prod(shape)).reshape(shape)
-            if dtype == "bfloat16":  # the upper half of a float32
-                array = (array.astype(np.uint32) << 16).view(np.float32)
-            tensors.arrays[name] = _usual(array)
-            tensors.dtypes[name] = dtype
+            tensors.dtypes[name] = _DTYPES.get(code := described.get_dtype(), code)
+    check_declared(file, ((name, tensors.dtypes[name], shape) for name, shape in shapes.items()))
+    opened.seek(8 + int.from_bytes(opened.read(8), "little"))
+    for name, shape in shapes.items():
+        dtype = tensors.dtypes[name]
+        bits = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+        array = np.fromfile(opened, bits, math.prod(shape)).reshape(shape)
+        tensors.arrays[name] = widened(array, dtype)
     return tensors
 
 
-def _usual(array: Array) -> Array:
-    """Return an array in native byte order and in C order; half precision becomes float32."""
-    half = array.dtype.name == "float16"
-    return array.astype(np.float32 if half else array.dtype.newbyteorder("="), order="C", copy=False)
+class _Limited(io.BufferedReader):
+    """A file of which at most `limit` bytes are read at once, as a table of contents is."""
+
+    limit = _MAX_HEADER
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.limit:
+            raise ValueError(f"a table of contents of {size:,} bytes")
+        return super().read(size)
 
 
-def _read_zip(file: Path) -> Tensors:
+def _read_zip(file: Path, opened: BinaryIO) -> Tensors:
     """Read an npz file, or the kind of PyTorch file that is a zip file, too (since PyTorch 1.6)."""
+    limited = _Limited(io.FileIO(opened.fileno(), closefd=False))
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(limited)
     except Exception as error:  # the zip module has no one error for what may be wrong with a file
         raise FileError(f"{file} is cut off or damaged: it has no table of contents") from error
+    limited.limit = os.fstat(opened.fileno()).st_size
     with archive:
-        names = archive.namelist()
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
+        names = Counter(archive.namelist())
+        if len(names) > 2 * MAX_TENSORS:
+            raise FileError(f"{file} declares more than {MAX_TENSORS:,} tensors")
+        if twice := next((name for name, count in names.items() if count > 1), None):
             raise FileError(f"{file} holds {shown(twice)} twice")
-        if not any(name.endswith("/data.pkl") for name in names):
-            return _read_npz(file, archive)
-        _check_torch_members(file, archive)
-    return _read_torch(file)
+        if (known := named_by_members(names)) is not None:
+            raise FileError(f"{file} is {known}")
+        if any(name.endswith("/data.pkl") for name in names):
+            return torch_files.read_zip(file, archive)
+        return _read_npz(file, archive)
 
 
 def _read_npz(file: Path, archive: zipfile.ZipFile) -> Tensors:
-    """Read the arrays of an npz file, after a look at the sizes that its table of contents declares."""
-    tensors = Tensors({}, {}, "npz")
-    _check_size(file, sum(member.file_size for member in archive.infolist()))
-    for member in archive.infolist():
-        name = member.filename.removesuffix(".npy")
+    """Read the arrays of an npz file, after a look at all sizes that it declares."""
+    members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    check_size(file, sum(member.file_size for member in members.values()))
+    headers = {}
+    for name, member in members.items():
         if name == member.filename:
             raise FileError(f"{file} holds {shown(name)}, which is not an array (.npy)")
-        try:
-            with warnings.catch_warnings(), archive.open(member) as data:
-                warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-                array = np.lib.format.read_array(data, allow_pickle=False)
-        except Exception as error:  # see above
-            raise FileError(f"{file}: {shown(name)} cannot be read: {shown(repr(error), 200)}") from error
-        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-            raise FileError(f"{file}: {shown(name)} holds {shown(array.dtype)}, expected real numbers")
-        tensors.arrays[name], tensors.dtypes[name] = _usual(array), array.dtype.name
+        with _reading(file, name, archive, member) as data:
+            first = np.lib.format.read_magic(data) == (1, 0)
+            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            shape, _, kind = header(data)
+        headers[name] = name, kind.name, shape
+    check_declared(file, headers.values())
+    tensors = Tensors({}, {}, "npz")
+    for name, member in members.items():
+        _, dtype, shape = headers[name]
+        with _reading(file, name, archive, member) as data:
+            if math.prod(shape) > member.file_size:
+                raise ValueError(f"it declares {math.prod(shape):,} elements")
+            array = np.lib.format.read_array(data, allow_pickle=False)
+        tensors.arrays[name], tensors.dtypes[name] = widened(array, dtype), dtype
     return tensors
 
 
-def _check_torch_members(file: Path, archive: zipfile.ZipFile) -> None:
-    """Check sizes and checksums, which PyTorch does not; it compresses nothing."""
-    declared = sum(member.file_size for member in archive.infolist())
-    if declared > file.stat().st_size:
-        raise FileError(f"{file} declares {declared:,} bytes and has {file.stat().st_size:,}")
+@contextmanager
+def _reading(file: Path, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[Any]:
+    """Open a member of an npz file; whatever goes wrong becomes an error with its name."""
     try:
-        damaged = archive.testzip()
-    except Exception as error:  # see above
-        raise FileError(f"{file} is cut off or damaged: {shown(error, 200)}") from error
-    if damaged is not None:
-        raise FileError(f"{file} is damaged: the checksum of {shown(damaged)} is wrong")
-
-
-def _read_torch(file: Path) -> Tensors:
-    """Read the state dict of a PyTorch file."""
-    try:
-        import torch
-    except ImportError as error:
-        raise FileError(f"{file} is a PyTorch file: pip install torch, or use safetensors") from error
-
-    try:
-        with warnings.catch_warnings(), file.open("rb") as opened:  # a path would be judged by its ending
-            warnings.simplefilter("ignore")  # about PyTorch's own formats
-            content = torch.load(opened, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged pickle makes of its reader
-        why = "is cut off, damaged, or holds more than tensors"
-        if asked := re.search(r"GLOBAL (\S+)", str(error)):
-            why = f"asks for {shown(asked[1])}, which could run code: save model.state_dict() alone"
-        raise FileError(f"{file} {why}") from error
-    texts = content.items() if isinstance(content, Mapping) else ()
-    metadata = {key: value for key, value in texts if isinstance(key, str) and isinstance(value, str)}
-    tensors = Tensors({}, metadata, "PyTorch")
-    size = 0
-    for name, tensor in _state_dict(file, content, torch.Tensor).items():
-        size += tensor.numel() * tensor.element_size()
-        _check_size(file, size)  # few bytes can be expanded to a large shape
-        tensors.dtypes[name] = str(tensor.dtype).removeprefix("torch.")
-        tensors.arrays[name] = _from_torch(file, name, tensor)
-    return tensors
-
-
-def _state_dict(file: Path, content: Any, tensor_type: type) -> dict[str, Any]:
-    """Find the tensors by name in the contents of a PyTorch file."""
-    places = [content.get(key) for key in _NESTED] if isinstance(content, Mapping) else []
-    for place in [*places, content]:
-        if isinstance(place, Mapping):
-            state = {name: value for name, value in place.items() if isinstance(value, tensor_type)}
-            if state:
-                if not all(isinstance(name, str) for name in state):
-                    raise FileError(f"{file}: its tensors have no names")
-                return state
-    raise FileError(f"{file} holds no tensors by name, neither directly nor in one of {_NESTED}")
-
-
-def _from_torch(file: Path, name: str, tensor: Any) -> Array:
-    """Return a tensor as an array, which may share its memory."""
-    _check_shape(file, name, tuple(tensor.shape))
-    try:
-        small = tensor.is_floating_point() and tensor.element_size() < 4
-        array = np.asarray((tensor.float() if small else tensor).detach().numpy(), order="C")
-    except Exception as error:  # sparse, quantised, without values, ...
-        raise FileError(f"{file}: {shown(name)} is {tensor.dtype}, which NumPy cannot hold") from error
-    if array.dtype.kind not in "fiub":
-        raise FileError(f"{file}: {shown(name)} holds {array.dtype.name}, expected real numbers")
-    return array
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("it is compressed by another method than deflate")  # which may take more memory
+        with warnings.catch_warnings(), archive.open(member) as data:
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            yield data
+    except Exception as error:
+        raise FileError(f"{file}: {shown(name)} cannot be read: {shown(repr(error), 200)}") from error

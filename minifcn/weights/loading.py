@@ -16,10 +16,11 @@ from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES
-from minifcn.weights.formats import Tensors, read_tensors, shown
+from minifcn.weights.formats import read_tensors
 from minifcn.weights.matching import Match, match, transfer
 from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
 from minifcn.weights.names import classifier_namings, fcn_naming, own_names, parse_preprocessing
+from minifcn.weights.tensors import Tensors, shown
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
 _MAX_NAMES = 10_000_000  # characters

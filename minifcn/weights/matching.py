@@ -14,8 +14,8 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.files import FileError
 from minifcn.models import FCN, Classifier
-from minifcn.weights.formats import shown
 from minifcn.weights.names import Naming
+from minifcn.weights.tensors import shown
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -13,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
 
-from minifcn.files import FileError, existing_file
+from minifcn.files import FileError
 from minifcn.layers import Layer, from_config, to_config
 from minifcn.models import FCN, Classifier, ModelInfo, build
-from minifcn.weights.formats import shown, write_safetensors
+from minifcn.weights.formats import open_safetensors, write_safetensors
+from minifcn.weights.tensors import check_finite, shown
 
 _FORMAT, _FIRST_FORMAT = "minifcn 2", "minifcn 1"
 _MAX_JSON = {"layers": 1_000_000, "info": 10_000_000, "architecture": 10_000}  # characters
@@ -157,7 +158,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         OSError: If there is no such file or it cannot be read.
-        FileError: If it is cut off, has another format, or its contents do not fit together.
+        FileError: If it is cut off, has another format, holds NaN or infinite weights, or its contents do not
+            fit together.
 
     Example:
         >>> import tempfile
@@ -169,9 +171,9 @@ def load(path: str | os.PathLike[str]) -> Any:
         ...     load(f"{folder}/model.safetensors").info.class_names
         ('cat', 'dog')
     """
-    file = existing_file(path)
+    file = Path(path)
     try:
-        with safe_open(file, framework="numpy") as tensors:
+        with open_safetensors(file) as tensors, np.errstate(over="ignore"):  # check_finite reports that
             metadata = tensors.metadata() or {}
             if not is_model_file(metadata):
                 raise ValueError(f"this is not a model file of minifcn: {_instead(file, metadata)}")
@@ -183,8 +185,10 @@ def load(path: str | os.PathLike[str]) -> Any:
             model = from_metadata(metadata, shapes)
             for name in slices:
                 model.load_state_dict({name: tensors.get_tensor(name)}, strict=False)
-    except SafetensorError as error:
-        raise FileError(f"{file} is cut off or is not a safetensors file ({error}); {_CONVERT}") from error
+            for name, array in model.state_dict().items():
+                check_finite(name, array)
+    except FileError as error:
+        raise FileError(f"{error}; {_CONVERT}") from error
     except (ValueError, MemoryError) as error:
         raise FileError(f"{file}: {str(error)[:2_000]}") from error
     return model.eval()

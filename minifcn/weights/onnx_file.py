@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.weights.tensors import widened
 
 Message: TypeAlias = dict[str, Any]
 """Fields by name; those of the table that end in "*" are lists, which may be empty."""
@@ -257,9 +258,7 @@ def to_array(tensor: Message) -> Array:
     if len(shape) > 8 or any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"a tensor of shape {shape[:8]} and {dtype} has {len(data):,} bytes")
     array = np.frombuffer(data, dtype).reshape(shape)
-    if code == _BFLOAT16:  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else array
+    return widened(array, "bfloat16" if code == _BFLOAT16 else dtype.name)
 
 
 def to_attribute(name: str, value: Any) -> Message:

@@ -9,21 +9,23 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minifcn import layers
-from minifcn.files import FileError, existing_file
+from minifcn.files import FileError, open_foreign
 from minifcn.geometry import Pair, pair
 from minifcn.layers import Graph, Layer, Sequential
 from minifcn.layers.containers import INPUT
 from minifcn.layers.parameter import element_limit
 from minifcn.models import Classifier, ModelInfo, Preprocessing
-from minifcn.weights.formats import MAX_BYTES, shown
+from minifcn.weights.foreign import named_by_start
 from minifcn.weights.onnx_file import Message, attributes, decode, to_array
 from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, fold
 from minifcn.weights.onnx_operators import OPERATORS
+from minifcn.weights.tensors import MAX_BYTES, shown
 
 _MAX_NODES = 10_000
 _MAX_SIDE = 100_000
@@ -56,13 +58,21 @@ class OnnxReport:
 
 
 def is_onnx(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is named as ONNX files are.
+    """Return whether a file is named as ONNX files are, or begins like one.
+
+    Raises:
+        OSError: If there is no such file or it cannot be read.
 
     Example:
-        >>> is_onnx("net.onnx"), is_onnx("net.safetensors")
-        (True, False)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "net.ONNX").write_bytes(b"")
+        ...     is_onnx(Path(folder, "net.ONNX"))
+        True
     """
-    return os.fspath(path).lower().endswith(".onnx")
+    with open_foreign(path) as file:
+        named = named_by_start(file.read(300)) or ""
+    return named.startswith("an ONNX file") or Path(path).suffix.lower() == ".onnx"
 
 
 def load_onnx(
@@ -106,13 +116,14 @@ def load_onnx(
         >>> classifier.input_shape, classifier.taps
         ((1, 32, 32), {1: 'relu_1', 2: 'relu_3', 4: 'relu_5'})
     """
-    file = existing_file(path)
-    sides = None if size is None else pair(size, "size", 1)
-    if file.stat().st_size > MAX_BYTES:
-        raise FileError(f"{file} has {file.stat().st_size:,} bytes, and at most {MAX_BYTES:,} are read")
+    file, sides = Path(path), None if size is None else pair(size, "size", 1)
+    with open_foreign(file) as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise FileError(f"{file} has more than {MAX_BYTES:,} bytes, which is the most that is read")
     try:
         with np.errstate(all="ignore"), element_limit(MAX_BYTES // 4):
-            model = decode(memoryview(file.read_bytes()), "Model")
+            model = decode(memoryview(data), "Model")
             classifier = _classifier(model, sides)
             texts = {entry.get("key", ""): entry.get("value", "") for entry in model["metadata_props"]}
             info = _info(texts, classifier, class_names, preprocessing)

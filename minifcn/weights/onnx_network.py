@@ -18,6 +18,7 @@ from minifcn.geometry import Sides
 from minifcn.layers import Layer
 from minifcn.layers.containers import INPUT
 from minifcn.layers.joints import joint_shape
+from minifcn.weights.tensors import check_finite
 
 _MAX_ELEMENTS = 10**9  # of a map of one image
 _MAX_FOLDED = 2 * 10**8  # elements of all constants that are computed
@@ -90,8 +91,7 @@ class Call:
     def weights(self, number: int) -> Array:
         """Return an input as weights in float32, which must be finite."""
         array = np.asarray(self.constant(number), np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError("its weights are not finite")
+        check_finite(f"input {number}", array)
         return array
 
     def integer(self, name: str, default: int = 0) -> int:

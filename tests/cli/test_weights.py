@@ -15,6 +15,7 @@ from minifcn.models import FCN, googlenet, squeezenet1_1
 from minifcn.weights import PUBLISHED, downloads
 from tests.real_data import CLASS_NAMES, DATA, WEIGHTS, needs_weights
 from tests.weights.files import small
+from tests.weights.pickles import whole, zipped
 
 
 @pytest.fixture
@@ -78,6 +79,23 @@ def test_inspect_says_what_would_be_missing_or_left_over(source, capsys):
     ):
         assert line in said.splitlines()
     assert any(line.split()[:2] == ["conv2.conv.weight", "float16"] for line in said.splitlines())
+
+
+def test_wrappers_prefixes_and_odd_values_are_reported(source, target, capsys):
+    """In a PyTorch file, which is read without PyTorch."""
+    state = {f"module.{name}": array for name, array in squeezenet1_1(3, rng=0).state_dict().items()}
+    tensors = {name: whole(str(place), array) for place, (name, array) in enumerate(state.items())}
+    file = source.with_suffix(".pth")
+    file.write_bytes(zipped({"net": tensors, "epoch": 3}, [made.arguments[0] for made in tensors.values()]))
+    for action in (["inspect", file], ["convert", file, target]):
+        assert weights(*action) == 0
+        said = capsys.readouterr().out
+        assert "from its entry net\n" in said
+        assert "without module. at the beginning of every name\n" in said
+    assert mf.load(target).architecture["name"] == "squeezenet1_1"
+    save_file({"a": np.array([1, np.nan, np.inf, 2], "f4"), "b": np.ones(3, "i4")}, source)
+    assert weights("inspect", source) == 0
+    assert "NaN or infinite: 2 values of a\n" in capsys.readouterr().out
 
 
 def test_inspect_says_when_nothing_is_recognised(source, capsys):

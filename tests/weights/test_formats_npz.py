@@ -56,7 +56,7 @@ def _spring():
 def test_objects_are_refused_and_nothing_is_unpickled(file):
     trap = np.array([Trap()], dtype=object)
     np.savez(file, a=np.ones(2), b=trap)
-    with pytest.raises(FileError, match=r"weights.npz: b cannot be read: .*Object arrays"):
+    with pytest.raises(FileError, match=r"weights.npz: b holds object, expected real numbers"):
         read_tensors(file)
     write(file, [("a.npy", pickle.dumps(trap))])
     with pytest.raises(FileError, match="a cannot be read"):

@@ -1,5 +1,6 @@
 """PyTorch files: what PyTorch writes is read, and nothing is executed."""
 
+import argparse
 import io
 import os
 import pickle
@@ -59,12 +60,15 @@ def test_the_prefix_module_is_removed(file):
     assert same(read_tensors(file), state())
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "bfloat16", "float64", "int64", "uint8", "bool", "float8_e4m3fn"]
-)
-def test_dtypes(file, dtype):
+DTYPES = ["float16", "bfloat16", "float32", "float64", "bool", "uint8", "uint16", "uint32", "uint64"]
+DTYPES += ["int8", "int16", "int32", "int64"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes(file, dtype, zipped):
     tensor = torch.tensor([0.0, 1.0, 2.0, 96.0]).to(getattr(torch, dtype))
-    torch.save({"a": tensor}, file)
+    torch.save({"a": tensor}, file, _use_new_zipfile_serialization=zipped)
     tensors = read_tensors(file)
     assert tensors.dtypes == {"a": dtype}
     small = tensor.element_size() < 4 and tensor.is_floating_point()
@@ -79,12 +83,69 @@ def test_the_suffix_does_not_matter(file, ending):
     assert same(read_tensors(file), state())
 
 
-def test_views_and_parameters_are_read(file):
+def of_all_kinds():
+    """Whatever torch.save writes that is made of tensors, by name."""
     base = torch.arange(24.0).reshape(4, 6)
-    torch.save({"view": base.T[1:, ::2], "parameter": torch.nn.Parameter(base)}, file)
+    tagged = torch.nn.Parameter(base[1:2])
+    tagged.sharded = True
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Linear(3, 2))
+    yield "views of one storage", {"all": base, "view": base.T[1:, ::2], "row": base[3], "last": base[3, 5]}
+    yield "expanded", {"a": base[:, :1].expand(4, 1000), "b": torch.ones(()).expand(2, 3)}
+    yield "the same twice", {"a": base, "b": base}
+    yield "overlapping", {"a": base.unfold(1, 3, 1), "b": torch.as_strided(base, (3, 3), (1, 1), 2)}
+    yield "empty", {"a": torch.ones(0), "b": torch.ones(3, 0, 2), "c": torch.ones(2, 3)[:, 3:]}
+    yield "scalars", {"a": torch.tensor(3.5), "b": torch.tensor(7), "c": torch.tensor(True)}
+    yield "parameters", {"a": torch.nn.Parameter(base), "b": torch.nn.Parameter(base[2], False), "c": tagged}
+    yield "buffers", {"a": torch.nn.Buffer(base)}
+    yield "with gradients", {"a": base.clone().requires_grad_()}
+    yield "channels last", {"a": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)}
+    yield "a state dict", net.state_dict()
+    yield "an ordinary dict", {**net.state_dict()}
+    yield "complex parts", {"a": torch.view_as_real(torch.ones(3, dtype=torch.complex64) * 1j)}
+    yield "names", {"": base, "é.\x1b\n": base, "a" * 3000: base}
+
+
+@pytest.mark.parametrize(("zipped", "protocol"), [(True, 2), (False, 2), (True, 3), (False, 4), (True, 5)])
+@pytest.mark.parametrize("content", [pytest.param(c, id=name) for name, c in of_all_kinds()])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_values_are_those_of_torch_load(file, content, zipped, protocol):
+    torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    expected = torch.load(file, weights_only=protocol < 4)  # that reads no later protocol
     arrays = read_tensors(file).arrays
-    assert np.array_equal(arrays["view"], base.numpy().T[1:, ::2])
-    assert np.array_equal(arrays["parameter"], base.numpy())
+    assert list(arrays) == list(expected)
+    for name, tensor in expected.items():
+        assert arrays[name].shape == tuple(tensor.shape)
+        assert str(tensor.dtype) == f"torch.{arrays[name].dtype}"
+        assert np.array_equal(arrays[name], tensor.detach().numpy())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_with_its_optimizer(file, zipped):
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    content = {
+        "epoch": 3,
+        "best": np.float64(0.5),
+        "size": torch.Size([3]),
+        "device": torch.device("cpu"),
+        "dtype": torch.float32,
+        "args": argparse.Namespace(lr=0.1, sizes=(1, 2)),
+        **states,
+        "model": net.state_dict(),
+    }
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    assert same(read_tensors(file), net.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_programs_of_torchscript_are_named(file):
+    torch.jit.script(torch.nn.Linear(2, 3)).save(file)
+    with pytest.raises(FileError, match=r"is TorchScript, .* torch.jit.load.* torch.save"):
+        read_tensors(file)
 
 
 class Runs:
@@ -97,7 +158,7 @@ def test_no_code_is_executed(file, tmp_path, monkeypatch, zipped):
     mark = tmp_path / "mark"
     monkeypatch.setenv("MINIFCN_TEST_MARK", str(mark))
     torch.save({"a": torch.ones(1), "b": Runs()}, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(FileError, match=r"asks for posix.mkdir, which could run code") as refusal:
+    with pytest.raises(FileError, match=rf"asks for {os.mkdir.__module__}.mkdir, which") as refusal:
         read_tensors(file)
     assert str(refusal.value).count("\n") == 0
     file.write_bytes(pickle.dumps(Runs()))
@@ -112,16 +173,12 @@ def test_pickled_networks_are_refused(file):
         read_tensors(file)
 
 
-@pytest.mark.parametrize("content", [3, None, [1, 2], {}, {"a": 3}, torch.ones(3), {"state_dict": {}}])
+@pytest.mark.parametrize(
+    "content", [3, None, [1, 2], {}, {"a": 3}, torch.ones(3), {"state_dict": {}}, {1: torch.ones(3)}]
+)
 def test_files_without_named_tensors_are_refused(file, content):
     torch.save(content, file)
     with pytest.raises(FileError, match="holds no tensors by name, neither directly nor in one of"):
-        read_tensors(file)
-
-
-def test_names_must_be_strings(file):
-    torch.save({1: torch.ones(3)}, file)
-    with pytest.raises(FileError, match="its tensors have no names"):
         read_tensors(file)
 
 
@@ -132,12 +189,15 @@ def test_names_must_be_strings(file):
         lambda: torch.ones(3, device="meta"),
         lambda: torch.ones(3, dtype=torch.complex64),
         lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+        lambda: torch.ones(3).to(torch.float8_e4m3fn),
+        lambda: torch.ones(3, dtype=torch.complex64).conj(),
+        lambda: torch.ones(3, dtype=torch.complex64).conj().imag,
     ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_other_tensors_are_refused(file, make):
     torch.save({"odd": make()}, file)
-    with pytest.raises(FileError, match=r"weights.pth"):
+    with pytest.raises(FileError, match=r"weights.pth (asks for torch|holds a tensor that is conj)"):
         read_tensors(file)
 
 

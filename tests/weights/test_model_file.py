@@ -56,9 +56,18 @@ def test_a_network_is_loaded_bit_for_bit(path, kind, as_text):
 
 def test_special_values_are_kept(path):
     model = small()
-    model.features[0].bias.data[:5] = np.nan, np.inf, -np.inf, -0.0, 1e-45
+    model.features[0].bias.data[:3] = -0.0, 1e-45, np.finfo("f4").max
     save(model, path)
     assert equal(load(path), model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(path, value):
+    model = small()
+    model.features[0].bias.data[2:5] = value
+    save(model, path)
+    with pytest.raises(FileError, match=r"model.*: 3 of 16 values of features.0.bias are NaN or infinite"):
+        load(path)
 
 
 def test_arrays_need_not_be_contiguous(path):
@@ -311,7 +320,7 @@ def test_messages_for_other_files(path, tmp_path):
     with pytest.raises(FileError, match="lack the format 'minifcn 2'; weights of a classifier are for load"):
         load(path)
     np.savez(tmp_path / "weights.npz", **state)
-    with pytest.raises(FileError, match=r"is not a safetensors file .*; weights of a cl"):
+    with pytest.raises(FileError, match=r"is not a safetensors file: .*; weights of a cl"):
         load(tmp_path / "weights.npz")
     save_file(state, path, {"training": '{"format": "minifcn checkpoint 1", "epoch": 3}'})
     with pytest.raises(

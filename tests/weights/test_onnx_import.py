@@ -7,6 +7,7 @@ import pytest
 
 import minifcn as mf
 from minifcn import layers
+from minifcn.cli import main
 from minifcn.files import FileError
 from minifcn.layers import Graph, Sequential
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier, explain
@@ -369,7 +370,9 @@ REFUSED = {
     "Mul .*each channel": lambda net, x: net("Mul", x, net.random(12, 10)),
     "Transpose .*0, 3, 2, 1": lambda net, x: net("Transpose", x, perm=[0, 3, 2, 1]),
     "Concat .*channels": lambda net, x: net("Concat", x, x, axis=2),
-    "Conv .*finite": lambda net, x: net("Conv", x, net.array(np.full((4, 4, 1, 1), np.nan, "f4"))),
+    "Conv .*16 of 16 values of input 1 are NaN": lambda net, x: net(
+        "Conv", x, net.array(np.full((4, 4, 1, 1), np.nan, "f4"))
+    ),
     "Conv .*depends": lambda net, x: net("Conv", x, x),
     "Add .*differ in shape": lambda net, x: net("Add", x, net.conv(x)),
 }
@@ -407,6 +410,35 @@ def test_no_classifiers(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(FileError, match="not an ONNX file"):
         load_onnx(tmp_path / "net.onnx")
+
+
+def test_commands(tmp_path, capsys):
+    net = Builder(("N", 3, "H", "W"))
+    y = net("Relu", net.conv("x", channels_in=3, strides=[2, 2], auto_pad="SAME_UPPER"))
+    net.save(tmp_path / "net.onnx", net.head(net("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])))
+    source, target = str(tmp_path / "net.onnx"), str(tmp_path / "net.safetensors")
+    assert main(["weights", "inspect", source]) == 2
+    assert "net.onnx: --size must be given" in capsys.readouterr().err
+    assert main(["weights", "inspect", source, "--size", "20x16"]) == 0
+    said = capsys.readouterr().out
+    for text in (
+        "ONNX, a classifier of 5 classes",
+        "Conv 1, Relu 1",
+        "3 channels, 20 x 16",
+        "strides 2",
+        "SAME",
+    ):
+        assert text in said
+    convert = ["weights", "convert", source, target, "--size", "20x16"]
+    assert main(convert) == 2
+    assert "give --preprocessing" in capsys.readouterr().err
+    assert main([*convert, "--preprocessing", "torchvision", "--partial"]) == 2
+    assert main([*convert, "--preprocessing", "torchvision"]) == 0
+    assert f"wrote {target}" in capsys.readouterr().out
+    x = normal((1, 3, 16, 20)).astype("float32")
+    assert_same_scores(mf.load(target)(x), run(source, x))
+    assert main(["weights", "convert", target, str(tmp_path / "b.safetensors"), "--size", "20x16"]) == 2
+    assert main(["weights", "convert", source, source]) == 2
 
 
 def test_from_a_file_of_others_to_a_file_for_others(tmp_path):
