@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a network on labelled images",
     "evaluate": "compute the metrics of a model on a dataset",
     "predict": "label your own images",
+    "export": "write a model file as ONNX",
     "explain": "every layer's shape, receptive field, position, parameters, multiplications and bytes",
     "weights": "inspect, convert and download files of weights",
     "lessons": "open the lessons in JupyterLab",
@@ -32,6 +33,8 @@ _IN_PYTHON = {
     "partial=True": "minifcn weights convert --partial",
     "load_classifier": "minifcn weights convert",
     "load_fcn": "minifcn weights convert",
+    "load_onnx": "minifcn weights convert",
+    ": size must be": ": --size must be",
     "minifcn.load reads it": "minifcn train --from takes it",
     "Checkpoints(resume=True)": "minifcn train --resume",
 }

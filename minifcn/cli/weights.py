@@ -8,17 +8,29 @@ from typing import Any
 import numpy as np
 
 from minifcn.cli.outputs import new_files
+from minifcn.cli.shared import size
 from minifcn.files import existing_file
 from minifcn.models import FCN, Classifier, registry
 from minifcn.printing import show
-from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
+from minifcn.weights import (
+    PREPROCESSING,
+    PUBLISHED,
+    Tensors,
+    download,
+    load_classifier,
+    load_fcn,
+    load_onnx,
+    save,
+)
 from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
 from minifcn.weights.matching import Match, fits, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
 from minifcn.weights.names import is_fcn, parse_preprocessing
+from minifcn.weights.onnx_import import is_onnx
 from minifcn.weights.tensors import shown
 
+_SIZE = "of the images of an ONNX file that leaves it open"
 _NAMED = 3  # tensors without a counterpart that are named
 
 
@@ -27,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     inspect = actions.add_parser("inspect", help="format, metadata, tensors, and the network they belong to")
-    inspect.add_argument("file", type=Path, help="safetensors, npz or PyTorch file")
+    inspect.add_argument("file", type=Path, help="safetensors, npz, PyTorch or ONNX file")
+    inspect.add_argument("--size", type=size, metavar="WxH", help=_SIZE)
 
     convert = actions.add_parser("convert", help="make a model file that minifcn.load reads")
-    convert.add_argument("source", type=Path, help="safetensors, npz or PyTorch file")
+    convert.add_argument("source", type=Path, help="safetensors, npz, PyTorch or ONNX file")
     convert.add_argument("target", type=Path, help="file to write, NAME.safetensors")
     known = registry.names()
     convert.add_argument("--architecture", choices=known, help="of a classifier (default: recognised)")
@@ -46,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--at-once", action="store_true", help="an FCN trained at once (default: the file tells)"
     )
+    convert.add_argument("--size", type=size, metavar="WxH", help=_SIZE)
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
 
     fetch = actions.add_parser("download", help="download torchvision's ImageNet weights, and verify them")
@@ -75,11 +89,15 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
     source = arguments.source
     names, preprocessing = arguments.class_names, arguments.preprocessing
     options: dict[str, Any] = {
-        "partial": arguments.partial,
-        "rng": 0,
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
+    if is_onnx(source):
+        _convert_onnx(arguments, options)
+        return
+    if arguments.size:
+        raise ValueError(f"--size is for ONNX files, and {source} is none")
+    options |= {"partial": arguments.partial, "rng": 0}
     tensors = read_tensors(source)
     fcn = is_fcn(tensors.arrays)
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
@@ -103,7 +121,37 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
     show(f"wrote {target}")
 
 
+def _convert_onnx(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Convert a classifier whose layers are in the file, so that nothing about it needs to be known."""
+    source, given = arguments.source, (arguments.architecture, arguments.order, arguments.partial)
+    if given != (None, "CHW", False) or arguments.at_once:
+        others = "--architecture, --order, --partial and --at-once"
+        raise ValueError(f"{others} are for files without layers, and {source} is an ONNX file")
+    model = load_onnx(source, size=arguments.size, **options)
+    if model.info is None:
+        raise ValueError(f"{source} does not describe how images become input: give --preprocessing")
+    save(model, arguments.target)
+    show(model.report.summary())
+    show(f"wrote {arguments.target}")
+
+
+def _inspect_onnx(file: Path, size: tuple[int, int] | None) -> None:
+    """Print the operators and layers of a classifier in an ONNX file."""
+    model = load_onnx(file, size=size)
+    show(f"{file}: ONNX, a classifier of {class_count(model)} classes")
+    operators = ", ".join(f"{shown(op)} {count}" for op, count in model.report.operators.items())
+    show(f"operators: {operators}")
+    show(model.report.summary())
+    channels, height, width = model.input_shape
+    show(f"input: {channels} channels, {width} x {height} (width x height)")
+    show(f"preprocessing: {model.info.preprocessing if model.info else 'unknown, give --preprocessing'}")
+    show(f"maps that an FCN can score: strides {', '.join(map(str, model.taps)) or 'none but the last'}")
+
+
 def _inspect(arguments: argparse.Namespace) -> None:
+    if is_onnx(arguments.file):
+        _inspect_onnx(arguments.file, arguments.size)
+        return
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
     show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")

@@ -6,11 +6,16 @@ from minifcn.weights.loading import load_classifier, load_fcn, read_class_names
 from minifcn.weights.matching import Report, Transfer
 from minifcn.weights.model_file import load, save
 from minifcn.weights.names import PREPROCESSING, parse_preprocessing
+from minifcn.weights.onnx_export import save_onnx
+from minifcn.weights.onnx_import import OnnxReport, load_onnx
+from minifcn.weights.onnx_nodes import OnnxGraph
 from minifcn.weights.tensors import Tensors
 
 __all__ = [
     "PREPROCESSING",
     "PUBLISHED",
+    "OnnxGraph",
+    "OnnxReport",
     "Report",
     "Tensors",
     "Transfer",
@@ -18,9 +23,11 @@ __all__ = [
     "load",
     "load_classifier",
     "load_fcn",
+    "load_onnx",
     "parse_preprocessing",
     "read_class_names",
     "read_tensors",
     "save",
+    "save_onnx",
     "write_safetensors",
 ]

@@ -6,10 +6,6 @@ from collections.abc import Collection
 _NPZ = "save its arrays by name with numpy.savez"
 _TORCH = "save model.state_dict() with torch.save"
 _KERAS = "in Keras, write numpy.savez('net.npz', **{v.path: v.numpy() for v in model.variables})"
-_ONNX = (
-    "in Python, write numpy.savez('net.npz', **{t.name: onnx.numpy_helper.to_array(t) for t in "
-    "onnx.load(FILE).graph.initializer})"
-)
 _STARTS = {  # regular expressions for the first bytes
     rb"\x89HDF\r\n\x1a\n": f"an HDF5 file, as Keras writes (.h5): {_KERAS}",
     rb"MATLAB 7.3 MAT-file": f"a MATLAB 7.3 file, which is HDF5: read it with h5py, and {_NPZ}",
@@ -21,7 +17,7 @@ _STARTS = {  # regular expressions for the first bytes
     rb"\s*<(?i:!doctype|html|\?xml)": "a web page, not the file that a download should have given",
     rb"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch that with git lfs pull",
     # protobuf: the integer 1, a version, and then one of the fields that follow it in the definition
-    rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]": f"an ONNX file: {_ONNX}",
+    rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]": "an ONNX file: load_onnx reads classifiers from it",
     # protobuf: a text of up to 127 bytes, the name of the network, and then its layers or inputs
     rb"\x0a[\x01-\x7f][ -~]+(\x12|\x1a|\xa2\x06)": f"a Caffe model: read it with pycaffe, and {_NPZ}",
 }

@@ -45,7 +45,7 @@ OTHERS = {
     "gzip": (gzip.compress(npy()), "gzip: unpack"),
     "web page": (b"\n<!DOCTYPE html><html>", "a web page"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS"),
-    "ONNX of PyTorch": (b"\x08\x08\x12\x07pytorch\x1a\x032.1", "an ONNX file.*numpy.savez"),
+    "ONNX of PyTorch": (b"\x08\x08\x12\x07pytorch\x1a\x032.1", "an ONNX file.*load_onnx"),
     "ONNX with a graph alone": (b"\x08\x03\x3a\x80\x01" + bytes(99), "an ONNX file"),
     "Caffe": (b"\x0a\x0fVGG_ILSVRC_16_l\xa2\x06\x10" + bytes(99), "a Caffe model.*pycaffe"),
     "Caffe of old": (b"\x0a\x09CaffeNet_\x12\x10" + bytes(99), "a Caffe model"),

@@ -1,0 +1,330 @@
+"""Classifiers from ONNX files.
+
+The file is read by `onnx_file`, whose fields are bounded, and each operator becomes a layer or a joint by the
+table in `onnx_operators`. Nothing is executed: what is not in the table is refused by name.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minifcn import layers
+from minifcn.files import FileError, open_foreign
+from minifcn.geometry import Pair, pair
+from minifcn.layers import Graph, Layer, Sequential
+from minifcn.layers.containers import INPUT
+from minifcn.layers.parameter import element_limit
+from minifcn.models import Classifier, ModelInfo, Preprocessing
+from minifcn.weights.foreign import named_by_start
+from minifcn.weights.onnx_file import Message, attributes, decode, to_array
+from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, fold
+from minifcn.weights.onnx_operators import OPERATORS
+from minifcn.weights.tensors import MAX_BYTES, shown
+
+_MAX_NODES = 10_000
+_MAX_SIDE = 100_000
+_DOMAINS = "", "ai.onnx"
+_SOFTMAX = "Softmax", "LogSoftmax"
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """What became of an ONNX file.
+
+    Attributes:
+        operators: How often the file has each operator that the scores need.
+        layers: Number of layers and joints they became.
+        notices: What was changed or left out.
+
+    Example:
+        >>> OnnxReport({"Conv": 2, "Relu": 1}, 3, ()).summary()
+        'ONNX: 3 operators became 3 layers and joints'
+    """
+
+    operators: Mapping[str, int]
+    layers: int
+    notices: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Return the report in one line."""
+        count = sum(self.operators.values())
+        return "; ".join([f"ONNX: {count} operators became {self.layers} layers and joints", *self.notices])
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is named as ONNX files are, or begins like one.
+
+    Raises:
+        OSError: If there is no such file or it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "net.ONNX").write_bytes(b"")
+        ...     is_onnx(Path(folder, "net.ONNX"))
+        True
+    """
+    with open_foreign(path) as file:
+        named = named_by_start(file.read(300)) or ""
+    return named.startswith("an ONNX file") or Path(path).suffix.lower() == ".onnx"
+
+
+def load_onnx(
+    path: str | os.PathLike[str],
+    *,
+    size: Pair | None = None,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Classifier:
+    """Read a classifier from an ONNX file, as PyTorch, Keras (tf2onnx) and other programs export it.
+
+    The layers up to the last map are the `features`, and those from the first dense layer or global average
+    on are the `classifier`. Constants are computed, numbers for each channel become batch normalisation or a
+    part of the layer before, and a softmax at the end is left out.
+
+    Args:
+        path: The file; its weights must be inside.
+        size: Height and width of the images that the classifier was trained for, if the file leaves them
+            open; one integer for both.
+        class_names: For each score; from the file if `save_onnx` wrote it, or numbers.
+        preprocessing: How images become input; from the file if `save_onnx` wrote it. It may contain a part
+            of that as layers.
+
+    Returns:
+        The network in evaluation mode, in float32, with frozen batch normalisation. `report` says what was
+        changed, and `info` is `None` if the preprocessing is not known.
+
+    Raises:
+        OSError: If the file cannot be read.
+        FileError: If it is damaged, holds no classifier, or has operators that are not known here, which are
+            all listed.
+        ValueError: If an argument is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> from minifcn.models import digit_classifier
+        >>> from minifcn.weights import save_onnx
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_onnx(digit_classifier(rng=0), f"{folder}/digits.onnx")
+        ...     classifier = load_onnx(f"{folder}/digits.onnx")
+        >>> classifier.input_shape, classifier.taps
+        ((1, 32, 32), {1: 'relu_1', 2: 'relu_3', 4: 'relu_5'})
+    """
+    file, sides = Path(path), None if size is None else pair(size, "size", 1)
+    with open_foreign(file) as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise FileError(f"{file} has more than {MAX_BYTES:,} bytes, which is the most that is read")
+    try:
+        with np.errstate(all="ignore"), element_limit(MAX_BYTES // 4):
+            model = decode(memoryview(data), "Model")
+            classifier = _classifier(model, sides)
+            texts = {entry.get("key", ""): entry.get("value", "") for entry in model["metadata_props"]}
+            info = _info(texts, classifier, class_names, preprocessing)
+    except (ValueError, MemoryError) as error:
+        raise FileError(f"{file}: {shown(error, 2_000)}") from error
+    classifier.info = info
+    return layers.freeze_batch_norm(classifier).eval()
+
+
+def _info(
+    texts: Mapping[str, str],
+    classifier: Classifier,
+    names: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+) -> ModelInfo | None:
+    """Return the info that is given or in the file; `None` if the preprocessing is not known."""
+    stored: dict[str, Any] = {}
+    if texts.keys() >= {"class_names", "preprocessing", "colors"}:
+        stored = {key: json.loads(texts[key]) for key in ("class_names", "preprocessing", "colors")}
+    known = ModelInfo.from_dict(stored) if stored else None
+    (classes,) = classifier.output_shape(classifier.input_shape)
+    if preprocessing is None and known is None:
+        return None
+    named = (
+        tuple(names) if names is not None else known.class_names if known else tuple(map(str, range(classes)))
+    )
+    if len(named) != classes:
+        raise ValueError(f"it has {classes} classes, and {len(named)} class names are given")
+    colors = known.colors if known and names is None else ()
+    return ModelInfo(named, preprocessing or known.preprocessing, colors)  # type: ignore[union-attr]
+
+
+# From the file to layers
+
+
+def _classifier(model: Message, size: tuple[int, int] | None) -> Classifier:
+    graph = model.get("graph")
+    if graph is None:
+        raise ValueError("it is damaged, or is not an ONNX file")
+    if graph["sparse_initializer"]:
+        raise ValueError("it has sparse weights, which are not read")
+    if len(graph["node"]) > _MAX_NODES:
+        raise ValueError(f"it has {len(graph['node']):,} nodes, expected {_MAX_NODES:,} at most")
+    constants: dict[str, Value] = {one.get("name", ""): to_array(one) for one in graph["initializer"]}
+    inputs = [one for one in graph["input"] if one.get("name") not in constants]
+    if len(inputs) != 1 or not graph["output"]:
+        raise ValueError(
+            f"it has {len(inputs)} inputs and {len(graph['output'])} outputs, expected one input"
+        )
+    wanted = graph["output"][0].get("name", "")
+    nodes = _needed(graph["node"], wanted)
+    network, images = _images(inputs[0], nodes, size)
+    if len(graph["output"]) > 1:
+        network.notices[f"of {len(graph['output'])} outputs only the first, {shown(wanted, 30)}, is read"] = (
+            None
+        )
+    readers = Counter(name for node in nodes for name in node["input"])
+    values = _values(network, nodes, constants | {inputs[0].get("name", ""): images}, wanted, readers)
+    output = values.get(wanted)
+    if not isinstance(output, Flow) or output.shape[1:] not in ((), (1, 1)):
+        shape = output.onnx_shape if isinstance(output, Flow) else "a constant"
+        raise ValueError(f"its output is {shape}, and the scores of a classifier are (classes,)")
+    classifier = _split(network, output.name, images.shape)
+    operators = Counter(node.get("op_type", "") for node in nodes)
+    count = sum(not isinstance(part, Graph | Sequential) for part in classifier.layers())
+    joints = sum(isinstance(kind, str) for kind, *_ in network.nodes.values())
+    classifier.report = OnnxReport(operators, count + joints, tuple(network.notices))
+    return classifier
+
+
+def _needed(nodes: Sequence[Message], wanted: str) -> list[Message]:
+    """Return the nodes that a value needs, in the order of the file."""
+    needed, found = {wanted}, []
+    for node in reversed(nodes):
+        if needed.intersection(name for name in node["output"] if name):
+            needed.update(node["input"])
+            found.append(node)
+    return found[::-1]
+
+
+def _images(
+    described: Message, nodes: Iterable[Message], size: tuple[int, int] | None
+) -> tuple[Network, Flow]:
+    """Return the network to be built, and its input."""
+    tensor = described.get("type", {}).get("tensor_type", {})
+    dims = [dim.get("dim_value", 0) for dim in tensor.get("shape", {"dim": []})["dim"]]
+    if len(dims) != 4:
+        raise ValueError(f"its input has {len(dims)} axes, expected images (N, C, H, W)")
+    moves = [
+        attributes(node).get("perm")
+        for node in nodes
+        if node["input"][:1] == [described.get("name")] and node.get("op_type") == "Transpose"
+    ]
+    batch, *rest = dims
+    order = "HWC" if [0, 3, 1, 2] in moves else "CHW"
+    channels, height, width = (rest[2], *rest[:2]) if order == "HWC" else rest
+    if size is not None:
+        if any(given > 0 and given != side for given, side in zip((height, width), size, strict=True)):
+            raise ValueError(f"size must be {(height, width)}, as the file says, got {size}")
+        height, width = size
+    if not (0 < channels <= _MAX_SIDE and 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+        raise ValueError(
+            f"size must be given, for it does not say the size of its images: it says (C, H, W) = "
+            f"{(channels, height, width)}"
+        )
+    network = Network(batch if batch > 0 else -1)
+    if order == "HWC":
+        network.notices["images are (N, C, H, W) here, (N, H, W, C) in the file"] = None
+    return network, Flow(INPUT, (channels, height, width), order)
+
+
+def _values(
+    network: Network, nodes: list[Message], values: dict[str, Value], wanted: str, readers: Counter[str]
+) -> dict[str, Value]:
+    """Add layers and joints for all nodes, and return all values.
+
+    Raises:
+        ValueError: With everything that is not known here.
+    """
+    problems: Counter[str] = Counter()
+    unknown: set[str] = set()
+    for node in nodes:
+        op, outputs = node.get("op_type", ""), node["output"]
+        if node.get("domain", "") not in _DOMAINS:
+            op = f"{node['domain']}.{op}"
+        try:
+            if op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0:
+                network.notices[f"the {op} at the end is left out"] = None
+                values[wanted] = values[node["input"][0]]
+                continue
+            if op not in OPERATORS and op not in FOLDED:
+                raise _UnknownError(op)
+            if unknown.intersection(node["input"]):
+                unknown.update(outputs)
+                continue
+            inputs = [values[name] if name else None for name in node["input"]]
+            call = Call(op, inputs, attributes(node))
+            if any(isinstance(value, Flow) for value in inputs):
+                if op not in OPERATORS:
+                    raise ValueError("its input depends on the images")
+                value = OPERATORS[op](network, call)
+            else:
+                if op not in FOLDED:
+                    raise ValueError("its inputs are constants")
+                value = fold(network, call)
+            if any(name in readers for name in outputs[1:]):
+                raise ValueError("it has more than one output")
+        except _UnknownError as error:
+            problems[str(error)] += 1
+            unknown.update(outputs)
+        except KeyError as error:
+            problems[f"{op} ({error} is missing)"] += 1
+            unknown.update(outputs)
+        except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError, AssertionError) as error:
+            problems[f"{op} ({error})"] += 1
+            unknown.update(outputs)
+        else:
+            values[outputs[0]] = value
+            if isinstance(value, Flow):
+                network.count(value, readers[outputs[0]])
+    if problems:
+        listed = [shown(what, 150) + (f" {n} times" if n > 1 else "") for what, n in problems.items()]
+        more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
+        raise ValueError(f"operators that are not known here: {', '.join(listed[:10])}{more}")
+    return values
+
+
+class _UnknownError(ValueError):
+    """An operator is in no table."""
+
+
+def _split(network: Network, output: str, input_shape: tuple[int, ...]) -> Classifier:
+    """Return the nodes that the output needs as a classifier."""
+    nodes, needed = network.nodes, {output}
+    for name in reversed(nodes):  # they are in the order of computation
+        if name in needed:
+            needed.update(nodes[name][1:])
+    nodes = {name: node for name, node in nodes.items() if name in needed}
+    readers = Counter(read for _, *reads in nodes.values() for read in reads)
+    chain: list[str] = []  # the layers at the end, one after another
+    name = output
+    while name != INPUT and isinstance(nodes[name][0], Layer) and readers[name] <= 1:
+        chain.append(name)
+        name = nodes[name][1]
+    chain.reverse()
+    tail = [nodes[name][0] for name in chain]
+    scoring = [i for i, layer in enumerate(tail) if isinstance(layer, layers.Conv2d | layers.Linear)]
+    if not scoring:
+        raise ValueError("it has no layer at its end that scores classes")
+    heads = [i for i, layer in enumerate(tail) if isinstance(layer, layers.Flatten | layers.GlobalAvgPool2d)]
+    first = min(heads + scoring[-1:])
+    while first and isinstance(tail[first - 1], layers.Dropout):
+        first -= 1
+    head = Sequential(**{name: nodes[name][0] for name in chain[first:]})
+    body = {name: node for name, node in nodes.items() if name not in chain[first:]}
+    last = [name, *chain][first]
+    straight = all(isinstance(kind, Layer) for kind, *_ in body.values())
+    features: Graph | Sequential
+    if straight and len({read for _, read in body.values()}) == len(body):
+        features = Sequential(**{name: layer for name, (layer, _) in body.items()})
+    else:
+        features = Graph(body, last)
+    channels, height, width = input_shape
+    return Classifier(features, head, input_shape=(channels, height, width))

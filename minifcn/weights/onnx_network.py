@@ -1,0 +1,243 @@
+"""A network that is read from an ONNX graph: its values, its layers so far, and what is computed at once.
+
+A value is either a constant, an array, or depends on the images: then it is the output of a layer or joint,
+and its shape is known, because the size of the images is.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minifcn import layers
+from minifcn.backend import Array
+from minifcn.geometry import Sides
+from minifcn.layers import Layer
+from minifcn.layers.containers import INPUT
+from minifcn.layers.joints import joint_shape
+from minifcn.weights.tensors import check_finite
+
+_MAX_ELEMENTS = 10**9  # of a map of one image
+_MAX_FOLDED = 2 * 10**8  # elements of all constants that are computed
+
+
+NO_PADS: Sides = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A value that depends on the images.
+
+    Attributes:
+        name: Of the node that makes it, or "input".
+        shape: Of one item, as layers have it: (C, H, W) or (features,).
+        order: "HWC" if ONNX has the channels last here; a vector keeps the order of the map it was.
+        pads: ((top, bottom), (left, right)) of zeros around it, which the next layer adds.
+        groups: Number of groups if the map is reshaped to (N, groups, ...), as before a normalisation.
+        before: Shape of the map that was flattened to this vector.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    order: str = "CHW"
+    pads: Sides = NO_PADS
+    groups: int = 0
+    before: tuple[int, ...] = ()
+
+    @property
+    def onnx_shape(self) -> tuple[int, ...]:
+        """Shape of one item in ONNX."""
+        if self.groups:
+            return self.groups, math.prod(self.shape) // self.groups
+        return (
+            (*self.shape[1:], self.shape[0]) if self.order == "HWC" and len(self.shape) == 3 else self.shape
+        )
+
+
+Value: TypeAlias = Flow | Array | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node of ONNX with the values of its inputs; those that are left out are `None`."""
+
+    op: str
+    inputs: Sequence[Any]
+    attributes: dict[str, Any]
+
+    def input(self, number: int) -> Any:
+        """Return an input, or `None` if there is none."""
+        return self.inputs[number] if number < len(self.inputs) else None
+
+    def flow(self) -> Flow:
+        """Return the first input, which must depend on the images."""
+        x = self.input(0)
+        if not isinstance(x, Flow):
+            raise ValueError("its first input is a constant")
+        return x
+
+    def constant(self, number: int, attribute: str = "") -> Any:
+        """Return an input as an array, or the attribute that older versions have instead, or `None`."""
+        value = self.input(number)
+        if value is None:
+            return self.attributes.get(attribute)
+        if isinstance(value, Flow):
+            raise ValueError(f"its input {number} depends on the images")
+        return value
+
+    def weights(self, number: int) -> Array:
+        """Return an input as weights in float32, which must be finite."""
+        array = np.asarray(self.constant(number), np.float32)
+        check_finite(f"input {number}", array)
+        return array
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """Return an attribute that is an integer."""
+        return int(self.attributes.get(name, default))
+
+    def number(self, name: str, default: float) -> float:
+        """Return an attribute that is a number."""
+        return float(self.attributes.get(name, default))
+
+
+class Network:
+    """The nodes of a `Graph` under construction.
+
+    Attributes:
+        nodes: As `Graph` takes them.
+        batch: What the file says about the number of images, -1 if it is free.
+        notices: What was changed.
+    """
+
+    def __init__(self, batch: int):
+        self.nodes: dict[str, tuple[Any, ...]] = {}
+        self._read_once: dict[str, bool] = {}
+        self.batch = batch
+        self.notices: dict[str, None] = {}
+        self.folded = 0
+        self._counts: Counter[str] = Counter()
+
+    def _add(self, kind: str, node: tuple[Any, ...], shape: tuple[int, ...], **more: Any) -> Flow:
+        if math.prod(shape) > _MAX_ELEMENTS:
+            raise ValueError(
+                f"a map would have {math.prod(shape):,} elements, expected {_MAX_ELEMENTS:,} at most"
+            )
+        self._counts[kind] += 1
+        name = f"{kind}_{self._counts[kind]}"
+        self.nodes[name] = node
+        return Flow(name, shape, **more)
+
+    def layer(self, x: Flow, layer: Layer) -> Flow:
+        """Add a layer that reads x."""
+        same = isinstance(layer, layers.Activation | layers.Dropout)
+        if not same and ((x.order == "HWC" and len(x.shape) == 3) or x.groups):
+            raise ValueError("its input is not (N, C, H, W)")
+        if any(map(any, x.pads)):
+            raise ValueError("its input is padded by Pad")
+        more = {"order": x.order, "groups": x.groups, "before": x.before} if same else {}
+        shape = layer.output_shape(x.shape)
+        return self._add(type(layer).__name__.lower(), (layer, x.name), shape, **more)
+
+    def joint(self, kind: str, xs: Sequence[Value]) -> Flow:
+        """Add a joint that reads several values."""
+        flows = [x for x in xs if isinstance(x, Flow)]
+        orders = {x.order for x in flows}
+        if len(flows) < len(xs) or len(orders) > 1 or any(x.groups or any(map(any, x.pads)) for x in flows):
+            raise ValueError("its inputs are not maps of one layout")
+        names = [x.name for x in flows]
+        shape = joint_shape("it", kind, names, [x.shape for x in flows])
+        return self._add(kind, (kind, *names), shape, order=orders.pop(), before=flows[0].before)
+
+    def made_by(self, x: Flow) -> Any:
+        """Return the layer or the kind of joint that makes a value; `None` for the images."""
+        return None if x.name == INPUT else self.nodes[x.name][0]
+
+    def count(self, x: Flow, readers: int) -> None:
+        """Note how many nodes of ONNX read a value, which may have several names in the file."""
+        self._read_once[x.name] = readers == 1 and self._read_once.get(x.name, True)
+
+    def writable(self, x: Flow, *kinds: type[Layer]) -> Any:
+        """Return the layer that makes a value, if it is of these kinds and nobody else reads the value."""
+        layer = self.made_by(x)
+        return layer if isinstance(layer, kinds) and self._read_once.get(x.name) else None
+
+    def flatten(self, x: Flow) -> Flow:
+        """Make a vector of a map."""
+        y = self.layer(replace(x, order="CHW"), layers.Flatten())
+        return replace(y, order=x.order, before=x.shape)
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.asarray(values).reshape(-1))
+
+
+def _constant(call: Call) -> Any:
+    for name, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if call.attributes.get(name) is not None:
+            return np.asarray(call.attributes[name], dtype)
+    raise ValueError("it has no value that is known here")
+
+
+def _slice(call: Call) -> Any:
+    array, starts, ends = (call.constant(0), call.constant(1, "starts"), call.constant(2, "ends"))
+    axes = call.constant(3, "axes")
+    steps = call.constant(4)
+    index: list[slice] = [slice(None)] * array.ndim
+    chosen = range(len(starts)) if axes is None else _integers(axes)
+    steps = [1] * len(starts) if steps is None else _integers(steps)
+    for axis, start, end, step in zip(chosen, _integers(starts), _integers(ends), steps, strict=True):
+        index[axis] = slice(start, end, step)
+    return array[tuple(index)]
+
+
+def _divided(call: Call) -> Any:
+    a, b = call.inputs
+    if a.dtype.kind in "iu":
+        return np.sign(a) * np.sign(b) * (abs(a) // abs(b))  # towards zero
+    return a / b
+
+
+_CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float32, 11: np.float64}
+FOLDED: dict[str, Callable[[Call], Any]] = {
+    "Add": lambda call: np.add(*call.inputs),
+    "Cast": lambda call: np.asarray(call.inputs[0]).astype(_CASTS[call.integer("to")]),
+    "Concat": lambda call: np.concatenate(call.inputs, axis=call.integer("axis")),
+    "Constant": _constant,
+    "Div": _divided,
+    "Gather": lambda call: np.take(call.inputs[0], call.inputs[1], axis=call.integer("axis")),
+    "Identity": lambda call: call.inputs[0],
+    "Mul": lambda call: np.multiply(*call.inputs),
+    "Reshape": lambda call: np.reshape(call.inputs[0], _integers(call.inputs[1])),
+    "Slice": _slice,
+    "Squeeze": lambda call: np.squeeze(
+        call.inputs[0], None if (axes := call.constant(1, "axes")) is None else _integers(axes)
+    ),
+    "Sub": lambda call: np.subtract(*call.inputs),
+    "Transpose": lambda call: np.transpose(call.inputs[0], call.attributes.get("perm")),
+    "Unsqueeze": lambda call: np.expand_dims(call.inputs[0], _integers(call.constant(1, "axes"))),
+}
+"""How operators on constants are computed."""
+
+
+def fold(network: Network, call: Call) -> Array:
+    """Return the constant that an operator makes of constants."""
+    sizes = [np.size(value) for value in call.inputs]
+    shapes = [np.shape(value) for value in call.inputs if value is not None]
+    most = sum(sizes)
+    if call.op in ("Add", "Div", "Mul", "Sub"):
+        most = math.prod(np.broadcast_shapes(*shapes))
+    elif call.op == "Gather":
+        most = sizes[0] * sizes[1]
+    network.folded += most
+    if network.folded > _MAX_FOLDED:
+        raise ValueError(f"its constants have more than {_MAX_FOLDED:,} elements")
+    return np.asarray(FOLDED[call.op](call))

@@ -1,0 +1,391 @@
+"""Operators of ONNX as layers: a function for each, in a table.
+
+A function gets the network under construction and a call, adds a layer or a joint, and returns its output. It
+raises `ValueError` for what layers cannot do.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from minifcn import layers
+from minifcn.backend import Array
+from minifcn.layers import Layer, Parameter
+from minifcn.weights.onnx_network import NO_PADS, Call, Flow, Network, Value
+
+_SPATIAL = {"CHW": (2, 3), "HWC": (1, 2)}
+
+
+# Windows
+
+
+def _window(network: Network, call: Call, x: Flow, kernel: Sequence[int]) -> dict[str, Any]:
+    """Return the arguments of a layer for its window; padding includes that of a `Pad` before."""
+    if len(kernel) != 2 or len(x.shape) != 3:
+        raise ValueError("it has not two dimensions")
+    stride = call.attributes.get("strides", [1, 1])
+    dilation = call.attributes.get("dilations", [1, 1])
+    pads = call.attributes.get("pads", [0, 0, 0, 0])
+    auto = call.attributes.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = [0, 0, 0, 0]
+        for axis, (size, k, s, d) in enumerate(zip(x.shape[1:], kernel, stride, dilation, strict=True)):
+            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            less, more = total // 2, total - total // 2
+            pads[axis], pads[axis + 2] = (less, more) if auto == "SAME_UPPER" else (more, less)
+            if s > 1:
+                network.notices["padding SAME is fixed to what it is for images of the trained size"] = None
+    elif auto == "VALID":
+        pads = [0, 0, 0, 0]
+    before = (pads[0], pads[2]), (pads[1], pads[3])
+    padding = [[a + c, b + d] for (a, b), (c, d) in zip(before, x.pads, strict=True)]
+    return {"kernel_size": [*kernel], "stride": stride, "padding": padding, "dilation": dilation}
+
+
+def _convolution(network: Network, call: Call) -> Flow:
+    x, weight = call.flow(), call.weights(1)
+    groups = call.integer("group", 1)
+    if weight.ndim != 4:
+        raise ValueError("it has not two dimensions")
+    options = _window(network, call, x, weight.shape[2:]) | {"groups": groups, "init": "zeros"}
+    bias = call.constant(2)
+    options["bias"] = bias is not None
+    conv: Any
+    if call.op == "Conv":
+        conv = layers.Conv2d(weight.shape[1] * groups, weight.shape[0], **options)
+    else:
+        if "output_shape" in call.attributes or call.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+            raise ValueError("its padding follows from the size")
+        options["output_padding"] = call.attributes.get("output_padding", [0, 0])
+        conv = layers.ConvTranspose2d(weight.shape[0], weight.shape[1] * groups, **options)
+    conv.weight.data[...] = weight
+    if bias is not None:
+        conv.bias.data[...] = call.weights(2)
+    return network.layer(replace(x, pads=NO_PADS), conv)
+
+
+def _pool(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    options = _window(network, call, x, call.attributes["kernel_shape"])
+    if any(side != 1 for side in options.pop("dilation")):
+        raise ValueError("it has dilations")
+    own_pads = options["padding"] != [[*sides] for sides in x.pads]
+    if call.op == "MaxPool":
+        kind: Any = layers.MaxPool2d
+        positive = isinstance(network.made_by(x), layers.ReLU | layers.ReLU6)
+        if any(map(any, x.pads)) and not positive:
+            raise ValueError("Pad before it may win")
+    else:
+        kind = layers.AvgPool2d
+        if own_pads and not call.integer("count_include_pad"):
+            raise ValueError("padding does not count in its averages (count_include_pad=0)")
+        if options["kernel_size"] == [*x.shape[1:]] and not any(map(any, options["padding"])):
+            return network.layer(x, layers.GlobalAvgPool2d())
+    pool = kind(**options, ceil_mode=bool(call.integer("ceil_mode")))
+    return network.layer(replace(x, pads=NO_PADS), pool)
+
+
+def _pad(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    pads = [int(side) for side in call.constant(1, "pads")]
+    value = call.constant(2, "value")
+    axes = call.constant(3)
+    if axes is not None:
+        full = [0] * 8
+        for i, axis in enumerate(axes):
+            full[axis % 4], full[axis % 4 + 4] = pads[i], pads[i + len(axes)]
+        pads = full
+    rows, cols = _SPATIAL[x.order]
+    sides = (pads[rows], pads[rows + 4]), (pads[cols], pads[cols + 4])
+    zeros = call.attributes.get("mode", "constant") == "constant" and not np.any(value or 0)
+    if len(x.shape) != 3 or not zeros or min(pads) < 0 or sum(pads) != sum(map(sum, sides)):
+        raise ValueError("it does not add zeros around maps")
+    (a, b), (c, d) = x.pads
+    (e, f), (g, h) = sides
+    return replace(x, pads=((a + e, b + f), (c + g, d + h)))
+
+
+# Dense layers, and numbers for each channel
+
+
+def _linear(network: Network, call: Call) -> Flow:
+    """Add a dense layer; weights of a map that was flattened with its channels last are brought in order."""
+    x, weight = call.flow(), call.weights(1)
+    if len(x.shape) != 1 or weight.ndim != 2 or call.integer("transA"):
+        raise ValueError(f"it does not multiply vectors (N, features) but {x.onnx_shape}")
+    weight = call.number("alpha", 1.0) * (weight if call.integer("transB") else weight.T)
+    if x.order == "HWC" and math.prod(x.before) == weight.shape[1]:
+        channels, height, width = x.before
+        maps = weight.reshape(-1, height, width, channels)  # (O, H * W * C) -> (O, H, W, C)
+        weight = maps.transpose(0, 3, 1, 2).reshape(len(weight), -1)  # -> (O, C * H * W)
+    bias = call.constant(2)
+    linear = layers.Linear(weight.shape[1], weight.shape[0], bias is not None, init="zeros")
+    linear.weight.data[...] = weight
+    if linear.bias is not None:
+        linear.bias.data[...] = call.number("beta", 1.0) * call.weights(2).reshape(-1)
+    return network.layer(x, linear)
+
+
+def _per_channel(values: Array, x: Flow) -> Array:
+    """Return (C,) values that are added to, or multiplied with, a map or a vector."""
+    rank = len(x.shape) + 1
+    channel = 1 if x.order == "CHW" or rank == 2 else rank - 1
+    full = values.reshape((1,) * (rank - values.ndim) + values.shape)
+    if full.ndim > rank or full.size != full.shape[channel] or full.size not in (1, x.shape[0]):
+        raise ValueError(f"a constant of shape {values.shape} has not one value for each channel")
+    return np.broadcast_to(full.reshape(-1), x.shape[:1])
+
+
+def _affine(network: Network, x: Flow, scale: Array, shift: Array) -> Flow:
+    """Scale and shift each channel, in the layer before if it can do that, and nobody else reads it."""
+    if x.groups or x.pads != NO_PADS:
+        raise ValueError("its input is reshaped or padded")
+    layer = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d, layers.GroupNorm)
+    if layer is None:
+        vector = len(x.shape) == 1
+        layer = (layers.BatchNorm1d if vector else layers.BatchNorm2d)(x.shape[0], eps=0.0)
+        y = network.layer(replace(x, order="CHW"), layer)
+        x = replace(x, name=y.name)
+    scale, shift = scale.astype(np.float32), shift.astype(np.float32)
+    weight = layer.weight.data
+    layer.weight.data = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    before = 0 if layer.bias is None else layer.bias.data * scale
+    layer.bias = Parameter(before + shift) if layer.bias is None else layer.bias
+    layer.bias.data = before + shift
+    return x
+
+
+def _arithmetic(network: Network, call: Call) -> Flow:
+    """Join two values, or scale or shift one by a constant."""
+    a, b = call.inputs
+    if isinstance(a, Flow) and isinstance(b, Flow):
+        if call.op not in ("Add", "Mul"):
+            raise ValueError("both inputs depend on the images")
+        return network.joint("add" if call.op == "Add" else "multiply", [a, b])
+    x, values = (a, b) if isinstance(a, Flow) else (b, a)
+    assert isinstance(x, Flow)
+    given = _per_channel(np.asarray(values, np.float64), x)
+    if not np.isfinite(given).all():
+        raise ValueError("its constant is not finite")
+    one, zero = np.ones_like(given), np.zeros_like(given)
+    first = isinstance(a, Flow)
+    if call.op == "Div" and (not first or not given.all()):
+        raise ValueError("it divides by what is not a number for each channel")
+    if call.op in ("Mul", "Div"):
+        return _affine(network, x, given if call.op == "Mul" else one / given, zero)
+    if call.op == "Add":
+        return _affine(network, x, one, given)
+    return _affine(network, x, one, -given) if first else _affine(network, x, -one, given)
+
+
+def _batch_norm(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    if call.integer("training_mode"):
+        raise ValueError("it is in training mode")
+    kind = layers.BatchNorm1d if len(x.shape) == 1 else layers.BatchNorm2d
+    norm = kind(x.shape[0], eps=call.number("epsilon", 1e-5), momentum=1 - call.number("momentum", 0.9))
+    arrays: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    for number, array in enumerate(arrays, 1):
+        array.data = call.weights(number).copy()
+    if any(array.data.shape != x.shape[:1] for array in arrays) or norm.running_var.data.min() < -norm.eps:
+        raise ValueError("its weights do not fit")
+    return network.layer(x, norm)
+
+
+def _instance_norm(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    groups, eps = x.groups or x.shape[0], call.number("epsilon", 1e-5)
+    norm = layers.GroupNorm(groups, x.shape[0], eps=eps)
+    for number, parameter in enumerate((norm.weight, norm.bias), 1):
+        parameter.data = np.repeat(call.weights(number), x.shape[0] // groups)
+    if x.groups and not (np.ptp(norm.weight.data) == np.ptp(norm.bias.data) == 0):
+        raise ValueError("its groups have different weights")
+    return replace(network.layer(replace(x, groups=0), norm), groups=x.groups)
+
+
+def _prelu(network: Network, call: Call) -> Flow:
+    x, slope = call.flow(), call.weights(1)
+    each = slope.reshape(-1) if slope.size == 1 else _per_channel(slope, x)
+    prelu = layers.PReLU(len(each))
+    prelu.weight.data = each.copy()
+    return network.layer(x, prelu)
+
+
+# Shapes
+
+
+def _reshape(network: Network, call: Call) -> Flow:
+    """Flatten a map, or leave it as it is."""
+    x = call.flow()
+    batch, *rest = (int(side) for side in call.constant(1, "shape"))
+    here = x.onnx_shape
+    if not call.integer("allowzero"):
+        rest = [here[i] if side == 0 and i < len(here) else side for i, side in enumerate(rest)]
+    known = math.prod(side for side in rest if side != -1)
+    size = math.prod(x.shape)
+    if batch not in (0, -1, network.batch) or known < 1 or size % known:
+        raise ValueError(f"it makes {(batch, *rest)} of {('N', *here)}")
+    target = tuple(size // known if side == -1 else side for side in rest)
+    if math.prod(target) != size:
+        raise ValueError(f"it makes {(batch, *rest)} of {('N', *here)}")
+    if target == here:
+        return x
+    if x.groups and target == replace(x, groups=0).onnx_shape:
+        return replace(x, groups=0)
+    if len(target) == 1 and not x.groups:
+        return network.flatten(x)
+    if len(x.shape) == 3 and x.order == "CHW" and len(target) == 2 and x.shape[0] % target[0] == 0:
+        return replace(x, groups=target[0])
+    raise ValueError(f"it makes {('N', *target)} of {('N', *here)}")
+
+
+def _flatten(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    if call.integer("axis", 1) not in (1, -len(x.onnx_shape)):
+        raise ValueError("it joins images")
+    return x if len(x.shape) == 1 else network.flatten(x)
+
+
+def _squeeze(network: Network, call: Call) -> Flow:
+    x, axes = call.flow(), call.constant(1, "axes")
+    if x.shape[1:] != (1, 1) or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
+        raise ValueError(f"it takes axes out of {('N', *x.onnx_shape)}")
+    return network.flatten(x)
+
+
+def _mean(network: Network, call: Call) -> Flow:
+    x, axes = call.flow(), call.constant(1, "axes")
+    if len(x.shape) != 3 or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
+        raise ValueError("it does not average over rows and columns")
+    y = network.layer(replace(x, order="CHW"), layers.GlobalAvgPool2d())
+    return replace(y, order=x.order) if call.integer("keepdims", 1) else network.flatten(y)
+
+
+def _transpose(network: Network, call: Call) -> Flow:
+    x, perm = call.flow(), tuple(call.attributes.get("perm", ()))
+    if perm == tuple(range(len(x.shape) + 1)):
+        return x
+    moves = {("CHW", (0, 2, 3, 1)): "HWC", ("HWC", (0, 3, 1, 2)): "CHW"}
+    if len(x.shape) != 3 or (x.order, perm) not in moves:
+        raise ValueError(f"it reorders the axes as {perm}")
+    return replace(x, order=moves[x.order, perm])
+
+
+def _concat(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    rank = len(x.onnx_shape) + 1
+    if call.integer("axis") % rank != (rank - 1 if x.order == "HWC" else 1):
+        raise ValueError("it does not join channels")
+    return network.joint("concat", call.inputs)
+
+
+def _resize(network: Network, call: Call) -> Flow:
+    x, mode = call.flow(), call.attributes.get("mode", "nearest")
+    place = call.attributes.get("coordinate_transformation_mode", "half_pixel")
+    scales, sizes = call.constant(2), call.constant(3)
+    nearest = mode, place, call.attributes.get("nearest_mode") == ("nearest", "asymmetric", "floor")
+    linear = mode == "linear" and place in ("half_pixel", "pytorch_half_pixel", "align_corners")
+    if not (nearest or linear) or "axes" in call.attributes:
+        raise ValueError(f"its mode is {mode}, {place}")
+    given: dict[str, Any] = {}
+    if sizes is not None:
+        given["size"] = [int(side) for side in sizes[2:]]
+    else:
+        given["scale_factor"] = tuple(float(factor) for factor in scales[2:])
+    align = place == "align_corners"
+    up = layers.Upsample(**given, mode="nearest" if mode == "nearest" else "bilinear", align_corners=align)
+    return network.layer(x, up)
+
+
+def _shape(network: Network, call: Call) -> Array:
+    x = call.input(0)
+    shape = (network.batch, *x.onnx_shape) if isinstance(x, Flow) else np.shape(x)
+    if isinstance(x, Flow) and any(map(any, x.pads)):
+        raise ValueError("its input is padded by Pad")
+    return np.array(shape[call.integer("start") : call.attributes.get("end")], np.int64)
+
+
+# Activations and the rest
+
+
+def _clip(network: Network, call: Call) -> Flow:
+    low, high = (
+        None if limit is None or abs(float(limit)) > 1e30 else float(limit)
+        for limit in (call.constant(1, "min"), call.constant(2, "max"))
+    )
+    if (low, high) == (None, None):
+        return call.flow()
+    if low == 0 and high is None:
+        return _relu(network, call)
+    if (low, high) == (0, 6):
+        return network.layer(call.flow(), layers.ReLU6())
+    return network.layer(call.flow(), layers.Hardtanh(low, high))
+
+
+def _hard_sigmoid(network: Network, call: Call) -> Flow:
+    alpha, beta = call.number("alpha", 0.2), call.number("beta", 0.5)
+    if abs(alpha - 1 / 6) > 1e-6 or beta != 0.5:
+        raise ValueError(f"its line is {alpha} x + {beta}, expected x / 6 + 1 / 2")
+    return network.layer(call.flow(), layers.Hardsigmoid())
+
+
+def _dropout(network: Network, call: Call) -> Flow:
+    ratio = call.constant(1, "ratio")
+    return network.layer(call.flow(), layers.Dropout(0.5 if ratio is None else float(ratio), rng=0))
+
+
+def _local_norm(network: Network, call: Call) -> Flow:
+    alpha, beta, bias = call.number("alpha", 1e-4), call.number("beta", 0.75), call.number("bias", 1.0)
+    return network.layer(call.flow(), layers.LocalResponseNorm(call.integer("size"), alpha, beta, bias))
+
+
+def _relu(network: Network, call: Call) -> Flow:
+    x = call.flow()
+    inplace = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d) is not None
+    return network.layer(x, layers.ReLU(inplace=inplace))
+
+
+def _activation(make: Callable[[Call], Layer]) -> Callable[[Network, Call], Flow]:
+    return lambda network, call: network.layer(call.flow(), make(call))
+
+
+OPERATORS: dict[str, Callable[[Network, Call], Value]] = {
+    "Add": _arithmetic,
+    "AveragePool": _pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": lambda network, call: call.flow(),
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "Div": _arithmetic,
+    "Dropout": _dropout,
+    "Flatten": _flatten,
+    "Gemm": _linear,
+    "GlobalAveragePool": _activation(lambda call: layers.GlobalAvgPool2d()),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _activation(lambda call: layers.Hardswish()),
+    "Identity": lambda network, call: call.flow(),
+    "InstanceNormalization": _instance_norm,
+    "LRN": _local_norm,
+    "LeakyRelu": _activation(lambda call: layers.LeakyReLU(call.number("alpha", 0.01))),
+    "MatMul": _linear,
+    "MaxPool": _pool,
+    "Mul": _arithmetic,
+    "PRelu": _prelu,
+    "Pad": _pad,
+    "ReduceMean": _mean,
+    "Relu": _relu,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Shape": _shape,
+    "Sigmoid": _activation(lambda call: layers.Sigmoid()),
+    "Squeeze": _squeeze,
+    "Sub": _arithmetic,
+    "Sum": lambda network, call: network.joint("add", call.inputs),
+    "Transpose": _transpose,
+}
+"""How each operator becomes a layer or a joint, where an input depends on the images."""
