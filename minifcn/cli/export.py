@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from minifcn.cli.outputs import new_files
+from minifcn.printing import show
 from minifcn.weights import load, save_onnx
 from minifcn.weights.onnx_export import OPSET, ImageLayout
 
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the file."""
-    model, out = load(arguments.model), arguments.out
-    save_onnx(model, out, preprocessing=arguments.preprocessing, argmax=arguments.argmax)
-    print(f"wrote {out}: {out.stat().st_size:,} bytes")
+    out = arguments.out
+    with new_files(out):
+        save_onnx(load(arguments.model), out, preprocessing=arguments.preprocessing, argmax=arguments.argmax)
+    show(f"wrote {out}: {out.stat().st_size:,} bytes")
