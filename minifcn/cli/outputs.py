@@ -140,6 +140,10 @@ class OutputFolder:
         self._ours[name] = _identity(os.stat(temporary), contents=True)
         self._appending.pop(name, None)
 
+    def note(self, **about: Any) -> None:
+        """Add JSON values to the record that are about no file."""
+        self._add(about | {"file": "", "sha256": ""})
+
     def append(self, name: str, text: str, about: dict[str, Any]) -> None:
         """Append to a file that was written before; if that fails, as on a full disk, nothing is added.
 
@@ -241,7 +245,7 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
 
 
 @contextmanager
-def output_folder(path: StrPath, argument: str = "out") -> Iterator[OutputFolder]:
+def output_folder(path: StrPath, argument: str = "out", *, record: str = RECORD) -> Iterator[OutputFolder]:
     """Open a folder for a command; it is made if it is missing, and removed again if nothing is written.
 
     In the block, no other process can open it, and `atomic_write` adds each file in it to its record, with
@@ -250,6 +254,7 @@ def output_folder(path: StrPath, argument: str = "out") -> Iterator[OutputFolder
     Args:
         path: The folder.
         argument: Its name, for messages.
+        record: The name of the record; commands with different ones share the folder.
 
     Raises:
         InUseError: If another process has opened it.
@@ -268,14 +273,14 @@ def output_folder(path: StrPath, argument: str = "out") -> Iterator[OutputFolder
         FileExistsError: ...mine.txt was not written by minifcn, or was changed since, and is not replaced...
     """
     folder = Path(path)
-    record, exists = folder / RECORD, os.path.exists
-    new, missing = not exists(record), [one for one in (folder, *folder.parents) if not exists(one)]
+    exists = os.path.exists
+    new, missing = not exists(folder / record), [one for one in (folder, *folder.parents) if not exists(one)]
     with ExitStack() as stack:
         for one in reversed(missing):
             stack.callback(_remove_if_empty, one)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            opened = stack.enter_context(locked(record))
+            opened = stack.enter_context(locked(folder / record))
         except InUseError:
             raise InUseError(
                 f"{argument}: {folder} is in use by another command: wait until it ends"
@@ -292,21 +297,32 @@ def output_folder(path: StrPath, argument: str = "out") -> Iterator[OutputFolder
             if new and not output.entries:
                 if os.name == "nt":  # where open files cannot be removed
                     opened.close()
-                record.unlink(missing_ok=True)
+                (folder / record).unlink(missing_ok=True)
 
 
 def recorded(folder: StrPath) -> set[Path]:
-    """Return the files that the record of a folder lists; none if it has no record.
+    """Return the files that the records of a folder list; none if it has no record.
 
     Example:
         >>> recorded("nowhere")
         set()
     """
+    records = Path(folder).glob(f"{RECORD}*")
+    return {Path(folder, entry["file"]) for record in records for entry in recorded_entries(record)}
+
+
+def recorded_entries(record: Path) -> list[dict[str, Any]]:
+    """Return the entries of a record, without locking it; none if it is missing or no record.
+
+    Example:
+        >>> recorded_entries(Path("nowhere"))
+        []
+    """
     try:
-        with open_foreign(Path(folder, RECORD)) as record:
-            return {Path(folder, entry["file"]) for entry in _read_record(record, Path(folder))[0]}
+        with open_foreign(record) as file:
+            return _read_record(file, record.parent)[0]
     except (OSError, FileError):
-        return set()
+        return []
 
 
 def _read_record(record: BufferedReader | FileIO, folder: Path) -> tuple[list[dict[str, Any]], bytes]:

@@ -2,7 +2,11 @@
 
 For each image the folder gets `masks/NAME.png`, whose palette indices are the classes, and
 `overlays/NAME.png` to look at. When both are written, `areas.csv` gets a row: image, mask, height, width, and
-the pixels of each class. So a command that was stopped continues with the images that have no row.
+the pixels of each class. So a command that was stopped continues with the images that have no row. Of a TIFF
+file that is too large for memory, parts are read, and the mask is a TIFF file, too.
+
+Several commands may divide the images among them (`--share`). Each takes every N-th image of the sorted list,
+and has a table of its own; names of results follow from the whole list.
 """
 
 import argparse
@@ -12,30 +16,35 @@ import hashlib
 import io
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from minifcn import __version__, viz
 from minifcn.backend import Array, cuda_device
 from minifcn.cli.figures import save_figure
-from minifcn.cli.outputs import RECORD, OutputFolder, output_folder, recorded
+from minifcn.cli.outputs import RECORD, OutputFolder, output_folder, recorded, recorded_entries
 from minifcn.cli.shared import add_device
 from minifcn.data import images_in, read_image
 from minifcn.data.images import IMAGE_SUFFIXES
+from minifcn.data.tiff import Tiff, is_large_tiff, write_mask
 from minifcn.files import atomic_write, open_foreign
-from minifcn.models import ModelInfo
+from minifcn.models import FCN, ModelInfo
+from minifcn.models.tiling import Rectangle
 from minifcn.palette import VOID, VOID_COLOR
 from minifcn.training import label
-from minifcn.training.memory import check_inference
+from minifcn.training.label import label_tiles
+from minifcn.training.memory import check_inference, tile_size
 from minifcn.training.network import load_trained
 from minifcn.training.progress import Progress, say, show
 
-AREAS, MASKS, OVERLAYS = "areas.csv", "masks", "overlays"
+MASKS, OVERLAYS = "masks", "overlays"
 _COLUMNS = ("image", "mask", "height", "width")
+_LARGEST_OVERLAY = 2000  # pixels of the longer side, for an image that is read in parts
 _LONGEST_NAME = 255  # bytes, in most file systems
 _ABOUT_ONE_FILE = (None, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 """Numbers of the errors in writing that concern a single file; others, such as a full disk, concern all."""
@@ -52,7 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help=images)
     out = "folder; results of other images in it are kept"
     parser.add_argument("--out", type=Path, required=True, help=out)
+    tile = "label in tiles of N x N pixels (default: only images that would take more than 1 GB)"
+    parser.add_argument("--tile", type=int, metavar="N", help=tile)
+    share = "label the K-th of N shares of the images, from 1; other commands label the others, in one folder"
+    parser.add_argument("--share", type=_share, metavar="K/N", help=share)
     add_device(parser)
+
+
+def _share(text: str) -> tuple[int, int]:
+    """Read K/N."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 100_000):
+        raise argparse.ArgumentTypeError(f"expected K/N with 1 <= K <= N, such as 2/4, got {text[:50]!r}")
+    return int(number), int(count)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,54 +82,145 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out
     if out.is_file() or out.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"out must be a folder, for masks, overlays and areas, got {out}")
-    with output_folder(out) as folder:
+    number, count = arguments.share or (1, 1)
+    end = "" if arguments.share is None else f"-{number:0{len(str(count))}}-of-{count}"
+    with output_folder(out, record=RECORD + end) as folder:
         model, info = load_trained(arguments.model)
         paths = _images(arguments.images, out)
         folder.protect(arguments.model, *paths)
         with open_foreign(arguments.model) as file:
             maker = f"{__version__} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-        header = _line((*_COLUMNS, *info.class_names))
-        todo = _unlabelled(folder, paths, header, maker)
-        folder.check(AREAS, *(file for _, name in todo for file in _files(name)))
+        results = _Results(folder, f"areas{end}.csv", _line((*_COLUMNS, *info.class_names)), maker)
+        if arguments.share is None:
+            mine = results.named(paths)
+        else:
+            paths = sorted(paths)
+            _check_list(folder, paths, maker, count)
+            mine = [*_named(paths, {})][number - 1 :: count]
+        todo = results.unlabelled(mine)
+        folder.check(results.table, *(file for _, name in todo for file in _files(name)))
         for subfolder in (MASKS, OVERLAYS):
             folder.subfolder(subfolder)
-        _write_table(folder, header)
+        results.write(header=number == 1)
         model.to(arguments.device)
-        failed, before = 0, len(paths) - len(todo)
-        with Progress("labelling", len(paths), before) as bar:
+        failed, before = 0, len(mine) - len(todo)
+        with Progress("labelling", len(mine), before) as bar:
             for path, name in todo:
-                writing = False
+                task = _Task(path, name, model, info, out, arguments)
                 try:
-                    source = _source(path, maker)
-                    made = info.preprocessing
-                    image = read_image(path, bit_depth=made.bit_depth, bands=made.bands)
-                    height, width = image.shape[:2]
-                    check_inference(model, f"{path}: labelling an image", (height, width), arguments.device)
-                    labels = label(model, image)
-                    figure = viz.overlay(image, labels, info.class_names, info.palette)
-                    writing = True
-                    mask, overlay = _files(name)
-                    _write_mask(out / mask, labels, info)
-                    save_figure(figure, out / overlay)
+                    source = results.source(path)
+                    (height, width), counts = task.run()
                 except (OSError, ValueError, MemoryError) as error:
-                    if writing and isinstance(error, OSError) and error.errno not in _ABOUT_ONE_FILE:
+                    if task.writing and isinstance(error, OSError) and error.errno not in _ABOUT_ONE_FILE:
                         raise
                     say(f"minifcn predict: {_problem(path, error)}")
                     failed += 1
                 else:
-                    counts = np.bincount(labels.ravel(), minlength=len(info.class_names)).tolist()
-                    about = {"image": os.path.abspath(path), "name": name, "source": source, "header": header}
-                    folder.append(AREAS, _line((path, mask, height, width, *counts)), about)
-                    show(f"{path}: {width} x {height} pixels, {mask}")
-                    for class_name, count in zip(info.class_names, counts, strict=True):
-                        if count:
-                            show(f"  {class_name:22}  {count:>12,}  {100 * count / labels.size:6.2f} %")
-                bar.update(1)
-        _write_table(folder, header)
+                    results.add(path, name, source, (path, task.mask, height, width, *counts))
+                    show(f"{path}: {width} x {height} pixels, {task.mask}")
+                    for class_name, pixels in zip(info.class_names, counts, strict=True):
+                        if pixels:
+                            show(
+                                f"  {class_name:22}  {pixels:>12,}  {100 * pixels / (height * width):6.2f} %"
+                            )
+                bar.update(1, f"{failed} failed" if failed else "")
+        results.write(header=number == 1)
     earlier = f" ({before} of them before)" if before else ""
-    done = f"{len(paths) - failed} of {len(paths)} images labelled{earlier}"
+    done = f"{len(mine) - failed} of {len(mine)} images labelled{earlier}"
     show(f"{done}; masks, overlays and areas: {out}")
     return 1 if failed else 0
+
+
+class _Task:
+    """One image, whose mask and overlay are to be written.
+
+    Attributes:
+        writing: Whether the results are being written, so that an error concerns these files.
+        mask: The name of the mask in the folder.
+    """
+
+    def __init__(
+        self, path: Path, name: str, model: FCN, info: ModelInfo, out: Path, arguments: argparse.Namespace
+    ):
+        self.path, self.model, self.info, self.out, self.arguments = path, model, info, out, arguments
+        self.mask, self.overlay, self.large_mask = _files(name)
+        self.writing = False
+
+    def run(self) -> tuple[tuple[int, int], list[int]]:
+        """Label the image, and return its size (H, W) and the pixels of each class."""
+        if is_large_tiff(self.path):
+            with Tiff(self.path) as large:
+                return large.size, self._label_large(large)
+        made = self.info.preprocessing
+        image = read_image(self.path, bit_depth=made.bit_depth, bands=made.bands)
+        height, width = image.shape[:2]
+        tile = self._tile((height, width))
+        labels = label(self.model, image, tile=tile)
+        figure = self._figure(image, labels)
+        self.writing = True
+        _write_mask(self.out / self.mask, labels, self.info)
+        save_figure(figure, self.out / self.overlay)
+        return (height, width), self._counts(labels)
+
+    def _tile(self, size: tuple[int, int]) -> int:
+        """Return the size of the tiles, for which memory is free; an image that fits into one is not cut."""
+        tile: int = self.arguments.tile or tile_size(self.model, size) or max(size)
+        part = min(size[0], tile), min(size[1], tile)
+        check_inference(self.model, f"{self.path}: labelling an image", part, self.arguments.device)
+        return tile
+
+    def _label_large(self, image: Tiff) -> list[int]:
+        """Label an image in parts, write the mask as they come, and draw a smaller image."""
+        size, step = image.size, -(-max(image.size) // _LARGEST_OVERLAY)
+        counts = [0] * len(self.info.class_names)
+        rows, cols = (-(-edge // step) for edge in size)
+        small, small_labels = (
+            np.zeros((rows, cols, image.channels), np.uint8),
+            np.zeros((rows, cols), np.uint8),
+        )
+
+        def parts() -> Iterator[tuple[Rectangle, Array]]:
+            for core, labels in label_tiles(self.model, image.read, size, self._tile(size)):
+                first = [-edge.start % step for edge in core]
+                there = tuple(slice(-(-edge.start // step), -(-edge.stop // step)) for edge in core)
+                small[there] = image.read(core)[first[0] :: step, first[1] :: step]
+                small_labels[there] = labels[first[0] :: step, first[1] :: step]
+                counts[:] = map(sum, zip(counts, self._counts(labels), strict=True))
+                yield core, labels
+
+        self.mask = self.large_mask
+        with atomic_write(self.out / self.mask) as temporary:
+            write_mask(temporary, size, _colors(self.info), parts(), image.georeference())
+        self.writing = True
+        save_figure(self._figure(small, small_labels), self.out / self.overlay)
+        return counts
+
+    def _figure(self, image: Array, labels: Array) -> Figure:
+        return viz.overlay(image, labels, self.info.class_names, self.info.palette)
+
+    def _counts(self, labels: Array) -> list[int]:
+        counts: list[int] = np.bincount(labels.ravel(), minlength=len(self.info.class_names)).tolist()
+        return counts
+
+
+def _check_list(folder: OutputFolder, paths: Sequence[Path], maker: str, count: int) -> None:
+    """Record the list of images of a share, and compare it with that of the others.
+
+    Raises:
+        ValueError: If another share in the folder has another list or model, or another number of shares.
+    """
+    listed = hashlib.sha256("\0".join([str(count), maker, *map(str, paths)]).encode(errors="surrogateescape"))
+    about = {"images": len(paths), "shares": count, "list": listed.hexdigest()}
+    for record in folder.path.glob(f"{RECORD}-*-of-*"):
+        for entry in recorded_entries(record):
+            if "list" in entry and any(entry.get(key) != value for key, value in about.items()):
+                raise ValueError(
+                    f"share: {record.name} in {folder.path} has {entry.get('images')} images in "
+                    f"{entry.get('shares')} shares, and this one {len(paths)} in {count}; or lists or models "
+                    f"differ: all shares take the same images, in the same spelling, and one model"
+                )
+    if not any("list" in entry for entry in folder.entries):
+        folder.note(**about)
 
 
 def _problem(path: Path, error: Exception) -> str:
@@ -126,7 +238,7 @@ def _images(given: list[Path], out: Path) -> list[Path]:
         if not path.is_dir():
             paths.append(path)
             continue
-        places = [out, *(record.parent for record in path.rglob(RECORD))]
+        places = {out, *(record.parent for record in path.rglob(f"{RECORD}*"))}
         ours = {file.resolve() for place in places for file in recorded(place)}
         inside = [file for file in images_in(path) if file.resolve() not in ours]
         if not inside:
@@ -135,36 +247,73 @@ def _images(given: list[Path], out: Path) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _results(folder: OutputFolder) -> dict[str, dict[str, Any]]:
-    """Return the newest entry of the record for each image whose mask is there."""
-    entries = {}
-    for entry in folder.entries:
-        texts = all(isinstance(entry.get(key), str) for key in ("image", "name", "source", "header", "added"))
-        if entry["file"] == AREAS and texts and entry["name"] == Path(entry["name"]).name:
-            entries[entry["image"]] = entry
-    return {image: entry for image, entry in entries.items() if folder.exists(_files(entry["name"])[0])}
+class _Results:
+    """The table of the areas, and which images have a row in it.
 
-
-def _unlabelled(
-    folder: OutputFolder, paths: Iterable[Path], header: str, maker: str
-) -> list[tuple[Path, str]]:
-    """Return the images that must be labelled, and their names.
-
-    The others were labelled by the same model, the images have not changed since, and the results are there.
+    Args:
+        folder: Where the results are.
+        table: The name of the table.
+        header: Its first line.
+        maker: What made the labels: a text that changes with the version and the model.
 
     Raises:
         ValueError: If the folder contains results with other classes.
     """
-    results = _results(folder)
-    if any(entry["header"] != header for entry in results.values()):
-        raise ValueError(f"out: {folder.path} contains results with other classes: take another folder")
-    todo = []
-    for path, name in _named(paths, {image: entry["name"] for image, entry in results.items()}):
-        entry, (mask, overlay) = results.get(os.path.abspath(path)), _files(name)
-        same = entry is not None and entry["source"] == _source(path, maker)
-        if not (same and folder.exists(overlay) and folder.holds(mask)):
-            todo.append((path, name))
-    return todo
+
+    def __init__(self, folder: OutputFolder, table: str, header: str, maker: str):
+        self.folder, self.table, self.header, self.maker = folder, table, header, maker
+        if any(entry["header"] != header for entry in self._rows().values()):
+            raise ValueError(f"out: {folder.path} contains results with other classes: take another folder")
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        """Return the newest entry of the record for each image whose mask is there."""
+        entries = {}
+        for entry in self.folder.entries:
+            keys = ("image", "name", "mask", "source", "header", "added")
+            texts = all(isinstance(entry.get(key), str) for key in keys)
+            if entry["file"] == self.table and texts and entry["mask"] in _files(Path(entry["name"]).name):
+                entries[entry["image"]] = entry
+        return {image: entry for image, entry in entries.items() if self.folder.exists(entry["mask"])}
+
+    def named(self, paths: Iterable[Path]) -> list[tuple[Path, str]]:
+        """Return each path with its unique name; an image that was labelled earlier keeps its name."""
+        return [*_named(paths, {image: entry["name"] for image, entry in self._rows().items()})]
+
+    def unlabelled(self, named: Iterable[tuple[Path, str]]) -> list[tuple[Path, str]]:
+        """Return the images that must be labelled, and their names.
+
+        The others were labelled by the same model, the images have not changed since, and the results are
+        there.
+        """
+        rows, todo = self._rows(), []
+        for path, name in named:
+            entry, (_, overlay, _) = rows.get(os.path.abspath(path)), _files(name)
+            same = entry is not None and (entry["name"], entry["source"]) == (name, self.source(path))
+            if not (entry and same and self.folder.exists(overlay) and self.folder.holds(entry["mask"])):
+                todo.append((path, name))
+        return todo
+
+    def source(self, path: Path) -> str:
+        """Return a text that changes with an image or the model, or "" if the image is missing."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return ""
+        return hashlib.sha256(f"{self.maker} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+
+    def add(self, path: Path, name: str, source: str, row: Sequence[object]) -> None:
+        """Append the row of an image."""
+        about = {"image": os.path.abspath(path), "name": name, "mask": str(row[1]), "source": source}
+        self.folder.append(self.table, _line(row), about | {"header": self.header})
+
+    def write(self, *, header: bool) -> None:
+        """Write the rows of all masks that are in the folder, if the table is another one."""
+        rows = "".join(entry["added"] for entry in self._rows().values())
+        text = ((self.header if header else "") + rows).encode("utf-8", "backslashreplace")
+        path = self.folder.path / self.table
+        if not path.exists() or path.read_bytes() != text:
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(text)
 
 
 def _named(paths: Iterable[Path], names: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
@@ -190,38 +339,24 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold())
 
 
-def _files(name: str) -> tuple[str, str]:
-    """Return the mask and the overlay of a name."""
-    return f"{MASKS}/{name}.png", f"{OVERLAYS}/{name}.png"
+def _files(name: str) -> tuple[str, str, str]:
+    """Return the mask and the overlay of a name, and the mask of an image that is read in parts."""
+    return f"{MASKS}/{name}.png", f"{OVERLAYS}/{name}.png", f"{MASKS}/{name}.tif"
 
 
-def _source(path: Path, maker: str) -> str:
-    """Return a text that changes with an image or the model, or "" if the image is missing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ""
-    return hashlib.sha256(f"{maker} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+def _colors(info: ModelInfo) -> Array:
+    """Return the colour of each label, uint8 (256, 3)."""
+    colors = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
+    colors[: len(info.palette)] = info.palette
+    return colors
 
 
 def _write_mask(path: Path, labels: Array, info: ModelInfo) -> None:
     """Write labels as a palette image: indices for programs, colours for people."""
-    colors = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
-    colors[: len(info.palette)] = info.palette
     mask = Image.fromarray(labels)
-    mask.putpalette(colors.tobytes())
+    mask.putpalette(_colors(info).tobytes())
     with atomic_write(path) as temporary:
         mask.save(temporary)
-
-
-def _write_table(folder: OutputFolder, header: str) -> None:
-    """Write the rows of all masks that are in the folder, if the table is another one."""
-    rows = "".join(entry["added"] for entry in _results(folder).values())
-    text = (header + rows).encode("utf-8", "backslashreplace")
-    path = folder.path / AREAS
-    if not path.exists() or path.read_bytes() != text:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(text)
 
 
 def _line(values: Iterable[object]) -> str:

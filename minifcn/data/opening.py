@@ -149,7 +149,10 @@ def _silence_libtiff() -> None:
 def _check_size(size: tuple[int, int], path: StrPath, limit: int = MAX_PIXELS) -> None:
     width, height = size
     if width * height > limit:
-        reason = f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels"
+        reason = (
+            f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels; with "
+            f"minifcn[tiff], minifcn predict labels larger TIFF files of 8 bits, grey or RGB"
+        )
         raise DataError("unreadable", path, reason)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.data.opening import MAX_PIXELS
 from minifcn.files import FileError, existing_file
 from minifcn.models.tiling import Rectangle
 
@@ -24,6 +25,22 @@ _TILE = 256  # rows and columns of a tile of a mask
 _COLORS = {0: "grey, white is 0", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
 _GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 """Tags of GeoTIFF and GDAL that say where an image lies on the earth."""
+
+
+def is_large_tiff(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a TIFF image with more pixels than are decoded at once.
+
+    Example:
+        >>> is_large_tiff("nowhere.tif")
+        False
+    """
+    if os.fspath(path).lower().endswith((".tif", ".tiff")):
+        try:
+            with Tiff(path) as image:
+                return math.prod(image.size) > MAX_PIXELS
+        except (OSError, FileError, ImportError):  # `read_image` says what is wrong with it
+            pass
+    return False
 
 
 class Tiff(AbstractContextManager["Tiff"]):
