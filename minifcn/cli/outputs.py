@@ -189,8 +189,8 @@ class OutputFolder:
 
     def _is_torn(self, name: str) -> bool:
         """Return whether a file ends in a part of what was appended last, by a process that was killed."""
-        last: dict[str, Any] = next((one for one in self.entries[::-1] if one["file"] == name), {})
-        added = _encoded(str(last.get("added", "")))
+        appended = (one["added"] for one in self.entries[::-1] if one["file"] == name and "added" in one)
+        added = _encoded(str(next(appended, "")))
         contents = (self.path / name).read_bytes() if added else b""
         whole = (contents[:-n] for n in range(1, len(added)) if contents.endswith(added[:n]))
         return any(hashlib.sha256(part).hexdigest() in self._hashes[name] for part in whole)

@@ -225,7 +225,7 @@ def _check_list(folder: OutputFolder, paths: Sequence[Path], maker: str, count: 
 
 def _problem(path: Path, error: Exception) -> str:
     """Return what is wrong with an image."""
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and str(path) in str(error):
         return str(error)
     reason = "not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None)
     return f"{path}: {reason or error}"

@@ -50,7 +50,7 @@ elif where == "within":
     def opened(self, mode="r", *arguments, **options):
         global count
         file = real(self, mode, *arguments, **options)
-        if mode == "wb" and self.name.startswith(".last-"):
+        if mode == "wb" and self.name.startswith(".minifcn-") and self.suffix == ".safetensors":
             count += 1
             if count == number:
                 write = file.write
@@ -130,7 +130,7 @@ def resumed(out, options):
     there = (out / "last.safetensors").exists()
     status, error = finish(begin(out, *(["--resume"] if there else options)))
     assert status == 0, error
-    leftovers = [name for name in os.listdir(out) if name.startswith((".last-", ".model-"))]
+    leftovers = [name for name in os.listdir(out) if name.startswith(".minifcn-")]
     assert leftovers == []
     return result(out)
 
