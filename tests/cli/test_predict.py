@@ -201,10 +201,10 @@ def areas(out):
 def test_ctrl_c_loses_nothing(model, tmp_path, monkeypatch, capsys):
     real, calls = predict.label, itertools.count(1)
 
-    def stops(*arguments):
+    def stops(*arguments, **options):
         if next(calls) == 3:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     paths = [draw(tmp_path / f"{name}.png") for name in "abcd"]
     out = tmp_path / "out"
@@ -240,7 +240,7 @@ def test_masks_and_overlays_of_all_runs_are_no_input(model, tmp_path):
 
 
 def test_an_image_that_does_not_fit_into_memory_is_reported(model, tmp_path, monkeypatch, capsys):
-    def fails(*arguments):
+    def fails(*arguments, **options):
         raise MemoryError
 
     monkeypatch.setattr(predict, "label", fails)
