@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
@@ -70,6 +71,7 @@ def _run(argv: Sequence[str]) -> int:
             command.set_defaults(run=module.run)
             module.add_arguments(command)
     arguments = parser.parse_args(argv)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged metadata, with paths of Pillow's source
     try:
         return arguments.run(arguments) or 0
     except BrokenPipeError:  # an `OSError`, which `main` handles
