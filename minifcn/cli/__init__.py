@@ -71,7 +71,7 @@ def _run(argv: Sequence[str]) -> int:
             command.set_defaults(run=module.run)
             module.add_arguments(command)
     arguments = parser.parse_args(argv)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged metadata, with paths of Pillow's source
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged metadata, with source paths
     try:
         return arguments.run(arguments) or 0
     except BrokenPipeError:  # an `OSError`, which `main` handles

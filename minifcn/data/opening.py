@@ -6,6 +6,7 @@ Pillow knows others that start programs or refer to other files.
 
 import ctypes
 import importlib
+import logging
 import os
 import re
 import sys
@@ -28,6 +29,10 @@ from minifcn.data.scanning import (
     scan_tiff,
     unread_format,
 )
+
+logging.getLogger("PIL").addHandler(
+    logging.NullHandler()
+)  # else its errors, which it raises, too, are printed
 
 MAX_PIXELS = 64_000_000
 """Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
