@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -230,7 +230,7 @@ def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
         if item.size is not None:
             dataset.check_sizes(index, item.size, values.shape)
     with suppress(OSError, DataError), open_data(image_path) as file:
-        item.digest = hashlib.file_digest(file, "sha256").digest()
+        item.digest = hashlib.file_digest(cast("Any", file), "sha256").digest()
     return item
 
 
