@@ -16,7 +16,7 @@ padding of the forward convolution: an integer for all sides, a pair (rows, colu
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.operands import check_bias, check_float, check_rank
+from minifcn.functional.operands import check_bias, check_float, check_padded_size, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair
 from minifcn.kernels.choosing import convolve, convolve_input_grad, convolve_weight_grad
 from minifcn.kernels.threads import parallel_map
@@ -100,6 +100,7 @@ def check_convolution(
     if (taken := w.shape[1] * groups) != x.shape[1]:
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {taken}")
     check_bias(b, len(w))
+    check_padded_size(geometry, x.shape[2:])
     return (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
 
 
@@ -117,7 +118,7 @@ def conv2d_bias_grad(dy: Array) -> Array:
         >>> conv2d_bias_grad(np.ones((2, 3, 4, 5)))
         array([40., 40., 40.])
     """
-    xp = array_module(dy=dy)
+    xp = check_float(dy=dy)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     images, filters, height, width = dy.shape
     # (1, N * O, pixels), or (N, O, pixels) where dy is a part of a larger array: so these are views.
@@ -191,6 +192,7 @@ def convolution_input_grad(
     _check_groups(groups, w.shape[1] * groups, len(w))
     if dy.shape[1] != len(w):
         raise ValueError(f"dy has {dy.shape[1]} channels but w {w.shape} has {len(w)} filters")
+    check_padded_size(geometry, input_size)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         smallest, largest = geometry.input_size_range(dy.shape[2:])
@@ -249,6 +251,7 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     groups = geometry.groups
     _check_groups(groups, x.shape[1], dy.shape[1])
+    check_padded_size(geometry, x.shape[2:])
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
         given = f"x {x.shape} with kernel_size {geometry.kernel_size}"
@@ -338,6 +341,7 @@ def transposed_convolution(
     check_bias(b, filters)
     rows, cols = map(Transposed, (geometry.rows, geometry.cols), output_padding)
     size = rows.output_size(x.shape[2], "height"), cols.output_size(x.shape[3], "width")
+    check_padded_size(geometry, size)
     y: Array = xp.empty((len(x), filters, *size), x.dtype)
     convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:

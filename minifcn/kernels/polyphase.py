@@ -34,6 +34,10 @@ FEW_PRODUCTS = 16
 """With so few products for an output, it does not matter that some are zero or that matrices are thin."""
 
 
+MAX_STRIDE = 1024
+"""Phases are visited one after the other."""
+
+
 @dataclass(frozen=True)
 class _Phases:
     """Neighbouring phases along one axis whose taps have the same number and shift."""
@@ -216,8 +220,10 @@ def _input_grad(plan: _Interleaving, dy: Array, w: Array, dx: Array) -> None:
     parallel_map(write_blocks, plan.chunks, xp)
 
 
-def plan_input_grad(p: Problem) -> Plan:
+def plan_input_grad(p: Problem) -> Plan | None:
     """One small convolution of stride 1 for each group of phases, interleaved chunk by chunk."""
+    if max(p.geometry.stride) > MAX_STRIDE:
+        return None
     plan = _Interleaving(p)
     stride, count = plan.geometry.stride, max(len(plan.chunks), 1)
     if stride == (1, 1):
