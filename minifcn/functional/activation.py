@@ -6,7 +6,7 @@ from minifcn.kernels.threads import flat_chunks, parallel_map
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
-    """Return max(x, 0), element by element.
+    """Return max(x, 0), element by element; NaN stays NaN, and its gradient is 0.
 
     Args:
         x: Any shape, float32 or float64.
@@ -54,6 +54,8 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 
 def softmax(x: Array, axis: int = 1) -> Array:
     """Return exp(x) / sum exp(x) along an axis, in a way that does not overflow.
+
+    NaN or positive infinity among the scores of a position makes all of its results NaN.
 
     Args:
         x: Scores, float32 or float64; the classes lie along `axis`.

@@ -51,7 +51,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Return the largest element of each window.
+    """Return the largest element of each window, or NaN where there is one; its index is then undefined.
 
     Args:
         x: (N, C, H, W), float32 or float64.

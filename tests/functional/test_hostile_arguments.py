@@ -167,3 +167,19 @@ def test_no_images(name):
         assert softmax_cross_entropy(x, LABELS[:0])[0] == 0
     else:
         MAPS[name](x)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_spread_no_further_than_the_definition(value):
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6))
+    x[0, 1, 2, 3] = value
+    there = np.zeros(x.shape, bool)
+    there[0, 1, 2, 3] = True
+    with np.errstate(invalid="ignore"):
+        assert (~np.isfinite(F.relu(x)) == there).all()
+        assert (~np.isfinite(F.max_pool2d(x, 2)) == there[:, :, ::2, 1::2]).all()
+        assert (~np.isfinite(F.avg_pool2d(x, 2)) == there[:, :, ::2, 1::2]).all()
+        everywhere = np.isnan(F.softmax(x)) == there.any(axis=1, keepdims=True)
+    assert everywhere.all()
+    with pytest.raises(ValueError, match=r"scores must be finite, got .* at \(0, 1, 2, 3\)"):
+        softmax_cross_entropy(x, np.zeros((2, 6, 6), np.uint8))
