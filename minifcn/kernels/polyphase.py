@@ -18,7 +18,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import gcd
+from math import gcd, prod
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry, Window
@@ -34,8 +34,8 @@ FEW_PRODUCTS = 16
 """With so few products for an output, it does not matter that some are zero or that matrices are thin."""
 
 
-MAX_STRIDE = 1024
-"""Phases are visited one after the other."""
+MAX_PHASES = 4096
+"""Of rows times columns: they are visited one after the other."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _input_grad(plan: _Interleaving, dy: Array, w: Array, dx: Array) -> None:
 
 def plan_input_grad(p: Problem) -> Plan | None:
     """One small convolution of stride 1 for each group of phases, interleaved chunk by chunk."""
-    if max(p.geometry.stride) > MAX_STRIDE:
+    if prod(p.geometry.stride) > MAX_PHASES:
         return None
     plan = _Interleaving(p)
     stride, count = plan.geometry.stride, max(len(plan.chunks), 1)
