@@ -8,7 +8,13 @@ from typing import Any
 from minifcn.models import FCN, Classifier, registry
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
 from minifcn.weights.formats import read_tensors, shown
-from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
+from minifcn.weights.loading import (
+    is_fcn,
+    known_preprocessing,
+    read_class_names,
+    recognise_classifier,
+    recognise_fcn,
+)
 from minifcn.weights.matching import Match, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
 from minifcn.weights.names import parse_preprocessing
@@ -66,7 +72,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         "class_names": None if names is None else read_class_names(names),
         "preprocessing": None if preprocessing is None else parse_preprocessing(preprocessing),
     }
-    fcn = "score_fr.weight" in read_tensors(source).arrays
+    fcn = is_fcn(read_tensors(source).arrays)
     if fcn and (arguments.architecture is not None or arguments.order != "CHW"):
         raise ValueError(f"--architecture and --order are for classifiers, but {source} contains an FCN")
     if arguments.at_once and not fcn:

@@ -16,12 +16,19 @@ from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
 from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
-from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models import FCN, AlignedUpsample, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.formats import Tensors, read_tensors, shown
 from minifcn.weights.matching import Match, match, transfer
 from minifcn.weights.model_file import class_count, is_checkpoint, is_model_file, load
-from minifcn.weights.names import Naming, classifier_namings, fcn_naming, own_names, parse_preprocessing
+from minifcn.weights.names import (
+    Naming,
+    classifier_namings,
+    fcn_naming,
+    own_names,
+    parse_preprocessing,
+    torchvision_fcn_naming,
+)
 
 _DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
 _MAX_NAMES = 10_000_000  # characters
@@ -75,8 +82,8 @@ def load_classifier(
     """
     check_choice(order, "order", ORDERS)
     file, tensors = Path(path), read_tensors(path)
-    if "score_fr.weight" in tensors.arrays:
-        raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
+    if is_fcn(tensors.arrays):
+        raise FileError(f"{file} holds an FCN: load_fcn reads it")
     if is_checkpoint(tensors.metadata):
         raise FileError(f"{file} is the checkpoint of a training, and holds no classifier")
     if is_model_file(tensors.metadata):
@@ -106,11 +113,13 @@ def load_fcn(
     preprocessing: Preprocessing | None = None,
     rng: Rng = None,
 ) -> FCN:
-    """Read an FCN from a file with the layer names of the reference code, as PyTorch's ports write them.
+    """Read an FCN from a file with the names of the reference code, or of torchvision.
 
-    The network is `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of
-    `caffenet`. Stride and classes follow from the file; upsampling is learned if its kernels are not
-    bilinear.
+    From the reference code's names, as PyTorch's ports write them, the network is
+    `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of `caffenet`.
+    Stride and classes follow from the file; upsampling is learned if its kernels are not bilinear.
+    torchvision's networks are `minifcn.models.fcn_resnet50` and `fcn_resnet101`, with frozen batch
+    normalisation. The auxiliary head is left over, as the report says.
 
     Args:
         path: A safetensors, npz or PyTorch file; see `read_tensors`.
@@ -130,16 +139,19 @@ def load_fcn(
 
     Example:
         >>> fcn = load_fcn("fcn8s-atonce.pth", at_once=True)  # doctest: +SKIP
-        >>> print(fcn.report)  # doctest: +SKIP
     """
     file, tensors = Path(path), read_tensors(path)
     found = recognise_fcn(tensors.arrays, at_once=at_once)
     if found is None:
-        raise FileError(f"{file} holds no FCN in the names of the reference code: {_some(tensors.arrays)}")
+        raise FileError(
+            f"{file} holds no FCN in the names of the reference code or torchvision: {_some(tensors.arrays)}"
+        )
     found = _complete_enough(file, found, "upsamples.", partial, rng)
     fcn = _loaded(file, tensors, found, "CHW", class_names, preprocessing)
     assert isinstance(fcn, FCN)
-    kernels = [(layer.deconv.weight, layer.factor) for layer in fcn.upsamples]
+    layers.freeze_batch_norm(fcn)
+    aligned = (layer for layer in fcn.upsamples if isinstance(layer, AlignedUpsample))
+    kernels = [(layer.deconv.weight, layer.factor) for layer in aligned]
     if not all(
         np.allclose(k.data, bilinear_kernel(len(k.data), factor, k.data.shape[2]), atol=1e-4)
         for k, factor in kernels
@@ -216,8 +228,13 @@ def _fit(found: int, naming: Naming, arrays: Mapping[str, Array]) -> float:
     return found / (len(naming.names) + len(arrays) - found)
 
 
+def is_fcn(arrays: Mapping[str, Array]) -> bool:
+    """Return whether tensors have the names of an FCN of the reference code, or of torchvision."""
+    return "score_fr.weight" in arrays or {"backbone.conv1.weight", "classifier.4.weight"} <= arrays.keys()
+
+
 def recognise_fcn(arrays: Mapping[str, Array], *, at_once: bool = False) -> Match | None:
-    """Return the FCN of the reference code that the tensors belong to, with weights of zero, or `None`.
+    """Return the FCN that the tensors belong to, with weights of zero, or `None`.
 
     Args:
         arrays: Tensors by name.
@@ -226,9 +243,15 @@ def recognise_fcn(arrays: Mapping[str, Array], *, at_once: bool = False) -> Matc
     Raises:
         ValueError: If `at_once` is given and the file has no skips.
     """
-    scores = arrays.get("score_fr.weight")
+    theirs = "score_fr.weight" not in arrays and is_fcn(arrays)
+    scores = arrays.get("classifier.4.weight" if theirs else "score_fr.weight")
     if scores is None or scores.ndim == 0 or not 2 <= len(scores) <= 255:
         return None
+    if theirs:
+        depth = 101 if "backbone.layer3.22.conv1.weight" in arrays else 50
+        classes = len(scores)
+        fcn = FCN(_classifier(f"dilated_resnet{depth}", classes), classes, alignment="torchvision")
+        return match(fcn, torchvision_fcn_naming(fcn), arrays)
     trunk = _classifier("caffenet" if "conv1.weight" in arrays else "vgg16")
     stride = 8 if "score_pool3.weight" in arrays else 16 if "score_pool4.weight" in arrays else 32
     if stride not in (32, *trunk.taps):

@@ -159,6 +159,23 @@ def fcn_naming(fcn: FCN, classifier: Classifier) -> Naming:
     return Naming("reference FCN", names, PREPROCESSING["caffe"])
 
 
+def torchvision_fcn_naming(fcn: FCN) -> Naming:
+    """Return torchvision's names of an FCN of a dilated ResNet; its auxiliary head has no counterpart.
+
+    Example:
+        >>> from minifcn.models import fcn_resnet50
+        >>> names = torchvision_fcn_naming(fcn_resnet50(init="zeros")).names
+        >>> names["features.conv1.weight"], names["head.0.weight"], names["score.bias"]
+        ('backbone.conv1.weight', 'classifier.0.weight', 'classifier.4.bias')
+    """
+    parts = {"features": "backbone", "head": "classifier", "score": "classifier.4"}
+    names = {}
+    for ours in fcn.state_dict():
+        part, _, rest = ours.partition(".")
+        names[ours] = f"{parts[part]}.{rest}"
+    return Naming("torchvision", names, PREPROCESSING["torchvision"])
+
+
 def parse_preprocessing(text: str) -> Preprocessing:
     """Return the preprocessing that a text describes: a name from `PREPROCESSING`, or JSON.
 
