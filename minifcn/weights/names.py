@@ -18,7 +18,7 @@ Sources of the preprocessing: the documentation of torchvision's and timm's weig
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from minifcn.backend import Array
@@ -142,13 +142,21 @@ def caffe_layers(classifier: Classifier) -> dict[str, str]:
 
 
 def is_fcn(names: Iterable[str]) -> bool:
-    """Return whether names of tensors are those of a network with the score layers of the reference code.
+    """Return whether names of tensors are those of an FCN of the reference code, or of torchvision.
 
     Example:
         >>> is_fcn(["conv1_1_W", "score_fr_W"]), is_fcn(["conv1_1_W", "fc8_W"])
         (True, False)
     """
-    return any(re.search(r"(^|[./])(score_fr|score_pool|upscore)", name) for name in names)
+    names = {*names}
+    return is_torchvision_fcn(names) or any(
+        re.search(r"(^|[./])(score_fr|score_pool|upscore)", name) for name in names
+    )
+
+
+def is_torchvision_fcn(names: Container[str]) -> bool:
+    """Return whether names of tensors are those of torchvision's `fcn_resnet50` or `fcn_resnet101`."""
+    return "backbone.conv1.weight" in names and "classifier.4.weight" in names
 
 
 def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Array] | None:
@@ -188,6 +196,23 @@ def fcn_naming(
         layer, _, kind = ours.rpartition(".")
         names[ours] = layers[layer] + ends[kind == "bias"]
     return Naming("reference FCN", names, PREPROCESSING["caffe"], channels_last)
+
+
+def torchvision_fcn_naming(fcn: FCN) -> Naming:
+    """Return torchvision's names of an FCN of a dilated ResNet; its auxiliary head has no counterpart.
+
+    Example:
+        >>> from minifcn.models import fcn_resnet50
+        >>> names = torchvision_fcn_naming(fcn_resnet50(init="zeros")).names
+        >>> names["features.conv1.weight"], names["head.0.weight"], names["score.bias"]
+        ('backbone.conv1.weight', 'classifier.0.weight', 'classifier.4.bias')
+    """
+    parts = {"features": "backbone", "head": "classifier", "score": "classifier.4"}
+    names = {}
+    for ours in fcn.state_dict():
+        part, _, rest = ours.partition(".")
+        names[ours] = f"{parts[part]}.{rest}"
+    return Naming("torchvision", names, PREPROCESSING["torchvision"])
 
 
 def parse_preprocessing(text: str) -> Preprocessing:
