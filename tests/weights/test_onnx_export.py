@@ -9,6 +9,7 @@ import pytest
 import minifcn as mf
 from minifcn import layers
 from minifcn.cli import main
+from minifcn.functional.resizing import interpolate
 from minifcn.layers import config
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
 from minifcn.weights import OnnxGraph, onnx_export, save_onnx
@@ -186,6 +187,23 @@ def test_arithmetic_of_sizes_is_pythons(rows, tmp_path):
     for height in range(1, 9):
         (y,) = opened.run(None, {"images": images(1, 1, height, 2)})
         assert y.shape[2] == height + rows(layers.Visitor(), height)
+
+
+class Doubled(layers.Layer):
+    def walk(self, visitor, x):
+        rows, cols = visitor.size(x)
+        return visitor.resize(x, (rows * 2, cols + 3))
+
+    def output_shape(self, shape):
+        return shape
+
+
+def test_resizing_to_a_size_that_follows_from_the_image(tmp_path):
+    save_onnx(Doubled(), tmp_path / "resized.onnx")
+    for size in ((1, 1), (4, 7)):
+        x = images(2, 3, *size)
+        expected = interpolate(x, (size[0] * 2, size[1] + 3), "bilinear")
+        assert_same_scores(run(tmp_path / "resized.onnx", x), expected)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
