@@ -250,14 +250,15 @@ def _values(
         if node.get("domain", "") not in _DOMAINS:
             op = f"{node['domain']}.{op}"
         try:
-            if op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0:
-                network.notices[f"the {op} at the end is left out"] = None
-                values[wanted] = values[node["input"][0]]
-                continue
-            if op not in OPERATORS and op not in FOLDED:
+            dropped = op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0
+            if not dropped and op not in OPERATORS and op not in FOLDED:
                 raise _UnknownError(op)
             if unknown.intersection(node["input"]):
                 unknown.update(outputs)
+                continue
+            if dropped:
+                network.notices[f"the {op} at the end is left out"] = None
+                values[wanted] = values[node["input"][0]]
                 continue
             inputs = [values[name] if name else None for name in node["input"]]
             call = Call(op, inputs, attributes(node))
