@@ -30,6 +30,7 @@ from minifcn.weights.names import (
     is_torchvision_fcn,
     own_names,
     parse_preprocessing,
+    told_at_once,
     torchvision_fcn_naming,
 )
 from minifcn.weights.tensors import Tensors, shown
@@ -270,37 +271,11 @@ def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) 
     if at_once and stride == 32:
         raise ValueError("at_once is about skips, and the file has none")
     scaling = {32: (), 16: ("scale_pool4",), 8: ("scale_pool4", "scale_pool3")}[stride]
-    told = _told_at_once(file, tensors, scaling, ends[1])
+    told = told_at_once(file, tensors, scaling, ends[1])
     if None not in (told, at_once) and told != at_once:
         raise ValueError(f"at_once is {at_once}, and {file} tells that it is {told}")
     fcn = FCN(trunk, classes, stride, alignment="paper", at_once=bool(told if at_once is None else at_once))
     return match(fcn, fcn_naming(fcn, trunk, ends, channels_last), arrays)
-
-
-def _told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
-    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
-
-    Args:
-        file: For messages.
-        tensors: Its contents.
-        layers: Names of the layers that scale the skips, coarsest first.
-        bias: End of the names of biases; those that are zero tell nothing.
-    """
-    scales: dict[str, list[Array]] = {}
-    for name, array in tensors.arrays.items():
-        for layer in layers:
-            if name.startswith(layer) and (array.any() or not name.endswith(bias)):
-                scales.setdefault(layer, []).append(array)
-    if not scales:
-        return True if layers and "atonce" in tensors.metadata.get("arch", "").lower() else None
-    for at_once, scale in ((True, 0.01), (False, 1.0)):
-        if len(scales) == len(layers) and all(
-            np.allclose(array, scale**number, rtol=1e-3, atol=0)
-            for number, layer in enumerate(layers, 1)
-            for array in scales[layer]
-        ):
-            return at_once
-    raise FileError(f"{file}: {', '.join(scales)} scale the skips otherwise than training at once does")
 
 
 def _refuse_other_layers(file: Path, found: Match, arrays: Mapping[str, Array]) -> None:

@@ -18,13 +18,18 @@ Sources of the preprocessing: the documentation of torchvision's and timm's weig
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from minifcn.backend import Array
+from minifcn.files import FileError
 from minifcn.layers import Conv2d, Linear, MaxPool2d
 from minifcn.models import FCN, Classifier, Preprocessing
 from minifcn.models.registry import PUBLISHED
+from minifcn.weights.tensors import Tensors
 
 _ONES = (1.0, 1.0, 1.0)
 PREPROCESSING = {
@@ -166,6 +171,35 @@ def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Arra
         if scores is not None and scores.ndim > 1:
             return ends, channels_last or scores.shape[:2] == (1, 1), scores
     return None
+
+
+def told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
+
+    Args:
+        file: For messages.
+        tensors: Its contents.
+        layers: Names of the layers that scale the skips, coarsest first.
+        bias: End of the names of biases; those that are zero tell nothing.
+
+    Raises:
+        FileError: If the scales are others.
+    """
+    scales: dict[str, list[Array]] = {}
+    for name, array in tensors.arrays.items():
+        for layer in layers:
+            if name.startswith(layer) and (array.any() or not name.endswith(bias)):
+                scales.setdefault(layer, []).append(array)
+    if not scales:
+        return True if layers and "atonce" in tensors.metadata.get("arch", "").lower() else None
+    for at_once, scale in ((True, 0.01), (False, 1.0)):
+        if len(scales) == len(layers) and all(
+            np.allclose(array, scale**number, rtol=1e-3, atol=0)
+            for number, layer in enumerate(layers, 1)
+            for array in scales[layer]
+        ):
+            return at_once
+    raise FileError(f"{file}: {', '.join(scales)} scale the skips otherwise than training at once does")
 
 
 def fcn_naming(

@@ -262,7 +262,7 @@ HOSTILE = {
     "one dict copied often": b"ccollections\nOrderedDict\nq\x00]("
     + b"X\x01\x00\x00\x00aN\x86" * 2_000
     + b"e\x85q\x010"
-    + b"h\x00h\x01R0" * 2_000,
+    + b"h\x00h\x01R0" * 900,
     "a long shape, often": b"("
     + b"K\x01" * 2_000
     + b"tq\x000"
@@ -361,3 +361,13 @@ def test_wrappers_and_prefixes_are_reported(file, content, inside, prefix):
     if prefix:
         assert "a" in tensors.arrays
         assert "a" in tensors.dtypes
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("one dict copied often", "10,000 instructions"), ("places that collide", "ValueError")],
+)
+def test_the_reason_is_work_that_is_not_begun(file, write, kind, said, monkeypatch):
+    monkeypatch.setattr("minifcn.weights.torch_files._MAX_INSTRUCTIONS", 10_000)
+    refused(file, write(HOSTILE[kind], [SIX]), said)
