@@ -11,10 +11,10 @@ written by hand, after Long, Shelhamer & Darrell, "Fully Convolutional Networks 
     fcn = mf.models.FCN(classifier, num_classes=11, stride=2)   # a label at every pixel
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in `typing`, which is not imported here: Ctrl-C may come while the command starts
 if TYPE_CHECKING:
+    from typing import Any
+
     from minifcn import (
         checks,
         data,
@@ -82,7 +82,9 @@ _MODULES = {
 that `minifcn --help` does not wait for NumPy, nor `import minifcn` for Matplotlib."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name in _MODULES:
         return getattr(import_module(f"minifcn.{_MODULES[name]}"), name)
     if name in __all__:

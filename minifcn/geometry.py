@@ -10,12 +10,15 @@ Notation: k kernel size, s stride, p padding, d dilation, as in Dumoulin & Visin
 arithmetic for deep learning" (2016).
 """
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from typing import Any, TypeAlias
+
+from minifcn.printing import brief
 
 Pair: TypeAlias = int | Sequence[int]
 """An integer for both axes, or a pair (rows, columns)."""
@@ -26,8 +29,12 @@ Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
 
 
-def check_integer(value: object, name: str, minimum: int) -> int:
-    """Return `value` as an `int`, or raise `ValueError` unless it is an integer >= `minimum`.
+MAX_SIZE = 2**31 - 1
+"""Largest kernel size, stride, padding and dilation: positions then fit into the indices of arrays."""
+
+
+def check_integer(value: object, name: str, minimum: int, maximum: float = math.inf) -> int:
+    """Return `value` as an `int`, or raise `ValueError` unless it is one from `minimum` to `maximum`.
 
     Example:
         >>> check_integer(3, "stride", 1)
@@ -37,14 +44,15 @@ def check_integer(value: object, name: str, minimum: int) -> int:
         ...
         ValueError: stride must be an integer >= 1, got 0
     """
-    if type(value) is int and value >= minimum:  # the usual case, hundreds of times in a training step
+    if type(value) is int and minimum <= value <= maximum:  # usual, hundreds of times in a training step
         return value
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # NumPy's integers pass, floats do not
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or number < minimum:
-        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if number is None or isinstance(value, bool) or not minimum <= number <= maximum:
+        bound = f"<= {maximum}" if number is not None and number > maximum else f">= {minimum}"
+        raise ValueError(f"{name} must be an integer {bound}, got {brief(value)}")
     return number
 
 
@@ -60,7 +68,7 @@ def pair(value: Pair, name: str, minimum: int = 0) -> tuple[int, int]:
     """
     if not isinstance(value, int | str) and isinstance(value, Sequence):
         if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (rows, columns), got {value!r}")
+            raise ValueError(f"{name} must be an integer or a pair (rows, columns), got {brief(value)}")
         return check_integer(value[0], name, minimum), check_integer(value[1], name, minimum)
     number = check_integer(value, name, minimum)
     return number, number
@@ -79,7 +87,7 @@ def sides(padding: Padding, name: str = "padding") -> Sides:
     if isinstance(padding, Sequence) and not isinstance(padding, str):
         if len(padding) != 2:
             expected = "an integer, a pair (rows, columns) or ((top, bottom), (left, right))"
-            raise ValueError(f"{name} must be {expected}, got {padding!r}")
+            raise ValueError(f"{name} must be {expected}, got {brief(padding)}")
         return pair(padding[0], name), pair(padding[1], name)
     number = check_integer(padding, name, 0)
     return (number, number), (number, number)
@@ -128,9 +136,6 @@ class Window:
         ceil_mode: Round the number of outputs up, so that the last window may reach past the end, as long as
             it starts inside the input or its leading padding.
 
-    Raises:
-        ValueError: If a value is out of its range.
-
     Example:
         >>> Window(3, stride=2, padding=1).output_size(10)
         5
@@ -145,12 +150,11 @@ class Window:
     def __init__(
         self, kernel: int, stride: int = 1, padding: Pair = 0, dilation: int = 1, ceil_mode: bool = False
     ):
-        # Python's integers do not overflow, as NumPy's do.
         vars(self).update(
-            kernel=check_integer(kernel, "kernel_size", 1),
-            stride=check_integer(stride, "stride", 1),
-            padding=pair(padding, "padding"),
-            dilation=check_integer(dilation, "dilation", 1),
+            kernel=check_integer(kernel, "kernel_size", 1, MAX_SIZE),
+            stride=check_integer(stride, "stride", 1, MAX_SIZE),
+            padding=tuple(check_integer(size, "padding", 0, MAX_SIZE) for size in pair(padding, "padding")),
+            dilation=check_integer(dilation, "dilation", 1, MAX_SIZE),
             ceil_mode=bool(ceil_mode),
         )
 
@@ -344,11 +348,7 @@ class ConvGeometry:
         groups: int = 1,
         ceil_mode: bool = False,
     ) -> "ConvGeometry":
-        """Build one from integers or pairs (rows, columns), as the layers take them.
-
-        Raises:
-            ValueError: If a value is out of its range.
-        """
+        """Build one from integers or pairs (rows, columns), as the layers take them."""
         kernel, step = pair(kernel_size, "kernel_size", 1), pair(stride, "stride", 1)
         axes = zip(kernel, step, sides(padding), pair(dilation, "dilation", 1), strict=True)
         rows, cols = (Window(*axis, ceil_mode=ceil_mode) for axis in axes)

@@ -10,6 +10,7 @@ import numpy as np
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.functional.labels import check_classes, refuse, valid_pixels
 from minifcn.functional.operands import check_choice, check_same_shape
+from minifcn.printing import escape
 
 Absent = Literal["exclude", "zero", "one", "truth"]
 
@@ -205,11 +206,12 @@ class ConfusionMatrix:
             mean IoU                 0.583  over 2 of 3 classes
             frequency-weighted IoU   0.583  over 4 pixels
         """
-        width = max(22, *map(len, self.class_names))
+        names = [escape(name) for name in self.class_names]
+        width = max(22, *map(len, names))
         pixels = f"over {self._matrix.sum():,} pixels"
         rows = [f"{'class':{width}}  {'IoU':>6}  {'accuracy':>8}  {'pixels':>12}"]
         columns = self.iou_per_class(), self.accuracy_per_class(), self._matrix.sum(axis=1)
-        for name, iou, accuracy, count in zip(self.class_names, *columns, strict=True):
+        for name, iou, accuracy, count in zip(names, *columns, strict=True):
             rows.append(f"{name:{width}}  {_show(iou):>6}  {_show(accuracy):>8}  {count:>12,}")
         rows.append("")
         for name, score, over in (

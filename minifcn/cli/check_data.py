@@ -10,6 +10,7 @@ from minifcn.cli.shared import DATA
 from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
 from minifcn.data.check import KINDS
 from minifcn.data.errors import class_lines, counted
+from minifcn.printing import show
 
 _SHOWN = 10  # findings of a kind
 _TITLES = {
@@ -49,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         lacking = [Finding("void", part, "", needed) for part in ("train", "validation") if part not in names]
         findings = sorted((*lacking, *report.findings), key=lambda finding: KINDS.index(finding.kind))
         report = replace(report, findings=tuple(findings))
-    print(json.dumps(_as_json(report), indent=2) if arguments.json else _as_text(report))
+    show(*json.dumps(_as_json(report), indent=2).split("\n") if arguments.json else _as_text(report))
     return 1 if report.findings else 0
 
 
-def _as_text(report: DatasetReport) -> str:
+def _as_text(report: DatasetReport) -> list[str]:
     lines = []
     for name, split in report.splits.items():
         common = split.sizes.most_common(3)
@@ -61,7 +62,7 @@ def _as_text(report: DatasetReport) -> str:
         more = f" and {counted(len(split.sizes) - 3, 'other size')}" if len(split.sizes) > 3 else ""
         chosen = f" ({split.chosen})" if split.chosen else ""
         lines.append(f"{name}: {counted(split.items, 'image')}{chosen}{': ' if sizes else ''}{sizes}{more}")
-    lines += ["", report.table(), ""]
+    lines += ["", *report.table().split("\n"), ""]
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         findings = list(group)
         lines.append(f"{_TITLES[kind]}: {len(findings)}")
@@ -69,9 +70,9 @@ def _as_text(report: DatasetReport) -> str:
         if len(findings) > _SHOWN:
             lines.append(f"  and {len(findings) - _SHOWN} more")
         if kind == "labels" and report.unknown:
-            lines.append(f"  {class_lines(report.unknown)}")
+            lines += f"  {class_lines(report.unknown)}".split("\n")
     lines.append(counted(len(report.findings), "finding") if report.findings else "no findings")
-    return "\n".join(lines)
+    return lines
 
 
 def _as_json(report: DatasetReport) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from minifcn.layers import Sequential
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
 from minifcn.optim import Adam, Cosine
+from minifcn.printing import show
 from minifcn.training import evaluate, fit, label
 from minifcn.weights import load, save
 
@@ -57,7 +58,7 @@ class Demo:
     def draw(self, figure: Any, name: str) -> None:
         """Write a figure to the folder."""
         save_figure(figure, self.out / name)
-        print(f"  drew {self.out / name}")
+        show(f"  drew {self.out / name}")
 
     def train(
         self, model: Classifier | FCN, data: Dataset, name: str, *, batch: int = 2, epochs: int = 1
@@ -104,36 +105,36 @@ def _run(demo: Demo) -> None:
     _heat_maps(demo, classifier)
     _strides(demo, classifier)
     _few_labels(demo, classifier)
-    print(f"\nDone in {time.perf_counter() - started:.0f} s. Figures, logs and model: {demo.out.resolve()}")
+    show("", f"Done in {time.perf_counter() - started:.0f} s. Figures, logs and model: {demo.out.resolve()}")
 
 
 def _classifier(demo: Demo) -> Classifier:
     """Train the classifier on crops with one digit each."""
-    print("1. A classifier recognises digits")
+    show("1. A classifier recognises digits")
     crops = DigitCrops("train", seed=demo.seed, repeats=CROPS)
     classifier = digit_classifier(rng=demo.seed).to(demo.device)
     classifier.info = ModelInfo(crops.class_names, GREY)
     demo.train(classifier, crops, "classifier", batch=32)
     unseen = DigitCrops("test", seed=demo.seed, repeats=2)
     accuracy = demo.score(classifier, unseen).pixel_accuracy()
-    print(f"  {accuracy:.1%} right on {len(unseen)} crops of unseen digits")
+    show(f"  {accuracy:.1%} right on {len(unseen)} crops of unseen digits")
     return classifier
 
 
 def _heat_maps(demo: Demo, classifier: Classifier) -> None:
     """Score every position of a canvas: the dense layers become convolutions."""
-    print("2. As convolutions, it also locates them")
+    show("2. As convolutions, it also locates them")
     sliding = convolutionalize(classifier, classifier.input_shape)
     crops = DigitCrops("test", seed=demo.seed)
     x = to_device(GREY(np.stack([crops[i][0] for i in range(100)])), demo.device)
     difference = float(abs(classifier(x) - sliding(x)[:, :, 0, 0]).max())
-    print(f"  dense and convolutional scores of 100 crops differ by {difference:.1e} at most")
+    show(f"  dense and convolutional scores of 100 crops differ by {difference:.1e} at most")
 
     canvas, labels = DigitCanvases("test", 1, size=(128, 256), digits_per_canvas=14, seed=demo.seed)[0]
     started = time.perf_counter()
     scores = to_numpy(softmax(sliding(to_device(GREY(canvas[None]), demo.device)))[0])
     milliseconds = 1e3 * (time.perf_counter() - started)
-    print(f"  a canvas of 128 x 256: {scores[0].size} positions scored in {milliseconds:.0f} ms")
+    show(f"  a canvas of 128 x 256: {scores[0].size} positions scored in {milliseconds:.0f} ms")
     digits = [int(k) - 1 for k in np.unique(labels) if 1 <= k <= 10][:6]
     names, extent = crops.class_names, _extent(sliding, scores.shape[1:])
     figure = viz.heat_maps(canvas, scores, names, classes=digits, extent=extent, label="probability")
@@ -151,7 +152,7 @@ def _extent(network: Sequential, size: tuple[int, ...]) -> tuple[float, float, f
 
 def _strides(demo: Demo, classifier: Classifier) -> None:
     """Label every pixel, from coarse to fine."""
-    print("3. A fully convolutional network labels every pixel")
+    show("3. A fully convolutional network labels every pixel")
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
     fcn = FCN(classifier, len(unseen.class_names), stride=max(CANVASES)).to(demo.device)
     fcn.info = ModelInfo(unseen.class_names, GREY)
@@ -170,9 +171,9 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
 
     path = demo.out / MODEL
     save(fcn, path)
-    print(f"  wrote {path}")
+    show(f"  wrote {path}")
     save_strips(unseen, range(3), load(path).to(demo.device), demo.out / "predictions.png")
-    print(f"  drew {demo.out / 'predictions.png'}")
+    show(f"  drew {demo.out / 'predictions.png'}")
     names, titles = unseen.class_names, [f"stride {stride}" for stride in CANVASES]
     images, truths = [image] * len(rows), [labels] * len(rows)
     strips = viz.prediction_strips(images, truths, predictions, names, unseen.palette, row_names=titles)
@@ -182,7 +183,7 @@ def _strides(demo: Demo, classifier: Classifier) -> None:
 
 def _few_labels(demo: Demo, classifier: Classifier) -> None:
     """Compare a network from the classifier with one from scratch."""
-    print(f"4. With {FEW} labelled canvases only")
+    show(f"4. With {FEW} labelled canvases only")
     few = DigitCanvases("train", FEW, seed=demo.seed + 10_000)
     unseen = DigitCanvases("test", UNSEEN, seed=demo.seed)
     rows = []
@@ -195,7 +196,7 @@ def _few_labels(demo: Demo, classifier: Classifier) -> None:
 
 def _print_table(rows: list[tuple[str, ConfusionMatrix]]) -> None:
     """Print the four metrics of several networks."""
-    print(f"  {'':24}pixel acc.  mean acc.   mean IoU   f.w. IoU")
+    show(f"  {'':24}pixel acc.  mean acc.   mean IoU   f.w. IoU")
     for name, matrix in rows:
         four = list(matrix.summary().values())[:4]
-        print(f"  {name:24}" + " ".join(f"{number:10.3f}" for number in four))
+        show(f"  {name:24}" + " ".join(f"{number:10.3f}" for number in four))

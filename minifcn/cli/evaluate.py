@@ -12,11 +12,11 @@ from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
 from minifcn.files import check_ending
 from minifcn.metrics import Absent, ConfusionMatrix
+from minifcn.printing import say, show
 from minifcn.training import any_channels, evaluate
 from minifcn.training.evaluation import json_number
 from minifcn.training.memory import check_inference, largest_item
 from minifcn.training.network import check_classes, load_trained
-from minifcn.training.progress import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +57,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     check_inference(model, "evaluating an image", size, arguments.device)
     loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
-    print(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images\n")
-    print(matrix.table())
+    show(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images", "")
+    show(*matrix.table().split("\n"))
     if arguments.json is not None:
         about = {"model": str(arguments.model), "data": arguments.data, "split": arguments.split}
         save_json(about | _numbers(matrix, len(dataset)), arguments.json)
-        print(f"\nwrote {arguments.json}")
+        show("", f"wrote {arguments.json}")
     if arguments.confusion is not None:
         save_figure(viz.confusion_matrix(matrix.matrix, matrix.class_names), arguments.confusion)
-        print(f"\ndrew {arguments.confusion}")
+        show("", f"drew {arguments.confusion}")
 
 
 def _numbers(matrix: ConfusionMatrix, images: int) -> dict[str, Any]:

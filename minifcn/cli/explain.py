@@ -12,6 +12,7 @@ from minifcn.dense import convolutionalize
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier, Explanation, build, explain, registry
 from minifcn.models.explanation import Totals
+from minifcn.printing import show
 
 _VOC_CLASSES = 21
 
@@ -61,11 +62,12 @@ def run(arguments: argparse.Namespace) -> None:
                 totals[name] = str(error)
     if arguments.json:
         known = {k: {"refused": v} if isinstance(v, str) else asdict(v) for k, v in totals.items()}
-        print(json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2))
+        text = json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2)
+        show(*text.split("\n"))
         return
-    print(explanation)
+    show(*str(explanation).split("\n"))
     if totals:
-        print(f"\n{_comparison(totals)}")
+        show("", *_comparison(totals))
 
 
 def _model(name: str) -> Layer:
@@ -105,7 +107,7 @@ def _explain(model: Layer, images: tuple[int, int], batch: int) -> Explanation:
     return replace(sliding, title=f"{name}, convolutionalized:{sliding.title.partition(':')[2]}")
 
 
-def _comparison(totals: dict[str, Totals | str]) -> str:
+def _comparison(totals: dict[str, Totals | str]) -> list[str]:
     lines = []
     for name, total in totals.items():
         costs = total
@@ -117,4 +119,4 @@ def _comparison(totals: dict[str, Totals | str]) -> str:
     if isinstance(exact, Totals) and isinstance(paper, Totals):
         share = exact.multiplications / paper.multiplications
         lines.append(f"exact alignment needs {share:.0%} of the multiplications of paper alignment")
-    return "\n".join(lines)
+    return lines

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_info
 from minifcn import __version__
 from minifcn.backend import cuda_device
 from minifcn.kernels.threads import num_threads
+from minifcn.printing import show
 
 _PACKAGES = ("numpy", "matplotlib", "pillow", "safetensors", "torch")
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     rows.append(("GPU", _gpu()))
     for name, value in rows:
-        print(f"{name:14}{value}")
+        show(f"{name:14}{value}")
 
 
 def _version(package: str) -> str:

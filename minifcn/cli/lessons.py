@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minifcn.cli.outputs import output_folder
 from minifcn.files import atomic_write
+from minifcn.printing import say, show
 
 _PACKAGE = Path(__file__).parents[1]
 PLACES = (_PACKAGE / "lessons", _PACKAGE.parent / "lessons")
@@ -30,20 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Copy the notebooks, and run JupyterLab until it is stopped."""
     for sentence in copy_lessons(find_lessons(), arguments.to):
-        print(sentence)
+        show(sentence)
     if importlib.util.find_spec("jupyterlab") is None:
         raise ImportError(
             f"the notebooks are in {arguments.to.resolve()}, but JupyterLab, which opens them, is not "
             f'installed: pip install "minifcn[lessons]"'
         )
     options = ["--no-browser"] if arguments.no_browser else []
-    print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
+    show("Opening JupyterLab; Ctrl-C here stops it.")
     status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
     if status:  # JupyterLab has printed the reason
-        print(
+        say(
             f"minifcn lessons: JupyterLab ended with status {status}. The notebooks are in "
-            f"{arguments.to.resolve()}; to start it with options, go there and run: jupyter lab OPTIONS",
-            file=sys.stderr,
+            f"{arguments.to.resolve()}; to start it with options, go there and run: jupyter lab OPTIONS"
         )
     return status
 

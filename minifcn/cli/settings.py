@@ -4,17 +4,18 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from minifcn.backend import cuda_device
 from minifcn.cli.shared import DATA
 from minifcn.data import Augment, Dataset
 from minifcn.files import FileError
 from minifcn.functional.operands import check_choice
-from minifcn.geometry import check_integer
+from minifcn.geometry import MAX_SIZE, check_integer
 from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, build
 from minifcn.models.registry import names
+from minifcn.printing import brief
 from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
 from minifcn.training.network import check_classes, fcn_from, set_dropout
@@ -58,7 +59,7 @@ class Settings:
             raise ValueError(f"give a dataset: {DATA}")
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) is not None:
-                check_integer(getattr(self, name), name, 1)
+                check_integer(getattr(self, name), name, 1, MAX_SIZE)
         check_integer(self.seed, "seed", 0)
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
@@ -139,6 +140,10 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
     try:
         pairs = {name: values[name] and tuple(values[name]) for name in ("crop", "scale")}
         settings = Settings(**values | pairs)
+        kinds = get_type_hints(Settings)
+        for name in values.keys() - pairs.keys():
+            if not isinstance(values[name], kinds[name]):
+                raise TypeError(f"{name} is {brief(values[name])}")
         settings.check()
         return settings
     except TypeError as error:

@@ -26,6 +26,7 @@ from minifcn.models import FCN
 from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
+from minifcn.printing import brief
 from minifcn.training import RECIPES, Recipe, any_channels, fit
 from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interruptible, Watch
 from minifcn.training.callbacks.watch import dead_features
@@ -213,10 +214,10 @@ class _Job:
         equal = "" if recipe.reduction == "mean" else f" (as {on_mean:.1e} on their mean)"
         show(
             f"{len(self.dataset)} images to train on, {len(self.validation)} to evaluate, "
-            f"{len(self.dataset.class_names)} classes, up to {width} x {height} pixels\n"
-            f"stride {self.model.stride}, alignment {self.model.alignment}, {trained:,} parameters to train\n"
+            f"{len(self.dataset.class_names)} classes, up to {width} x {height} pixels",
+            f"stride {self.model.stride}, alignment {self.model.alignment}, {trained:,} parameters to train",
             f"recipe {recipe.name}: {type(self.optimizer).__name__}, rate {lr:.1e} on the {recipe.reduction} "
-            f"over pixels{equal}, {counted(images, 'image')} per step, {course}"
+            f"over pixels{equal}, {counted(images, 'image')} per step, {course}",
         )
 
     def class_weights(self) -> Array | None:
@@ -264,8 +265,9 @@ def _range(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not 0 < low <= high < math.inf:
-        raise argparse.ArgumentTypeError(f"expected two factors LOW,HIGH such as 0.5,2, got {text!r}")
+    if not 0.01 <= low <= high <= 100:
+        expected = "two factors LOW,HIGH from 0.01 to 100, such as 0.5,2"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {brief(text)}")
     return low, high
 
 
@@ -277,5 +279,7 @@ def _every(text: str) -> tuple[int | None, float | None]:
     except ValueError:
         value = 0
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected steps such as 200, or minutes such as 5m, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected steps such as 200, or minutes such as 5m, got {brief(text)}"
+        )
     return (None, value) if minutes else (int(value), None)

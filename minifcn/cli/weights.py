@@ -8,6 +8,7 @@ from typing import Any
 from minifcn.cli.outputs import new_files
 from minifcn.files import existing_file
 from minifcn.models import FCN, Classifier, registry
+from minifcn.printing import show
 from minifcn.weights import PREPROCESSING, PUBLISHED, Tensors, download, load_classifier, load_fcn, save
 from minifcn.weights.formats import read_tensors, shown
 from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    print(f"{download(arguments.name, arguments.to)}: verified")
+    show(f"{download(arguments.name, arguments.to)}: verified")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -85,33 +86,33 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
     else:
         model = load_classifier(source, arguments.architecture, order=arguments.order, **options)
     save(model, target)
-    print(model.report.summary())
+    show(model.report.summary())
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
         if tensors:
             first = ", ".join(shown(name) for name in list(tensors)[:_NAMED])
             more = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
-            print(f"{fate}: {first}{more}")
-    print(f"wrote {target}")
+            show(f"{fate}: {first}{more}")
+    show(f"wrote {target}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
     file, tensors = arguments.file, read_tensors(arguments.file)
     numbers = sum(array.size for array in tensors.arrays.values())
-    print(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
+    show(f"{file}: {tensors.format}, {len(tensors.arrays)} tensors, {numbers:,} values")
     for key, text in tensors.metadata.items():
-        print(f"  {shown(key)}: {shown(text, 200)}")
+        show(f"  {shown(key)}: {shown(text, 200)}")
     width = max((len(shown(name)) for name in tensors.arrays), default=0)
     for name, array in tensors.arrays.items():
-        print(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
+        show(f"  {shown(name):{width}}  {tensors.dtypes[name]:8}  {array.shape}")
     if is_model_file(tensors.metadata):
-        print("a model file of minifcn, which minifcn.load reads")
+        show("a model file of minifcn, which minifcn.load reads")
     elif is_checkpoint(tensors.metadata):
-        print("the checkpoint of a training, which minifcn train --resume continues")
+        show("the checkpoint of a training, which minifcn train --resume continues")
     elif (found := recognise_fcn(tensors.arrays) or recognise_classifier(tensors.arrays)) is not None:
         _print_match(file, tensors, found)
     else:
-        print("no known network")
+        show("no known network")
 
 
 def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
@@ -119,11 +120,11 @@ def _print_match(file: Path, tensors: Tensors, found: Match) -> None:
     model, fcn = found.model, ""
     if isinstance(model, FCN):
         fcn = f", stride {model.stride}, of {model.architecture['arguments']['classifier']['name']}"
-    print(f"{found}; {class_count(model)} classes{fcn}")
+    show(f"{found}; {class_count(model)} classes{fcn}")
     said = known_preprocessing(file, tensors, found)
     unknown = "unknown, give --preprocessing"
-    print(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")
+    show(f"input: {f'{said.channels}, (image - {said.mean}) / {said.std}' if said else unknown}")
     for name, why in found.missing.items():
-        print(f"missing: {name}" + (f", for {why}" if why else ""))
+        show(f"missing: {name}" + (f", for {why}" if why else ""))
     for name, shape in left_over(found, tensors.arrays).items():
-        print(f"left over: {shown(name)} {shape}")
+        show(f"left over: {shown(name)} {shape}")

@@ -19,6 +19,7 @@ from minifcn.data.errors import Color, DataError, counted
 from minifcn.data.masks import color_codes, color_of, hex_of
 from minifcn.kernels.threads import num_threads
 from minifcn.palette import VOID
+from minifcn.printing import escape
 
 KINDS = (
     *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),
@@ -95,7 +96,7 @@ class DatasetReport:
     def table(self) -> str:
         """Return how frequent each class is in each split: per cent of the pixels, and number of images."""
         void = "void" if self.void in ((), (str(VOID),)) else f"void ({', '.join(self.void)})"
-        names = (*self.class_names, void)
+        names = [escape(name) for name in (*self.class_names, void)]
         width = max(map(len, names))
         lines = [" " * width + "".join(f"  {split:>20}" for split in self.splits)]
         lines.append(" " * width + f"  {'pixels':>9} {'images':>10}" * len(self.splits))

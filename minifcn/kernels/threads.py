@@ -31,6 +31,8 @@ BUFFER = 1024
 """Elements of NumPy's buffers within chunks. NumPy copies operands that are not contiguous, such as a bias
 beside rows of an image, through buffers; with the usual 8192 elements this takes up to four times as long."""
 
+MOST_THREADS = 1024
+
 FLAT_CHUNK = 1 << 17
 """Elements of a chunk of element-wise work: few enough for all its operands to stay in the cache of a
 core."""
@@ -69,7 +71,7 @@ def num_threads() -> int:
     By default these are the cores that this process may use, or the value of `MINIFCN_NUM_THREADS`.
 
     Raises:
-        ValueError: If `MINIFCN_NUM_THREADS` is not an integer >= 1.
+        ValueError: If `MINIFCN_NUM_THREADS` is not an integer from 1 to 1024.
 
     Example:
         >>> num_threads() >= 1
@@ -77,10 +79,9 @@ def num_threads() -> int:
     """
     if _state["threads"] is None:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        setting = os.environ.get("MINIFCN_NUM_THREADS", str(available))
-        if not setting.isdecimal() or int(setting) < 1:
-            raise ValueError(f"MINIFCN_NUM_THREADS must be an integer >= 1, got {setting!r}")
-        _state["threads"] = int(setting)
+        setting = os.environ.get("MINIFCN_NUM_THREADS", str(min(available, MOST_THREADS)))
+        number = int(setting) if setting.isdecimal() and len(setting) < 1000 else setting
+        _state["threads"] = check_integer(number, "MINIFCN_NUM_THREADS", 1, MOST_THREADS)
     return int(_state["threads"])
 
 
@@ -90,7 +91,7 @@ def set_num_threads(threads: int) -> None:
     Results do not depend on it.
 
     Raises:
-        ValueError: If it is not an integer >= 1.
+        ValueError: If it is not an integer from 1 to 1024.
 
     Example:
         >>> before = num_threads()
@@ -99,7 +100,7 @@ def set_num_threads(threads: int) -> None:
         1
         >>> set_num_threads(before)
     """
-    threads = check_integer(threads, "threads", 1)
+    threads = check_integer(threads, "threads", 1, MOST_THREADS)
     with _turn:
         if _state["pool"] is not None:
             _state["pool"].shutdown()

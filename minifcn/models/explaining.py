@@ -18,6 +18,7 @@ from minifcn.models.explanation import Explanation, Row, Totals, View, Views
 from minifcn.models.fcn import FCN
 from minifcn.models.memory import IMAGES, SMALL, Step, Timeline
 from minifcn.models.scoring import ScoreLayer
+from minifcn.printing import brief
 
 _OPTIMIZERS = {"SGD": 1, "Adam": 2}
 """Arrays that an optimiser keeps for each parameter; SGD with momentum."""
@@ -26,6 +27,10 @@ _OPTIMIZERS = {"SGD": 1, "Adam": 2}
 _FURTHER_THREADS = {False: 0.75, True: 0.5}
 """Workspace of each further thread, in inference and in training, relative to that of the first one, as
 measured; some of the first one's is made for all threads, such as the filters that Winograd transforms."""
+
+
+MAX_PIXELS = 2**29
+"""Pixels of a batch at most: the list of chunks of the work on them would take minutes and gigabytes."""
 
 
 def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
@@ -53,7 +58,9 @@ def explain(model: Layer, size: Pair, *, batch: int = 1) -> Explanation:
         ('features.0', (16, 120, 160), 2764800, 203169)
     """
     height, width = pair(size, "size", 1)
-    check_integer(batch, "batch", 1)
+    if check_integer(batch, "batch", 1) * height * width > MAX_PIXELS:
+        given = f"{brief(batch)} x {brief(width)} x {brief(height)}"
+        raise ValueError(f"batch of images must have at most {MAX_PIXELS:,} pixels, got {given}")
     shape = _channels(model), height, width
     if isinstance(model, Classifier) and shape != model.input_shape:
         _check_size(model, shape)

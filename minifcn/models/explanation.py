@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from minifcn.geometry import CoordinateMap, Transposed
 from minifcn.layers.base import Shape
 from minifcn.layers.cost import Axis
+from minifcn.printing import escape
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Explanation:
             "products: multiplications of a forward pass; kept: bytes that training holds for backward",
         )
         return "\n".join(
-            [self.title, "", *_table(head, map(_cells, self.rows)), "", *legend, "", *self._sums()]
+            [escape(self.title), "", *_table(head, map(_cells, self.rows)), "", *legend, "", *self._sums()]
         )
 
     def _sums(self) -> list[str]:
@@ -177,8 +178,8 @@ def _cells(row: Row) -> list[str]:
 
     seen = row.views or ()
     return [
-        row.name,
-        f"{row.kind} {row.detail}".strip(),
+        escape(row.name),
+        escape(f"{row.kind} {row.detail}".strip()),
         " x ".join(map(str, row.output_shape)),
         along(view.field for view in seen),
         along(f"{float(view.grid.scale):g}" for view in seen),

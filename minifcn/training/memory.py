@@ -2,7 +2,7 @@
 
 import os
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,8 +104,10 @@ def check_step(
         return training_memory(model, optimizer, count, size)
 
     def advice(free: int) -> str:
-        # One by one: a larger batch may need less, because another algorithm is chosen for it.
-        fits = next((count for count in range(batch_size - 1, 0, -1) if needed(count, size) <= free), 0)
+        fits = bisect_left(range(1, batch_size), True, key=lambda count: needed(count, size) > free)
+        # A slightly larger batch may need less, because another algorithm is chosen for it.
+        counts = range(min(fits + 16, batch_size - 1), 0, -1)
+        fits = next((count for count in counts if needed(count, size) <= free), 0)
         if fits:
             same = f" (accumulate {images // fits} for about as many images per step)"
             return f"batch size {fits} would fit{same if images > fits else ''}"

@@ -1,6 +1,5 @@
-"""Messages and progress of long work: a bar on a terminal, elsewhere one line per minute."""
+"""Progress of long work: a bar on a terminal, elsewhere one line per minute."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +7,11 @@ from typing import Self
 
 from tqdm import tqdm
 
+from minifcn.printing import say as say
+from minifcn.printing import show as show
+
 INTERVAL = 60.0
 """Seconds between two lines of progress where standard error is no terminal."""
-
-
-def say(text: str) -> None:
-    """Write a line to standard error without disturbing a progress bar."""
-    tqdm.write(text, file=sys.stderr)
-
-
-def show(text: str) -> None:
-    """Write a line to standard output without disturbing a progress bar, and flush it."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
 
 
 @contextmanager
