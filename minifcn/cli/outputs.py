@@ -220,6 +220,7 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
 
     Raises:
         FileExistsError: If one of them exists.
+        PermissionError: If the folder of one may not be written to.
 
     Example:
         >>> import tempfile
@@ -234,8 +235,11 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
     files = [_NewFile(path) for path in paths if path is not None]
     for file in files:
         file.check(file.path)
+        place = Path(file.path).parent
+        if place.exists() and not os.access(place, os.W_OK):
+            raise PermissionError(f"{place} cannot be written to, for {file.path}")
         with suppress(OSError):
-            remove_leftovers(Path(file.path).parent)
+            remove_leftovers(place)
     open_outputs.extend(files)
     try:
         yield
