@@ -118,9 +118,9 @@ def load_onnx(
     """
     file, sides = Path(path), None if size is None else pair(size, "size", 1)
     with open_foreign(file) as opened:
-        data = opened.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise FileError(f"{file} has more than {MAX_BYTES:,} bytes, which is the most that is read")
+        if (length := os.fstat(opened.fileno()).st_size) > MAX_BYTES:
+            raise FileError(f"{file} has {length:,} bytes, and at most {MAX_BYTES:,} are read")
+        data = opened.read(length)
     try:
         with np.errstate(all="ignore"), element_limit(MAX_BYTES // 4):
             model = decode(memoryview(data), "Model")

@@ -21,7 +21,8 @@ from minifcn.layers.joints import joint_shape
 from minifcn.weights.tensors import check_finite
 
 _MAX_ELEMENTS = 10**9  # of a map of one image
-_MAX_FOLDED = 2 * 10**8  # elements of all constants that are computed
+_MAX_FOLDED = 10**8  # elements of all constants that are computed, in total
+_VIEWS = "Constant", "Identity", "Squeeze", "Transpose", "Unsqueeze"  # which take no memory
 
 
 NO_PADS: Sides = ((0, 0), (0, 0))
@@ -98,6 +99,13 @@ class Call:
         """Return an attribute that is an integer."""
         return int(self.attributes.get(name, default))
 
+    def flag(self, name: str, default: int = 0) -> bool:
+        """Return an attribute that is 0 or 1."""
+        value = self.attributes.get(name, default)
+        if value not in (0, 1):
+            raise ValueError(f"{name} is {value}, expected 0 or 1")
+        return bool(value)
+
     def number(self, name: str, default: float) -> float:
         """Return an attribute that is a number."""
         return float(self.attributes.get(name, default))
@@ -122,9 +130,7 @@ class Network:
 
     def _add(self, kind: str, node: tuple[Any, ...], shape: tuple[int, ...], **more: Any) -> Flow:
         if math.prod(shape) > _MAX_ELEMENTS:
-            raise ValueError(
-                f"a map would have {math.prod(shape):,} elements, expected {_MAX_ELEMENTS:,} at most"
-            )
+            raise ValueError(f"it makes {math.prod(shape):,} elements, expected {_MAX_ELEMENTS:,} at most")
         self._counts[kind] += 1
         name = f"{kind}_{self._counts[kind]}"
         self.nodes[name] = node
@@ -230,14 +236,12 @@ FOLDED: dict[str, Callable[[Call], Any]] = {
 
 def fold(network: Network, call: Call) -> Array:
     """Return the constant that an operator makes of constants."""
-    sizes = [np.size(value) for value in call.inputs]
-    shapes = [np.shape(value) for value in call.inputs if value is not None]
-    most = sum(sizes)
     if call.op in ("Add", "Div", "Mul", "Sub"):
-        most = math.prod(np.broadcast_shapes(*shapes))
+        network.folded += math.prod(np.broadcast_shapes(*map(np.shape, call.inputs)))
     elif call.op == "Gather":
-        most = sizes[0] * sizes[1]
-    network.folded += most
+        network.folded += np.size(call.inputs[0]) * np.size(call.inputs[1])
+    elif call.op not in _VIEWS:
+        network.folded += sum(map(np.size, call.inputs))
     if network.folded > _MAX_FOLDED:
         raise ValueError(f"its constants have more than {_MAX_FOLDED:,} elements")
     return np.asarray(FOLDED[call.op](call))

@@ -80,11 +80,11 @@ def _pool(network: Network, call: Call) -> Flow:
             raise ValueError("Pad before it may win")
     else:
         kind = layers.AvgPool2d
-        if own_pads and not call.integer("count_include_pad"):
+        if own_pads and not call.flag("count_include_pad"):
             raise ValueError("padding does not count in its averages (count_include_pad=0)")
         if options["kernel_size"] == [*x.shape[1:]] and not any(map(any, options["padding"])):
             return network.layer(x, layers.GlobalAvgPool2d())
-    pool = kind(**options, ceil_mode=bool(call.integer("ceil_mode")))
+    pool = kind(**options, ceil_mode=call.flag("ceil_mode"))
     return network.layer(replace(x, pads=NO_PADS), pool)
 
 
@@ -114,9 +114,9 @@ def _pad(network: Network, call: Call) -> Flow:
 def _linear(network: Network, call: Call) -> Flow:
     """Add a dense layer; weights of a map that was flattened with its channels last are brought in order."""
     x, weight = call.flow(), call.weights(1)
-    if len(x.shape) != 1 or weight.ndim != 2 or call.integer("transA"):
+    if len(x.shape) != 1 or weight.ndim != 2 or call.flag("transA"):
         raise ValueError(f"it does not multiply vectors (N, features) but {x.onnx_shape}")
-    weight = call.number("alpha", 1.0) * (weight if call.integer("transB") else weight.T)
+    weight = call.number("alpha", 1.0) * (weight if call.flag("transB") else weight.T)
     if x.order == "HWC" and math.prod(x.before) == weight.shape[1]:
         channels, height, width = x.before
         maps = weight.reshape(-1, height, width, channels)  # (O, H * W * C) -> (O, H, W, C)
@@ -183,7 +183,7 @@ def _arithmetic(network: Network, call: Call) -> Flow:
 
 def _batch_norm(network: Network, call: Call) -> Flow:
     x = call.flow()
-    if call.integer("training_mode"):
+    if call.flag("training_mode"):
         raise ValueError("it is in training mode")
     kind = layers.BatchNorm1d if len(x.shape) == 1 else layers.BatchNorm2d
     norm = kind(x.shape[0], eps=call.number("epsilon", 1e-5), momentum=1 - call.number("momentum", 0.9))
@@ -222,7 +222,7 @@ def _reshape(network: Network, call: Call) -> Flow:
     x = call.flow()
     batch, *rest = (int(side) for side in call.constant(1, "shape"))
     here = x.onnx_shape
-    if not call.integer("allowzero"):
+    if not call.flag("allowzero"):
         rest = [here[i] if side == 0 and i < len(here) else side for i, side in enumerate(rest)]
     known = math.prod(side for side in rest if side != -1)
     size = math.prod(x.shape)
@@ -261,7 +261,7 @@ def _mean(network: Network, call: Call) -> Flow:
     if len(x.shape) != 3 or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
         raise ValueError("it does not average over rows and columns")
     y = network.layer(replace(x, order="CHW"), layers.GlobalAvgPool2d())
-    return replace(y, order=x.order) if call.integer("keepdims", 1) else network.flatten(y)
+    return replace(y, order=x.order) if call.flag("keepdims", 1) else network.flatten(y)
 
 
 def _transpose(network: Network, call: Call) -> Flow:
