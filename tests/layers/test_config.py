@@ -80,7 +80,9 @@ def test_every_layer_is_made_again_from_its_config(layer):
 
 
 def test_there_is_an_example_of_every_class():
-    built_in = {name for name, cls in layers.config._classes.items() if hasattr(sys.modules[cls.__module__], name)}
+    built_in = {
+        name for name, cls in layers.config._classes.items() if hasattr(sys.modules[cls.__module__], name)
+    }
     assert {type(layer).__name__ for layer in EXAMPLES} == built_in  # classes of doctests are in no module
 
 
