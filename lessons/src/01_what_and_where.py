@@ -434,6 +434,24 @@ print(
 # A value that is off by one is a different class, not a similar one. Masks are therefore saved as PNG, which
 # keeps each value exactly.
 #
+# **Masks of 0 and 255.** Paint programs save a mask of two classes in black and white, as 0 and 255. Predict:
+# what does such a mask mean here?
+
+# %%
+mask = np.array([[0, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
+kept = mask[mask != 255]
+print(f"{kept.size} of {mask.size} pixels have a label, with the classes", np.unique(kept))
+print("mask // 255 has the classes", np.unique(mask // 255))
+scores = np.zeros((1, 2, 2, 4))  # of two classes, 0 and 1
+try:
+    mf.losses.softmax_cross_entropy(scores, 2 * (mask[None] // 255))
+except ValueError as error:
+    print("with a label 2:", error)
+
+# %% [markdown]
+# White was void, so that only background was left to learn. Print the values of a mask before you train. Other
+# libraries report a label that is no class as a failed assertion, such as `t >= 0 && t < n_classes`.
+#
 # ## Recall
 #
 # <details><summary>1. Which three questions can one ask about an image?</summary>
