@@ -449,8 +449,8 @@ except ValueError as error:
     print("with a label 2:", error)
 
 # %% [markdown]
-# White was void, so that only background was left to learn. Print the values of a mask before you train. Other
-# libraries report a label that is no class as a failed assertion, such as `t >= 0 && t < n_classes`.
+# White was void, so that only background was left to learn. Print the values of a mask before you train.
+# Other libraries report a label that is no class as a failed assertion, such as `t >= 0 && t < n_classes`.
 #
 # ## Recall
 #
