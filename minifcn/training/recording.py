@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minifcn.backend import Array
-from minifcn.layers import Layer
+from minifcn.layers import Layer, LayerDict
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _listen(layer: Layer, measure: Callable[[Array], Any], outputs: list[Any], g
 def _leaves(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
     """Yield the layers that are not made of others, with names such as "features.0"."""
     children = list(layer.children())
-    if not children:
+    if not children and not isinstance(layer, LayerDict):  # which may be empty
         yield name, layer
     for child_name, child in children:
         yield from _leaves(child, f"{name}.{child_name}" if name else child_name)

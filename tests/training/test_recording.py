@@ -49,6 +49,8 @@ def test_a_whole_network_is_measured_layer_by_layer():
         fcn.backward_parameters(fcn(np.zeros((1, 1, 32, 32), np.float32)))
     assert {len(values) for values in (*seen.outputs.values(), *seen.gradients.values())} == {1}
     assert {"features.0", "score", "skips.4"} <= set(seen.outputs)
+    with record(FCN(digit_classifier(rng=0), 11), np.shape) as seen:
+        assert "skips" not in seen.outputs, "it holds no layers"
 
 
 def test_afterwards_nothing_is_recorded():
