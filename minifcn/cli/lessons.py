@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Copy the notebooks, and run JupyterLab until it is stopped."""
-    for sentence in copy_lessons(find_lessons(), arguments.to):
+    """Copy the notebooks, and run JupyterLab with the first one, until it is stopped."""
+    notebooks = find_lessons()
+    for sentence in copy_lessons(notebooks, arguments.to):
         print(sentence)
     if importlib.util.find_spec("jupyterlab") is None:
         raise ImportError(
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     options = ["--no-browser"] if arguments.no_browser else []
     print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
-    status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
+    status = _wait_for([sys.executable, "-m", "jupyterlab", *options, notebooks[0].name], arguments.to)
     if status:  # JupyterLab has printed the reason
         print(
             f"minifcn lessons: JupyterLab ended with status {status}. The notebooks are in "
