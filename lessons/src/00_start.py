@@ -120,7 +120,7 @@ for number, (name, file, _) in LESSONS.items():
 # | filter, kernel | the small array of weights of a convolution | 2: The picture |
 # | fully convolutional network, FCN | gives scores to each pixel | 1: Run: from what to which pixel |
 # | gradient | derivatives of the loss with respect to all values of an array | 3: The picture |
-# | intersection over union, IoU | pixels of a class in both, by those in truth or prediction | 8: One matrix |
+# | intersection over union, IoU | pixels of a class in both, by those in either | 8: One matrix |
 # | map | one channel of a layer's output, or all of them | 6: The picture |
 # | max pool | keeps the largest value of each window | 5: The picture |
 # | padding | zeros added around an input | 2: Stride and padding |

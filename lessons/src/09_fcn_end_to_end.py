@@ -600,6 +600,7 @@ class Look(mf.training.Callback):
         self.losses.append(training.loss)
         if training.step in self.steps:
             self.seen[f"step {training.step}"] = right_probability(training.model)
+        if training.step in self.steps or training.step % 200 == 0:
             print(f"step {training.step}: loss {training.loss:.3f}")
 
 

@@ -144,11 +144,21 @@ for name in ("features.2", "features.7", "score"):
 
 
 # %%
+class EverySteps(mf.training.Callback):
+    """Prints a line now and then, so that one sees that something happens."""
+
+    def step(self, training):
+        if training.step % 250 == 0:
+            print(f"step {training.step}: loss {training.loss:.2f}")
+
+
 def train(network, dataset, batch_size, lr):
     batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
-    mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
+    mf.training.fit(
+        network, batches, adam, schedule=schedule, callbacks=[EverySteps()], progress=None
+    )
 
 
 def train_fcn(network, count, seed):

@@ -413,6 +413,7 @@ def mean_iou(fcn):
 counts = [5, 20, 80]
 networks_of = {"slow": [], "frozen": [], "scratch": []}
 for count in counts:
+    print(f"training three networks on {count} canvases")
     networks_of["slow"].append(labelling_network(classifier, count, trunk_rate=0.1))
     networks_of["frozen"].append(labelling_network(classifier, count, frozen=True))
     networks_of["scratch"].append(labelling_network(digit_classifier(rng=1), count))
