@@ -330,7 +330,7 @@ show(
 # %%
 sliding = mf.convolutionalize(classifier, (1, 32, 32)).eval()
 large = DigitCanvases("test", 20, size=(96, 160), digits_per_canvas=6)
-wide_canvas, wide_labels = large[7]  # a canvas of another size
+wide_canvas, wide_labels = large[12]  # a canvas of another size
 likely = mf.functional.softmax(sliding(grey(wide_canvas[None])))[0]  # (10, rows, columns)
 position = sliding.coordinate_map()  # where in the canvas each answer lies
 rows, columns = likely.shape[1:]
@@ -340,7 +340,7 @@ show(
         wide_canvas,
         likely,
         "0123456789",
-        classes=[1, 6],
+        classes=[3, 8],
         extent=tuple(float(position(edge)) for edge in edges),
         label="probability",
     ),
@@ -351,7 +351,7 @@ print(
 )
 
 # %% [markdown]
-# The maps of 1 and 6 are bright where these digits are. Some other positions are bright, too: the
+# The maps of 3 and 8 are bright where these digits are. Some other positions are bright, too: the
 # classifier has never seen background alone, and has to choose one of ten digits everywhere.
 #
 # The last step is a *fully convolutional network* (FCN): the same classifier with scores for eleven classes

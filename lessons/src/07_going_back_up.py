@@ -117,8 +117,7 @@ print("3. x:", *x, "convolved back:", *mf.functional.conv2d(y, filters, stride=2
 #
 # ## Strided, dilated, transposed
 #
-# Three layers that are easily confused, along one axis, with the filter 1, 2, 3. Each row of a matrix is one
-# output value.
+# Along one axis, with the filter 1, 2, 3. Each row of a matrix is one output value.
 
 # %%
 units = np.eye(9)[:, None, None]  # nine inputs (1, 9), each with a single 1
@@ -133,8 +132,7 @@ show(
 )
 
 # %% [markdown]
-# A stride makes the map smaller, and a transposed convolution makes it larger. *Dilation* keeps the step, and
-# lets a window span more pixels with the same number of weights.
+# *Dilation* keeps the step, and lets a window span more pixels with the same number of weights.
 #
 # ## Exercise 7.1: the matrix
 #
@@ -416,7 +414,7 @@ show(
 
 # %% [markdown]
 # Where the counts differ, equal weights turn equal values into a pattern: a *checkerboard*. Now along one
-# axis: move the sliders. What do kernel, stride and padding change?
+# axis: move the sliders.
 
 
 # %%
@@ -545,7 +543,7 @@ show(
 )
 
 # %% [markdown]
-# There are no patches from beyond the border, so the output is darker there.
+# Beyond the border there are no patches.
 
 # %%
 # Grey levels (1, 1, 149, 225), and every 4th pixel of every 4th row, (1, 1, 38, 57).
@@ -754,7 +752,7 @@ show(
 print("products for each input value:", 2 * 2 * 3 * 3, "and", 4 * 4)
 
 # %% [markdown]
-# No: with stride 1 the same sum is computed everywhere. It takes more products, on a larger map.
+# No, because with stride 1 the same sum is computed everywhere. But it takes more products.
 #
 # **A mistake that hides.** Suppose the zeros are inserted, but the filter is not rotated. Does a test with
 # the bilinear filter detect it?

@@ -421,8 +421,8 @@ one.update(truths[i], mixed_up[i])
 print(one.table())
 
 # %% [markdown]
-# Look at the two numbers of classes. A class that is predicted but nowhere true has a union, so it
-# counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
+# Compare the numbers of classes in the two means. A class that is predicted but nowhere true has a union, so
+# it counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
 #
 # ## Exercise 8.3: a mean over the classes that occur
 #
