@@ -39,9 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"the notebooks are in {arguments.to.resolve()}, but JupyterLab, which opens them, is not "
             f'installed: pip install "minifcn[lessons]"'
         )
-    options = ["--no-browser"] if arguments.no_browser else []
+    options = [f"--LabApp.default_url=/lab/tree/{notebooks[0].name}"]
+    options += ["--no-browser"] if arguments.no_browser else []
     print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
-    status = _wait_for([sys.executable, "-m", "jupyterlab", *options, notebooks[0].name], arguments.to)
+    status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
     if status:  # JupyterLab has printed the reason
         print(
             f"minifcn lessons: JupyterLab ended with status {status}. The notebooks are in "
