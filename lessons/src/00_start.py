@@ -9,7 +9,7 @@
 # - **Predict:** write your answer down, then run the next cell. Its output is hidden until then.
 # - **Exercises:** replace `raise NotImplementedError` with your code, run that cell, then its check. It
 #   prints `ok`, or `no` with the likely mistake and the smallest case that fails. Hints can be opened.
-# - **Skip** whatever you like: no lesson depends on your solutions of another exercise.
+# - **Skip** whatever you like: what you have not written comes from the library.
 # - If your time is short, do lessons 1, 2, 6, 7 and 9.
 #
 # | lesson | question | you write | needs | minutes |
