@@ -159,7 +159,7 @@ for name, fraction in zip(canvases.class_names, counts / counts.sum(), strict=Tr
     print(f"{name:11} {fraction:.3f} {'#' * round(50 * fraction)}")
 
 # %% [markdown]
-# Almost nine of ten pixels are background. A network that calls everything background is right on all of
+# Almost nine out of ten pixels are background. A network that calls everything background is right on all of
 # them, and has found nothing. Lesson 8 introduces measures that show the difference.
 #
 # ## Exercise 1.2: draw an overlay
@@ -460,7 +460,7 @@ except ValueError as error:
 
 # %% [markdown]
 # White was void, so that only background was left to learn. Print the values of a mask before you train.
-# Other libraries report a label that is no class as a failed assertion, such as `t >= 0 && t < n_classes`.
+# Other libraries report an invalid label as a failed assertion, such as `t >= 0 && t < n_classes`.
 #
 # ## Recall
 #

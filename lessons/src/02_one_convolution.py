@@ -333,7 +333,7 @@ for name, (start, end) in ends.items():
 
 # %% [markdown]
 # The sizes are equal, but all windows are shifted by one value. Weights that were trained with one kind of
-# padding need this kind.
+# padding need the same kind.
 
 # %% [markdown]
 # ## Channels

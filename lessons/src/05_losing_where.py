@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 5. Losing where
 #
-# **Question.** How many pixels does one value deep in a network depend on, and how exactly does it
-# still say where they are?
+# **Question.** How many pixels does one value deep in a network depend on, and how precisely does it still
+# locate what it sees?
 #
 # **Minutes:** 12 to read, 1 to run, 40 for the exercises.
 #

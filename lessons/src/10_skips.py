@@ -375,12 +375,12 @@ for stride in (2, 8, 32):
     print(f"align_corners, stride {stride}: up to {off} pixels off")
 
 # %% [markdown]
-# Weights that were trained with one of them need this one. Pools and strides make half pixels.
+# Weights that were trained with one of them need the same one. A pool of 2 x 2 makes half pixels.
 #
 # ## Added or concatenated?
 #
-# U-Net and others *concatenate* the channels of two maps, and then convolve them. Predict: what is the
-# difference to a sum of scores, if this convolution is 1 x 1?
+# U-Net and others *concatenate* the channels of two maps, and then convolve them. Predict: how does this
+# differ from a sum of scores, if the convolution is 1 x 1?
 
 # %%
 rng = np.random.default_rng(0)
@@ -398,8 +398,8 @@ print(
 )
 
 # %% [markdown]
-# None: a sum over eight channels is the sum over five plus the sum over three. They differ if the convolution
-# is larger, or if a ReLU follows.
+# Not at all: a sum over eight channels is a sum over five plus a sum over three. They differ if the
+# convolution is larger, or if a ReLU follows.
 #
 # ## Any size
 #
