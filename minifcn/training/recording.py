@@ -30,8 +30,8 @@ class Record:
 def record(model: Layer, measure: Callable[[Array], Any]) -> Iterator[Record]:
     """Measure the output of each layer, and the gradient to it, as long as the context lasts.
 
-    Layers that are made of others are not measured themselves. The arrays are measured on the device where
-    they are, and are not kept.
+    A layer is measured where it calls `keep` and `recall`; layers that are made of others are not measured
+    themselves. The arrays are measured on the device where they are, and are not kept.
 
     Args:
         model: The network; it works as before.
