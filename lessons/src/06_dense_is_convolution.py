@@ -212,7 +212,7 @@ class EverySteps(mf.training.Callback):
     """Prints a line now and then, so that one sees that something happens."""
 
     def step(self, training):
-        if training.step % 250 == 0:
+        if training.step % 50 == 0:
             print(f"step {training.step}: loss {training.loss:.2f}")
 
 
