@@ -30,16 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Copy the notebooks, and run JupyterLab with the first one, until it is stopped."""
-    notebooks = find_lessons()
-    for sentence in copy_lessons(notebooks, arguments.to):
+    """Copy the notebooks, and run JupyterLab until it is stopped."""
+    for sentence in copy_lessons(find_lessons(), arguments.to):
         print(sentence)
     if importlib.util.find_spec("jupyterlab") is None:
         raise ImportError(
             f"the notebooks are in {arguments.to.resolve()}, but JupyterLab, which opens them, is not "
             f'installed: pip install "minifcn[lessons]"'
         )
-    options = [f"--LabApp.default_url=/lab/tree/{notebooks[0].name}"]
+    options = [f"--LabApp.default_url=/lab/tree/{find_lessons()[0].name}"]  # the start page
     options += ["--no-browser"] if arguments.no_browser else []
     print("Opening JupyterLab; Ctrl-C here stops it.", flush=True)
     status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
