@@ -377,8 +377,8 @@ print("strides of x:      ", x.strides)
 print("strides of windows:", windows.strides)
 
 # %% [markdown]
-# The next position down is 512 bytes away, and the next element down in a window, too: it is the
-# same step. But a matrix product needs a matrix, with one stride for its rows and one for its columns, and
+# The next position down is 512 bytes away, and so is the next element down in a window: it is the same
+# step. But a matrix product needs a matrix, with one stride for its rows and one for its columns, and
 # no two strides describe all windows. So `reshape` copies. Each value of $x$ is stored once for each window
 # that contains it: $K_H \cdot K_W$ times, except near the border.
 
@@ -585,7 +585,7 @@ show(
 )
 
 # %% [markdown]
-# A right shape proves nothing. Compare values.
+# A correct shape proves nothing. Compare values.
 #
 # **There and back.** Is col2im of im2col the image again? Predict for an image of ones.
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 5. Losing where
 #
-# **Question.** How many pixels does one value deep in a network depend on, and how exactly does it
-# still say where they are?
+# **Question.** How many pixels does one value deep in a network depend on, and how precisely does it still
+# locate what it sees?
 #
 # **Minutes:** 12 to read, 1 to run, 40 for the exercises.
 #
@@ -77,6 +77,37 @@ show(
 # The pools keep *what* there is, the 9. They know *where* it is only to within 8 pixels. (A wider object
 # appears in two cells while it lies across their border.) That suits a classifier: a cat is a cat in any
 # column. For a label at each pixel it is a loss.
+#
+# ## Equivariant or invariant?
+#
+# If the input moves and the output moves along, a layer is *equivariant*; if the output stays as it is, the
+# layer is *invariant*. Predict: a photograph moves by one pixel, then by two. Which layer is what?
+
+# %%
+photo = mf.data.photograph("cat")[::2, ::2].mean(axis=2)
+edge = np.array([[1.0, 0, -1]])
+layers = {
+    "convolution": lambda x: mf.functional.conv2d(x[None, None], edge[None, None])[0, 0],
+    "max pool": lambda x: mf.functional.max_pool2d(x[None, None], 2)[0, 0],
+    "largest of all": lambda x: np.full_like(x, x.max()),
+}
+
+
+def moves_by(before, after):
+    """Return the shift that explains the difference, without the columns where the photo wraps around."""
+    fits = (n for n in (0, 1, 2) if (np.roll(before, n, axis=1) == after)[:, 2:].all())
+    return next(fits, "no whole number of")
+
+
+for by in (1, 2):
+    for name, layer in layers.items():
+        shift = moves_by(layer(photo), layer(np.roll(photo, by, axis=1)))
+        print(f"photo moved by {by}: {name:14} moves by {shift} cells")
+
+# %% [markdown]
+# The convolution is equivariant. The pool is so only for multiples of its stride; after one pixel its windows
+# contain other pairs of columns, and most of its values change a little. The largest value of the whole image
+# is invariant.
 #
 # The *step* of a map is the distance between neighbouring values in pixels: 2 after the first pool,
 # then 4, then 8. Strides multiply, and it makes no difference whether they belong to pools or to

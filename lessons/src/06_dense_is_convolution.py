@@ -206,6 +206,16 @@ check_exercise(
 # x 6 = 1152 values are flattened.
 
 # %%
+
+
+class EverySteps(mf.training.Callback):
+    """Prints a line now and then, so that one sees that something happens."""
+
+    def step(self, training):
+        if training.step % 50 == 0:
+            print(f"step {training.step}: loss {training.loss:.2f}")
+
+
 rng = np.random.default_rng(0)
 classifier = Sequential(
     Conv2d(1, 16, 5, rng=rng),
@@ -228,6 +238,7 @@ mf.training.fit(
     batches,
     mf.optim.Adam(classifier, lr=3e-3),
     schedule=mf.optim.Cosine(len(batches), warmup_steps=20),
+    callbacks=[EverySteps()],
     progress=None,
 )
 unseen = Loader(DigitCrops("test"), 100, preprocess=preprocess)

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import minifcn as mf
 from minifcn.checks import check_exercise
@@ -375,6 +376,38 @@ for name, lost in {"background": 0, "4": 5, "1": 2}.items():
 # another question: how good is the answer at a random pixel? For rare classes, use mean IoU, and print the
 # IoU of each class.
 #
+# ## Dice or IoU?
+#
+# The *Dice coefficient* of a class, also called F1, is $2 n_{ii} \,/\, (t_i + \sum_j n_{ji})$. With $I$ for
+# the IoU it is $2 I / (1 + I)$. Predict: which of the two is larger? Can they disagree on which answer is
+# better?
+
+# %%
+n = matrices_of["shifted"].matrix
+both = n.sum(axis=1) + n.sum(axis=0)  # true pixels and predicted pixels of each class
+iou, dice = np.diag(n) / (both - np.diag(n)), 2 * np.diag(n) / both
+print("the formula holds for each class:", np.allclose(dice, 2 * iou / (1 + iou)))
+figure = Figure(figsize=(3.5, 3), layout="constrained")
+axes, line = figure.subplots(), np.linspace(0, 1, 50)
+axes.plot(line, 2 * line / (1 + line), label="2 I / (1 + I)")
+axes.plot(line, line, ":", color="0.6", label="equal")
+axes.plot(iou, dice, "o", label='a class of "shifted"')
+axes.set(xlabel="IoU", ylabel="Dice")
+axes.legend(frameon=False, fontsize=8)
+show(figure, "Dice is larger, except at 0 and 1, and rises with the IoU.")
+for name, of_two in {
+    "equal": np.array([0.5, 0.5]),
+    "unequal": np.array([0.15, 0.87]),
+}.items():
+    print(
+        f"two classes, {name:8} mean IoU {of_two.mean():.2f}, "
+        f"mean Dice {(2 * of_two / (1 + of_two)).mean():.2f}"
+    )
+
+# %% [markdown]
+# For one class they always agree on which answer is better, since the curve rises. Means over classes can
+# disagree, as in the last two lines. Never compare a Dice with an IoU.
+#
 # ## Absent classes
 #
 # On one canvas with three digits, seven or more classes do not occur. Their $t_i$ is 0, and their
@@ -388,8 +421,8 @@ one.update(truths[i], mixed_up[i])
 print(one.table())
 
 # %% [markdown]
-# Look at the two numbers of classes. A class that is predicted but nowhere true has a union, so it
-# counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
+# Compare the numbers of classes in the two means. A class that is predicted but nowhere true has a union, so
+# it counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
 #
 # ## Exercise 8.3: a mean over the classes that occur
 #
