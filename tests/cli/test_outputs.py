@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from io import FileIO
 
 import numpy as np
 import pytest
@@ -134,6 +135,8 @@ def test_a_link_in_place_of_a_subfolder_is_not_followed(model, tmp_path, capsys)
     assert run(arguments) == 2
     assert "masks is a link" in capsys.readouterr().err
     assert tree(tmp_path) == before
+    with output_folder(tmp_path / "out") as folder, pytest.raises(FileExistsError, match="masks is a link"):
+        folder.subfolder("masks")
 
 
 @pytest.mark.parametrize("changed", ["masks/a.png", "overlays/a.png", "areas.csv"])
@@ -320,6 +323,22 @@ def test_on_a_full_disk_it_stops_and_continues(model, tmp_path, capsys, monkeypa
         assert not [name for _, _, files in os.walk(out) for name in files if name.startswith(".minifcn-")]
         assert run(["predict", model, tmp_path / "in", "--out", out]) == 0
         assert names(out) == [f"masks/{name}.png" for name in "abc"]
+
+
+def test_all_is_appended_or_nothing(tmp_path):
+    class Small(FileIO):
+        """A file that has room for 8 bytes, and takes 3 at a time."""
+
+        def write(self, data):
+            if self.tell() + 3 > 8:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(bytes(data)[:3])
+
+    with Small(tmp_path / "a", "ab") as file:
+        outputs._append(file, b"12345")
+        with pytest.raises(OSError, match="No space left"):
+            outputs._append(file, b"6789")
+    assert (tmp_path / "a").read_bytes() == b"12345"
 
 
 # One bad item
