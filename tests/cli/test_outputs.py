@@ -454,8 +454,7 @@ def test_predict_killed_at_any_moment(model, tmp_path, seed):
     assert main(arguments) == 0
     assert sorted(names(out)) == [f"masks/{name}.png" for name in "abcdefghij"]
     assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
-    for place, _, files in os.walk(out):
-        assert not any(name.startswith(".minifcn-") for name in files)
-        for name in (name for name in files if name.endswith(".png")):
-            whole = tmp_path / "whole" / os.path.relpath(place, out) / name
-            assert whole.read_bytes() == (out / place / name).read_bytes()
+    for mask in (out / "masks").iterdir():
+        assert mask.read_bytes() == (tmp_path / "whole" / "masks" / mask.name).read_bytes()
+    assert len(os.listdir(out / "masks")) == len(os.listdir(out / "overlays")) == 10  # and no leftovers
+    assert sorted(os.listdir(out)) == [".minifcn", "areas.csv", "masks", "overlays"]
