@@ -421,7 +421,7 @@ def own_stride(layers, kernel):
 
 
 def from_the_end(layers, kernel):
-    """This is the result for the layers in reverse order: shifts are multiplied by earlier strides."""
+    """This is the result for the layers in reverse order: a shift is multiplied by the strides before it."""
     return right_crop(layers[::-1], kernel)
 
 
@@ -622,7 +622,14 @@ def two_steps(step, case):
     )
     model[0].weight.data, model[0].bias.data = case["weight"].copy(), case["bias"].copy()
     losses = [step(model, case["x"], case["labels"], case["lr"]) for _ in range(2)]
-    return [*losses, model[0].weight.data, model[0].bias.data]
+    if losses[0] is None:
+        return None
+    return {
+        "loss before step 1": losses[0],
+        "loss after step 1": losses[1],
+        "weights after step 2": model[0].weight.data,
+        "bias after step 2": model[0].bias.data,
+    }
 
 
 @st.composite
