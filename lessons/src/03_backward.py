@@ -117,7 +117,7 @@ show(
 # %% [markdown]
 # ## Exercise 3.1: the gradient with respect to the input
 #
-# *15 minutes.* One input, one filter, any stride. Only $g$, $w$ and the size of x are given.
+# *15 minutes, medium.* One input, one filter, any stride. Only $g$, $w$ and the size of x are given.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -248,7 +248,7 @@ print("x convolved with g:", conv2d(x[None, None], g[None, None]).ravel())
 #
 # ## Exercise 3.2: the gradients with respect to weights and bias
 #
-# *20 minutes.* Now with all axes: $N$ images, $C$ channels, $O$ filters.
+# *20 minutes, medium.* Now with all axes: $N$ images, $C$ channels, $O$ filters.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -542,8 +542,8 @@ except CheckFailedError as failure:
 # %% [markdown]
 # ## Exercise 3.3: a layer of your own
 #
-# *15 minutes.* A ReLU replaces negative values by 0. Your layer multiplies them by a slope instead, one for
-# each channel, and the slopes are learned (PReLU, He et al. 2015).
+# *15 minutes, hard.* A ReLU replaces negative values by 0. Your layer multiplies them by a slope instead, one
+# for each channel, and the slopes are learned (PReLU, He et al. 2015).
 #
 # <details><summary>Hint 1</summary>
 #

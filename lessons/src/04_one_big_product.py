@@ -79,7 +79,7 @@ print(f"   loops:   {(8 * positions * positions) * (3 * 3 * 3):,} = output value
 # %% [markdown]
 # ## Exercise 4.1: windows as columns
 #
-# *20 minutes.* Write im2col. You may use loops over the positions.
+# *20 minutes, medium.* Write im2col. You may use loops over the positions.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -190,7 +190,7 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 4.2: the product
 #
-# *10 minutes.* The columns are given. Compute the output of the convolution from them.
+# *10 minutes, easy.* The columns are given. Compute the output of the convolution from them.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -392,7 +392,7 @@ print(
 # %% [markdown]
 # ## Exercise 4.3: col2im
 #
-# *15 minutes.* Backward needs the adjoint of im2col, *col2im*: each column is reshaped to a window
+# *15 minutes, medium.* Backward needs the adjoint of im2col, *col2im*: each column is reshaped to a window
 # and **added** to the image at the position it came from.
 #
 # <details><summary>Hint 1</summary>

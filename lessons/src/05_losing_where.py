@@ -84,7 +84,7 @@ show(
 #
 # ## Exercise 5.1: max pool
 #
-# *10 minutes.* Write it for one map ($H$, $W$), with any window and stride. Windows that do not fit
+# *10 minutes, easy.* Write it for one map ($H$, $W$), with any window and stride. Windows that do not fit
 # completely are left out.
 #
 # <details><summary>Hint 1</summary>
@@ -202,8 +202,8 @@ show(
 # %% [markdown]
 # ## Exercise 5.2: max pool, backward
 #
-# *15 minutes.* If x changes a little, y changes only with the maximum of each window. So the maximum gets
-# the whole gradient of y, and the other values get 0. If several values are equally large, the first one
+# *15 minutes, medium.* If x changes a little, y changes only with the maximum of each window. So the maximum
+# gets the whole gradient of y, and the other values get 0. If several values are equally large, the first one
 # gets it, in row-major order: rows from top to bottom, each from left to right. A value that is the maximum
 # of several windows gets the sum of their gradients.
 #
@@ -433,8 +433,8 @@ show(
 #
 # ## Exercise 5.3: the receptive field
 #
-# *15 minutes.* Compute field and step along one axis, for any list of layers. A layer may also be *dilated*:
-# with dilation $d$, the $k$ values that it reads lie $d$ steps apart instead of one.
+# *15 minutes, medium.* Compute field and step along one axis, for any list of layers. A layer may also be
+# *dilated*: with dilation $d$, the $k$ values that it reads lie $d$ steps apart instead of one.
 #
 # <details><summary>Hint 1</summary>
 #

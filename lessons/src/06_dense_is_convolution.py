@@ -92,9 +92,9 @@ print(
 #
 # ## Exercise 6.1: reshape the matrix
 #
-# *10 minutes.* Turn the matrix of a dense layer into the filters of the convolution. Maps were flattened
-# in the order `"CHW"`, as above, or `"HWC"`, as in Keras and TensorFlow: all channels of the first pixel
-# first. The filters are (O, C, H, W) in both cases.
+# *10 minutes, medium.* Turn the matrix of a dense layer into the filters of the convolution. Maps were
+# flattened in the order `"CHW"`, as above, or `"HWC"`, as in Keras and TensorFlow: all channels of the first
+# pixel first. The filters are (O, C, H, W) in both cases.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -289,7 +289,7 @@ show(
 #
 # ## Exercise 6.2: which window?
 #
-# *10 minutes.* A network without padding was trained on `size` x `size` pixels, and has a stride.
+# *10 minutes, easy.* A network without padding was trained on `size` x `size` pixels, and has a stride.
 # Which pixels does its answer in row i and column j depend on?
 #
 # <details><summary>Hint</summary>
@@ -446,7 +446,7 @@ print("scores:", scores.shape, "largest absolute value", float(abs(scores).max()
 # %% [markdown]
 # ## Exercise 6.3: a dense layer at each position
 #
-# *15 minutes.* Write a convolution of 1 x 1 without a convolution: a dense layer on the channels of
+# *15 minutes, medium.* Write a convolution of 1 x 1 without a convolution: a dense layer on the channels of
 # each position.
 #
 # <details><summary>Hint 1</summary>

@@ -116,8 +116,8 @@ print("3. x:", *x, "convolved back:", *mf.functional.conv2d(y, filters, stride=2
 #
 # ## Exercise 7.1: the matrix
 #
-# *10 minutes.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$ of a
-# convolution from a map (height, width) with one filter, without padding. Windows and the values of the
+# *10 minutes, medium.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$
+# of a convolution from a map (height, width) with one filter, without padding. Windows and the values of the
 # map are both numbered row by row.
 #
 # <details><summary>Hint 1</summary>
@@ -226,9 +226,9 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 7.2: insert zeros
 #
-# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of the
-# convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here it
-# removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
+# *15 minutes, hard.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of
+# the convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here
+# it removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
 # numbers are sometimes called padding; libraries mean $p$.
 #
 # <details><summary>Hint 1</summary>
@@ -398,7 +398,7 @@ show(
 #
 # ## Exercise 7.3: predict the counts
 #
-# *10 minutes.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
+# *10 minutes, medium.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
 # `[1, 2, 4]`.
 #
 # <details><summary>Hint 1</summary>
@@ -520,8 +520,8 @@ show(
 # %% [markdown]
 # ## Exercise 7.4: exactly s times as large
 #
-# *15 minutes.* A layer shall turn $H$ rows into exactly $s H$, with a bilinear filter. Choose $K$ and $p$, and
-# write the filter. One of the two sizes fits.
+# *15 minutes, medium.* A layer shall turn $H$ rows into exactly $s H$, with a bilinear filter. Choose $K$ and
+# $p$, and write the filter. One of the two sizes fits.
 #
 # <details><summary>Hint 1</summary>
 #

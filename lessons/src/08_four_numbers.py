@@ -96,7 +96,7 @@ print(f"({parts}) / 3 = {counts.mean_accuracy():.3f}")
 # %% [markdown]
 # ## Exercise 8.1: count
 #
-# *15 minutes.* Compute the confusion matrix of an image, without void.
+# *15 minutes, medium.* Compute the confusion matrix of an image, without void.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -199,7 +199,7 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 8.2: the four numbers
 #
-# *15 minutes.* Each class has at least one pixel here.
+# *15 minutes, easy.* Each class has at least one pixel here.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -393,7 +393,7 @@ print(one.table())
 #
 # ## Exercise 8.3: a mean over the classes that occur
 #
-# *15 minutes.* Write the mean IoU that leaves out the classes that are neither true nor predicted
+# *15 minutes, medium.* Write the mean IoU that leaves out the classes that are neither true nor predicted
 # anywhere, and also return the number of remaining classes.
 #
 # <details><summary>Hint</summary>

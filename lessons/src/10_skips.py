@@ -195,7 +195,7 @@ print(
 #
 # ## Exercise 10.1: fuse
 #
-# *20 minutes.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
+# *20 minutes, hard.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
 # $2 i + \frac12$ of the finer map, along both axes. So an upsampled value is $\frac34$ of the nearest score
 # and $\frac14$ of the second nearest. Beyond the border the first and the last score are repeated. Pools
 # round up, so the finer map may have an odd number of rows or columns: crop at the end.
@@ -397,7 +397,7 @@ show(
 # %% [markdown]
 # ## Exercise 10.2: a sum, backward
 #
-# *15 minutes.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
+# *15 minutes, easy.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
 # the same input. `forward` is given; write `backward`. Each branch is a layer with its own `backward`,
 # which takes the gradient of its output and returns that of its input.
 #

@@ -113,8 +113,8 @@ print("3. largest score:", float(abs(scores).max()), "- all classes are equally 
 #
 # ## Exercise 11.1: copy weights
 #
-# *15 minutes.* Weights are copied from one network into another by their names and shapes. Write the function
-# that does it, and that reports what it did.
+# *15 minutes, medium.* Weights are copied from one network into another by their names and shapes. Write the
+# function that does it, and that reports what it did.
 #
 # `new` and `old` are dictionaries of arrays by name, as `state_dict()` returns them. The arrays in `new`
 # belong to the network: to change the network, write *into* them.
@@ -281,8 +281,8 @@ for name in ("all layers learn", "trunk frozen", "score layers frozen"):
 #
 # ## Exercise 11.2: how far back?
 #
-# *15 minutes.* Layers are connected in a row, from the image to the loss. Which of them must pass a gradient
-# on to the layer before them?
+# *15 minutes, medium.* Layers are connected in a row, from the image to the loss. Which of them must pass a
+# gradient on to the layer before them?
 #
 # <details><summary>Hint 1</summary>
 #

@@ -48,7 +48,7 @@ show(
 # %% [markdown]
 # ## Exercise 12.1: four products instead of six
 #
-# *15 minutes.* Find the other two products, $m_1$ and $m_4$, and compute $y_0$ and $y_1$. The check
+# *15 minutes, hard.* Find the other two products, $m_1$ and $m_4$, and compute $y_0$ and $y_1$. The check
 # counts the products of data and filter: compute $m_2$ and $m_3$ once each, and use them twice.
 #
 # <details><summary>Hint 1</summary>
@@ -252,9 +252,9 @@ for m in (1, 2, 4, 6):
 # %% [markdown]
 # ## Exercise 12.2: count
 #
-# *10 minutes.* A layer has `channels` input channels and `filters` filters of 3 x 3; its output has `height`
-# rows and `width` columns. How many products of data and filter does it compute with F(m x m, 3 x 3)? Tiles
-# at the end may extend beyond the output; they are computed completely.
+# *10 minutes, easy.* A layer has `channels` input channels and `filters` filters of 3 x 3; its output has
+# `height` rows and `width` columns. How many products of data and filter does it compute with F(m x m, 3 x
+# 3)? Tiles at the end may extend beyond the output; they are computed completely.
 #
 # <details><summary>Hint</summary>
 #
@@ -495,10 +495,10 @@ for device in ("cpu", "cuda"):
 # %% [markdown]
 # ## Exercise 12.3: code for both
 #
-# *15 minutes.* This function subtracts each channel's mean, adds a border of zeros to the map, and multiplies
-# its columns by values that rise linearly from 0 (first column, border included) to 1 (last). For x on a GPU
-# it fails: three times, `np.` makes an array in the CPU's memory. It is also slow: `float(...)` waits for the
-# GPU once per channel.
+# *15 minutes, medium.* This function subtracts each channel's mean, adds a border of zeros to the map, and
+# multiplies its columns by values that rise linearly from 0 (first column, border included) to 1 (last). For
+# x on a GPU it fails: three times, `np.` makes an array in the CPU's memory. It is also slow: `float(...)`
+# waits for the GPU once per channel.
 
 
 # %%
