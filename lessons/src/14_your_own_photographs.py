@@ -23,7 +23,7 @@ import minifcn as mf
 from minifcn.checks import check_exercise, checked
 from minifcn.data import Folder, Loader, check_dataset
 from minifcn.layers import Conv2d, ReLU, Sequential
-from minifcn.viz import overlay, panels, prediction_strips, show
+from minifcn.viz import label_map, overlay, panels, prediction_strips, show
 
 # %% [markdown]
 # ## The picture
@@ -479,7 +479,7 @@ for name, (image, labels) in versions.items():
 splits = {split: Folder(folder, split) for split in ("train", "validation")}
 report = check_dataset(splits)
 print(report.table())
-print(*report.findings, sep="\n")
+print(*(report.findings or ["nothing was found"]), sep="\n")
 
 # %% [markdown]
 # Read what it found: a class that occurs in few images is learned from these alone.
@@ -541,8 +541,13 @@ network = small_network(len(names))
 learn(network, x, filled, steps=60, lr=0.01)
 wrong = probabilities(network, x).argmax(axis=0).astype(np.uint8)
 show(
-    overlay(photo, wrong, names, palette),
-    "Nearly everything is table: nine of ten pixels said so.",
+    panels(
+        {
+            "unpainted is void": label_map(second, palette),
+            "unpainted is table": label_map(wrong, palette),
+        }
+    ),
+    "On the right nearly everything is table: nine of ten pixels said so.",
 )
 print(
     f"mean IoU {table_of(wrong).mean_iou():.2f}; with void it was {table_of(second).mean_iou():.2f}"
