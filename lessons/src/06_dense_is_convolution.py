@@ -10,7 +10,9 @@
 # x 2 block (lesson 5).
 
 # %%
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
@@ -391,6 +393,38 @@ print(f"429 crops: {seconds:.2f} s; one pass: {time.perf_counter() - started:.3f
 # The difference is rounding. One pass is faster because windows overlap, and it computes what they
 # share only once. It is also one call instead of 429 (lesson 4).
 #
+# ## A photograph
+#
+# The same with a real photograph. If you have weights of SqueezeNet from ImageNet beside this notebook
+# (`minifcn weights download squeezenet1_1`), or the environment variable `MINIFCN_WEIGHTS` names them, they
+# are used here. Otherwise the digit classifier looks at the cup, and knows nothing but digits. Predict: where
+# are the scores high?
+
+# %% tags=["varies"]
+cup = mf.data.photograph("cup")
+files = [os.environ.get("MINIFCN_WEIGHTS", ""), *map(str, Path().glob("squeezenet1_*"))]
+if weights_file := next((name for name in files if name), ""):
+    network = mf.weights.load_classifier(weights_file)
+    seen, prepare = (
+        mf.convolutionalize(network, (3, 227, 227)).eval(),
+        network.info.preprocessing,
+    )
+    chosen = {"espresso": 967, "soup bowl": 809}  # the numbers of these classes in ImageNet
+else:
+    seen, prepare, chosen = sliding, preprocess, {"0": 0, "1": 1}
+    cup = cup[::3, ::3].mean(axis=2, keepdims=True).astype(np.uint8)  # grey, (134, 200, 1)
+    print("No weights from ImageNet were found: the digit classifier looks at the cup.")
+p = mf.functional.softmax(seen(prepare(cup[None])))[0, list(chosen.values())]
+position = seen.coordinate_map()
+left = top = float(position(-0.5))
+bottom, right = (float(position(n - 0.5)) for n in p.shape[1:])
+show(
+    heat_maps(cup, p, list(chosen), extent=(left, right, bottom, top), label="probability"),
+    "With weights from ImageNet: espresso is where the coffee is. With the digit classifier: parts of "
+    "rim, saucer and table are a 0 or a 1 for certain; it has no answer for no digit.",
+)
+
+# %% [markdown]
 # ## Questions after the lecture
 #
 # Three questions that students often ask. Answer them before you run the next cell.
