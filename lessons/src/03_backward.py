@@ -18,6 +18,7 @@ from minifcn.checks import (
     check_adjoint,
     check_exercise,
     check_gradient,
+    checked,
     whole_numbers,
 )
 from minifcn.functional import (
@@ -389,12 +390,15 @@ rng = np.random.default_rng(0)
 hidden = rng.integers(-9, 10, (1, 1, 3, 3)).astype(float)
 x = rng.normal(size=(1, 1, 30, 30))
 target = conv2d(x, hidden)
+# Once its check prints ok, your function finds the filter; until then, the solution does.
+weight_grads = checked(my_weight_grads, otherwise=right_weight_grads)
 w, seen = np.zeros((1, 1, 3, 3)), {"hidden": hidden[0, 0]}
 for step in range(31):
     if step in (0, 2, 30):
         seen[f"after {step} steps"] = w[0, 0].copy()
     error = conv2d(x, w) - target
-    w -= 0.5 * conv2d_weight_grad(x, error / error.size, kernel_size=3)
+    dw, _ = weight_grads(x, error / error.size, 3, 3, 1)
+    w -= 0.5 * dw
 show(panels(seen, shared=True), "After 30 steps the filter is the hidden one.")
 print(f"largest difference: {abs(w - hidden).max():.1e}")
 

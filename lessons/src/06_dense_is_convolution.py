@@ -18,7 +18,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.viz import heat_maps, panels, show
@@ -249,6 +249,14 @@ print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} digits not seen
 sliding = mf.convolutionalize(classifier, (1, 32, 32))
 for number in (7, 9):
     print(f"layer {number}: {classifier[number]}  becomes  {sliding[str(number)]}")
+
+# Once its check prints ok, your function is compared with minifcn's; until then, the solution is.
+to_filters = checked(my_dense_to_conv, otherwise=right_filters)
+yours = to_filters(classifier[7].weight.data, 32, 6, 6, "CHW")
+print(
+    "layer 7 has the filters of exercise 6.1:",
+    np.array_equal(yours, sliding["7"].weight.data),
+)
 
 canvas, labels = DigitCanvases("test", 8, size=(80, 160), digits_per_canvas=3)[1]
 image = preprocess(canvas[None])  # (1, 1, 80, 160)
@@ -561,6 +569,18 @@ check_exercise(
     right_scores,
     maps(),
     mistakes=[mixed, classes_last, reshaped_only, no_bias, bias_by_position, averaged],
+)
+
+# %%
+# Once its check prints ok, your function is the last layer here; until then, the solution is.
+one_by_one = checked(my_one_by_one, otherwise=right_scores)
+trunk = Sequential(**{name: sliding.parts[name] for name in list(sliding.parts)[:-1]})
+last = sliding["9"]
+features = trunk(preprocess(canvas[None]))[0]  # (128, 13, 33)
+scores = one_by_one(features, last.weight.data[:, :, 0, 0], last.bias.data)
+show(
+    panels({"the digit with the largest score": scores.argmax(axis=0)}, columns=1),
+    "One digit for each window; runs of one digit are where it was seen.",
 )
 
 # %% [markdown]

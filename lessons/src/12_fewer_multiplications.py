@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, checked, whole_numbers
 from minifcn.viz import panels, show
 
 # %% [markdown]
@@ -686,6 +686,17 @@ check_exercise(
     maps(),
     run=run,
     mistakes=[zeros_on_cpu, mixed, overall_mean, mean_kept, downwards, other_way],
+)
+
+# %%
+# Once its check prints ok, your function fades the photograph; until then, the solution does.
+fade = checked(my_fade, otherwise=right_fade)
+photo = (
+    mf.data.photograph("cat")[::3, ::3].transpose(2, 0, 1).astype(float)
+)  # (3, 100, 151)
+show(
+    panels({"red, less its mean": fade(mf.array_module(photo), photo)[0]}),
+    "From 0 on the left to its full contrast on the right.",
 )
 
 # %% [markdown]
