@@ -219,7 +219,7 @@ WRONG = {
         even_for_each_stride: "Likely mistake: K is 2 s for each stride",
         odd_for_each_stride: "Likely mistake: K is 2 s - 1 for each stride",
         unpadded: "Likely mistake: The padding is 0",
-        padding_that_keeps_the_size: "Likely mistake: The padding is that of a convolution that keeps the size",
+        padding_that_keeps_the_size: "Likely mistake: The padding is that of a convolution",
         top_at_half_the_size: "Likely mistake: The top is not in the middle",
         top_on_a_cell: "Likely mistake: The middle is rounded to an integer",
         slope_from_the_size: "Likely mistake: The tent falls by 1 / s per cell",
