@@ -26,8 +26,8 @@ from minifcn.viz import label_map, panels, prediction_strips, show, training_cur
 # ## The picture
 #
 # The task is small, so that plain Python loops can learn it in half a minute: the digits 0 to 4, 8 x 8 pixels
-# each, on a dark canvas of 10 x 30. As in lesson 9 there is one label for each pixel: 0 for background, $d +
-# 1$ for the digit $d$, and 255 for *void*, where the class is not clear or nobody has painted. Void counts
+# each, on a dark canvas of 10 x 30. As in lesson 9 there is one label for each pixel: 0 for background, 1 to
+# 5 for the digits 0 to 4, and 255 for *void*, where the class is not clear or nobody has painted. Void counts
 # nowhere.
 #
 # The classes are as unequal as everywhere: three quarters of the pixels are background. For training, only
@@ -598,8 +598,8 @@ for name, value in yours.items():
 # ## Train it
 #
 # 600 steps, one canvas each. Your `my_step` does plain gradient descent; the learning rate is constant at
-# first and then falls to 0. With loops in Python a step takes about a tenth of a second. Predict: which loss
-# can be reached, if a network that only knows background and "some digit" has about 1.2?
+# first and then falls to 0. With loops in Python a step takes about a tenth of a second. Predict: the loss
+# starts at log 6 = 1.79; where does it end?
 
 # %% tags=["varies"]
 STEPS = 600
@@ -630,8 +630,8 @@ show(training_curve(means), "The mean loss of 20 steps falls from log 6 = 1.79."
 # ## Label a canvas
 #
 # The network was trained on 10 x 30 pixels. It is fully convolutional, so a canvas may have any even size:
-# this one has 28 x 60 pixels, and its digits come from other writers. Predict: what will be wrong most often,
-# digits or background?
+# this one has 28 x 60 pixels, and digits that were not used for training. Predict: what will be wrong more
+# often, digits or background?
 
 # %% tags=["varies"]
 rng = np.random.default_rng(5)
@@ -687,14 +687,16 @@ for name, backward in {"right": right, "wrong": not_rotated}.items():
     print(f"{name}: <y, g> = {np.vdot(y, g):.6f}, <x, dx> = {np.vdot(x, dx):.6f}")
 
 # %% [markdown]
-# The loss falls in both cases: the layers after the mistake have right gradients, and learn. A falling loss
-# proves nothing about `backward`. The dot product of lesson 3 finds the mistake at once.
+# The loss falls in both cases: only the first convolution gets a wrong gradient, and the layers after it
+# learn. A falling loss proves nothing about `backward`. The dot product of lesson 3 finds the mistake at
+# once.
 #
 # ## Recall
 #
 # <details><summary>1. Which layers of an FCN have weights, and which of them are trained here?</summary>
 #
-# The convolutions, the scores and the upsampling; all but the upsampling, whose filter stays bilinear.
+# The convolutions, the scores and the upsampling. All but the upsampling are trained: its filter stays
+# bilinear.
 #
 # </details>
 # <details><summary>2. What does a layer keep in forward, and why?</summary>

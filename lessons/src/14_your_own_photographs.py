@@ -31,8 +31,9 @@ from minifcn.viz import label_map, overlay, panels, prediction_strips, show
 # A mask has a class for each pixel. Painting all of them takes many minutes for one photograph. Painting a
 # few *strokes* takes seconds: a stroke is a list of points (row, column), connected by lines.
 #
-# Change the next cell for a photograph of your own: its path, the names of its classes, and its strokes. Show
-# it with `panels({"photo": photo})` to find rows and columns. 200 to 400 rows are enough.
+# For a photograph of your own, change the next cell: path, names of the classes, and strokes. 200 to 400 rows
+# are enough. A box shows where a place is: `panels({"photo": photo}, boxes={"photo": [(100, 60, 20, 40)]})`
+# draws one at row 100, column 60, 20 rows high and 40 columns wide.
 
 # %%
 PATH = ""  # of your photograph; without one, the cup is used
@@ -383,7 +384,7 @@ show(
 # ## The second round
 #
 # Look at mask and margins, add strokes where the mask is wrong, and train again. The strokes below took a
-# minute to write. For the cup, four ellipses and a line are a good mask to compare with; a photograph of your
+# minute to write. For the cup, some ellipses and lines are a good mask to compare with; a photograph of your
 # own has none, and your eyes must judge.
 #
 # Predict: which class gains most?
@@ -482,7 +483,8 @@ print(report.table())
 print(*(report.findings or ["nothing was found"]), sep="\n")
 
 # %% [markdown]
-# Read what it found: a class that occurs in few images is learned from these alone.
+# Nothing was found here. Read its list before each training of your own: a class that is missing in the
+# training set, for example, cannot be learned.
 #
 # Now the training. If you have weights of SqueezeNet from ImageNet, beside the notebooks or where the
 # environment variable `MINIFCN_WEIGHTS` says, an FCN is made from it. They are 5 MB: `minifcn weights
@@ -525,9 +527,9 @@ show(
 )
 
 # %% [markdown]
-# Look at the errors rather than at the number. The number is too good, too: all parts come from one
-# photograph. With photographs of your own, `minifcn train folder:PATH --weights FILE --out run` does the same
-# with augmentation, checkpoints and early warnings, and `minifcn predict` labels the others.
+# Look at the errors rather than at the number. The number is too good, too: it is the same cup in the same
+# light. With photographs of your own, `minifcn train folder:PATH --weights FILE --out run` does the same with
+# augmentation, checkpoints and early warnings, and `minifcn predict` labels the others.
 #
 # ## Break it
 #
