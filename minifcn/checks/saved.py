@@ -32,12 +32,12 @@ def save_function(function: Callable[..., Any]) -> Path | None:
     if not Path(RECORD).exists() or not (text := _with_needs(function)):
         return None
     number, path = _versions().get(function.__name__, [(0, Path())])[-1]
-    if number and path.read_text(encoding="utf-8") == text:
+    if number and path.read_bytes() == text.encode():
         return path
     path = Path(FOLDER, f"{function.__name__}{f'-{number + 1}' if number else ''}.py")
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode())
     return path
 
 

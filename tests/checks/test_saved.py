@@ -125,3 +125,12 @@ def test_a_folder_that_cannot_be_written_is_reported(notebook, capsys, tmp_path)
     said = capsys.readouterr().out
     assert said.startswith("ok    my_double")
     assert "could not be saved" in said
+
+
+def test_a_file_that_is_no_text_is_kept_and_named(notebook, tmp_path):
+    save_function(notebook["my_double"]).write_bytes(b"\xff\x00")
+    with pytest.raises(FileError, match=r"my_double\.py cannot be used"):
+        saved_functions()
+    assert save_function(notebook["my_double"]).name == "my_double-2.py"
+    assert (tmp_path / FOLDER / "my_double.py").read_bytes() == b"\xff\x00"
+    assert list(saved_functions()) == ["my_double"]
