@@ -12,8 +12,8 @@ from typing import Any
 
 from minifcn.files import FileError, atomic_write
 
-RECORD = ".minifcn-lessons.json"
-"""File in a learner's folder of notebooks with a hash of each as it was copied, to detect changes."""
+RECORDS = (".minifcn", ".minifcn-lessons.json")
+"""Files of which `minifcn lessons` writes one beside the notebooks that it copies for a learner."""
 FOLDER = "my"  # beside the notebooks
 
 
@@ -29,7 +29,7 @@ def save_function(function: Callable[..., Any]) -> Path | None:
     Raises:
         OSError: If the file cannot be written.
     """
-    if not Path(RECORD).exists() or not (text := _with_needs(function)):
+    if not any(Path(record).exists() for record in RECORDS) or not (text := _with_needs(function)):
         return None
     number, path = _versions().get(function.__name__, [(0, Path())])[-1]
     if number and path.read_bytes() == text.encode():

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minifcn.checks.saved import RECORD
 from minifcn.files import atomic_write
 
 _PACKAGE = Path(__file__).parents[1]
 PLACES = (_PACKAGE / "lessons", _PACKAGE.parent / "lessons")
 """Where the notebooks are: in an installed package, or in a clone of the repository."""
+RECORD = ".minifcn-lessons.json"
+"""File in the learner's folder with a hash of each notebook as it was copied, to detect changes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

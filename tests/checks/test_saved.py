@@ -1,5 +1,5 @@
-import json
 import linecache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from minifcn import FileError
 from minifcn.checks import check_exercise, saved_functions, whole_numbers
-from minifcn.checks.saved import FOLDER, RECORD, save_function
+from minifcn.checks.saved import FOLDER, save_function
+from minifcn.cli.lessons import copy_lessons
 
 NOTEBOOK = """
 import numpy as np
@@ -40,9 +41,11 @@ class MyScale(Layer):
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
     """The names of a notebook in a learner's folder, as IPython runs it."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MINIFCN_STRICT", raising=False)
-    (tmp_path / RECORD).write_text(json.dumps({}))
+    lesson = tmp_path / "01_lesson.ipynb"
+    lesson.write_text("{}")
+    copy_lessons([lesson], tmp_path / "learner")
+    monkeypatch.chdir(tmp_path / "learner")
     return run(NOTEBOOK)
 
 
@@ -68,10 +71,11 @@ def test_a_class_is_saved(notebook):
     assert saved_functions()["MyScale"](3.0)(np.ones(2)).tolist() == [3.0, 3.0]
 
 
-def test_nothing_is_saved_outside_a_learners_folder(notebook, tmp_path):
-    (tmp_path / RECORD).unlink()
+def test_nothing_is_saved_outside_a_learners_folder(notebook, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     assert save_function(notebook["my_double"]) is None
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path().iterdir()) == []
     assert saved_functions() == {}
 
 
@@ -81,7 +85,7 @@ def test_a_function_without_source_is_not_saved(notebook):
     assert saved_functions() == {}
 
 
-def test_no_version_is_overwritten_and_the_latest_is_loaded(notebook, tmp_path):
+def test_no_version_is_overwritten_and_the_latest_is_loaded(notebook):
     first = save_function(notebook["my_double"])
     assert save_function(notebook["my_double"]) == first
     edited = first.read_text(encoding="utf-8").replace("scale = 2", "scale = 5")
@@ -92,45 +96,45 @@ def test_no_version_is_overwritten_and_the_latest_is_loaded(notebook, tmp_path):
         assert save_function(run(newer)["my_double"]).name == f"my_double-{number}.py"
     assert saved_functions()["my_double"](np.ones(1)) == 21
     assert first.read_text(encoding="utf-8") == edited
-    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.startswith(".")]
+    assert not [path for path in (Path(FOLDER)).iterdir() if path.name.startswith(".")]
 
 
-def test_other_files_in_the_folder_do_not_matter(notebook, tmp_path):
+def test_other_files_in_the_folder_do_not_matter(notebook):
     save_function(notebook["my_double"])
     for name in ("__init__.py", "my notes.py", "my_double-old.py", "notes.txt"):
-        (tmp_path / FOLDER / name).write_text("", encoding="utf-8")
+        (Path(FOLDER) / name).write_text("", encoding="utf-8")
     assert list(saved_functions()) == ["my_double"]
 
 
-def test_a_damaged_file_is_named(notebook, tmp_path):
+def test_a_damaged_file_is_named(notebook):
     save_function(notebook["my_double"])
-    (tmp_path / FOLDER / "my_double.py").write_text("def my_double(:", encoding="utf-8")
+    (Path(FOLDER) / "my_double.py").write_text("def my_double(:", encoding="utf-8")
     with pytest.raises(FileError, match=r"my_double\.py cannot be used.*SyntaxError"):
         saved_functions()
 
 
-def test_the_check_saves_what_is_right(notebook, capsys, tmp_path):
+def test_the_check_saves_what_is_right(notebook, capsys):
     cases = st.tuples(whole_numbers(2))
     check_exercise(notebook["my_double"], lambda x: x, cases)
-    assert not (tmp_path / FOLDER).exists()
+    assert not (Path(FOLDER)).exists()
     check_exercise(notebook["my_double"], lambda x: 2 * np.maximum(x, 0), cases)
     assert capsys.readouterr().out.endswith(
         "ok    my_double: right in all cases tried.\n      Saved as my/my_double.py, for later lessons.\n"
     )
 
 
-def test_a_folder_that_cannot_be_written_is_reported(notebook, capsys, tmp_path):
-    (tmp_path / FOLDER).write_text("a file where the folder should be", encoding="utf-8")
+def test_a_folder_that_cannot_be_written_is_reported(notebook, capsys):
+    (Path(FOLDER)).write_text("a file where the folder should be", encoding="utf-8")
     check_exercise(notebook["my_double"], lambda x: 2 * np.maximum(x, 0), st.tuples(whole_numbers(2)))
     said = capsys.readouterr().out
     assert said.startswith("ok    my_double")
     assert "could not be saved" in said
 
 
-def test_a_file_that_is_no_text_is_kept_and_named(notebook, tmp_path):
+def test_a_file_that_is_no_text_is_kept_and_named(notebook):
     save_function(notebook["my_double"]).write_bytes(b"\xff\x00")
     with pytest.raises(FileError, match=r"my_double\.py cannot be used"):
         saved_functions()
     assert save_function(notebook["my_double"]).name == "my_double-2.py"
-    assert (tmp_path / FOLDER / "my_double.py").read_bytes() == b"\xff\x00"
+    assert (Path(FOLDER) / "my_double.py").read_bytes() == b"\xff\x00"
     assert list(saved_functions()) == ["my_double"]

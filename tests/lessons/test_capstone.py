@@ -9,7 +9,7 @@ import time
 import pytest
 
 from minifcn.checks import saved_functions
-from minifcn.checks.saved import RECORD, save_function
+from minifcn.checks.saved import RECORDS, save_function
 from tests.lessons.cells import SOURCES, code_cells, exercises
 
 CAPSTONE = next(source for source in SOURCES if source.stem.startswith("13"))
@@ -19,7 +19,7 @@ NEEDED = re.findall(r'^    "(my_\w+)": ', CAPSTONE.read_text(encoding="utf-8"), 
 @pytest.fixture
 def learners_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / RECORD).write_text("{}")
+    (tmp_path / RECORDS[0]).write_text("")
     for source in SOURCES[1:9]:
         for exercise in exercises(source):
             if exercise.function in NEEDED:
