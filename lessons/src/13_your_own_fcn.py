@@ -537,12 +537,12 @@ def numbers_of_yours(network, x, labels):
 
 def numbers_of_minifcn(arrays, kernel, padding, x, labels):
     layers = mf.layers.Sequential(
-        mf.layers.Conv2d(1, 8, 3, padding=1),
+        mf.layers.Conv2d(1, 8, 3, padding=1, init="zeros"),
         mf.layers.ReLU(),
         mf.layers.MaxPool2d(2),
-        mf.layers.Conv2d(8, 16, 5, padding=2),
+        mf.layers.Conv2d(8, 16, 5, padding=2, init="zeros"),
         mf.layers.ReLU(),
-        mf.layers.Conv2d(16, 6, 1),
+        mf.layers.Conv2d(16, 6, 1, init="zeros"),
     ).astype("float64")
     parameters = list(layers.parameters())
     for parameter, array in zip(parameters, arrays, strict=True):
