@@ -68,7 +68,7 @@ print(f"3. {(labels == 255).mean():.3f}")
 # %% [markdown]
 # ## Exercise 1.1: how often does a class occur?
 #
-# *10 minutes.* Compute the fraction of each class among the pixels that are not void.
+# *10 minutes, easy.* Compute the fraction of each class among the pixels that are not void.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -164,7 +164,7 @@ for name, fraction in zip(canvases.class_names, counts / counts.sum(), strict=Tr
 #
 # ## Exercise 1.2: draw an overlay
 #
-# *20 minutes.* Blend the colours of the labels with a grey image: each pixel becomes
+# *20 minutes, medium.* Blend the colours of the labels with a grey image: each pixel becomes
 # `(1 - alpha) * grey + alpha * colour of its class`. Void pixels stay as they are.
 #
 # <details><summary>Hint 1</summary>

@@ -86,7 +86,7 @@ print("3. y moves one column to the right, too, except for its first column:", s
 # %% [markdown]
 # ## Exercise 2.1: the sum
 #
-# *15 minutes.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
+# *15 minutes, easy.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
 # two loops over the positions, and the sum of products at each. Do not call a convolution of NumPy,
 # SciPy or minifcn.
 #
@@ -232,7 +232,7 @@ show(
 # %% [markdown]
 # ## Exercise 2.2: the size
 #
-# *5 minutes.* Along one axis, the input has `size` values and the filter `kernel`. How many positions
+# *5 minutes, easy.* Along one axis, the input has `size` values and the filter `kernel`. How many positions
 # does the window have? Write the formula; no array is needed.
 #
 # <details><summary>Hint 1</summary>
@@ -384,7 +384,7 @@ print("2-D as above:", np.allclose(convolve_all_axes(x, w), convolve(x, w)))
 # %% [markdown]
 # ## Exercise 2.3: all of it
 #
-# *20 minutes.* Write the complete convolution of one image: channels, bias, stride and padding.
+# *20 minutes, medium.* Write the complete convolution of one image: channels, bias, stride and padding.
 #
 # <details><summary>Hint 1</summary>
 #

@@ -4,7 +4,7 @@
 # **Question.** A network gives a score for every 32nd pixel. Which layer makes its map as large as
 # the image again, and what is a stride of 1/2?
 #
-# **Minutes:** 15 to read, 1 to run, 45 for the exercises.
+# **Minutes:** 15 to read, 1 to run, 50 for the exercises.
 #
 # **You need** what a convolution is (lesson 2), and its gradient with respect to the input (lesson 3).
 
@@ -136,8 +136,8 @@ show(
 #
 # ## Exercise 7.1: the matrix
 #
-# *10 minutes.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$ of a
-# convolution from a map (height, width) with one filter, without padding. Windows and the values of the
+# *10 minutes, medium.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$
+# of a convolution from a map (height, width) with one filter, without padding. Windows and the values of the
 # map are both numbered row by row.
 #
 # <details><summary>Hint 1</summary>
@@ -246,9 +246,9 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 7.2: insert zeros
 #
-# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of the
-# convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here it
-# removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
+# *15 minutes, hard.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of
+# the convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here
+# it removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
 # numbers are sometimes called padding; libraries mean $p$.
 #
 # <details><summary>Hint 1</summary>
@@ -442,7 +442,7 @@ show(
 # %% [markdown]
 # ## Exercise 7.3: predict the counts
 #
-# *10 minutes.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
+# *10 minutes, medium.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
 # `[1, 2, 4]`.
 #
 # <details><summary>Hint 1</summary>
@@ -562,11 +562,17 @@ show(
 )
 
 # %% [markdown]
-# ## Exercise 7.4: the bilinear filter
+# ## Exercise 7.4: exactly s times as large
 #
-# *10 minutes.* Write it from its formula.
+# *15 minutes, medium.* A layer shall turn $H$ rows into exactly $s H$, with a bilinear filter. Choose $K$ and
+# $p$, and write the filter. One of the two sizes fits.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
+#
+# $(H - 1)\,s - 2p + K = s H$. Solve for $K$. Is it even or odd?
+#
+# </details>
+# <details><summary>Hint 2</summary>
 #
 # `np.arange(size)` contains all $a$, and `np.outer(t, t)` all products.
 #
@@ -574,77 +580,93 @@ show(
 
 
 # %%
-def my_bilinear(stride, size):
-    """Return the filter (size, size); size is 2 * stride or 2 * stride - 1."""
+def my_bilinear(stride):
+    """Return (w, padding), w (K, K), of a layer from H rows to stride * H rows."""
     ### BEGIN SOLUTION
+    size = 2 * stride - stride % 2
     tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
-    return np.outer(tent, tent)
+    return np.outer(tent, tent), (size - stride) // 2
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 7.4: run this cell.
-def right_bilinear(stride, size):
-    return mf.functional.bilinear_kernel(1, stride, size, dtype="float64")[0, 0]
+def right_bilinear(stride):
+    size = 2 * stride if stride % 2 == 0 else 2 * stride - 1
+    kernel = mf.functional.bilinear_kernel(1, stride, size, dtype="float64")[0, 0]
+    return kernel, (size - stride) // 2
 
 
-sizes = st.tuples(st.integers(1, 6), st.integers(0, 1)).map(
-    lambda pair: {"stride": pair[0], "size": 2 * pair[0] - pair[1]}
-)
+def tents(size, middle, slope):
+    tent = 1 - abs(np.arange(size) - middle) / slope
+    return np.outer(tent, tent)
 
 
-def tent(middle, slope, size):
-    return 1 - abs(np.arange(size) - middle) / slope
+def always_even(stride):
+    """K is 2 s for each stride; K - 2 p must be s, so for an odd stride K is odd, too."""
+    return tents(2 * stride, stride - 0.5, stride), stride // 2
 
 
-def off_centre(stride, size):
-    """The top is not in the middle: indices start at 0, so it is at (size - 1) / 2."""
-    return np.outer(*[tent(size / 2, stride, size)] * 2)
+def always_odd(stride):
+    """K is 2 s - 1 for each stride; K - 2 p must be s, so for an even stride K is even, too."""
+    return tents(2 * stride - 1, stride - 1, stride), (stride - 1) // 2
 
 
-def half_size(stride, size):
-    """The tent falls by 1 / stride per cell, not by 2 / size: they differ for odd sizes."""
-    return np.outer(*[tent((size - 1) / 2, size / 2, size)] * 2)
+def no_padding(stride):
+    """The padding is 0; then the output has K - s rows too many."""
+    return right_bilinear(stride)[0], 0
 
 
-def whole_centre(stride, size):
-    """The middle is rounded to an integer; for an even size it lies between two cells."""
-    return np.outer(*[tent(size // 2, stride, size)] * 2)
+def of_a_convolution(stride):
+    """The padding is that of a convolution that keeps the size, (K - 1) / 2; solve the formula for p."""
+    kernel, _ = right_bilinear(stride)
+    return kernel, (len(kernel) - 1) // 2
 
 
-def lower_centre(stride, size):
-    """The middle is rounded down to an integer; for an even size it lies between two cells."""
-    return np.outer(*[tent((size - 1) // 2, stride, size)] * 2)
+def off_centre(stride):
+    """The top is not in the middle: indices start at 0, so it is at (K - 1) / 2."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), len(kernel) / 2, stride), padding
 
 
-def pyramid(stride, size):
-    """The result is the minimum of the two tents; multiply them."""
-    row = tent((size - 1) / 2, stride, size)
-    return np.minimum.outer(row, row)
+def half_size(stride):
+    """The tent falls by 1 / s per cell, not by 2 / K: they differ for odd K."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), (len(kernel) - 1) / 2, len(kernel) / 2), padding
 
 
-def added(stride, size):
-    """The two tents are added; multiply them."""
-    row = tent((size - 1) / 2, stride, size)
-    return np.add.outer(row, row)
+def whole_centre(stride):
+    """The middle is rounded to an integer; for an even K it lies between two cells."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), len(kernel) // 2, stride), padding
 
 
-def normalised(stride, size):
-    """The values are normalised to the sum 1; their sum must be stride * stride."""
-    return right_bilinear(stride, size) / right_bilinear(stride, size).sum()
+def pyramid(stride):
+    """The filter is the minimum of the two tents; multiply them."""
+    kernel, padding = right_bilinear(stride)
+    row = 1 - abs(np.arange(len(kernel)) - (len(kernel) - 1) / 2) / stride
+    return np.minimum.outer(row, row), padding
+
+
+def normalised(stride):
+    """The values are normalised to the sum 1; their sum must be s * s."""
+    kernel, padding = right_bilinear(stride)
+    return kernel / kernel.sum(), padding
 
 
 check_exercise(
     my_bilinear,
     right_bilinear,
-    sizes,
+    st.fixed_dictionaries({"stride": st.integers(1, 6)}),
     mistakes=[
+        always_even,
+        always_odd,
+        no_padding,
+        of_a_convolution,
         off_centre,
         half_size,
         whole_centre,
-        lower_centre,
         pyramid,
-        added,
         normalised,
     ],
 )
@@ -652,11 +674,11 @@ check_exercise(
 # %%
 # Once their checks print ok, your functions enlarge the photograph; until then, the solutions do.
 enlarge = checked(my_zeros_inserted, otherwise=right_up)
-kernel = checked(my_bilinear, otherwise=right_bilinear)
+kernel, padding = checked(my_bilinear, otherwise=right_bilinear)(4)
 eye = small[0, 0, 7:22, 15:35]
 show(
-    panels({"every 4th pixel": eye, "enlarged": enlarge(eye, kernel(4, 7), 4, 3)}),
-    "15 x 20 pixels become 57 x 77.",
+    panels({"every 4th pixel": eye, "enlarged": enlarge(eye, kernel, 4, padding)}),
+    "15 x 20 pixels become 60 x 80.",
 )
 
 # %% [markdown]

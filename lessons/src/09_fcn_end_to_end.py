@@ -101,7 +101,7 @@ show(
 #
 # ## Exercise 9.1: the loss of an image
 #
-# *20 minutes.* Write the mean loss over the labelled pixels, and its gradient. Each image has at least
+# *20 minutes, hard.* Write the mean loss over the labelled pixels, and its gradient. Each image has at least
 # one labelled pixel.
 #
 # <details><summary>Hint 1</summary>
@@ -377,7 +377,7 @@ print("crop:", mf.geometry.crop_offset(upsampled, mf.geometry.CoordinateMap()))
 # %% [markdown]
 # ## Exercise 9.2: the crop
 #
-# *15 minutes.* Compute it: how many upsampled values lie before pixel 0? `layers` are the layers from
+# *15 minutes, hard.* Compute it: how many upsampled values lie before pixel 0? `layers` are the layers from
 # the image to the scores, each (kernel, stride, padding). `kernel` is that of the upsampling, whose
 # stride is the product of all strides. The answer is an integer >= 0 in each case.
 #
@@ -442,7 +442,7 @@ def own_stride(layers, kernel):
 
 
 def from_the_end(layers, kernel):
-    """This is the result for the layers in reverse order: shifts are multiplied by earlier strides."""
+    """This is the result for the layers in reverse order: a shift is multiplied by the strides before it."""
     return right_crop(layers[::-1], kernel)
 
 
@@ -648,7 +648,7 @@ show(
 # %% [markdown]
 # ## Exercise 9.3: one step
 #
-# *10 minutes.* `mf.training.fit` repeats one step. Write it: scores, loss, gradients, and then for each
+# *10 minutes, easy.* `mf.training.fit` repeats one step. Write it: scores, loss, gradients, and then for each
 # parameter $w \leftarrow w - \text{lr} \cdot \frac{\partial L}{\partial w}$. Use minifcn:
 # `model(x)`, `mf.losses.softmax_cross_entropy(scores, labels)`, `model.backward(dscores)`. Each of
 # `model.parameters()` has `.data`, and `.grad`, to which `backward` *adds*; set it to `None` to reset it.
@@ -683,7 +683,14 @@ def two_steps(step, case):
     )
     model[0].weight.data, model[0].bias.data = case["weight"].copy(), case["bias"].copy()
     losses = [step(model, case["x"], case["labels"], case["lr"]) for _ in range(2)]
-    return [*losses, model[0].weight.data, model[0].bias.data]
+    if losses[0] is None:
+        return None
+    return {
+        "loss before step 1": losses[0],
+        "loss after step 1": losses[1],
+        "weights after step 2": model[0].weight.data,
+        "bias after step 2": model[0].bias.data,
+    }
 
 
 @st.composite

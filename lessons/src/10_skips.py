@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.layers import Add, Conv2d, Layer, Parameter
 from minifcn.viz import panels, prediction_strips, show
@@ -205,7 +205,7 @@ print(
 #
 # ## Exercise 10.1: fuse
 #
-# *20 minutes.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
+# *20 minutes, hard.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
 # $2 i + \frac12$ of the finer map, along both axes. So an upsampled value is $\frac34$ of the nearest score
 # and $\frac14$ of the second nearest. Beyond the border the first and the last score are repeated. Pools
 # round up, so the finer map may have an odd number of rows or columns: crop at the end.
@@ -341,6 +341,28 @@ check_exercise(
         "weights": np.ones((1, 1)),
         "bias": np.zeros(1),
     },
+)
+
+# %%
+# Once its check prints ok, your function fuses what and where; until then, the solution does.
+fuse = checked(my_fuse, otherwise=right_fuse)
+photo = mf.data.photograph("cat")[::3, ::3].mean(axis=2)[None]  # (1, 100, 151)
+coarse = mf.functional.avg_pool2d(photo[None], 2, ceil_mode=True)[
+    0
+]  # means of 2 x 2 pixels
+none, one = np.zeros((1, 1)), np.ones((1, 1))
+alone = fuse(coarse, photo, none, np.zeros(1))
+detail = photo - alone  # what a finer map would know
+show(
+    panels(
+        {
+            "upsampled alone": alone[0],
+            "detail": detail[0],
+            "fused": fuse(coarse, detail, one, np.zeros(1))[0],
+        },
+        columns=3,
+    ),
+    "The coarse map is blurred; with the detail of the finer map, the photograph is complete.",
 )
 
 # %% [markdown]
@@ -480,7 +502,7 @@ show(
 # %% [markdown]
 # ## Exercise 10.2: a sum, backward
 #
-# *15 minutes.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
+# *15 minutes, easy.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
 # the same input. `forward` is given; write `backward`. Each branch is a layer with its own `backward`,
 # which takes the gradient of its output and returns that of its input.
 #

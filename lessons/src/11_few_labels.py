@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import minifcn as mf
-from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader, open_dataset
 from minifcn.models import FCN, Preprocessing, digit_classifier
 from minifcn.viz import label_map, panels, prediction_strips, show
@@ -114,8 +114,8 @@ print("3. largest score:", float(abs(scores).max()), "- all classes are equally 
 #
 # ## Exercise 11.1: copy weights
 #
-# *15 minutes.* Weights are copied from one network into another by their names and shapes. Write the function
-# that does it, and that reports what it did.
+# *15 minutes, medium.* Weights are copied from one network into another by their names and shapes. Write the
+# function that does it, and that reports what it did.
 #
 # `new` and `old` are dictionaries of arrays by name, as `state_dict()` returns them. The arrays in `new`
 # belong to the network: to change the network, write *into* them.
@@ -244,6 +244,19 @@ check_exercise(
     ],
 )
 
+# %%
+# Once its check prints ok, your function copies the weights; until then, the solution does.
+transplant = checked(my_transplant, otherwise=right_transplant)
+copy = digit_classifier(rng=1)
+print(
+    f"random weights: {100 * mf.training.evaluate(copy, unseen).pixel_accuracy():.1f} % right"
+)
+copied, left_over, missing = transplant(copy.state_dict(), classifier.state_dict())
+print(f"{len(copied)} copied, {len(left_over)} left over, {len(missing)} missing")
+print(
+    f"after copying:  {100 * mf.training.evaluate(copy, unseen).pixel_accuracy():.1f} % right"
+)
+
 # %% [markdown]
 # ## Three ways to start
 #
@@ -282,8 +295,8 @@ for name in ("all layers learn", "trunk frozen", "score layers frozen"):
 #
 # ## Exercise 11.2: how far back?
 #
-# *15 minutes.* Layers are connected in a row, from the image to the loss. Which of them must pass a gradient
-# on to the layer before them?
+# *15 minutes, medium.* Layers are connected in a row, from the image to the loss. Which of them must pass a
+# gradient on to the layer before them?
 #
 # <details><summary>Hint 1</summary>
 #

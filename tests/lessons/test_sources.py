@@ -52,7 +52,7 @@ def test_it_has_all_parts(source):
     for k in range(1, count + 1):
         part = re.search(rf"^## Exercise {number}\.{k}: \w.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         assert part, f"no heading for exercise {number}.{k}"
-        assert re.search(r"^\*\d+ minutes\.\*", part[0], re.MULTILINE)
+        assert re.search(r"^\*\d+ minutes, (easy|medium|hard)\.\*", part[0], re.MULTILINE)
         assert "<details><summary>Hint" in part[0]
     recall = text.split("\n## Recall\n")[1]
     questions = re.findall(r"<details><summary>(\d)\. .+\?</summary>", recall)
@@ -64,7 +64,7 @@ def test_minutes_of_the_exercises_add_up(source):
     text = prose(source)
     total = re.search(r"to run, (\d+) for the exercises", text)
     assert total
-    assert int(total[1]) == sum(map(int, re.findall(r"^\*(\d+) minutes\.\*", text, re.MULTILINE)))
+    assert int(total[1]) == sum(map(int, re.findall(r"^\*(\d+) minutes, ", text, re.MULTILINE)))
 
 
 def test_it_is_short_and_plain(source):
