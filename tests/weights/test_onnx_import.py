@@ -364,7 +364,7 @@ def test_second_outputs_are_refused(tmp_path):
     net = Builder()
     net.nodes.append(helper.make_node("MaxPool", ["x"], ["a", "places"], kernel_shape=[2, 2]))
     net.save(tmp_path / "net.onnx", net.head(net("Add", "a", net("Cast", "places", to=1))))
-    with pytest.raises(FileError, match="MaxPool .*more than one output"):
+    with pytest.raises(FileError, match=r"MaxPool .*more than one output"):
         load_onnx(tmp_path / "net.onnx")
 
 
