@@ -7,39 +7,33 @@ here reads as little of a file as it can, in a time that is bounded.
 
 import mmap
 import re
-import struct
-from typing import BinaryIO, NamedTuple
+from contextlib import suppress
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
-UNREAD = {  # by suffix: formats in which photographs are also stored
-    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".jpc"), "JPEG 2000"),
-    **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".raf", ".rw2"), "camera raw"),
-    ".avif": "AVIF",
-    ".jxl": "JPEG XL",
-    ".psd": "Photoshop",
-    ".xcf": "GIMP",
-    ".exr": "OpenEXR",
-    ".tga": "TGA",
-    ".svg": "SVG",
-    ".dcm": "DICOM",
-    ".ico": "ICO",
-    ".pcx": "PCX",
-    ".jxr": "JPEG XR",
-}
-"""Names of image formats that are not read, by the suffix of their files."""
+import numpy as np
 
-_UNREAD = {  # by the first bytes
-    rb".{4}ftyp(hei|hev|mif1|msf1)": "HEIC",
-    rb".{4}ftypavi": "AVIF",
-    rb".{4}jP  |\xff\x4f\xff\x51": "JPEG 2000",
-    rb".{4}JXL |\xff\x0a": "JPEG XL",
-    rb"8BPS": "Photoshop",
-    rb"gimp xcf": "GIMP",
-    rb"\x76\x2f\x31\x01": "OpenEXR",
-    rb"II\+\0|MM\0\+": "BigTIFF",
-    rb"(\xef\xbb\xbf)?\s*<(\?xml|svg)": "SVG",
+from minifcn.backend import Array
+
+_Order: TypeAlias = Literal["little", "big"]
+
+_FORMATS = {  # the suffixes of their files, and their first bytes
+    "HEIC": (".heic .heif .hif", rb".{4}ftyp(hei|hev|mif1|msf1)"),
+    "AVIF": (".avif", rb".{4}ftypavi"),
+    "JPEG 2000": (".jp2 .j2k .jpf .jpx .jpc", rb".{4}jP  |\xff\x4f\xff\x51"),
+    "JPEG XL": (".jxl", rb".{4}JXL |\xff\x0a"),
+    "Photoshop": (".psd", rb"8BPS"),
+    "GIMP": (".xcf", rb"gimp xcf"),
+    "OpenEXR": (".exr", rb"\x76\x2f\x31\x01"),
+    "BigTIFF": ("", rb"II\+\0|MM\0\+"),
+    "camera raw": (".arw .cr2 .cr3 .dng .nef .nrw .orf .raf .rw2", rb"FUJIFILM"),
+    "SVG": (".svg", rb"(\xef\xbb\xbf)?\s*<(\?xml|svg)"),
 }
-_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # bytes of a value of each type of a TIFF
+UNREAD = {suffix: name for name, (suffixes, _) in _FORMATS.items() for suffix in suffixes.split()}
+UNREAD |= {".tga": "TGA", ".dcm": "DICOM", ".ico": "ICO", ".pcx": "PCX", ".jxr": "JPEG XR"}
+"""Names of formats in which images are also stored and that are not read, by the suffix of their files."""
+
+_SIZES = np.array((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 1))  # bytes of a value of each type of a TIFF
+_ENTRY = np.dtype([("tag", "u2"), ("kind", "u2"), ("count", "u4"), ("value", "u4")])  # of a TIFF
 _MAX_TAG_BYTES = 1 << 23
 _MAX_PAGES = 1_000
 _MAX_BLOCKS = 200_000  # of a PNG or GIF, or segments of a JPEG; 64 megapixels in chunks of 8 KB have 50,000
@@ -57,7 +51,7 @@ def unread_format(head: bytes) -> str | None:
         >>> unread_format(bytes(4) + b"ftypheic"), unread_format(b"GIF89a")
         ('HEIC', None)
     """
-    return next((name for begin, name in _UNREAD.items() if re.match(begin, head, re.DOTALL)), None)
+    return next((name for name, (_, begin) in _FORMATS.items() if re.match(begin, head, re.DOTALL)), None)
 
 
 class Tiff(NamedTuple):
@@ -82,25 +76,12 @@ def scan_tiff(file: BinaryIO, size: int) -> Tiff:
         ScanError: If its tags or tiles are too large, or it begins with a preview.
     """
     file.seek(0)
-    order = "<" if file.read(4)[:2] == b"II" else ">"
-    at = struct.unpack(f"{order}I", _exactly(file, 4))[0]
-    file.seek(at)
-    (count,) = struct.unpack(f"{order}H", _exactly(file, 2))
-    tags: dict[int, int] = {}
-    total = 0
-    for tag, kind, number, value in struct.iter_unpack(f"{order}HHI4s", _exactly(file, 12 * count)):
-        length = number * (_SIZES[kind] if kind < len(_SIZES) else 1)
-        total += length if length > 4 else 0
-        if tag == 258 and kind == 3 and length > 4:  # bits of each band: the first
-            here = file.tell()
-            file.seek(struct.unpack(f"{order}I", value)[0])
-            value = file.read(4).ljust(4, b"\0")
-            file.seek(here)
-        if kind in (3, 4):
-            tags[tag] = (
-                struct.unpack(f"{order}I", value)[0] if kind == 4 else struct.unpack(f"{order}HH", value)[0]
-            )
-    if total > min(size, _MAX_TAG_BYTES):
+    order: _Order = "little" if file.read(4)[:2] == b"II" else "big"
+    first = int.from_bytes(_exactly(file, 4), order)
+    entries, at = _directory(file, first, order)
+    tags = _numbers(entries, order)
+    lengths = entries["count"] * _SIZES[np.minimum(entries["kind"], len(_SIZES) - 1)]
+    if (total := int(lengths[lengths > 4].sum())) > min(size, _MAX_TAG_BYTES):
         raise ScanError(f"has {total:,} bytes of tags")
     pixels = tags.get(256, 0) * tags.get(257, 0)
     width, height = tags.get(322, 0), tags.get(323, 0)
@@ -108,20 +89,34 @@ def scan_tiff(file: BinaryIO, size: int) -> Tiff:
         raise ScanError(f"has tiles of {width} x {height} pixels for {pixels:,} in all")
     if tags.get(254, 0) & 1:
         raise ScanError("begins with a preview of another image, as files of cameras do")
-    pages, seen = 1, {at}
-    while len(seen) < _MAX_PAGES:
-        rest = file.read(4)
-        at = struct.unpack(f"{order}I", rest)[0] if len(rest) == 4 else 0
-        if at == 0 or at in seen:
-            break
-        seen.add(at)
-        file.seek(at)
-        begin = file.read(14).ljust(14, b"\0")
-        count, tag, kind, _, value = struct.unpack(f"{order}HHHI4s", begin)
-        subfile = struct.unpack(f"{order}I", value)[0] if (tag, kind) == (254, 4) else 0
-        pages += count > 0 and not subfile & 5
-        file.seek(at + 2 + 12 * count)
-    return Tiff(pages, tags.get(277, 1), tags.get(258, 1))
+    bands, bits = tags.get(277, 1), tags.get(258, 1)
+    if (lengths[entries["tag"] == 258] > 4).any():  # `bits` is where they are stored, for each band
+        file.seek(bits)
+        bits = int.from_bytes(file.read(2), order)
+    pages, seen = 1, {first, 0}
+    with suppress(ScanError):  # of what is behind the last page
+        while at not in seen and len(seen) < _MAX_PAGES:
+            seen.add(at)
+            entries, at = _directory(file, at, order)
+            pages += len(entries) > 0 and not _numbers(entries[:1], order).get(254, 0) & 5
+    return Tiff(pages, bands, bits)
+
+
+def _directory(file: BinaryIO, at: int, order: _Order) -> tuple[Array, int]:
+    """Return the entries of a directory of a TIFF, and where the next one is."""
+    file.seek(at)
+    count = int.from_bytes(_exactly(file, 2), order)
+    entries = np.frombuffer(_exactly(file, 12 * count), _ENTRY.newbyteorder(order))
+    return entries, int.from_bytes(file.read(4), order)
+
+
+def _numbers(entries: Array, order: _Order) -> dict[int, int]:
+    """Return the first number of each tag, or where its numbers are stored if they do not fit in here."""
+    values, short = entries["value"], entries["kind"] == 3
+    first = values >> 16 if order == "big" else values & 0xFFFF
+    values = np.where(short & (entries["count"] < 3), first, values)
+    there = short | (entries["kind"] == 4)
+    return dict(zip(entries["tag"][there].tolist(), values[there].tolist(), strict=True))
 
 
 def jpeg_scans(file: BinaryIO) -> int:
