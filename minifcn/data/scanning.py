@@ -8,11 +8,12 @@ here reads as little of a file as it can, in a time that is bounded.
 import mmap
 import re
 from contextlib import suppress
-from typing import BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
 from minifcn.backend import Array
+from minifcn.data.errors import ContentsError, counted
 
 _Order: TypeAlias = Literal["little", "big"]
 
@@ -33,15 +34,16 @@ UNREAD |= {".tga": "TGA", ".dcm": "DICOM", ".ico": "ICO", ".pcx": "PCX", ".jxr":
 """Names of formats in which images are also stored and that are not read, by the suffix of their files."""
 
 _SIZES = np.array((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 1))  # bytes of a value of each type of a TIFF
+EIGHT_BITS = "save it with 8 bits"
+BANDS = (
+    "expected one (grey) or three (RGB), and possibly opacity: choose three of up to four bands with the "
+    "argument bands, or save a copy with three"
+)
 _ENTRY = np.dtype([("tag", "u2"), ("kind", "u2"), ("count", "u4"), ("value", "u4")])  # of a TIFF
 _MAX_TAG_BYTES = 1 << 23
 _MAX_PAGES = 1_000
 _MAX_BLOCKS = 200_000  # of a PNG or GIF, or segments of a JPEG; 64 megapixels in chunks of 8 KB have 50,000
 _MAX_COMMENT = 1 << 18
-
-
-class ScanError(ValueError):
-    """A file has something that would take too long or too much memory, or is damaged."""
 
 
 def unread_format(head: bytes) -> str | None:
@@ -54,26 +56,18 @@ def unread_format(head: bytes) -> str | None:
     return next((name for name, (_, begin) in _FORMATS.items() if re.match(begin, head, re.DOTALL)), None)
 
 
-class Tiff(NamedTuple):
-    """The structure of a TIFF: numbers of pages and bands, and bits of a band.
+def check_tiff(file: BinaryIO, size: int) -> None:
+    """Refuse a TIFF that would be expensive to read, or of which Pillow would leave something out.
 
     Smaller copies of the first page, and masks of its opacity, are no pages.
-    """
-
-    pages: int
-    bands: int
-    bits: int
-
-
-def scan_tiff(file: BinaryIO, size: int) -> Tiff:
-    """Return the structure of a TIFF.
 
     Args:
         file: Open at any position.
         size: Bytes of the file.
 
     Raises:
-        ScanError: If its tags or tiles are too large, or it begins with a preview.
+        ContentsError: If its tags or tiles are too large, it begins with a preview, or it has several pages,
+            more than four bands, or bands of more than 16 bits.
     """
     file.seek(0)
     order: _Order = "little" if file.read(4)[:2] == b"II" else "big"
@@ -82,24 +76,34 @@ def scan_tiff(file: BinaryIO, size: int) -> Tiff:
     tags = _numbers(entries, order)
     lengths = entries["count"] * _SIZES[np.minimum(entries["kind"], len(_SIZES) - 1)]
     if (total := int(lengths[lengths > 4].sum())) > min(size, _MAX_TAG_BYTES):
-        raise ScanError(f"has {total:,} bytes of tags")
+        raise ContentsError(f"has {total:,} bytes of tags")
     pixels = tags.get(256, 0) * tags.get(257, 0)
     width, height = tags.get(322, 0), tags.get(323, 0)
     if width * height > 4 * max(pixels, 1 << 20):
-        raise ScanError(f"has tiles of {width} x {height} pixels for {pixels:,} in all")
+        raise ContentsError(f"has tiles of {width} x {height} pixels for {pixels:,} in all")
     if tags.get(254, 0) & 1:
-        raise ScanError("begins with a preview of another image, as files of cameras do")
+        raise ContentsError("begins with a preview of another image, as files of cameras do")
     bands, bits = tags.get(277, 1), tags.get(258, 1)
     if (lengths[entries["tag"] == 258] > 4).any():  # `bits` is where they are stored, for each band
         file.seek(bits)
         bits = int.from_bytes(file.read(2), order)
     pages, seen = 1, {first, 0}
-    with suppress(ScanError):  # of what is behind the last page
+    with suppress(ContentsError):  # of what is behind the last page
         while at not in seen and len(seen) < _MAX_PAGES:
             seen.add(at)
             entries, at = _directory(file, at, order)
             pages += len(entries) > 0 and not _numbers(entries[:1], order).get(254, 0) & 5
-    return Tiff(pages, bands, bits)
+    check_frames(pages, "page")
+    if bands > 4:
+        raise ContentsError(f"has {bands} bands, {BANDS}", "mode")
+    if bits > 32 or (bits > 16 and bands > 1):
+        raise ContentsError(f"has {bits} bits in each of {counted(bands, 'band')}: {EIGHT_BITS}", "mode")
+
+
+def check_frames(count: int, noun: str = "frame") -> None:
+    """Refuse a file with several frames or pages."""
+    if count > 1:
+        raise ContentsError(f"has {counted(count, noun)}, expected 1: save each as a file of its own", "mode")
 
 
 def _directory(file: BinaryIO, at: int, order: _Order) -> tuple[Array, int]:
@@ -125,7 +129,7 @@ def jpeg_scans(file: BinaryIO) -> int:
     The data are only searched if there may be more than one.
 
     Raises:
-        ScanError: If it has too many segments.
+        ContentsError: If it has too many segments.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:  # keeps the position
         at, scans, components, progressive = 2, 0, 0, False
@@ -146,14 +150,14 @@ def jpeg_scans(file: BinaryIO) -> int:
                 if not progressive and data[at + 2 : at + 3] == bytes([components]):
                     return scans
             at += length
-    raise ScanError(f"has more than {_MAX_BLOCKS:,} segments")
+    raise ContentsError(f"has more than {_MAX_BLOCKS:,} segments")
 
 
-def gif_frames(file: BinaryIO) -> int:
-    """Return how many frames a GIF has.
+def check_gif(file: BinaryIO) -> None:
+    """Refuse a GIF that would be expensive to read, or has several frames.
 
     Raises:
-        ScanError: If it has too many blocks, or too long comments, which Pillow copies again and again.
+        ContentsError: If it has too many blocks or frames, or too long comments, which Pillow copies again and again.
     """
     file.seek(10)
     flags = _exactly(file, 3)[0]
@@ -173,17 +177,17 @@ def gif_frames(file: BinaryIO) -> int:
             comments += length if comment else 0
             blocks += 1
             if comments > _MAX_COMMENT:
-                raise ScanError(f"has more than {_MAX_COMMENT:,} bytes of comments")
+                raise ContentsError(f"has more than {_MAX_COMMENT:,} bytes of comments")
         if blocks > 2 * _MAX_BLOCKS:
-            raise ScanError(f"has more than {2 * _MAX_BLOCKS:,} blocks")
-    return frames
+            raise ContentsError(f"has more than {2 * _MAX_BLOCKS:,} blocks")
+    check_frames(frames)
 
 
 def check_png(file: BinaryIO) -> None:
     """Refuse a PNG of too many chunks.
 
     Raises:
-        ScanError: If it has too many.
+        ContentsError: If it has too many.
     """
     file.seek(8)
     for _ in range(_MAX_BLOCKS):
@@ -191,11 +195,11 @@ def check_png(file: BinaryIO) -> None:
         if len(head) < 8 or head[4:] == b"IEND":
             return
         file.seek(int.from_bytes(head[:4]) + 4, 1)
-    raise ScanError(f"has more than {_MAX_BLOCKS:,} chunks")
+    raise ContentsError(f"has more than {_MAX_BLOCKS:,} chunks")
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) < count:
-        raise ScanError("is truncated")
+        raise ContentsError("is truncated")
     return data
