@@ -47,6 +47,7 @@ def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[i
         uint8 (H, W, 3), RGB.
 
     Raises:
+        ValueError: If `bit_depth` is not from 8 to 16.
         OSError: If the file does not exist or cannot be opened.
         FileError: If it is not such an image, is damaged or truncated, has more than `MAX_PIXELS` pixels (the
             size is checked before anything is decoded), or cannot be converted without a guess.
@@ -63,6 +64,8 @@ def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[i
         >>> read_image(path, bit_depth=12)[0, 0].tolist()
         [128, 128, 128]
     """
+    if bit_depth is not None:
+        check_integer(bit_depth, "bit_depth", 8, 16)
     with opened(path) as image:
         check_bands(image, bands)
         wide = sixteen_bits(image)
@@ -211,8 +214,7 @@ def _to_eight_bits(image: Any, values: Array, bit_depth: int | None) -> Any:
                 f"bit_depth, {smallest_depth(high)} to 16, or save the image with 8 bits",
                 "mode",
             )
-    elif bits is None:
-        bits = check_integer(bit_depth, "bit_depth", 8)
+    bits = bits or bit_depth or 8
     if high >> bits:
         reason = f"has pixels up to {high}, expected at most {2**bits - 1} (bit_depth {bits})"
         raise ContentsError(reason, "mode")
@@ -264,6 +266,4 @@ def _check_opacity(counts: list[int]) -> None:
         )
     else:
         return
-    raise ContentsError(
-        f"{reason}: choose the bands (such as bands=(0, 1, 2)), or save it without it", "mode"
-    )
+    raise ContentsError(f"{reason}: choose bands, such as bands=(0, 1, 2), or save it without it", "mode")

@@ -156,10 +156,8 @@ def upright(image: Any) -> Any:
     from PIL import ImageOps
 
     image.load()
-    if len(image.info.get("exif", b"")) > _MAX_EXIF:
-        raise ContentsError(
-            f"has {len(image.info['exif']):,} bytes of EXIF data, expected at most {_MAX_EXIF:,}"
-        )
+    if (size := len(image.info.get("exif", b""))) > _MAX_EXIF:
+        raise ContentsError(f"has {size:,} bytes of EXIF data, expected at most {_MAX_EXIF:,}")
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:

@@ -157,7 +157,8 @@ def check_gif(file: BinaryIO) -> None:
     """Refuse a GIF that would be expensive to read, or has several frames.
 
     Raises:
-        ContentsError: If it has too many blocks or frames, or too long comments, which Pillow copies again and again.
+        ContentsError: If it has too many blocks or frames, or too long comments, which Pillow copies again
+            and again.
     """
     file.seek(10)
     flags = _exactly(file, 3)[0]
