@@ -46,6 +46,7 @@ from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interrupti
 from minifcn.training.callbacks.watch import dead_features
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.memory import check_inference, check_step, largest_item
+from minifcn.training.network import match_classes
 from minifcn.training.overfit import STEPS, overfit_one
 from minifcn.training.progress import attempt, say, show
 from minifcn.weights import load
@@ -133,6 +134,8 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     assert model.info is not None
     preprocessing = model.info.preprocessing
     read_like([dataset, validation], preprocessing.bit_depth, preprocessing.bands)
+    for part in (dataset, validation):
+        match_classes(model.info, part)
     settings.prepare(model, 0.0 if one_image else settings.dropout)
     recipe = settings.optimization()
     if one_image:
