@@ -82,10 +82,7 @@ class OutputFolder:
         for name in names:
             file, parts = self.path / name, Path(name).parts
             for step in (self.path.joinpath(*parts[: n + 1]) for n in range(len(parts))):
-                if step.is_symlink():
-                    raise FileExistsError(
-                        f"{step} is a link, and nothing is written through it: move it away"
-                    )
+                _refuse_link(step)
             if not self.exists(name):
                 continue
             if _identity(os.stat(file)) in self._inputs:

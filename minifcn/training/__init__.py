@@ -10,6 +10,7 @@
 | `state` | the state of a training, which callbacks see |
 | `checkpoint` | that state as a file |
 | `callbacks/` | checkpoints, Ctrl-C, log, curve, warnings |
+| `recording` | activations and gradients of each layer |
 | `overfit` | training on one image, as a test |
 | `memory` | memory that a step takes, and that is free |
 | `progress` | progress bars and messages |
@@ -20,6 +21,7 @@ from minifcn.training.evaluation import evaluate
 from minifcn.training.fit import fit
 from minifcn.training.label import any_channels, label, predict
 from minifcn.training.recipes import RECIPES, Recipe
+from minifcn.training.recording import Record, record
 from minifcn.training.state import DivergedError, Training
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Interruptible",
     "Log",
     "Recipe",
+    "Record",
     "Training",
     "Watch",
     "any_channels",
@@ -39,4 +42,5 @@ __all__ = [
     "fit",
     "label",
     "predict",
+    "record",
 ]

@@ -242,7 +242,11 @@ def test_sizes_are_compared_with_the_file(file, write, value):
 
 
 @FORMATS
-@pytest.mark.parametrize("content", [3, None, [1], {}, {"a": 3}, ONE, {"state_dict": {}}, {1: ONE}], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [3, None, [1], {}, {"a": 3}, ONE, {"state_dict": {}}, {1: ONE}],
+    ids=["number", "None", "list", "nothing", "no tensor", "tensor", "empty state", "number as a name"],
+)
 def test_tensors_must_have_names(file, write, content):
     storages = [SIX] if content in (ONE, {1: ONE}) else []
     refused(file, write(content, storages), "holds no tensors by name, neither directly nor in one of")
