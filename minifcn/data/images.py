@@ -1,4 +1,4 @@
-"""Images from files: any of Pillow's modes in, uint8 RGB out, and nothing guessed."""
+"""Reads image files of any of Pillow's modes as uint8 RGB, and refuses what would need a guess."""
 
 import os
 from collections.abc import Iterable, Sequence

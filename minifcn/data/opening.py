@@ -1,4 +1,6 @@
-"""Image files, opened and decoded by Pillow: nothing that is too large, takes too long, or is left out.
+"""Opens and decodes image files with Pillow.
+
+Refused are files that are too large, take too long, or of which Pillow would leave something out.
 
 The format of a file is found from its first bytes, whatever its name, and only the formats below are read:
 Pillow knows others that start programs or refer to other files.

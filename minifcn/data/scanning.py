@@ -1,4 +1,4 @@
-"""What the first bytes and the structure of an image file say, before Pillow reads it.
+"""Checks of the first bytes and the structure of an image file, before Pillow reads it.
 
 Pillow's readers accept some files that take very long or very much memory: a JPEG with thousands of scans, a
 TIFF whose tiles or tags are far larger than the file, a PNG or GIF of millions of tiny blocks. Each function
@@ -84,7 +84,9 @@ def check_tiff(file: BinaryIO, size: int) -> None:
     if tags.get(254, 0) & 1:
         raise ContentsError("begins with a preview of another image, as files of cameras do")
     bands, bits = tags.get(277, 1), tags.get(258, 1)
-    if (lengths[entries["tag"] == 258] > 4).any():  # `bits` is where they are stored, for each band
+    if (
+        lengths[(entries["tag"] == 258) & (entries["kind"] == 3)] > 4
+    ).any():  # `bits` is where they are stored, for each band
         file.seek(bits)
         bits = int.from_bytes(file.read(2), order)
     pages, seen = 1, {first, 0}
