@@ -134,7 +134,7 @@ def jpeg_scans(file: BinaryIO) -> int:
         ContentsError: If it has too many segments.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:  # keeps the position
-        at, scans, components, progressive = 2, 0, 0, False
+        at, scans, components, progressive = 2, 0, b"", False
         marker = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in compressed data; others do not end them
         for _ in range(_MAX_BLOCKS):
             found = marker.search(data, at)
@@ -143,13 +143,11 @@ def jpeg_scans(file: BinaryIO) -> int:
             code, at = found[1][0], found.end()
             length = int.from_bytes(data[at : at + 2], "big")
             if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-                progressive, components = (
-                    code in (0xC2, 0xC6, 0xCA, 0xCE),
-                    int.from_bytes(data[at + 7 : at + 8]),
-                )
+                progressive = code in (0xC2, 0xC6, 0xCA, 0xCE)
+                components = data[at + 7 : at + 8]
             elif code == 0xDA:
                 scans += 1
-                if not progressive and data[at + 2 : at + 3] == bytes([components]):
+                if not progressive and data[at + 2 : at + 3] == components:
                     return scans
             at += length
     raise ContentsError(f"has more than {_MAX_BLOCKS:,} segments")
@@ -168,10 +166,8 @@ def check_gif(file: BinaryIO) -> None:
     frames = comments = blocks = 0
     while (kind := file.read(1)) and kind != b";":
         blocks += 1
-        comment = False
-        if kind == b"!":
-            comment = file.read(1) == b"\xfe"
-        elif kind == b",":
+        comment = kind == b"!" and file.read(1) == b"\xfe"
+        if kind == b",":
             frames += 1
             flags = _exactly(file, 9)[8]
             file.seek((3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1, 1)
