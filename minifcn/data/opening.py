@@ -85,8 +85,8 @@ def _not_decoded(file: BinaryIO, suffix: str) -> Any:
         raise ContentsError(f"has {size:,} bytes, expected at most {_MAX_BYTES:,}")
     head = file.read(30)
     name = next((name for begin, name in _SIGNATURES.items() if re.match(begin, head, re.DOTALL)), "")
-    by_suffix = UNREAD.get(suffix) if name in ("", "Tiff") else None  # camera raw files look like TIFF
-    if unread := by_suffix or unread_format(head):
+    unread = UNREAD.get(suffix) if name in ("", "Tiff") else None  # camera raw files look like TIFF
+    if unread or (not name and (unread := unread_format(head))):
         raise ContentsError(unread_message(unread))
     scans = 0
     if name == "Tiff":
