@@ -269,6 +269,12 @@ class Stack(Layer):
         output: Place = self.follow(CoordinateMap(), place, joint_map, taps)
         return super().coordinate_map() if output is None else output
 
+    @property
+    def returns_input(self) -> bool:  # type: ignore[override]  # it follows from the parts
+        """Whether the output may be a view of the input, or the input itself."""
+        passed: bool = self.follow(True, lambda layer, x: x and layer.returns_input, lambda *_: False)
+        return passed
+
     def overwrites_input(self) -> bool:
         """Return whether a layer writes over the input, which may come to it through views."""
         found = []

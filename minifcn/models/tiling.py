@@ -203,5 +203,8 @@ class _Follower(Visitor):
         top, bottom, left, right = sides
         return self.pad(x, (-top, -bottom, -left, -right))
 
+    def resize(self, x: _Span, size: tuple[int, int]) -> _Span:
+        raise ValueError("scores are resized to the whole image, which cannot be cut into tiles exactly")
+
     def size(self, x: _Span) -> tuple[int, int]:
         return x.shape[1], x.shape[2]

@@ -91,7 +91,7 @@ class OnnxGraph:
         return name
 
     def weight(self, parameter: layers.Parameter | layers.Buffer | None) -> str:
-        """Return the name of a parameter or buffer; "" for `None`."""
+        """Return the name of a parameter or buffer; for `None` "", which stands for an input left out."""
         if parameter is None:
             return ""
         name = self.names.get(id(parameter), f"weight_{len(self.weights)}")
@@ -220,8 +220,8 @@ def _convolution(graph: Exporter, layer: Any, x: str) -> str:
     if isinstance(layer, layers.ConvTranspose2d):
         op = "ConvTranspose"
         more["output_padding"] = [*layer.output_padding]
-    inputs = [graph.weight(layer.weight), *([graph.weight(layer.bias)] if layer.bias else [])]
-    return graph.node(op, x, *inputs, **_window(layer.geometry), **more)
+    weights = graph.weight(layer.weight), graph.weight(layer.bias)
+    return graph.node(op, x, *weights, **_window(layer.geometry), **more)
 
 
 def _score(graph: Exporter, layer: Any, x: str) -> str:
@@ -236,8 +236,7 @@ def _pool(op: str, **attributes: int) -> Callable[[Exporter, Any, str], str]:
 
 
 def _linear(graph: Exporter, layer: Any, x: str) -> str:
-    inputs = [graph.weight(layer.weight), *([graph.weight(layer.bias)] if layer.bias else [])]
-    return graph.node("Gemm", x, *inputs, transB=1)
+    return graph.node("Gemm", x, graph.weight(layer.weight), graph.weight(layer.bias), transB=1)
 
 
 def _batch_norm(graph: Exporter, layer: Any, x: str) -> str:

@@ -287,7 +287,8 @@ def _resize(network: Network, call: Call) -> Flow:
     nearest = (mode, place, call.attributes.get("nearest_mode")) == ("nearest", "asymmetric", "floor")
     linear = mode == "linear" and place in ("half_pixel", "pytorch_half_pixel", "align_corners")
     full, channels = (scales, 1) if sizes is None else (sizes, x.shape[0])
-    if not (nearest or linear) or call.attributes.keys() & {"axes", "antialias"} or full[1] != channels:
+    other = call.flag("antialias") or call.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
+    if not (nearest or linear) or other or "axes" in call.attributes or full[1] != channels:
         raise ValueError(f"its mode is {mode}, {place}, or it resizes more than rows and columns")
     target: Any = tuple(float(side) if sizes is None else int(side) for side in full[2:])
     how: dict[str, Any] = {"mode": "nearest" if nearest else "bilinear"}
@@ -348,8 +349,8 @@ def _local_norm(network: Network, call: Call) -> Flow:
 
 def _relu(network: Network, call: Call) -> Flow:
     x = call.flow()
-    inplace = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d) is not None
-    return network.layer(x, layers.ReLU(inplace=inplace))
+    made_here = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d)
+    return network.layer(x, layers.ReLU(inplace=made_here is not None))
 
 
 def _activation(make: Callable[[Call], Layer]) -> Callable[[Network, Call], Flow]:

@@ -212,3 +212,14 @@ def test_a_layer_as_an_attribute_of_a_container_is_refused(container):
     net = container(ReLU())
     with pytest.raises(TypeError, match=rf"{container.__name__} .* layers\['extra'\]"):
         net.extra = conv()
+
+
+def test_a_container_that_returns_its_input_is_known_to():
+    identity, views = Sequential(), Sequential(Sequential(Flatten()))
+    assert identity.returns_input
+    assert views.returns_input
+    assert not Sequential(ReLU(), Flatten()).returns_input
+    assert Sequential(identity, ReLU(inplace=True)).overwrites_input()
+    assert Sequential(views, ReLU(inplace=True)).overwrites_input()
+    with pytest.raises(ValueError, match=r"'b' .* writes over 'input', and these nodes read it: 'a', 'c'"):
+        Graph({"a": (Sequential(), "input"), "b": (ReLU(inplace=True), "a"), "c": ("add", "b", "input")}, "c")

@@ -12,6 +12,7 @@ from minifcn.losses import softmax_cross_entropy
 from minifcn.models import (
     FCN,
     alexnet,
+    build,
     caffenet,
     digit_classifier,
     explain,
@@ -68,11 +69,13 @@ NETWORKS = {
     ),
     "squeezenet1_0-frozen": (lambda: FCN(squeezenet1_0(rng=0), 11, 4).freeze_trunk(), (120, 160)),
     "googlenet": (lambda: FCN(googlenet(rng=0), 5, 16), (96, 96)),
+    "resnet18": (lambda: FCN(build("resnet18", rng=0), 5, 4), (96, 96)),
+    "mobilenet_v2": (lambda: FCN(build("mobilenet_v2", rng=0), 5, 8), (96, 128)),
     "alexnet": (lambda: FCN(alexnet(rng=0), 5), (96, 96)),
     "caffenet-paper": (lambda: FCN(caffenet(rng=0), 5, alignment="paper"), (32, 32)),
     "vgg16": (lambda: FCN(vgg16(rng=0), 21, 8), (96, 96)),
 }
-LARGE = ("alexnet", "caffenet-paper", "vgg16")
+LARGE = ("resnet18", "mobilenet_v2", "alexnet", "caffenet-paper", "vgg16")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn.layers import Conv2d, GlobalAvgPool2d, MaxPool2d, Sequential
-from minifcn.models import FCN, digit_classifier
+from minifcn.models import FCN, digit_classifier, dilated_resnet50
 from minifcn.models.tiling import _follow, smallest_tile, tiles
 from tests.models.test_flow import LARGE, SMALL
 from tests.models.trunks import randomised
@@ -91,7 +91,8 @@ def test_tiles_that_are_too_small_are_refused():
 def test_networks_without_tiles():
     gate = Sequential(Conv2d(1, 2, 3, padding=1, init="zeros"), GlobalAvgPool2d())
     smaller = Sequential(Conv2d(1, 2, 3, padding=1, init="zeros"), MaxPool2d(2))
-    for model in (gate, smaller):
+    resized = FCN(dilated_resnet50(init="zeros"), 3, alignment="torchvision")
+    for model in (gate, smaller, resized):
         assert smallest_tile(model) is None
-        with pytest.raises(ValueError, match=r"GlobalAvgPool2d|Sequential.*\(128, 128\)"):
+        with pytest.raises(ValueError, match=r"GlobalAvgPool2d|Sequential.*\(128, 128\)|resized"):
             list(tiles(model, (1000, 1000), 500))

@@ -360,6 +360,14 @@ def test_nothing_that_the_first_output_does_not_need_is_read(tmp_path):
     assert [type(layer) for layer in classifier.features] == [layers.Conv2d]
 
 
+def test_second_outputs_are_refused(tmp_path):
+    net = Builder()
+    net.nodes.append(helper.make_node("MaxPool", ["x"], ["a", "places"], kernel_shape=[2, 2]))
+    net.save(tmp_path / "net.onnx", net.head(net("Add", "a", net("Cast", "places", to=1))))
+    with pytest.raises(FileError, match=r"MaxPool .*more than one output"):
+        load_onnx(tmp_path / "net.onnx")
+
+
 def test_images_of_open_size(tmp_path):
     net = Builder(("N", 4, "H", "W"))
     output = net.head(net.conv("x", strides=[2, 2], auto_pad="SAME_UPPER"))
