@@ -266,4 +266,4 @@ def _check_opacity(counts: list[int]) -> None:
         )
     else:
         return
-    raise ContentsError(f"{reason}: choose bands, such as bands=(0, 1, 2), or save it without it", "mode")
+    raise ContentsError(f"{reason}: choose bands, such as bands=(0, 1, 2), or save a copy without it", "mode")
