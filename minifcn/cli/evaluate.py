@@ -17,7 +17,7 @@ from minifcn.printing import say, show
 from minifcn.training import any_channels, evaluate
 from minifcn.training.evaluation import json_number
 from minifcn.training.memory import check_inference, largest_item
-from minifcn.training.network import in_order_of, load_trained
+from minifcn.training.network import load_trained, match_classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +53,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     model, info = load_trained(arguments.model)
     dataset = open_dataset(arguments.data, arguments.split)
     read_like([dataset], info.preprocessing.bit_depth, info.preprocessing.bands)
-    ordered, changed = in_order_of(info, dataset)
-    if changed is not None:
+    if (changed := match_classes(info, dataset)) is not None:
         say(changed)
     size = dataset[largest_item(dataset)][1].shape
     check_inference(model, "evaluating an image", size, arguments.device)
-    loader = Loader(ordered, 1, preprocess=any_channels(info.preprocessing), seed=0)
+    loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
     matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
     show(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images", "")
     show(*matrix.table().split("\n"))

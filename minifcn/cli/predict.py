@@ -117,12 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
                     failed += 1
                 else:
                     results.add(path, name, source, (path, task.mask, height, width, *counts))
-                    show(f"{path}: {width} x {height} pixels, {task.mask}")
-                    for class_name, pixels in zip(info.class_names, counts, strict=True):
-                        if pixels:
-                            show(
-                                f"  {class_name:22}  {pixels:>12,}  {100 * pixels / (height * width):6.2f} %"
-                            )
+                    show(f"{path}: {width} x {height} pixels, {task.mask}", *_areas(info, counts))
                 bar.update(1, f"{failed} failed" if failed else "")
         results.write(header=number == 1)
     earlier = f" ({before} of them before)" if before else ""
@@ -174,10 +169,8 @@ class _Task:
         size, step = image.size, -(-max(image.size) // _LARGEST_OVERLAY)
         counts = [0] * len(self.info.class_names)
         rows, cols = (-(-edge // step) for edge in size)
-        small, small_labels = (
-            np.zeros((rows, cols, image.channels), np.uint8),
-            np.zeros((rows, cols), np.uint8),
-        )
+        small = np.zeros((rows, cols, image.channels), np.uint8)
+        small_labels = np.zeros((rows, cols), np.uint8)
 
         def parts() -> Iterator[tuple[Rectangle, Array]]:
             for core, labels in label_tiles(self.model, image.read, size, self._tile(size)):
@@ -188,10 +181,9 @@ class _Task:
                 counts[:] = map(sum, zip(counts, self._counts(labels), strict=True))
                 yield core, labels
 
-        self.mask = self.large_mask
+        self.mask, self.writing = self.large_mask, True  # what is wrong with the image is no `OSError`
         with atomic_write(self.out / self.mask) as temporary:
             write_mask(temporary, size, _colors(self.info), parts(), image.georeference())
-        self.writing = True
         save_figure(self._figure(small, small_labels), self.out / self.overlay)
         return counts
 
@@ -201,6 +193,12 @@ class _Task:
     def _counts(self, labels: Array) -> list[int]:
         counts: list[int] = np.bincount(labels.ravel(), minlength=len(self.info.class_names)).tolist()
         return counts
+
+
+def _areas(info: ModelInfo, counts: Sequence[int]) -> list[str]:
+    """Return a line for each class that has pixels."""
+    percent, pixels_of = 100 / sum(counts), zip(info.class_names, counts, strict=True)
+    return [f"  {name:22}  {n:>12,}  {n * percent:6.2f} %" for name, n in pixels_of if n]
 
 
 def _check_list(folder: OutputFolder, paths: Sequence[Path], maker: str, count: int) -> None:

@@ -18,7 +18,7 @@ from minifcn.models.registry import names
 from minifcn.printing import brief
 from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
-from minifcn.training.network import check_classes, fcn_from, set_dropout
+from minifcn.training.network import check_classes, fcn_from, match_classes, set_dropout
 from minifcn.training.progress import say
 from minifcn.weights import load_classifier
 from minifcn.weights.loading import load_network
@@ -84,8 +84,13 @@ class Settings:
         start: Classifier | FCN
         if self.start is not None:
             start = load_network(self.start)
-            if isinstance(start, FCN) and (warning := check_classes(start.info, dataset)) is not None:
-                raise ValueError(f"start: {warning}")
+            if isinstance(start, FCN) and start.info is not None:
+                warning = check_classes(start.info, dataset)
+                changed = match_classes(start.info, dataset)
+                if tuple(dataset.class_names) != start.info.class_names:  # which have no names
+                    raise ValueError(f"start: {warning}")
+                if changed is not None:
+                    say(changed)
         elif self.weights is not None:
             try:
                 start = load_classifier(self.weights, self.model)

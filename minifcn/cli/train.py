@@ -46,6 +46,7 @@ from minifcn.training.callbacks import Checkpoints, Curve, EpochLine, Interrupti
 from minifcn.training.callbacks.watch import dead_features
 from minifcn.training.checkpoint import Checkpoint
 from minifcn.training.memory import check_inference, check_step, largest_item
+from minifcn.training.network import match_classes
 from minifcn.training.overfit import STEPS, overfit_one
 from minifcn.training.progress import attempt, say, show
 from minifcn.weights import load
@@ -115,15 +116,13 @@ def run(arguments: argparse.Namespace) -> int:
     with output_folder(out) as folder:
         if one_image:
             folder.check(OVERFIT)
-        else:
-            _check_folder(folder, resume)
-        return _train(arguments, given)
+            return _train(arguments, given, None)
+        return _train(arguments, given, _checkpoint(folder, resume))
 
 
-def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
+def _train(arguments: argparse.Namespace, given: dict[str, Any], checkpoint: Checkpoint | None) -> int:
     """Train into a folder that may be written to."""
-    out, resume, one_image = arguments.out, hasattr(arguments, "resume"), hasattr(arguments, "overfit_one")
-    checkpoint = Checkpoint.read(out / LAST) if resume else None
+    out, one_image = arguments.out, hasattr(arguments, "overfit_one")
     settings = Settings(**given) if checkpoint is None else stored_settings(checkpoint, given)
     settings.check()
     dataset, validation = open_dataset(settings.data, "train"), open_dataset(settings.data, "validation")
@@ -133,6 +132,8 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     assert model.info is not None
     preprocessing = model.info.preprocessing
     read_like([dataset, validation], preprocessing.bit_depth, preprocessing.bands)
+    for part in (dataset, validation):
+        match_classes(model.info, part)
     settings.prepare(model, 0.0 if one_image else settings.dropout)
     recipe = settings.optimization()
     if one_image:
@@ -156,7 +157,7 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
         best=out / MODEL,
         every_steps=steps,
         every_minutes=minutes,
-        resume=resume,
+        resume=checkpoint is not None,
         settings={"command": settings.stored() | {"staged": staged}},
     )
     advice = f"continue with: minifcn train --resume --out {shlex.quote(str(out))}"
@@ -184,18 +185,19 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     return 0
 
 
-def _check_folder(folder: OutputFolder, resume: bool) -> None:
-    """Refuse a folder without a checkpoint to resume, with another training, or with files of others."""
+def _checkpoint(folder: OutputFolder, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint to resume from; refuse folders with another training, or with files of others."""
     out = folder.path
     if resume and not folder.exists(LAST):
         raise ValueError(f"resume: {out} contains no checkpoint ({LAST})")
     used = next((name for name in (LAST, MODEL, LOG) if folder.exists(name)), None)
     if used and not resume:
         raise ValueError(f"out: {out} contains a training ({used}): use --resume, or another folder")
+    checkpoint = Checkpoint.read(out / LAST) if resume else None
     if resume:
-        Checkpoint.read(out / LAST)
         folder.adopt(LAST)
     folder.check(MODEL, LAST, LOG, CURVE, PREDICTIONS)
+    return checkpoint
 
 
 @dataclass(frozen=True)
@@ -267,16 +269,16 @@ def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
     }
     complete = all(len(indices[name]) == len(part) for name, part in parts.items())
     report = check_dataset(parts, indices=None if complete else indices)
-    told = [_told(group) for kind, group in groupby(report.findings, lambda f: f.kind) if kind in ERRORS]
-    if told:
-        raise ValueError(told[0])
+    told = {kind: _told(group) for kind, group in groupby(report.findings, lambda finding: finding.kind)}
+    if errors := [sentence for kind, sentence in told.items() if kind in ERRORS]:
+        raise ValueError(errors[0])
     for part in parts:
         if (problem := _one_class(parts[part], report.splits[part].counts.pixels, part)) is not None:
             if part == "train":
                 raise ValueError(f"{problem}: there is nothing to learn (see minifcn check-data)")
             say(f"warning: {problem}: the metrics will not cover the other classes")
-    for _, group in groupby(report.findings, lambda finding: finding.kind):
-        say(f"warning: {_told(group)}")
+    for sentence in told.values():
+        say(f"warning: {sentence}")
     return report
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -176,6 +176,7 @@ def check_dataset(
         pool.shutdown(cancel_futures=True)
     reports: dict[str, SplitReport] = {}
     findings: list[Finding] = []
+    unknown: Counter[Color] = Counter()
     for split, dataset in splits.items():
         mine = [item for item in items if item.split == split]
         rows = [item.counts for item in mine if item.counts is not None]
@@ -184,16 +185,14 @@ def check_dataset(
         reports[split] = SplitReport(len(dataset), counts, sizes, getattr(dataset, "chosen", ""))
         problems = [*getattr(dataset, "problems", ()), *(error for item in mine for error in item.problems)]
         findings += [Finding(e.kind, split, _relative(dataset, e.path), e.reason) for e in problems]
+        if isinstance(dataset, FileDataset) and dataset.palette_colors:  # its users choose the colours
+            for problem in problems:
+                unknown.update(problem.colors)
         findings += _binary_masks(mine, len(names))
         findings += _mostly_void(split, dataset, counts)
     findings += [*_palettes(items), *_overlaps(items)]
     findings += _absent_classes(names, reports) if indices is None else ()
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
-    unknown: Counter[Color] = Counter()
-    if isinstance(first, FileDataset) and first.palette_colors:  # its users choose the colours
-        listed = [error for dataset in splits.values() for error in getattr(dataset, "problems", ())]
-        for error in (*listed, *(error for item in items for error in item.problems)):
-            unknown.update(error.colors)
     bits = first.bit_depth if isinstance(first, FileDataset) else 8
     return DatasetReport(names, reports, tuple(findings), _void(first), unknown, bits)
 
@@ -231,7 +230,7 @@ def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
         if item.size is not None:
             dataset.check_sizes(index, item.size, values.shape)
     with suppress(OSError, DataError), open_data(image_path) as file:
-        item.digest = hashlib.file_digest(cast("Any", file), "sha256").digest()
+        item.digest = hashlib.file_digest(file, "sha256").digest()
     return item
 
 
@@ -242,12 +241,9 @@ def _recorded(item: _Item, path: str) -> Iterator[None]:
         yield
     except DataError as error:
         item.problems.append(error)
-    except OSError as error:
-        item.problems.append(DataError("unreadable", path, f"cannot be read: {error.strerror or error}"))
-    except (ValueError, MemoryError) as error:  # one bad item does not end the check
-        item.problems.append(
-            DataError("unreadable", path, f"cannot be read: {str(error) or 'out of memory'}")
-        )
+    except (OSError, ValueError, MemoryError) as error:  # one bad item does not end the check
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        item.problems.append(DataError("unreadable", path, f"cannot be read: {reason}"))
 
 
 def _relative(dataset: Dataset, path: str) -> str:
@@ -296,17 +292,17 @@ def _palettes(items: list[_Item]) -> Iterator[Finding]:
 
 def _overlaps(items: list[_Item]) -> Iterator[Finding]:
     """Yield the images that are in two splits, by name or byte for byte."""
-    names: dict[str, _Item] = {}
-    digests: dict[bytes, _Item] = {}
+    first: dict[str | bytes, _Item] = {}  # with a name, and with a hash
     for item in items:
-        same_bytes = digests.setdefault(item.digest, item) if item.digest else item
-        same_name = names.setdefault(item.name, item) if item.name else item
+        same_bytes = first.setdefault(item.digest, item) if item.digest else item
+        same_name = first.setdefault(item.name, item) if item.name else item
         if same_bytes.split != item.split:
             message = f"is in {same_bytes.split}, too, as {same_bytes.image_file}"
-            yield Finding("overlap", item.split, item.image_file, message)
         elif same_name.split != item.split:
             message = f"has the name of {same_name.image_file}, which is in {same_name.split}"
-            yield Finding("overlap", item.split, item.image_file, message)
+        else:
+            continue
+        yield Finding("overlap", item.split, item.image_file, message)
 
 
 def _absent_classes(names: tuple[str, ...], reports: Mapping[str, SplitReport]) -> Iterator[Finding]:

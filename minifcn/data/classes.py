@@ -121,13 +121,10 @@ def read_classes(path: StrPath) -> Classes:
         raise DataError("unreadable", path, f"gives colours to some classes but none to {bare[:100]!r}")
     label_of = {name: label for label, name in enumerate(real)}
     labels = {value: label_of.get(name, VOID) for name, value in value_of.items()}
-    void_listed = len(real) < len(entries)
-    if not colors:
-        return Classes.of(tuple(real), values=labels)._replace(void_listed=void_listed)
-    color_map = {color: value_of.get(name, VOID) for name, color in entries if color is not None}
-    palette = np.array(list(real.values()), np.uint8)
+    color_map = {color: value_of.get(name, VOID) for name, color in entries if color is not None} or None
+    palette = np.array(list(real.values()), np.uint8) if colors else None
     classes = Classes.of(tuple(real), palette, values=labels, color_map=color_map)
-    return classes._replace(void_listed=void_listed)
+    return classes._replace(void_listed=len(real) < len(entries))
 
 
 Entry = tuple[str, Color | None]
@@ -142,17 +139,15 @@ def _text_entries(path: Path) -> list[Entry]:
         line = _COMMENT.sub("", whole).strip()
         if not line:
             continue
-        name, color = line, None
-        match = _CVAT.fullmatch(line)
-        if match and match[2] is None:
-            entries.append((_name(match[1], path), None))
-            continue
-        if match:
-            name, color = match[1], _color(list(map(int, match.groups()[1:])))
+        name, numbers = line, None
+        if match := _CVAT.fullmatch(line):
+            name, *parts = match.groups()
+            numbers = list(map(int, parts)) if parts[0] else None
         elif match := _COLORED.fullmatch(line):
             name, digits, *parts = match.groups()
-            color = _color(list(bytes.fromhex(digits)) if digits else list(map(int, parts)))
-        if color is None and (match or _HALF_COLORED.search(line)):
+            numbers = list(bytes.fromhex(digits)) if digits else list(map(int, parts))
+        color = _color(numbers)
+        if color is None and (numbers or (not match and _HALF_COLORED.search(line))):
             reason = (
                 f"line {number} has a malformed colour, expected a name and three integers from 0 to 255, "
                 f"or a name and # with six hexadecimal digits: {line[:50]!r}"

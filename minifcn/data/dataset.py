@@ -181,6 +181,19 @@ class FileDataset:
             raise DataError("labels", self.pair(index).mask, reason)
         return np.asarray(self.classes.table[values])
 
+    def order_classes(self, class_names: tuple[str, ...], palette: Array) -> None:
+        """Number the classes as in another list of names, which contains theirs.
+
+        Args:
+            class_names: The names.
+            palette: Their colours, uint8 (K, 3).
+        """
+        label_of = np.full(256, VOID, np.uint8)
+        label_of[: len(self.class_names)] = [class_names.index(name) for name in self.class_names]
+        table = label_of[self.classes.table]
+        self.classes = self.classes._replace(names=class_names, palette=palette, table=table)
+        self.class_names, self.palette = class_names, palette
+
     def check_sizes(self, index: int, image: Sequence[int], labels: Sequence[int]) -> None:
         """Raise a `FileError` unless the shapes (H, W, ...) of image and labels agree."""
         (height, width), (rows, columns) = image[:2], labels[:2]
@@ -190,37 +203,6 @@ class FileDataset:
             if (height, width) == (columns, rows) and is_rotated(image_path):
                 reason += "; the image is rotated by its EXIF orientation"
             raise DataError("size", path, reason)
-
-
-class Reordered:
-    """A dataset whose classes have the numbers that another list of names gives them.
-
-    Args:
-        dataset: All of its class names are in the list.
-        class_names: The names.
-        palette: Their colours, uint8 (K, 3).
-
-    Example:
-        >>> from minifcn.data import DigitCanvases
-        >>> canvases = DigitCanvases("train", 1)
-        >>> other = Reordered(canvases, canvases.class_names[::-1], canvases.palette[::-1])
-        >>> int(canvases[0][1][0, 0]), int(other[0][1][0, 0]), other.class_names[10]
-        (0, 10, 'background')
-    """
-
-    def __init__(self, dataset: Dataset, class_names: tuple[str, ...], palette: Array) -> None:
-        self.class_names = class_names
-        self.palette = palette
-        self._dataset = dataset
-        self._table = np.full(256, VOID, np.uint8)
-        self._table[: len(dataset.class_names)] = [class_names.index(name) for name in dataset.class_names]
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
-        image, labels = self._dataset[index]
-        return image, self._table[labels]
 
 
 def read_like(datasets: Iterable[Dataset], bit_depth: int, bands: Sequence[int] | None) -> None:

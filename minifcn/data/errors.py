@@ -3,7 +3,8 @@
 import errno
 import os
 from collections.abc import Mapping
-from typing import BinaryIO, Literal, TypeAlias
+from io import BufferedReader
+from typing import Literal, TypeAlias
 
 from minifcn.files import FileError, open_foreign
 
@@ -47,7 +48,18 @@ class DataError(FileError):
         super().__init__(f"{self.path}: {reason}{lines}")
 
 
-def open_data(path: StrPath) -> BinaryIO:
+class ContentsError(ValueError):
+    """What is wrong with the contents of a file, raised where its path is not known.
+
+    The function that has opened the file makes it a `DataError` of this kind.
+    """
+
+    def __init__(self, reason: str, kind: Kind = "unreadable") -> None:
+        self.kind: Kind = kind
+        super().__init__(reason)
+
+
+def open_data(path: StrPath) -> BufferedReader:
     """Open a file of a dataset, as `minifcn.files.open_foreign` does.
 
     Raises:

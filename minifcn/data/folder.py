@@ -3,12 +3,12 @@
 import hashlib
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_classes, read_names
 from minifcn.data.dataset import SPLITS, FileDataset, folder_of
 from minifcn.data.errors import WARNINGS, Color, DataError, StrPath
@@ -153,8 +153,9 @@ def _hash(name: str) -> bytes:
 def _classes_in(masks: list[str], root: Path, *, strict: bool) -> tuple[Classes, list[DataError]]:
     """Return the classes that occur in masks, if no file lists them, and reasons to doubt them."""
     colors: set[Color] = set()
-    values_of: dict[str, dict[int, int]] = {}  # the values in masks without colours, with their pixels
     shown: dict[int, set[Color]] = {}  # the values, and their colours in the palettes
+    present: dict[str, Array] = {}  # of each mask without colours, which values it has
+    pixels_of = np.zeros(256, np.int64)  # each value in these masks
     valued = painted = ""  # a mask that only its values can explain, and one that only its colours can
     for path in masks:
         try:
@@ -163,25 +164,25 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> tuple[Classes,
             if strict:
                 raise
             continue  # `check_dataset` reads it again and reports it
-        if (pixels.ndim == 2 and palette is None) or (pixels.ndim == 3 and (pixels == pixels[..., :1]).all()):
-            counts = np.bincount(pixels.reshape(*pixels.shape[:2], -1)[..., 0].ravel())
-            values_of[path] = {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
-        if pixels.ndim == 3:
-            here = list(map(color_of, np.unique(color_codes(pixels)).tolist()))
-            for red, _, _ in here:
-                shown.setdefault(red, set())
-            if any(len(set(color)) > 1 for color in here):
-                painted = path
+        if pixels.ndim == 3 and (pixels != pixels[..., :1]).any():
+            painted = path
+            colors.update(map(color_of, np.unique(color_codes(pixels)).tolist()))
         else:
-            values = np.unique(pixels)
-            here = [] if palette is None else list(map(color_of, color_codes(palette[values]).tolist()))
-            valued = path if palette is None else valued
-            for i, value in enumerate(values.tolist()):
-                known = shown.setdefault(value, set())
-                known |= set(here[i : i + 1])
-                if len(known) > 1:  # the value does not mean the same everywhere
-                    painted = path
-        colors.update(here)
+            counts = np.bincount(pixels.reshape(*pixels.shape[:2], -1)[..., 0].ravel(), minlength=256)
+            values = np.flatnonzero(counts).tolist()
+            for value in values:
+                shown.setdefault(value, set())
+            if palette is not None:
+                for value, code in zip(values, color_codes(palette[values]).tolist(), strict=True):
+                    shown[value].add(color_of(code))
+                    colors.add(color_of(code))
+                    if len(shown[value]) > 1:  # the value does not mean the same everywhere
+                        painted = path
+            else:
+                present[path] = counts > 0
+                pixels_of += counts
+                colors.update((value, value, value) for value in values if pixels.ndim == 3)
+                valued = path if pixels.ndim == 2 else valued
         if painted and valued:
             reason = f"is painted in colours, but {valued} has values: list the classes in classes.txt"
             raise DataError("labels", painted, reason)
@@ -193,7 +194,7 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> tuple[Classes,
         color_map = {color: label for label, color in enumerate(ordered)}
         classes = Classes.of(tuple(map(hex_of, ordered)), np.array(ordered, np.uint8), color_map=color_map)
         return classes._replace(guessed=True), []
-    doubts = _doubts(values_of)
+    doubts = _doubts(present, pixels_of)
     if strict and (refused := [error for error in doubts if error.kind not in WARNINGS]):
         raise refused[0]
     if set(shown) != {0, VOID}:  # black and white: if white were void, there would be a single class
@@ -201,21 +202,26 @@ def _classes_in(masks: list[str], root: Path, *, strict: bool) -> tuple[Classes,
     if len(shown) < 2 and strict:
         only = f"only class {min(shown)}" if shown else "no class"
         raise DataError("labels", root, f"has masks with {only}: at least two classes are needed")
-    present = sorted(shown) or [0]
-    own = [color for value in present for color in shown.get(value, ())]
-    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(present) else None
-    labels = {value: label for label, value in enumerate(present)}
-    classes = Classes.of(tuple(map(str, present)), own_colors, values=labels)
+    found = sorted(shown) or [0]
+    own = [color for value in found for color in shown.get(value, ())]
+    own_colors = np.array(own, np.uint8) if len(set(own)) == len(own) == len(found) else None
+    labels = {value: label for label, value in enumerate(found)}
+    classes = Classes.of(tuple(map(str, found)), own_colors, values=labels)
     return classes._replace(guessed=True), doubts
 
 
-def _doubts(values_of: dict[str, dict[int, int]]) -> list[DataError]:
-    """Return why the values in grey masks may not be classes, naming the mask with the most values."""
-    pixels: Counter[int] = Counter()
-    for counts in values_of.values():
-        pixels.update(counts)
-    levels = sorted(pixels)
-    richest = max(values_of, key=lambda path: len(values_of[path]), default="")
+def _doubts(present: dict[str, Array], pixels: Array) -> list[DataError]:
+    """Return why the values in grey masks may not be classes, naming the mask with the most values.
+
+    Args:
+        present: Which values each mask has, boolean (256,).
+        pixels: The pixels of each value in all masks, (256,).
+    """
+    if not present:
+        return []
+    levels = np.flatnonzero(pixels).tolist()
+    table = np.array(list(present.values()))  # (masks, 256)
+    richest = list(present)[int(table.sum(axis=1).argmax())]
     if len(levels) > _MAX_COLORS:
         reason = (
             f"has some of the {len(levels)} values in the masks, more than {_MAX_COLORS}: soft edges or "
@@ -228,15 +234,12 @@ def _doubts(values_of: dict[str, dict[int, int]]) -> list[DataError]:
             f"has grey levels that look painted ({', '.join(map(str, levels))} in all masks), and 255 is "
             f"void unless classes.txt lists the levels"
         )
-        return [DataError("labels", richest, reason, {(v, v, v): pixels[v] for v in levels})]
-    objects = [len(counts.keys() - {0, VOID}) for counts in values_of.values()]
-    numbered = all(
-        counts.keys() <= {0, VOID, *range(1, count + 1)}
-        for counts, count in zip(values_of.values(), objects, strict=True)
-    )
-    if numbered and len(set(objects) - {0}) > 1 and max(objects) >= _OBJECTS:
+        return [DataError("labels", richest, reason, {(v, v, v): int(pixels[v]) for v in levels})]
+    objects = table[:, 1:VOID].sum(axis=1)
+    numbered = (table[:, 1:VOID] == (np.arange(1, VOID) <= objects[:, None])).all()  # 1, 2, ... without gaps
+    if numbered and len(set(objects.tolist()) - {0}) > 1 and objects.max() >= _OBJECTS:
         reason = (
-            f"has the values 1 to {max(objects)}, and the other masks begin with 1, too: they look like "
+            f"has the values 1 to {objects.max()}, and the other masks begin with 1, too: they look like "
             f"numbers of objects; save the class of each object, or list the classes in classes.txt"
         )
         return [DataError("objects", richest, reason)]

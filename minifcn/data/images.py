@@ -1,4 +1,4 @@
-"""Images from files: any of Pillow's modes in, uint8 RGB out, and nothing guessed."""
+"""Reads image files of any of Pillow's modes as uint8 RGB, and refuses what would need a guess."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError, StrPath
+from minifcn.data.errors import ContentsError, DataError, StrPath
 from minifcn.data.opening import check_bands, opened, raw_mode, sixteen_bits, upright
 from minifcn.data.scanning import UNREAD
 from minifcn.functional.operands import check_choice
@@ -19,9 +19,7 @@ from minifcn.geometry import check_integer
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 )
-
-
-_EIGHT_BITS = (".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp")  # formats without 16 bits
+_NEVER_SIXTEEN = (".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp")  # formats without 16 bits
 
 
 def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[int] | None = None) -> Array:
@@ -49,6 +47,7 @@ def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[i
         uint8 (H, W, 3), RGB.
 
     Raises:
+        ValueError: If `bit_depth` is not from 8 to 16.
         OSError: If the file does not exist or cannot be opened.
         FileError: If it is not such an image, is damaged or truncated, has more than `MAX_PIXELS` pixels (the
             size is checked before anything is decoded), or cannot be converted without a guess.
@@ -65,11 +64,13 @@ def read_image(path: StrPath, *, bit_depth: int | None = None, bands: Sequence[i
         >>> read_image(path, bit_depth=12)[0, 0].tolist()
         [128, 128, 128]
     """
+    if bit_depth is not None:
+        check_integer(bit_depth, "bit_depth", 8, 16)
     with opened(path) as image:
-        check_bands(image, path, bands)
-        wide = sixteen_bits(image, path)
-        decoded = upright(image) if wide is None else _to_eight_bits(image, wide, path, bit_depth)
-        rgb = _to_rgb(decoded, path, bands)
+        check_bands(image, bands)
+        wide = sixteen_bits(image)
+        decoded = upright(image) if wide is None else _to_eight_bits(image, wide, bit_depth)
+        rgb = _to_rgb(decoded, bands)
         if rgb is not image:
             image.close()  # frees its memory before one more copy is made
         return np.array(rgb)
@@ -85,7 +86,7 @@ def largest_value(path: StrPath) -> int | None:
     with opened(path) as image:
         if raw_mode(image).partition(";")[2][:2] != "16" and not image.mode.startswith("I"):
             return None
-        wide = None if _declared_bits(image) else sixteen_bits(image, path)
+        wide = None if _declared_bits(image) else sixteen_bits(image)
         return None if wide is None else int(wide.max())
 
 
@@ -96,7 +97,7 @@ def common_bit_depth(paths: Iterable[StrPath]) -> int:
     """
     highest = 0
     for path in paths:
-        if Path(path).suffix.lower() not in _EIGHT_BITS:
+        if Path(path).suffix.lower() not in _NEVER_SIXTEEN:
             with suppress(OSError, DataError):
                 highest = max(highest, largest_value(path) or 0)
         if highest > 0x3FFF:  # the others cannot change it
@@ -200,7 +201,7 @@ def _declared_bits(image: Any) -> int | None:
     return int(bits) if bits < 16 else 16 if image.format == "PPM" else None
 
 
-def _to_eight_bits(image: Any, values: Array, path: StrPath, bit_depth: int | None) -> Any:
+def _to_eight_bits(image: Any, values: Array, bit_depth: int | None) -> Any:
     """Return Pillow's image of values of 16 bits, scaled to 8."""
     from PIL import Image
 
@@ -208,16 +209,15 @@ def _to_eight_bits(image: Any, values: Array, path: StrPath, bit_depth: int | No
     if bits is None and bit_depth in (None, 8):
         bits = 16 if high > 0x3FFF else 8 if high <= (255 if bit_depth else 0) else None
         if bits is None:
-            reason = (
+            raise ContentsError(
                 f"has pixels up to {high} in 16 bits, so that it is unknown which value is white: pass "
-                f"bit_depth, {smallest_depth(high)} to 16, or save the image with 8 bits"
+                f"bit_depth, {smallest_depth(high)} to 16, or save the image with 8 bits",
+                "mode",
             )
-            raise DataError("mode", path, reason)
-    elif bits is None:
-        bits = check_integer(bit_depth, "bit_depth", 8)
+    bits = bits or bit_depth or 8
     if high >> bits:
         reason = f"has pixels up to {high}, expected at most {2**bits - 1} (bit_depth {bits})"
-        raise DataError("mode", path, reason)
+        raise ContentsError(reason, "mode")
     values >>= bits - 8
     return Image.fromarray(values.astype(np.uint8))
 
@@ -232,18 +232,18 @@ def smallest_depth(high: int) -> int:
     return next(bits for bits in (8, 10, 12, 14, 16) if high < 1 << bits)
 
 
-def _to_rgb(image: Any, path: StrPath, bands: Sequence[int] | None) -> Any:
+def _to_rgb(image: Any, bands: Sequence[int] | None) -> Any:
     """Return a decoded image of 8 bits in mode RGB."""
     from PIL import Image
 
     if image.mode == "F":
         reason = "has floating-point pixels, whose range is unknown: save it with 8 or 16 bits"
-        raise DataError("mode", path, reason)
+        raise ContentsError(reason, "mode")
     if bands is not None:
         channels = [image.getchannel(band) for band in bands]
         return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
     if image.mode in ("LA", "RGBA"):
-        _check_opacity(image.getchannel("A").histogram(), path)
+        _check_opacity(image.getchannel("A").histogram())
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.new("RGB", rgba.size, "white")
@@ -251,7 +251,7 @@ def _to_rgb(image: Any, path: StrPath, bands: Sequence[int] | None) -> Any:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _check_opacity(counts: list[int], path: StrPath) -> None:
+def _check_opacity(counts: list[int]) -> None:
     """Refuse an alpha channel that holds data; `counts` are the pixels of each of its 256 values.
 
     Opacity is 0 or 255 nearly everywhere, and between only along edges, or the same everywhere.
@@ -266,6 +266,4 @@ def _check_opacity(counts: list[int], path: StrPath) -> None:
         )
     else:
         return
-    raise DataError(
-        "mode", path, f"{reason}: choose the bands (such as bands=(0, 1, 2)), or save it without it"
-    )
+    raise ContentsError(f"{reason}: choose bands, such as bands=(0, 1, 2), or save a copy without it", "mode")

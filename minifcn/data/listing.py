@@ -65,29 +65,28 @@ class Listing(NamedTuple):
         image_names, unread, problems = image_files(images)
         mask_names, unread_masks, mask_problems = image_files(masks)
         problems += mask_problems
-        listed = names
-        if names is not None:
-            mine = set(names)
-            problems = [p for p in problems if unicodedata.normalize("NFC", Path(p.path).stem) in mine]
-        else:
+        if complete := names is None:
             names = [name for name in image_names if name not in exclude]
             if not image_names and not unread:
                 problems.append(DataError("missing", images, f"has no images ({_contents(images)})"))
+        else:
+            mine = set(names)
+            problems = [p for p in problems if unicodedata.normalize("NFC", Path(p.path).stem) in mine]
         orphans = [name for name in mask_names if name not in image_names and name not in exclude]
         lone = [name for name in names if name in image_names and name not in mask_names]
         alike = _alike(lone, orphans)
         for name in lone:
+            path = masks / mask_names.get(alike.get(name, ""), f"{name}.*")
+            reason = f"has no mask: {path} does not exist"
+            if name in alike:
+                reason = f"has no mask of its name, but {path} has nearly that name: rename one"
             if name not in unread_masks:
-                path = masks / mask_names.get(alike.get(name, ""), f"{name}.*")
-                reason = f"has no mask: {path} does not exist"
-                if name in alike:
-                    reason = f"has no mask of its name, but {path} has nearly that name: rename one"
                 problems.append(DataError("missing", images / image_names[name], reason))
         paired = {*alike.values(), *unread}
-        if listed is None:
-            reason = f"has no image of the same name in {images}"
-            lonely = [name for name in orphans if name not in paired]
-            problems += [DataError("missing", masks / mask_names[name], reason) for name in lonely]
+        for name in orphans:
+            if complete and name not in paired:
+                reason = f"has no image of the same name in {images}"
+                problems.append(DataError("missing", masks / mask_names[name], reason))
         there = [name for name in names if name not in image_names or name in mask_names]
         image_paths = [os.path.join(images, image_names.get(name, name)) for name in there]
         mask_paths = [os.path.join(masks, mask_names.get(name, f"{name}.*")) for name in there]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import Color, DataError, StrPath, counted
+from minifcn.data.errors import Color, ContentsError, DataError, StrPath, counted
 from minifcn.data.opening import check_bands, opened, raw_mode, sixteen_bits, upright
 
 ColorMap: TypeAlias = Mapping[Color, int]
@@ -77,12 +77,12 @@ def read_mask(path: StrPath) -> Mask:
         name = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # inside TIFF, too
         if name in _REFUSED:
             reason = f"a mask must be a PNG, BMP or TIFF file, this is {name}: {_REFUSED[name]}"
-            raise DataError("lossy", path, reason)
-        check_bands(image, path)
+            raise ContentsError(reason, "lossy")
+        check_bands(image)
         scale = _SCALED.get(raw_mode(image), 1)
-        if not image.mode.startswith("I") and (wide := sixteen_bits(image, path)) is not None:
+        if not image.mode.startswith("I") and (wide := sixteen_bits(image)) is not None:
             if (wide % 257).any():  # 257 times a value of 8 bits
-                raise DataError("mode", path, "has colours of 16 bits: save the mask with 8 bits")
+                raise ContentsError("has colours of 16 bits: save the mask with 8 bits", "mode")
             image = Image.fromarray((wide // 257).astype(np.uint8))
         image = upright(image)
         if image.mode == "P":
@@ -90,13 +90,13 @@ def read_mask(path: StrPath) -> Mask:
         if image.mode in ("1", "L"):
             return Mask(np.array(image).astype(np.uint8) // np.uint8(scale))
         if image.mode.startswith("I"):
-            return Mask(_to_uint8(np.asarray(image), path))
+            return Mask(_to_uint8(np.asarray(image)))
         if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() != (255, 255):
             reason = "is partly transparent: fill the background with the colour of a class"
-            raise DataError("mode", path, reason)
+            raise ContentsError(reason, "mode")
         if image.mode in ("LA", "RGBA", "RGB"):
             return Mask(np.array(image.convert("RGB")))
-        raise DataError("mode", path, f"has the mode {image.mode}: save the mask as grey, palette or RGB")
+        raise ContentsError(f"has the mode {image.mode}: save the mask as grey, palette or RGB", "mode")
 
 
 def _palette(image: Any) -> Array:
@@ -105,12 +105,12 @@ def _palette(image: Any) -> Array:
     return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
-def _to_uint8(values: Array, path: StrPath) -> Array:
+def _to_uint8(values: Array) -> Array:
     """Return labels of 16 or 32 bits as uint8."""
     wrong = values[(values < 0) | (values > 255)]
     if wrong.size:
         where = f"on {counted(wrong.size, 'pixel')}, for example {int(wrong[0])}"
-        raise DataError("labels", path, f"has values outside 0 to 255 {where}")
+        raise ContentsError(f"has values outside 0 to 255 {where}", "labels")
     return values.astype(np.uint8)
 
 

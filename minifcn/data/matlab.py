@@ -20,7 +20,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import read_bytes
-from minifcn.data.errors import DataError, StrPath
+from minifcn.data.errors import ContentsError, DataError, StrPath
 from minifcn.data.opening import MAX_PIXELS
 
 Element: TypeAlias = tuple[int, memoryview]
@@ -30,10 +30,6 @@ _MAX_ELEMENTS = 10_000  # at one level, and fields of a structure
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _ARRAY, _COMPRESSED = 14, 15  # types of elements
 _STRUCTURE, _NUMERIC = 2, range(6, 16)  # classes of arrays: double, single, int8, ..., uint64
-
-
-class _BadFileError(ValueError):
-    """The file is not what it should be."""
 
 
 def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segmentation") -> Array:
@@ -54,8 +50,8 @@ def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segm
     data = read_bytes(Path(path), _MAX_BYTES)
     try:
         return _segmentation(data, variable, field)
-    except _BadFileError as error:
-        raise DataError("unreadable", path, str(error)) from None
+    except ContentsError as error:
+        raise DataError(error.kind, path, str(error)) from None
     except (struct.error, zlib.error, ValueError, StopIteration) as error:
         raise DataError("unreadable", path, f"is damaged or truncated: {str(error)[:200]}") from None
 
@@ -64,7 +60,7 @@ def _segmentation(data: bytes, variable: str, field: str) -> Array:
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or struct.unpack(f"{order}H", data[124:126])[0] >> 8 != 1:
         newer = " (version 7.3 is HDF5: save it with -v7)" if b"MATLAB 7.3" in data[:20] else ""
-        raise _BadFileError(f"is not a MATLAB 5 file{newer}")
+        raise ContentsError(f"is not a MATLAB 5 file{newer}")
     left = _MAX_BYTES
     for kind, content in _elements(memoryview(data)[128:], order):
         if kind == _COMPRESSED:
@@ -75,7 +71,7 @@ def _segmentation(data: bytes, variable: str, field: str) -> Array:
             array_class, _, name, parts = _array(content, order)
             if name == variable and array_class == _STRUCTURE:
                 return _labels(_field(parts, field, order), order)
-    raise _BadFileError(f"has no structure {variable!r}")
+    raise ContentsError(f"has no structure {variable!r}")
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
@@ -84,7 +80,7 @@ def _elements(data: memoryview, order: str) -> Iterator[Element]:
     while at + 8 <= len(data):
         number += 1
         if number > _MAX_ELEMENTS:
-            raise _BadFileError(f"has more than {_MAX_ELEMENTS:,} elements")
+            raise ContentsError(f"has more than {_MAX_ELEMENTS:,} elements")
         kind, length = struct.unpack(f"{order}II", data[at : at + 8])
         if kind >> 16:  # a small element: length and type share four bytes, the data are the other four
             kind, length, start, at = kind & 0xFFFF, kind >> 16, at + 4, at + 8
@@ -101,7 +97,7 @@ def _decompressed(data: memoryview, limit: int) -> memoryview:
     stream = zlib.decompressobj()
     plain = stream.decompress(data, max(limit, 1))  # 0 would mean no limit
     if stream.unconsumed_tail:
-        raise _BadFileError(f"has more than {_MAX_BYTES >> 20} MB of compressed data")
+        raise ContentsError(f"has more than {_MAX_BYTES >> 20} MB of compressed data")
     return memoryview(plain)
 
 
@@ -119,12 +115,12 @@ def _field(parts: Iterator[Element], field: str, order: str) -> memoryview:
     (step,) = struct.unpack(f"{order}i", width)
     found = []
     if step < 1 or len(names) // step > _MAX_ELEMENTS:
-        raise _BadFileError(f"has names of {step} bytes in {len(names):,} bytes")
+        raise ContentsError(f"has names of {step} bytes in {len(names):,} bytes")
     for start, (kind, content) in zip(range(0, len(names), step), parts, strict=False):
         found.append(_text(names[start : start + step]))
         if found[-1] == field and kind == _ARRAY:
             return content
-    raise _BadFileError(f"has no field {field!r}, only {', '.join(found)[:100]}")
+    raise ContentsError(f"has no field {field!r}, only {', '.join(found)[:100]}")
 
 
 def _text(data: memoryview) -> str:
@@ -136,13 +132,13 @@ def _labels(data: memoryview, order: str) -> Array:
     """Return an array of two dimensions as labels, uint8 (H, W)."""
     array_class, shape, _, parts = _array(data, order)
     if array_class not in _NUMERIC or len(shape) != 2 or not 0 < math.prod(shape) <= MAX_PIXELS:
-        raise _BadFileError(f"has labels that are not a numeric array (H, W), but of shape {tuple(shape)}")
+        raise ContentsError(f"has labels that are not a numeric array (H, W), but of shape {tuple(shape)}")
     kind, numbers = next(parts)
     if kind not in _DTYPES:
-        raise _BadFileError(f"has labels of the unknown type {kind}")
+        raise ContentsError(f"has labels of the unknown type {kind}")
     values = np.frombuffer(numbers, order + _DTYPES[kind]).reshape(shape, order="F")  # MATLAB stores columns
     with np.errstate(invalid="ignore"):  # NaN becomes some integer, which differs from it in the next line
         labels = values.astype(np.uint8, order="C", casting="unsafe")
     if not np.array_equal(labels, values):
-        raise _BadFileError("has labels that are not integers from 0 to 255")
+        raise ContentsError("has labels that are not integers from 0 to 255")
     return labels

@@ -1,4 +1,6 @@
-"""Image files, opened and decoded by Pillow: nothing that is too large, takes too long, or is left out.
+"""Opens and decodes image files with Pillow.
+
+Refused are files that are too large, take too long, or of which Pillow would leave something out.
 
 The format of a file is found from its first bytes, whatever its name, and only the formats below are read:
 Pillow knows others that start programs or refer to other files.
@@ -19,14 +21,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minifcn.backend import Array
-from minifcn.data.errors import DataError, StrPath, counted, open_data
+from minifcn.data.errors import ContentsError, DataError, StrPath, counted, open_data
 from minifcn.data.scanning import (
+    BANDS,
+    EIGHT_BITS,
     UNREAD,
-    ScanError,
+    check_frames,
+    check_gif,
     check_png,
-    gif_frames,
+    check_tiff,
     jpeg_scans,
-    scan_tiff,
     unread_format,
 )
 
@@ -41,11 +45,6 @@ _MAX_BYTES = 1 << 30  # of a file; WebP files are read as a whole
 _MAX_SCANS = 100  # of a JPEG, and 20 of the largest one; programs make about 10
 _MAX_EXIF = 1 << 18
 _SLOW_DECODERS = ("ppm", "ppm_plain", "bmp_rle")  # written in Python; a megapixel takes some seconds
-_EIGHT_BITS = "save it with 8 bits"
-_BANDS = (
-    "expected one (grey) or three (RGB), and possibly opacity: choose three of up to four bands with the "
-    "argument bands, or save a copy with three"
-)
 
 _SIGNATURES = {  # the first bytes of a file, and the name of Pillow's plugin for it
     rb"\x89PNG\r\n\x1a\n": "Png",
@@ -69,74 +68,58 @@ def opened(path: StrPath) -> Iterator[Any]:
         DataError: Instead of whatever else is raised here or in the block, which decodes the image.
     """
     with open_data(path) as file:
-        if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
-            raise DataError("unreadable", path, f"has {size:,} bytes, expected at most {_MAX_BYTES:,}")
-        head = file.read(30)
-        name = next((name for begin, name in _SIGNATURES.items() if re.match(begin, head, re.DOTALL)), "")
-        raw = UNREAD.get(Path(path).suffix.lower())  # camera raw files look like TIFF
-        if (raw is not None and name in ("", "Tiff")) or (not name and (raw := unread_format(head))):
-            raise DataError("unreadable", path, unread_message(raw))
-        if not name:
-            reason = "is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
-            raise DataError("unreadable", path, reason)
-        if name == "WebP":  # its decoder takes memory as soon as it is made
-            _check_size(_webp_size(head), path, MAX_PIXELS // 2)
         try:
-            _check_structure(name, file, size, path)
-            scans = jpeg_scans(file) if name == "Jpeg" else 0  # before Pillow reads all segments
-            file.seek(0)
-            plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
-            image = getattr(plugin, f"{name}ImageFile")(file)
-            slow = image.tile and image.tile[0][0] in _SLOW_DECODERS
-            twice = re.search("RGB.*;16", raw_mode(image))  # see `sixteen_bits`
-            _check_size(image.size, path, MAX_PIXELS // (64 if slow else 2 if twice else 1))
-            _check_scans(scans, image.width * image.height)
-            if name in ("Png", "WebP"):
-                _check_frames(getattr(image, "n_frames", 1), "frame", path)
-            yield image
+            yield _not_decoded(file, Path(path).suffix.lower())
         except DataError:
             raise
-        except ScanError as error:
-            raise DataError("unreadable", path, str(error)) from None
+        except ContentsError as error:
+            raise DataError(error.kind, path, str(error)) from None
         except Exception as error:  # damaged files make Pillow raise many kinds of errors
             reason = f"cannot be read, it is damaged or truncated: {str(error)[:200]}"
             raise DataError("unreadable", path, reason) from error
 
 
+def _not_decoded(file: BinaryIO, suffix: str) -> Any:
+    """Return Pillow's image of an open file, after what can be checked before it is decoded."""
+    if (size := os.fstat(file.fileno()).st_size) > _MAX_BYTES:
+        raise ContentsError(f"has {size:,} bytes, expected at most {_MAX_BYTES:,}")
+    head = file.read(30)
+    name = next((name for begin, name in _SIGNATURES.items() if re.match(begin, head, re.DOTALL)), "")
+    unread = UNREAD.get(suffix) if name in ("", "Tiff") else None  # camera raw files look like TIFF
+    if unread or (not name and (unread := unread_format(head))):
+        raise ContentsError(unread_message(unread))
+    scans = 0
+    if name == "Tiff":
+        _silence_libtiff()
+        check_tiff(file, size)
+    elif name == "Jpeg":
+        scans = jpeg_scans(file)
+    elif name == "Gif":
+        check_gif(file)
+    elif name == "Png":
+        check_png(file)
+    elif name == "WebP":  # its decoder takes memory as soon as it is made
+        _check_size(_webp_size(head), MAX_PIXELS // 2)
+    elif not name:
+        raise ContentsError("is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    file.seek(0)
+    plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
+    image = getattr(plugin, f"{name}ImageFile")(file)
+    slow = image.tile and image.tile[0][0] in _SLOW_DECODERS
+    twice = re.search("RGB.*;16", raw_mode(image))  # see `sixteen_bits`
+    _check_size(image.size, MAX_PIXELS // (64 if slow else 2 if twice else 1))
+    pixels = image.width * image.height
+    if scans > (most := min(_MAX_SCANS, 20 * MAX_PIXELS // max(pixels, 1))):  # each takes time for all pixels
+        reason = f"has {scans:,} scans, expected at most {most} for {pixels:,} pixels: save it again"
+        raise ContentsError(reason)
+    if name in ("Png", "WebP"):
+        check_frames(getattr(image, "n_frames", 1))
+    return image
+
+
 def unread_message(name: str) -> str:
     """Return what is said of an image in a format that is not read."""
     return f"is in a format that is not read ({name}): convert it to PNG, TIFF or JPEG"
-
-
-def _check_structure(name: str, file: BinaryIO, size: int, path: StrPath) -> None:
-    """Refuse files that would take long or much memory to decode, and those with several pages or frames."""
-    if name == "Tiff":
-        _silence_libtiff()
-        pages, bands, bits = scan_tiff(file, size)
-        _check_frames(pages, "page", path)
-        if bands > 4:
-            raise DataError("mode", path, f"has {bands} bands, {_BANDS}")
-        if bits > 32 or (bits > 16 and bands > 1):
-            raise DataError(
-                "mode", path, f"has {bits} bits in each of {counted(bands, 'band')}: {_EIGHT_BITS}"
-            )
-    elif name == "Gif":
-        _check_frames(gif_frames(file), "frame", path)
-    elif name == "Png":
-        check_png(file)
-
-
-def _check_scans(scans: int, pixels: int) -> None:
-    """Refuse a JPEG whose scans take long; each is decoded in a time in proportion to the pixels."""
-    most = min(_MAX_SCANS, 20 * MAX_PIXELS // max(pixels, 1))
-    if scans > most:
-        raise ScanError(f"has {scans:,} scans, expected at most {most} for {pixels:,} pixels: save it again")
-
-
-def _check_frames(count: int, noun: str, path: StrPath) -> None:
-    if count > 1:
-        reason = f"has {counted(count, noun)}, expected 1: save each as a file of its own"
-        raise DataError("mode", path, reason)
 
 
 @cache
@@ -151,14 +134,13 @@ def _silence_libtiff() -> None:
             function(None)
 
 
-def _check_size(size: tuple[int, int], path: StrPath, limit: int = MAX_PIXELS) -> None:
+def _check_size(size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
-        reason = (
+        raise ContentsError(
             f"has {width} x {height} pixels, expected at most {limit // 10**6} megapixels; with "
             f"minifcn[tiff], minifcn predict labels larger TIFF files of 8 bits, grey or RGB"
         )
-        raise DataError("unreadable", path, reason)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
@@ -176,14 +158,14 @@ def upright(image: Any) -> Any:
     from PIL import ImageOps
 
     image.load()
-    if len(image.info.get("exif", b"")) > _MAX_EXIF:
-        raise ScanError(f"has {len(image.info['exif']):,} bytes of EXIF data, expected at most {_MAX_EXIF:,}")
+    if (size := len(image.info.get("exif", b""))) > _MAX_EXIF:
+        raise ContentsError(f"has {size:,} bytes of EXIF data, expected at most {_MAX_EXIF:,}")
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     except Exception:  # damaged EXIF data do not make the image unreadable
-        _silence_libtiff()
+        pass
     return image
 
 
@@ -193,7 +175,7 @@ def raw_mode(image: Any) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def check_bands(image: Any, path: StrPath, bands: Sequence[int] | None = None) -> None:
+def check_bands(image: Any, bands: Sequence[int] | None = None) -> None:
     """Refuse an image with bands that Pillow leaves out, or without those that are asked for.
 
     With `bands`, a fourth band that Pillow would leave out or multiply is made an ordinary one.
@@ -205,15 +187,13 @@ def check_bands(image: Any, path: StrPath, bands: Sequence[int] | None = None) -
             _set_raw_mode(image, "RGBA", "RGBA" + (match[1] or ""))
             read = 4
         if read != there or len(bands) not in (1, 3) or not all(0 <= band < there for band in bands):
-            reason = (
-                f"has {counted(there, 'band')} (mode {image.mode}), and bands {tuple(bands)} were asked for"
-            )
-            raise DataError("mode", path, reason)
+            bad = f"has {counted(there, 'band')} (mode {image.mode}), and bands {tuple(bands)} were asked for"
+            raise ContentsError(bad, "mode")
     elif read != there:
-        raise DataError("mode", path, f"has {counted(there, 'band')}, {_BANDS}")
+        raise ContentsError(f"has {counted(there, 'band')}, {BANDS}", "mode")
 
 
-def sixteen_bits(image: Any, path: StrPath) -> Array | None:
+def sixteen_bits(image: Any) -> Array | None:
     """Decode an image whose channels have 16 bits, upright: uint16 (H, W) or (H, W, C); None for others.
 
     Pillow keeps only the high bytes of colours. The same data are decoded again with the other order of the
@@ -224,14 +204,12 @@ def sixteen_bits(image: Any, path: StrPath) -> Array | None:
         values = np.asarray(upright(image))
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 0xFFFF:
-            reason = f"has pixels from {low} to {high}, expected 0 to 65535 (16 bits)"
-            raise DataError("mode", path, reason)
+            raise ContentsError(f"has pixels from {low} to {high}, expected 0 to 65535 (16 bits)", "mode")
         return values.astype(np.uint16)
     match = re.fullmatch(r"((RGB|RGBA|RGBX);16)([BLN])", raw)
     if match is None:
         if ";16" in raw:
-            reason = f"has 16 bits in each channel of the kind {raw}: {_EIGHT_BITS}"
-            raise DataError("mode", path, reason)
+            raise ContentsError(f"has 16 bits in each channel of the kind {raw}: {EIGHT_BITS}", "mode")
         return None
     native = "L" if sys.byteorder == "little" else "B"
     swapped = match[1] + ("B" if (native if match[3] == "N" else match[3]) == "L" else "L")

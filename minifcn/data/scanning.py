@@ -1,4 +1,4 @@
-"""What the first bytes and the structure of an image file say, before Pillow reads it.
+"""Checks of the first bytes and the structure of an image file, before Pillow reads it.
 
 Pillow's readers accept some files that take very long or very much memory: a JPEG with thousands of scans, a
 TIFF whose tiles or tags are far larger than the file, a PNG or GIF of millions of tiny blocks. Each function
@@ -7,47 +7,43 @@ here reads as little of a file as it can, in a time that is bounded.
 
 import mmap
 import re
-import struct
-from typing import BinaryIO, NamedTuple
+from contextlib import suppress
+from typing import BinaryIO, Literal, TypeAlias
 
-UNREAD = {  # by suffix: formats in which photographs are also stored
-    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".jpc"), "JPEG 2000"),
-    **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".raf", ".rw2"), "camera raw"),
-    ".avif": "AVIF",
-    ".jxl": "JPEG XL",
-    ".psd": "Photoshop",
-    ".xcf": "GIMP",
-    ".exr": "OpenEXR",
-    ".tga": "TGA",
-    ".svg": "SVG",
-    ".dcm": "DICOM",
-    ".ico": "ICO",
-    ".pcx": "PCX",
-    ".jxr": "JPEG XR",
-}
-"""Names of image formats that are not read, by the suffix of their files."""
+import numpy as np
 
-_UNREAD = {  # by the first bytes
-    rb".{4}ftyp(hei|hev|mif1|msf1)": "HEIC",
-    rb".{4}ftypavi": "AVIF",
-    rb".{4}jP  |\xff\x4f\xff\x51": "JPEG 2000",
-    rb".{4}JXL |\xff\x0a": "JPEG XL",
-    rb"8BPS": "Photoshop",
-    rb"gimp xcf": "GIMP",
-    rb"\x76\x2f\x31\x01": "OpenEXR",
-    rb"II\+\0|MM\0\+": "BigTIFF",
-    rb"(\xef\xbb\xbf)?\s*<(\?xml|svg)": "SVG",
+from minifcn.backend import Array
+from minifcn.data.errors import ContentsError, counted
+
+_Order: TypeAlias = Literal["little", "big"]
+
+_FORMATS = {  # the suffixes of their files, and their first bytes
+    "HEIC": (".heic .heif .hif", rb".{4}ftyp(hei|hev|mif1|msf1)"),
+    "AVIF": (".avif", rb".{4}ftypavi"),
+    "JPEG 2000": (".jp2 .j2k .jpf .jpx .jpc", rb".{4}jP  |\xff\x4f\xff\x51"),
+    "JPEG XL": (".jxl", rb".{4}JXL |\xff\x0a"),
+    "Photoshop": (".psd", rb"8BPS"),
+    "GIMP": (".xcf", rb"gimp xcf"),
+    "OpenEXR": (".exr", rb"\x76\x2f\x31\x01"),
+    "BigTIFF": ("", rb"II\+\0|MM\0\+"),
+    "camera raw": (".arw .cr2 .cr3 .dng .nef .nrw .orf .raf .rw2", rb"FUJIFILM"),
+    "SVG": (".svg", rb"(\xef\xbb\xbf)?\s*<(\?xml|svg)"),
 }
-_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # bytes of a value of each type of a TIFF
+UNREAD = {suffix: name for name, (suffixes, _) in _FORMATS.items() for suffix in suffixes.split()}
+UNREAD |= {".tga": "TGA", ".dcm": "DICOM", ".ico": "ICO", ".pcx": "PCX", ".jxr": "JPEG XR"}
+"""Names of formats in which images are also stored and that are not read, by the suffix of their files."""
+
+_SIZES = np.array((0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 1))  # bytes of a value of each type of a TIFF
+EIGHT_BITS = "save it with 8 bits"
+BANDS = (
+    "expected one (grey) or three (RGB), and possibly opacity: choose three of up to four bands with the "
+    "argument bands, or save a copy with three"
+)
+_ENTRY = np.dtype([("tag", "u2"), ("kind", "u2"), ("count", "u4"), ("value", "u4")])  # of a TIFF
 _MAX_TAG_BYTES = 1 << 23
 _MAX_PAGES = 1_000
 _MAX_BLOCKS = 200_000  # of a PNG or GIF, or segments of a JPEG; 64 megapixels in chunks of 8 KB have 50,000
 _MAX_COMMENT = 1 << 18
-
-
-class ScanError(ValueError):
-    """A file has something that would take too long or too much memory, or is damaged."""
 
 
 def unread_format(head: bytes) -> str | None:
@@ -57,71 +53,76 @@ def unread_format(head: bytes) -> str | None:
         >>> unread_format(bytes(4) + b"ftypheic"), unread_format(b"GIF89a")
         ('HEIC', None)
     """
-    return next((name for begin, name in _UNREAD.items() if re.match(begin, head, re.DOTALL)), None)
+    return next((name for name, (_, begin) in _FORMATS.items() if re.match(begin, head, re.DOTALL)), None)
 
 
-class Tiff(NamedTuple):
-    """The structure of a TIFF: numbers of pages and bands, and bits of a band.
+def check_tiff(file: BinaryIO, size: int) -> None:
+    """Refuse a TIFF that would be expensive to read, or of which Pillow would leave something out.
 
     Smaller copies of the first page, and masks of its opacity, are no pages.
-    """
-
-    pages: int
-    bands: int
-    bits: int
-
-
-def scan_tiff(file: BinaryIO, size: int) -> Tiff:
-    """Return the structure of a TIFF.
 
     Args:
         file: Open at any position.
         size: Bytes of the file.
 
     Raises:
-        ScanError: If its tags or tiles are too large, or it begins with a preview.
+        ContentsError: If its tags or tiles are too large, it begins with a preview, or it has several pages,
+            more than four bands, or bands of more than 16 bits.
     """
     file.seek(0)
-    order = "<" if file.read(4)[:2] == b"II" else ">"
-    at = struct.unpack(f"{order}I", _exactly(file, 4))[0]
-    file.seek(at)
-    (count,) = struct.unpack(f"{order}H", _exactly(file, 2))
-    tags: dict[int, int] = {}
-    total = 0
-    for tag, kind, number, value in struct.iter_unpack(f"{order}HHI4s", _exactly(file, 12 * count)):
-        length = number * (_SIZES[kind] if kind < len(_SIZES) else 1)
-        total += length if length > 4 else 0
-        if tag == 258 and kind == 3 and length > 4:  # bits of each band: the first
-            here = file.tell()
-            file.seek(struct.unpack(f"{order}I", value)[0])
-            value = file.read(4).ljust(4, b"\0")
-            file.seek(here)
-        if kind in (3, 4):
-            tags[tag] = (
-                struct.unpack(f"{order}I", value)[0] if kind == 4 else struct.unpack(f"{order}HH", value)[0]
-            )
-    if total > min(size, _MAX_TAG_BYTES):
-        raise ScanError(f"has {total:,} bytes of tags")
+    order: _Order = "little" if file.read(4)[:2] == b"II" else "big"
+    first = int.from_bytes(_exactly(file, 4), order)
+    entries, at = _directory(file, first, order)
+    tags = _numbers(entries, order)
+    lengths = entries["count"] * _SIZES[np.minimum(entries["kind"], len(_SIZES) - 1)]
+    if (total := int(lengths[lengths > 4].sum())) > min(size, _MAX_TAG_BYTES):
+        raise ContentsError(f"has {total:,} bytes of tags")
     pixels = tags.get(256, 0) * tags.get(257, 0)
     width, height = tags.get(322, 0), tags.get(323, 0)
     if width * height > 4 * max(pixels, 1 << 20):
-        raise ScanError(f"has tiles of {width} x {height} pixels for {pixels:,} in all")
+        raise ContentsError(f"has tiles of {width} x {height} pixels for {pixels:,} in all")
     if tags.get(254, 0) & 1:
-        raise ScanError("begins with a preview of another image, as files of cameras do")
-    pages, seen = 1, {at}
-    while len(seen) < _MAX_PAGES:
-        rest = file.read(4)
-        at = struct.unpack(f"{order}I", rest)[0] if len(rest) == 4 else 0
-        if at == 0 or at in seen:
-            break
-        seen.add(at)
-        file.seek(at)
-        begin = file.read(14).ljust(14, b"\0")
-        count, tag, kind, _, value = struct.unpack(f"{order}HHHI4s", begin)
-        subfile = struct.unpack(f"{order}I", value)[0] if (tag, kind) == (254, 4) else 0
-        pages += count > 0 and not subfile & 5
-        file.seek(at + 2 + 12 * count)
-    return Tiff(pages, tags.get(277, 1), tags.get(258, 1))
+        raise ContentsError("begins with a preview of another image, as files of cameras do")
+    bands, bits = tags.get(277, 1), tags.get(258, 1)
+    if (
+        lengths[(entries["tag"] == 258) & (entries["kind"] == 3)] > 4
+    ).any():  # `bits` is where they are stored, for each band
+        file.seek(bits)
+        bits = int.from_bytes(file.read(2), order)
+    pages, seen = 1, {first, 0}
+    with suppress(ContentsError):  # of what is behind the last page
+        while at not in seen and len(seen) < _MAX_PAGES:
+            seen.add(at)
+            entries, at = _directory(file, at, order)
+            pages += len(entries) > 0 and not _numbers(entries[:1], order).get(254, 0) & 5
+    check_frames(pages, "page")
+    if bands > 4:
+        raise ContentsError(f"has {bands} bands, {BANDS}", "mode")
+    if bits > 32 or (bits > 16 and bands > 1):
+        raise ContentsError(f"has {bits} bits in each of {counted(bands, 'band')}: {EIGHT_BITS}", "mode")
+
+
+def check_frames(count: int, noun: str = "frame") -> None:
+    """Refuse a file with several frames or pages."""
+    if count > 1:
+        raise ContentsError(f"has {counted(count, noun)}, expected 1: save each as a file of its own", "mode")
+
+
+def _directory(file: BinaryIO, at: int, order: _Order) -> tuple[Array, int]:
+    """Return the entries of a directory of a TIFF, and where the next one is."""
+    file.seek(at)
+    count = int.from_bytes(_exactly(file, 2), order)
+    entries = np.frombuffer(_exactly(file, 12 * count), _ENTRY.newbyteorder(order))
+    return entries, int.from_bytes(file.read(4), order)
+
+
+def _numbers(entries: Array, order: _Order) -> dict[int, int]:
+    """Return the first number of each tag, or where its numbers are stored if they do not fit in here."""
+    values, short = entries["value"], entries["kind"] == 3
+    first = values >> 16 if order == "big" else values & 0xFFFF
+    values = np.where(short & (entries["count"] < 3), first, values)
+    there = short | (entries["kind"] == 4)
+    return dict(zip(entries["tag"][there].tolist(), values[there].tolist(), strict=True))
 
 
 def jpeg_scans(file: BinaryIO) -> int:
@@ -130,10 +131,10 @@ def jpeg_scans(file: BinaryIO) -> int:
     The data are only searched if there may be more than one.
 
     Raises:
-        ScanError: If it has too many segments.
+        ContentsError: If it has too many segments.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:  # keeps the position
-        at, scans, components, progressive = 2, 0, 0, False
+        at, scans, components, progressive = 2, 0, b"", False
         marker = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in compressed data; others do not end them
         for _ in range(_MAX_BLOCKS):
             found = marker.search(data, at)
@@ -142,23 +143,22 @@ def jpeg_scans(file: BinaryIO) -> int:
             code, at = found[1][0], found.end()
             length = int.from_bytes(data[at : at + 2], "big")
             if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-                progressive, components = (
-                    code in (0xC2, 0xC6, 0xCA, 0xCE),
-                    int.from_bytes(data[at + 7 : at + 8]),
-                )
+                progressive = code in (0xC2, 0xC6, 0xCA, 0xCE)
+                components = data[at + 7 : at + 8]
             elif code == 0xDA:
                 scans += 1
-                if not progressive and data[at + 2 : at + 3] == bytes([components]):
+                if not progressive and data[at + 2 : at + 3] == components:
                     return scans
             at += length
-    raise ScanError(f"has more than {_MAX_BLOCKS:,} segments")
+    raise ContentsError(f"has more than {_MAX_BLOCKS:,} segments")
 
 
-def gif_frames(file: BinaryIO) -> int:
-    """Return how many frames a GIF has.
+def check_gif(file: BinaryIO) -> None:
+    """Refuse a GIF that would be expensive to read, or has several frames.
 
     Raises:
-        ScanError: If it has too many blocks, or too long comments, which Pillow copies again and again.
+        ContentsError: If it has too many blocks or frames, or too long comments, which Pillow copies again
+            and again.
     """
     file.seek(10)
     flags = _exactly(file, 3)[0]
@@ -166,10 +166,8 @@ def gif_frames(file: BinaryIO) -> int:
     frames = comments = blocks = 0
     while (kind := file.read(1)) and kind != b";":
         blocks += 1
-        comment = False
-        if kind == b"!":
-            comment = file.read(1) == b"\xfe"
-        elif kind == b",":
+        comment = kind == b"!" and file.read(1) == b"\xfe"
+        if kind == b",":
             frames += 1
             flags = _exactly(file, 9)[8]
             file.seek((3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1, 1)
@@ -178,17 +176,17 @@ def gif_frames(file: BinaryIO) -> int:
             comments += length if comment else 0
             blocks += 1
             if comments > _MAX_COMMENT:
-                raise ScanError(f"has more than {_MAX_COMMENT:,} bytes of comments")
+                raise ContentsError(f"has more than {_MAX_COMMENT:,} bytes of comments")
         if blocks > 2 * _MAX_BLOCKS:
-            raise ScanError(f"has more than {2 * _MAX_BLOCKS:,} blocks")
-    return frames
+            raise ContentsError(f"has more than {2 * _MAX_BLOCKS:,} blocks")
+    check_frames(frames)
 
 
 def check_png(file: BinaryIO) -> None:
     """Refuse a PNG of too many chunks.
 
     Raises:
-        ScanError: If it has too many.
+        ContentsError: If it has too many.
     """
     file.seek(8)
     for _ in range(_MAX_BLOCKS):
@@ -196,11 +194,11 @@ def check_png(file: BinaryIO) -> None:
         if len(head) < 8 or head[4:] == b"IEND":
             return
         file.seek(int.from_bytes(head[:4]) + 4, 1)
-    raise ScanError(f"has more than {_MAX_BLOCKS:,} chunks")
+    raise ContentsError(f"has more than {_MAX_BLOCKS:,} chunks")
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) < count:
-        raise ScanError("is truncated")
+        raise ContentsError("is truncated")
     return data

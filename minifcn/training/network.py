@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from minifcn.data import Dataset, FileDataset
-from minifcn.data.dataset import Reordered
 from minifcn.layers import Dropout
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing
 from minifcn.models.fcn import Alignment, Upsampling
@@ -131,38 +130,38 @@ def check_classes(info: ModelInfo | None, dataset: Dataset) -> str | None:
     return f"class {k} is {ours[k]!r} for the network and {theirs[k]!r} for the dataset ({names})"
 
 
-def in_order_of(info: ModelInfo, dataset: Dataset) -> tuple[Dataset, str | None]:
-    """Return a dataset with the classes of a network, which are matched by name.
+def match_classes(info: ModelInfo, dataset: Dataset) -> str | None:
+    """Number the classes of a dataset in files as a network does; they are matched by name.
 
     The classes of a folder without a list of them are numbers, and are matched by those.
 
     Returns:
-        The dataset, and a sentence if its classes are not those of the network in the same order.
+        A sentence if the classes are not those of the network in the same order.
 
     Raises:
-        ValueError: If the dataset has a class that the network does not have.
+        ValueError: If the dataset has a class that the network does not have, or another order and no files.
 
     Example:
         >>> from minifcn.data import DigitCanvases
         >>> canvases = DigitCanvases("train", 1)
-        >>> info = ModelInfo(canvases.class_names[::-1], GREY)
-        >>> in_order_of(info, canvases)[0].class_names[:2]
-        ('9', '8')
+        >>> match_classes(ModelInfo(canvases.class_names, GREY), canvases) is None
+        True
     """
     ours, theirs = info.class_names, tuple(dataset.class_names)
     if ours == theirs:
-        return dataset, None
+        return None
     if isinstance(dataset, FileDataset) and dataset.classes.guessed and dataset.classes.colors is None:
-        if (warning := check_classes(info, dataset)) is not None:
-            warning = f"warning: {warning}: without names, classes are matched by number"
-        return dataset, warning
-    if unknown := [name for name in theirs if name not in ours]:
+        warning = check_classes(info, dataset)
+        return f"warning: {warning}: without names, classes are matched by number"
+    unknown = tuple(name for name in theirs if name not in ours)
+    if unknown or not isinstance(dataset, FileDataset):
+        lacks = f": the network does not have {_listed(unknown)}" if unknown else ", in another order"
         raise ValueError(
             f"the network has {len(ours)} classes ({_listed(ours)}), the dataset {len(theirs)} "
-            f"({_listed(theirs)}): the network does not have {_listed(tuple(unknown))}"
+            f"({_listed(theirs)}){lacks}"
         )
-    sentence = f"classes are matched by name: the dataset has {_listed(theirs)}, the network {_listed(ours)}"
-    return Reordered(dataset, ours, info.palette), sentence
+    dataset.order_classes(ours, info.palette)
+    return f"classes are matched by name: the dataset has {_listed(theirs)}, the network {_listed(ours)}"
 
 
 def set_dropout(model: FCN, p: float) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from pathlib import Path
 
@@ -166,3 +167,18 @@ def test_camvid_is_clean(capsys):
     assert "train: 367 images: 367 of 480 x 360" in said
     assert "validation: 101 images: 101 of 480 x 360" in said
     assert "no findings" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist here")
+def test_each_finding_takes_one_line_whatever_the_names_contain(root, capsys):
+    names = ("a\nb", "c\x1b[31m", "e\u2028f", "g\rh")
+    for name in names:
+        write(root / "masks" / f"{name}.png", np.zeros((6, 8), np.uint8))
+        (root / "images" / f"{name}.png").write_bytes(b"")
+    (root / "classes.txt").write_text("ground\ncat\x1b[0m\ndog")
+    assert run(f"folder:{root}") == 1
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert not {"\x1b", "\r"} & set(said)
+    lines = [line for line in said.split("\n") if "is not an image" in line]
+    assert [line.count(".png: is not an image") for line in lines] == [1] * len(names)

@@ -133,8 +133,8 @@ def test_classes_in_another_order_are_matched_by_name(data, tmp_path, capsys):
     assert numbers["confusion_matrix"] == [[0, blob], [0, ground]]
     assert [entry["name"] for entry in numbers["classes"]] == ["blob", "ground"]
     model = stored(tmp_path / "m", ("never", "blob", "ground"))  # the dataset may lack some
-    assert main(["evaluate", model, data, *files]) == 0
-    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert main(["evaluate", model, data, "--json", str(tmp_path / "b.json")]) == 0
+    numbers = json.loads((tmp_path / "b.json").read_text())
     assert numbers["confusion_matrix"] == [[0, 0, 0], [0, blob, 0], [0, ground, 0]]
 
 

@@ -249,7 +249,9 @@ def names(out):
 def test_finished_images_are_left_out(model, tmp_path, capsys, monkeypatch):
     images, out = [draw(tmp_path / "in" / f"{name}.png") for name in "abcd"], tmp_path / "out"
     labelled, real = [], predict.read_image
-    monkeypatch.setattr(predict, "read_image", lambda path: labelled.append(path.stem) or real(path))
+    monkeypatch.setattr(
+        predict, "read_image", lambda path, **how: labelled.append(path.stem) or real(path, **how)
+    )
 
     def again():
         labelled.clear()
@@ -347,7 +349,7 @@ def test_all_is_appended_or_nothing(tmp_path):
 @posix
 def test_odd_names(model, tmp_path, monkeypatch):
     shown, said = [], []
-    monkeypatch.setattr(predict, "show", shown.append)
+    monkeypatch.setattr(predict, "show", lambda *lines: shown.extend(lines))
     monkeypatch.setattr(predict, "say", said.append)
     odd = [
         b"x" * 251 + b".png",

@@ -1,5 +1,6 @@
 """Many images in shares, and images that are larger than memory."""
 
+import errno
 import os
 import shutil
 
@@ -125,6 +126,22 @@ def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys)
     assert (out / "overlays" / "large.png").exists()
     assert run(model, path, "--out", out) == 0
     assert "1 of 1 images labelled (1 of them before)" in capsys.readouterr().out
+
+
+def test_a_full_disk_stops_at_a_large_tiff(model, tmp_path, monkeypatch, capsys):
+    tifffile = pytest.importorskip("tifffile")
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((300, 300), np.uint8))
+    monkeypatch.setattr(tiff, "MAX_PIXELS", 10_000)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(predict, "write_mask", full)
+    assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count(os.strerror(errno.ENOSPC)) == 1
+    assert "b.tif" not in error
 
 
 def test_a_large_tiff_that_is_cut_off_fails_alone(model, tmp_path, monkeypatch, capsys):

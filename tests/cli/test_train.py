@@ -207,6 +207,27 @@ def test_for_more_epochs_there_is_another_training(data, out, capsys):
     assert "done before" not in capsys.readouterr().out
 
 
+def test_a_training_continues_with_classes_in_another_order(data, tmp_path, out, capsys):
+    """The labels stay those of the network, so the result is the same."""
+    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+    other = photographs(tmp_path / "other", classes="blob\nground")
+    for path in (tmp_path / "other" / "masks").iterdir():
+        Image.fromarray(np.array([1, 0, *[255] * 254], np.uint8)[np.array(Image.open(path))]).save(path)
+    options = ["--from", out / "model.safetensors", "--epochs", 1]
+    models = []
+    for number, source in enumerate((data, other)):
+        capsys.readouterr()
+        assert run(source, *options, "--out", tmp_path / str(number)) == 0
+        said = "the dataset has blob, ground, the network ground, blob" in capsys.readouterr().err
+        assert said == bool(number)
+        models.append((tmp_path / str(number) / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    (tmp_path / "other" / "classes.txt").write_text("blob\ncat")
+    assert "the network does not have cat" in refused(capsys, other, *options, "--out", tmp_path / "2")
+    (tmp_path / "other" / "classes.txt").unlink()
+    assert "class 0 is 'ground'" in refused(capsys, other, *options, "--out", tmp_path / "2")
+
+
 def test_a_difference_in_settings_is_refused_by_name(data, out, capsys):
     assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
     capsys.readouterr()

@@ -166,6 +166,14 @@ def test_files_that_say_how_many_bits_they_use(tmp_path):
     assert read_image(packed)[0, :, 0].tolist() == [0x12, 0x45]
 
 
+def test_depths_that_do_not_exist_are_refused(tmp_path):
+    path = write(tmp_path / "a.png", RGB)
+    for wrong in (7, 17, 12.0):
+        with pytest.raises((ValueError, TypeError), match="bit_depth") as caught:
+            read_image(path, bit_depth=wrong)
+        assert not isinstance(caught.value, FileError)
+
+
 def test_black_needs_no_depth(tmp_path):
     assert not read_image(write(tmp_path / "a.png", np.zeros((3, 4), np.uint16))).any()
 

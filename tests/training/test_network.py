@@ -5,7 +5,7 @@ from minifcn.data import Folder
 from minifcn.data.dataset import read_like
 from minifcn.layers import Dropout
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
-from minifcn.training.network import GREY, check_classes, fcn_from, in_order_of, load_trained, set_dropout
+from minifcn.training.network import GREY, check_classes, fcn_from, load_trained, match_classes, set_dropout
 from minifcn.weights import save
 from tests.data.folders import folder
 from tests.data.pictures import write
@@ -66,21 +66,28 @@ def test_bit_depth_and_bands_of_the_dataset_are_recorded(tmp_path):
 
 
 def test_classes_are_matched_by_name(tmp_path):
-    info = ModelInfo(("blob", "other", "ground"), GREY)
-    dataset, sentence = in_order_of(info, Named("ground", "blob"))
-    assert dataset.class_names == info.class_names
+    info = ModelInfo(("blob", "other", "ground", "void-like"), GREY)
+    folder(tmp_path, "ab")  # values 0 to 2
+    write(tmp_path / "masks" / "a.png", np.array([[0, 1, 2, 255]] * 6, np.uint8).repeat(2, axis=1))
+    write(tmp_path / "masks" / "b.png", np.array([[0, 1, 2, 255]] * 6, np.uint8).repeat(2, axis=1))
+    (tmp_path / "classes.txt").write_text("ground\nblob\nvoid")
+    dataset = Folder(tmp_path, "train")
+    sentence = match_classes(info, dataset)
+    assert dataset.class_names == dataset.classes.names == info.class_names
+    assert np.array_equal(dataset.palette, info.palette)
     assert "ground, blob, the network blob, other, ground" in sentence
-    labels, expected = Named("ground", "blob")[0][1], dataset[0][1]
-    assert np.array_equal(np.array([2, 0, *[255] * 254], np.uint8)[labels], expected)
-    same = Named(*info.class_names)
-    assert in_order_of(info, same) == (same, None)
-    with pytest.raises(ValueError, match=r"3 classes .*the dataset 2 .* does not have cat"):
-        in_order_of(info, Named("ground", "cat"))
-    folder(tmp_path, "ab")  # without names: values 0 to 2
+    assert dataset[0][1][0, ::2].tolist() == [2, 0, 255, 255]
+    assert match_classes(info, dataset) is None
+    assert match_classes(info, Named(*info.class_names)) is None
+    with pytest.raises(ValueError, match=r"4 classes .*the dataset 2 .* does not have cat"):
+        match_classes(info, Named("ground", "cat"))
+    with pytest.raises(ValueError, match=r"4 classes .*the dataset 2 \(ground, blob\), in another order"):
+        match_classes(info, Named("ground", "blob"))
+    (tmp_path / "classes.txt").unlink()
+    write(tmp_path / "masks" / "a.png", np.array([range(4)] * 6, np.uint8).repeat(2, axis=1))
     guessed = Folder(tmp_path, "train")
-    dataset, sentence = in_order_of(info, guessed)
-    assert dataset is guessed
-    assert "by number" in sentence
+    assert "by number" in match_classes(info, guessed)
+    assert guessed.class_names == ("0", "1", "2", "3")
 
 
 @pytest.mark.parametrize(
