@@ -20,6 +20,7 @@ import pickle
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from types import TracebackType
@@ -40,7 +41,7 @@ from minifcn.training.state import Training
 T = TypeVar("T")
 
 PATIENCE = 60.0
-"""Seconds of waiting after which rank 0 prints a line; rank 1, which may wait for rank 0, after twice that."""
+"""Seconds of waiting after which rank 0 prints a line; rank 1, which may wait for it, after twice that."""
 
 _LONGEST_PAUSE = 0.005
 _GRACE = 3.0
@@ -99,6 +100,10 @@ class Ranks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._depth -= 1
+        if self.rank and isinstance(error, SystemExit) and error.code:
+            error = ValueError(
+                f"the arguments of rank {self.rank} are wrong"
+            )  # only rank 0 prints what argparse says
         if self._ended or (error is None and self._depth):
             return
         if not self._within:
@@ -412,7 +417,11 @@ def _pickled(value: Any) -> Array:
 def _world() -> Any:
     """Return the communicator of all processes."""
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # of a launcher that does not match, which is refused
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             f"several processes need mpi4py and an MPI library, as from pip install mpi4py mpich ({error})"
