@@ -249,7 +249,8 @@ class Ranks:
         arrays, parameters = training.model.state_dict(), training.optimizer.parameters
         described = [f"{name} {array.shape} {array.dtype}" for name, array in arrays.items()]
         described += [name for name, parameter in parameters.items() if parameter.trainable]
-        self.compare(training.settings | {"model": _digest(described)})
+        facts = {"model": _digest(described), "use of a validation set": validation is not None}
+        self.compare(training.settings | facts)
         self.compare_data(training.loader, "training")
         if validation is not None:
             self.compare_data(validation, "validation")
