@@ -11,6 +11,7 @@
 | `checkpoint` | that state as a file |
 | `callbacks/` | checkpoints, Ctrl-C, log, curve, warnings |
 | `overfit` | training on one image, as a test |
+| `ranks` | several processes, with the bits of one |
 | `memory` | memory that a step takes, and that is free |
 | `progress` | progress bars and messages |
 """

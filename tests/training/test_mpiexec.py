@@ -38,13 +38,14 @@ checkpoint.write = write
 """
 NO_MEMORY_ON_RANK_2 = """
 import os
-from minifcn.training import fit
-before = fit.seed_dropout
+import minifcn.training
+module = sys.modules["minifcn.training.fit"]
+before = module.seed_dropout
 def full(model, seed, epoch, batch):
     if os.environ["PMI_RANK"] == "2" and epoch == 1:
         raise MemoryError("Unable to allocate 9 GiB")
     before(model, seed, epoch, batch)
-sys.modules["minifcn.training.fit"].seed_dropout = full
+module.seed_dropout = full
 """
 
 
