@@ -10,7 +10,6 @@ The MPI library itself adds nothing, because its order depends on its algorithm.
 
 All ranks do the same; rank 0 also prints and writes. Each exchange begins with a meeting, `Ranks.meet`, where
 a rank that has failed says why, so that all raise the same exception.
-
 This module is imported, and with it mpi4py, only if there are several processes.
 """
 
@@ -46,8 +45,6 @@ PATIENCE = 60.0
 _LONGEST_PAUSE = 0.005
 _GRACE = 3.0
 """Seconds for which the other ranks leave it to rank 0 to end all, because only one should say why."""
-_NUMBERS = 3
-"""Numbers that each rank may pass on in a meeting."""
 _COUNTS = ("epoch", "step", "images", "total_loss", "weight", "seconds", "epochs", "records")
 """Attributes of a `Training` that rank 0 may have read from a checkpoint, besides its arrays."""
 
@@ -72,6 +69,7 @@ class Ranks:
         ValueError: If the library is not that of the launcher, or versions or processors differ.
 
     Example:
+        >>> import minifcn
         >>> from minifcn.training import fit
         >>> def train(model, loader, optimizer):  # in a script that `mpiexec -n 4 python` runs
         ...     with Ranks() as ranks:
@@ -103,21 +101,18 @@ class Ranks:
         if self.rank and isinstance(error, SystemExit) and error.code:
             error = ValueError(
                 f"the arguments of rank {self.rank} are wrong"
-            )  # only rank 0 prints what argparse says
+            )  # what argparse says is silent here
         if self._ended or (error is None and self._depth):
             return
-        if not self._within:
-            try:
+        try:
+            if not self._within:
                 self.meet(error=error)
-                return
-            except BaseException as agreed:
-                if agreed is error:
-                    return
-                if self._ended:
-                    raise
-                error = agreed
-        assert error is not None
-        self._abort(error)
+        except BaseException as agreed:
+            if self._ended and agreed is not error:
+                raise
+            error = agreed
+        if self._within:
+            self._abort(error)
 
     # Exchanges; all ranks call them in the same order
 
@@ -127,7 +122,7 @@ class Ranks:
         Raises:
             BaseException: The error of the first rank that gives one.
         """
-        mine, all_rows = np.zeros(1 + _NUMBERS), np.zeros((self.size, 1 + _NUMBERS))
+        mine, all_rows = np.zeros(4), np.zeros((self.size, 4))
         mine[0], mine[1 : 1 + len(numbers)] = error is not None, numbers
         with self.exchanging():
             self.wait(self._comm.Iallgather(mine, all_rows))
@@ -176,12 +171,11 @@ class Ranks:
         data = _pickled(value) if self.rank == root else np.empty(0, np.uint8)
         length = np.array([data.size])
         self.wait(self._comm.Ibcast(length, root))
-        if self.rank != root:
-            data = np.empty(int(length[0]), np.uint8)
+        data = data if self.rank == root else np.empty(int(length[0]), np.uint8)
         self.wait(self._comm.Ibcast(data, root))
         return value if self.rank == root else pickle.loads(data.tobytes())
 
-    def _abort(self, error: BaseException) -> None:
+    def _abort(self, error: BaseException | None) -> None:
         """End all ranks, when they cannot meet any more."""
         if self.rank:
             time.sleep(_GRACE)
@@ -189,14 +183,8 @@ class Ranks:
             say(f"rank {self.rank} ends all ranks: {str(error) or type(error).__name__}")
         self._comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 2)
 
-    # What `fit` and `evaluate` need
-
     def compare(self, facts: Mapping[str, Any]) -> None:
-        """Compare values that must be equal on all ranks.
-
-        Raises:
-            ValueError: If they are not; the message names the first that differs, and the rank.
-        """
+        """Raise ValueError, with name and rank, for the first value that is not equal on all ranks."""
         rows = self.gather({name: str(value) for name, value in facts.items()})
         for rank, row in enumerate(rows):
             for name in dict.fromkeys((*rows[0], *row)):
@@ -219,11 +207,7 @@ class Ranks:
         self.compare(facts)
 
     def check(self, model: Layer, batch_size: int, accumulate: int) -> None:
-        """Refuse what several ranks cannot train.
-
-        Raises:
-            ValueError: If a step has fewer batches than ranks, or a batch normalisation is not frozen.
-        """
+        """Refuse steps of fewer batches than ranks, and batch normalisation that is not frozen."""
         if accumulate < self.size:
             images = batch_size * accumulate
             batches = next((n for n in range(self.size, images + 1) if images % n == 0), self.size)
@@ -232,19 +216,15 @@ class Ranks:
                 f"accumulate must be at least {self.size}, the number of ranks, got {accumulate}: take "
                 f"batch_size={size} accumulate={batches} for {size * batches} images per step (now {images})"
             )
-        for layer in model.layers():
-            if isinstance(layer, BatchNorm2d) and not layer.frozen and self.size > 1:
-                raise ValueError(
-                    f"model must have frozen batch normalization on {self.size} ranks, got {layer!r}, whose "
-                    f"averages would differ: call freeze_batch_norm(model), or train on one rank"
-                )
+        norms = [layer for layer in model.layers() if isinstance(layer, BatchNorm2d) and not layer.frozen]
+        if norms and self.size > 1:
+            raise ValueError(
+                f"model must have frozen batch normalization on {self.size} ranks, got {norms[0]!r}, whose "
+                f"averages would differ: call freeze_batch_norm(model), or train on one rank"
+            )
 
     def begin(self, training: Training, validation: Loader | None) -> "GradientSum":
-        """Refuse what several ranks cannot train, and ranks that differ; return what adds their gradients.
-
-        Raises:
-            ValueError: See `check`; or if ranks have different settings or data.
-        """
+        """Refuse what several ranks cannot train, and ranks that differ; return what adds their gradients."""
         self.check(training.model, training.loader.batch_size, training.settings["accumulate"])
         arrays, parameters = training.model.state_dict(), training.optimizer.parameters
         described = [f"{name} {array.shape} {array.dtype}" for name, array in arrays.items()]
@@ -282,13 +262,7 @@ class Ranks:
 
 
 class GradientSum:
-    """The gradients of a step, summed over the batches of all ranks in the order of the batches.
-
-    Args:
-        ranks: The ranks.
-        parameters: Parameters of the network, in the same order on all ranks.
-        accumulate: Number of batches in a step.
-    """
+    """The gradients of a step of `accumulate` batches, summed over all ranks in the order of the batches."""
 
     def __init__(self, ranks: Ranks, parameters: Iterable[Parameter], accumulate: int):
         self.ranks, self.parameters, self.accumulate = ranks, list(parameters), accumulate
@@ -305,36 +279,33 @@ class GradientSum:
         """Take note of a batch, and after the last one of a round add the gradients of all ranks.
 
         Args:
-            counts: Loss, weight and number of images of an own batch, whose gradients are those of the
-                parameters; `None` for a batch of another rank.
-            complete: Whether it is the last batch of the step; the sums become the gradients of the
-                parameters then.
+            counts: Loss, weight and number of images of an own batch; `None` for one of another rank.
+            complete: Whether it ends the step; then the sums become the gradients of the parameters.
 
         Returns:
-            The counts of each batch of the round, or nothing within a round.
+            The counts of each batch of the round, at its end.
         """
         self._seen, self._counts = self._seen + 1, counts or self._counts
         if self._seen < self.ranks.size and not complete:
             return []
-        rows = [(loss, weight, int(images)) for loss, weight, images in self._add_round().tolist()]
+        rows = self._add_round()[: self._seen].tolist()
+        self._seen, self._counts = 0, None
         if complete:
             self._finish()
-        seen, self._seen, self._counts = self._seen, 0, None
-        return rows[:seen]
+        return [(loss, weight, int(images)) for loss, weight, images in rows]
 
     def _add_round(self) -> Array:
         gradients = [parameter.grad for parameter in self.parameters]
         used = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        own = self._counts is not None
         if self._used is None:
             self._prepare(self.ranks.broadcast(used))  # rank 0 has the first batch of every step
-        if own and used != self._used:
+        if self._counts and used != self._used:
             raise ValueError("model must have gradients for the same parameters in all batches")
         rows = self.ranks.meet(*(self._counts or ()))
         flat = [to_numpy(grad).reshape(-1) for grad in gradients if grad is not None]  # (...) -> (elements,)
         with self.ranks.exchanging():
             for total, parts in zip(self._totals, self._parts, strict=True):
-                for i, of_array, of_block in parts if own else ():
+                for i, of_array, of_block in parts if self._counts else ():
                     np.copyto(self._block[of_block], flat[i][of_array], casting="no")
                 self.ranks.wait(self.ranks._comm.Ialltoall(self._block, self._received))
                 for rank in range(self._seen):
@@ -348,16 +319,16 @@ class GradientSum:
         return rows
 
     def _finish(self) -> None:
-        assert self._used is not None
-        arrays = [np.empty_like(to_numpy(self.parameters[i].data), order="C") for i in self._used]
+        used = [self.parameters[i] for i in self._used or ()]
+        arrays = [np.empty(parameter.data.shape, parameter.data.dtype) for parameter in used]
         flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
         with self.ranks.exchanging():
             for total, parts in zip(self._totals, self._parts, strict=True):
                 self.ranks.wait(self.ranks._comm.Iallgather(total, self._block))
                 for i, of_array, of_block in parts:
                     flat[i][of_array] = self._block[of_block]
-        for i, array in zip(self._used, arrays, strict=True):
-            self.parameters[i].grad = to_device(array, device_of(self.parameters[i].data))
+        for parameter, array in zip(used, arrays, strict=True):
+            parameter.grad = to_device(array, device_of(parameter.data))
         self._begun = False
 
     def _prepare(self, used: list[int]) -> None:
@@ -390,12 +361,7 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def _parts(sizes: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield which part of which array is in a block, elements `start` to `stop` of all arrays in a row.
-
-    Example:
-        >>> list(_parts([3, 4], 2, 5))
-        [(0, slice(2, 3, None), slice(0, 1, None)), (1, slice(0, 2, None), slice(1, 3, None))]
-    """
+    """Yield which part of which array is in a block, elements `start` to `stop` of all arrays in a row."""
     begin = 0
     for i, size in enumerate(sizes):
         low, high = max(start, begin), min(stop, begin + size)
@@ -408,8 +374,7 @@ def _pickled(value: Any) -> Array:
     """Return a value, or an error with its message if it cannot be copied, as bytes."""
     try:
         data = pickle.dumps(value)
-        if isinstance(value, BaseException):
-            pickle.loads(data)
+        pickle.loads(data)
     except Exception:
         data = pickle.dumps(RuntimeError(f"{type(value).__name__}: {value}"))
     return np.frombuffer(bytearray(data), np.uint8)
@@ -418,17 +383,15 @@ def _pickled(value: Any) -> Array:
 def _world() -> Any:
     """Return the communicator of all processes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # of a launcher that does not match, which is refused
+        with warnings.catch_warnings():  # of a launcher that does not match, which is refused below
+            warnings.simplefilter("ignore", RuntimeWarning)
             from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             f"several processes need mpi4py and an MPI library, as from pip install mpi4py mpich ({error})"
         ) from error
     size = MPI.COMM_WORLD.size
-    if size != launched()[1]:
+    if size < launched()[1]:
         library = MPI.Get_library_version().split("\n")[0]
         raise ValueError(
             f"the launcher has started {launched()[1]} processes, and the MPI library of mpi4py ({library}) "
