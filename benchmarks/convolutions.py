@@ -72,6 +72,7 @@ CASES = (
     Case("SqueezeNet conv1", 3, 96, (360, 480), 7, stride=2),
     Case("SqueezeNet fire4, 1 x 1", 128, 32, (88, 118), 1),
     Case("SqueezeNet fire4, 3 x 3", 32, 128, (88, 118), 3, padding=1),
+    Case("MobileNetV2, depthwise", 144, 144, (90, 120), 3, padding=1, groups=144),
     Case("upsampling 64 / 32", 21, 21, (384, 480), 64, stride=32, padding=16, groups=21, transposed=True),
     Case("upsampling 16 / 8", 21, 21, (360, 480), 16, stride=8, padding=4, groups=21, transposed=True),
 )

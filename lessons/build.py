@@ -7,7 +7,8 @@
 
 A source, `src/NN_name.py`, is a Python file in jupytext's percent format that contains the solutions. The
 notebook for learners has blanks in their place, and the outputs of all cells from one run of the blank
-notebook. `lessons/README.md` describes how to write a lesson.
+notebook. The start page, `src/00_start.py`, gets a table of the lessons from the headers of their sources.
+`lessons/README.md` describes how to write a lesson.
 """
 
 import argparse
@@ -25,6 +26,29 @@ from nbclient import NotebookClient
 LESSONS = Path(__file__).resolve().parent
 REPOSITORY = "minifcn/minifcn"  # owner and name, for the links to Colab
 PAPER = "https://arxiv.org/abs/1605.06211"
+DOCS = f"https://github.com/{REPOSITORY}/blob/main/docs"
+READ = {  # section of the paper, and page of docs/
+    "01": ("1", "how-it-works"),
+    "02": ("3", "how-it-works"),
+    "03": ("3.3", "own-layers"),
+    "04": ("3", "speed"),
+    "05": ("3", "how-it-works"),
+    "06": ("3.1", "how-it-works"),
+    "07": ("3.3", "how-it-works"),
+    "08": ("5", "python"),
+    "09": ("4.2", "python"),
+    "10": ("4.3", "how-it-works"),
+    "11": ("4.1", "photographs"),
+    "12": ("3", "speed"),
+    "13": ("4", "own-layers"),
+    "14": ("5", "photographs"),
+}
+START = LESSONS / "src" / "00_start.py"
+VERSION = re.findall(
+    r'^__version__ = "(.+)"$',
+    (LESSONS.parent / "minifcn" / "__init__.py").read_text("utf-8"),
+    re.M,
+)[0]
 BLANK = "# Your code here.\n{indent}raise NotImplementedError"
 VARIES = "varies"  # tag of a cell whose text differs from run to run
 
@@ -42,8 +66,8 @@ if "google.colab" in sys.modules:
 
 
 def sources() -> list[Path]:
-    """Return the sources of all lessons, in order."""
-    return sorted((LESSONS / "src").glob("[0-9][0-9]_*.py"))
+    """Return the sources of all lessons, in order, without the start page."""
+    return sorted(set((LESSONS / "src").glob("[0-9][0-9]_*.py")) - {START})
 
 
 def notebook_of(source: Path) -> Path:
@@ -54,11 +78,20 @@ def notebook_of(source: Path) -> Path:
 def generate(source: Path, *, solved: bool = False) -> Any:
     """Return the notebook of a source, without outputs: blank, or solved.
 
-    Outputs of a cell that follows a question to predict are collapsed until the learner runs the cell.
+    Outputs of a cell that follows a question to predict are collapsed until the learner runs the cell. The
+    code of the first two cells, which install and import, and that of the checks is collapsed, too.
     """
     number = source.stem[:2]
-    cells = jupytext.reads(source.read_text(encoding="utf-8"), "py:percent").cells
+    text = source.read_text(encoding="utf-8")
+    if source == START:
+        text = _with_lessons(text)
+    cells = jupytext.reads(text, "py:percent").cells
     cells[0].source += f"\n\n{_links(source)}"
+    imports = next(cell for cell in cells if cell.cell_type == "code")
+    if not imports.source.startswith("#"):
+        imports.source = (
+            f"# Run this cell first: it imports what is used below.\n{imports.source}"
+        )
     cells.insert(1, nbformat.v4.new_code_cell(_INSTALL))
     if following := next_lesson(source):
         cells[
@@ -69,7 +102,8 @@ def generate(source: Path, *, solved: bool = False) -> Any:
         metadata: dict[str, Any] = {}
         if cell.cell_type == "code":
             if (
-                cells[index - 1].cell_type == "markdown"
+                index > 1
+                and cells[index - 1].cell_type == "markdown"
                 and "Predict" in cells[index - 1].source
             ):
                 tags.append("hide-output")  # for the web pages
@@ -80,7 +114,10 @@ def generate(source: Path, *, solved: bool = False) -> Any:
                 )
             if "check_exercise(" in cell.source:
                 tags.append("check")
-                metadata["jupyter"] = {"source_hidden": True}
+            if "check_exercise(" in cell.source or cell in (cells[1], imports):
+                tags.append("hide-input")  # for the web pages
+                metadata["jupyter"] = {"source_hidden": True}  # for JupyterLab
+                metadata["cellView"] = "form"  # for Colab
             cell.execution_count, cell.outputs = None, []
         cell.metadata = {**metadata, "tags": tags} if tags else metadata
         cell.id = f"lesson-{number}-{index:02d}"
@@ -108,9 +145,73 @@ def next_lesson(source: Path) -> Path | None:
     return later[0] if later else None
 
 
+def needs(source: Path) -> list[int]:
+    """Return the numbers of the lessons that a lesson needs, according to its header."""
+    return numbers(_part(source, "You need"))
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of the lessons that a text names: "lesson 2", "lessons 3, 5 and 7 to 9"."""
+    found: set[int] = set()
+    for named in re.findall(r"lessons? (\d+(?:(?:, | and |, and | to )\d+)*)", text):
+        for part in re.split(r", and |, | and ", named):
+            first, _, last = part.partition(" to ")
+            found |= set(range(int(first), int(last or first) + 1))
+    return sorted(found)
+
+
+def _part(source: Path, name: str) -> str:
+    """Return a paragraph of the header of a lesson, such as "**Question.** What ...?", without its name."""
+    text = re.sub(r"^# ?", "", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return " ".join(
+        re.findall(rf"^\*\*{name}[.:]?\*\*(.+?)\n\n", text, re.MULTILINE | re.DOTALL)[
+            0
+        ].split()
+    )
+
+
+def _with_lessons(text: str) -> str:
+    """Return the source of the start page with what the headers of the lessons say, and links to headings."""
+    rows, lessons, files = (
+        [],
+        {},
+        {source.stem[:2]: notebook_of(source).name for source in sources()},
+    )
+    for source in sources():
+        number, name = title(source).split(". ", 1)
+        exercises = re.findall(
+            rf"^# ## Exercise {number}\.\d+: (.+)$",
+            source.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+        minutes = sum(map(int, re.findall(r"\d+", _part(source, "Minutes"))))
+        link, before = f"[{number}. {name}]({notebook_of(source).name})", needs(source)
+        rows.append(
+            f"# | {link} | {_part(source, 'Question')} | {'; '.join(exercises)} "
+            f"| {', '.join(map(str, before)) or '-'} | {minutes} |"
+        )
+        lessons[int(number)] = name, notebook_of(source).name, before
+    text = re.sub(
+        r"\| (\d+): (.+) \|$",
+        lambda found: (
+            f"| [{found[1]}]({files[found[1].zfill(2)]}#{found[2].replace(' ', '-')}) |"
+        ),
+        text,
+        flags=re.MULTILINE,
+    )
+    return text.replace("# LESSONS", "\n".join(rows)).replace(
+        "LESSONS = {}", f"LESSONS = {lessons}"
+    )
+
+
 def _links(source: Path) -> str:
     colab = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/lessons/{source.stem}.ipynb"
-    return f"[Open in Colab]({colab}) | [The paper]({PAPER})"
+    section, page = READ.get(source.stem[:2], ("", "teaching"))
+    paper = f"[The paper{f', section {section}' if section else ''}]({PAPER})"
+    docs = f"[{page}]({DOCS}/{page}.md), [questions]({DOCS}/questions.md)"
+    return (
+        f"[Open in Colab]({colab}) | {paper} | Docs: {docs} | Made with minifcn {VERSION}"
+    )
 
 
 def run(notebook: Any, *, strict: bool = False) -> Any:
@@ -225,12 +326,12 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [
         source
-        for source in sources()
+        for source in (START, *sources())
         if not arguments.lessons or source.stem[:2] in arguments.lessons
     ]
     if not chosen:
         parser.error(
-            f"lesson must be one of {', '.join(source.stem[:2] for source in sources())}, "
+            f"lesson must be one of {', '.join(source.stem[:2] for source in (START, *sources()))}, "
             f"got {' '.join(arguments.lessons)}"
         )
     if arguments.solved:

@@ -26,8 +26,8 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
         The module `numpy` or `cupy`.
 
     Raises:
-        TypeError: If something is not an array, if an array is masked, or if the arrays belong to both
-            libraries.
+        TypeError: If something is not an array, if an array is masked or of another subclass, or if the
+            arrays belong to both libraries.
 
     Example:
         >>> import numpy as np
@@ -44,7 +44,7 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
         if isinstance(array, np.ma.MaskedArray):
             why = "whose mask would be ignored; call .filled(value) first"
             raise TypeError(f"{name} must be a NumPy or CuPy array, got a masked array, {why}")
-        if isinstance(array, np.ndarray):
+        if type(array) in (np.ndarray, np.memmap):  # others, such as np.matrix, compute in another way
             homes[name] = "numpy"
         elif type(array).__module__.partition(".")[0] == "cupy":
             homes[name] = "cupy"

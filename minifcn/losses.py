@@ -133,6 +133,8 @@ def _chunks(xp: Any, images: int, pixels: int, num_classes: int) -> list[tuple[s
 def _check_arguments(scores: Array, labels: Array, reduction: Reduction, class_weights: Array | None) -> None:
     check_choice(reduction, "reduction", get_args(Reduction))
     check_float(scores=scores, class_weights=class_weights)
+    if labels is None:
+        raise TypeError("labels must be an array of uint8, got NoneType")
     if scores.ndim < 2 or scores.shape[1] == 0:
         raise ValueError(f"scores must have shape (N, C, ...) with at least one class, got {scores.shape}")
     if labels.shape != (expected := scores.shape[:1] + scores.shape[2:]):

@@ -43,7 +43,8 @@ def test_links_lead_to_files_and_headings(document):
             continue  # the tests of an installed package lie beside no source
         target = document.parent / name if name else document
         assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
+        if target.suffix == ".md":  # tests/lessons checks the headings of lessons
+            assert not anchor or anchor in anchors(target), link
 
 
 @pytest.mark.parametrize("pattern", PRIVATE)

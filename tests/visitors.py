@@ -5,6 +5,7 @@ from functools import cache, reduce
 
 import numpy as np
 
+from minifcn.functional import interpolate
 from minifcn.layers import Visitor
 
 
@@ -43,6 +44,9 @@ class Computing(Visitor):
         if min(*sides, x.shape[2] - top - bottom, x.shape[3] - left - right) < 0:
             raise ValueError(f"a map of {x.shape[2:]} cannot be cropped by {sides}")
         return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right].copy()
+
+    def resize(self, x, size):
+        return interpolate(x, size, "bilinear")
 
     def size(self, x):
         return x.shape[2:]
@@ -116,6 +120,9 @@ class Symbolic(Visitor):
     def crop(self, x, sides):
         top, bottom, left, right = sides
         return x[0] - top - bottom, x[1] - left - right
+
+    def resize(self, x, size):
+        return size
 
     def size(self, x):
         return x

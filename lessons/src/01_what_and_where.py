@@ -68,7 +68,7 @@ print(f"3. {(labels == 255).mean():.3f}")
 # %% [markdown]
 # ## Exercise 1.1: how often does a class occur?
 #
-# *10 minutes.* Compute the fraction of each class among the pixels that are not void.
+# *10 minutes, easy.* Compute the fraction of each class among the pixels that are not void.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -159,12 +159,12 @@ for name, fraction in zip(canvases.class_names, counts / counts.sum(), strict=Tr
     print(f"{name:11} {fraction:.3f} {'#' * round(50 * fraction)}")
 
 # %% [markdown]
-# Almost nine of ten pixels are background. A network that calls everything background is right on all of
+# Almost nine out of ten pixels are background. A network that calls everything background is right on all of
 # them, and has found nothing. Lesson 8 introduces measures that show the difference.
 #
 # ## Exercise 1.2: draw an overlay
 #
-# *20 minutes.* Blend the colours of the labels with a grey image: each pixel becomes
+# *20 minutes, medium.* Blend the colours of the labels with a grey image: each pixel becomes
 # `(1 - alpha) * grey + alpha * colour of its class`. Void pixels stay as they are.
 #
 # <details><summary>Hint 1</summary>
@@ -292,11 +292,21 @@ show(
 grey = mf.models.Preprocessing("L", mean=(150.0,), std=(54.0,))
 
 
+class EverySteps(mf.training.Callback):
+    """Prints a line now and then, so that one sees that something happens."""
+
+    def step(self, training):
+        if training.step % 250 == 0:
+            print(f"step {training.step}: loss {training.loss:.2f}")
+
+
 def train(network, dataset, batch_size, lr):
     batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
-    mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
+    mf.training.fit(
+        network, batches, adam, schedule=schedule, callbacks=[EverySteps()], progress=None
+    )
 
 
 classifier = mf.models.digit_classifier(rng=0)
@@ -320,7 +330,7 @@ show(
 # %%
 sliding = mf.convolutionalize(classifier, (1, 32, 32)).eval()
 large = DigitCanvases("test", 20, size=(96, 160), digits_per_canvas=6)
-wide_canvas, wide_labels = large[7]  # a canvas of another size
+wide_canvas, wide_labels = large[12]  # a canvas of another size
 likely = mf.functional.softmax(sliding(grey(wide_canvas[None])))[0]  # (10, rows, columns)
 position = sliding.coordinate_map()  # where in the canvas each answer lies
 rows, columns = likely.shape[1:]
@@ -330,7 +340,7 @@ show(
         wide_canvas,
         likely,
         "0123456789",
-        classes=[1, 6],
+        classes=[3, 8],
         extent=tuple(float(position(edge)) for edge in edges),
         label="probability",
     ),
@@ -341,7 +351,7 @@ print(
 )
 
 # %% [markdown]
-# The maps of 1 and 6 are bright where these digits are. Some other positions are bright, too: the
+# The maps of 3 and 8 are bright where these digits are. Some other positions are bright, too: the
 # classifier has never seen background alone, and has to choose one of ten digits everywhere.
 #
 # The last step is a *fully convolutional network* (FCN): the same classifier with scores for eleven classes
@@ -433,6 +443,24 @@ print(
 # %% [markdown]
 # A value that is off by one is a different class, not a similar one. Masks are therefore saved as PNG, which
 # keeps each value exactly.
+#
+# **Masks of 0 and 255.** Paint programs save a mask of two classes in black and white, as 0 and 255. Predict:
+# what does such a mask mean here?
+
+# %%
+mask = np.array([[0, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
+kept = mask[mask != 255]
+print(f"{kept.size} of {mask.size} pixels have a label, with the classes", np.unique(kept))
+print("mask // 255 has the classes", np.unique(mask // 255))
+scores = np.zeros((1, 2, 2, 4))  # of two classes, 0 and 1
+try:
+    mf.losses.softmax_cross_entropy(scores, 2 * (mask[None] // 255))
+except ValueError as error:
+    print("with a label 2:", error)
+
+# %% [markdown]
+# White was void, so that only background was left to learn. Print the values of a mask before you train.
+# Other libraries report an invalid label as a failed assertion, such as `t >= 0 && t < n_classes`.
 #
 # ## Recall
 #

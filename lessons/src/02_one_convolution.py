@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import minifcn as mf
 from minifcn.checks import check_exercise, checked, whole_numbers
-from minifcn.viz import convolution_film, panels, show
+from minifcn.viz import Sliders, convolution_film, panels, show
 
 # %% [markdown]
 # ## The picture
@@ -86,7 +86,7 @@ print("3. y moves one column to the right, too, except for its first column:", s
 # %% [markdown]
 # ## Exercise 2.1: the sum
 #
-# *15 minutes.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
+# *15 minutes, easy.* Write `my_convolution(x, w)` for one input ($H$, $W$) and one filter ($K_H$, $K_W$):
 # two loops over the positions, and the sum of products at each. Do not call a convolution of NumPy,
 # SciPy or minifcn.
 #
@@ -205,9 +205,34 @@ show(
 )
 
 # %% [markdown]
+# Now along one axis only, with one row for each window. Move the sliders: when does no window contain the
+# last value, 7?
+
+
+# %%
+def windows(kernel, stride, padding):
+    padded = np.pad(np.arange(1.0, 8), padding)
+    count = mf.geometry.Window(kernel, stride, padding).output_size(7)
+    read = np.full((count, len(padded)), np.nan)
+    for i in range(count):
+        start = i * stride
+        read[i, start : start + kernel] = padded[start : start + kernel]
+    name = f"windows: kernel {kernel}, stride {stride}, padding {padding}"
+    figure = panels({"x with its zeros": padded, name: read}, columns=1, width=4)
+    return figure, f"{name}: {count} rows"
+
+
+choices = {"kernel": (2, 3, 4), "stride": (1, 2, 3), "padding": (0, 1)}
+show(
+    Sliders(windows, choices),
+    "A larger kernel makes the rows wider, a larger stride moves them further apart, and padding adds a zero "
+    "at both ends.",
+)
+
+# %% [markdown]
 # ## Exercise 2.2: the size
 #
-# *5 minutes.* Along one axis, the input has `size` values and the filter `kernel`. How many positions
+# *5 minutes, easy.* Along one axis, the input has `size` values and the filter `kernel`. How many positions
 # does the window have? Write the formula; no array is needed.
 #
 # <details><summary>Hint 1</summary>
@@ -292,6 +317,25 @@ check_exercise(
 )
 
 # %% [markdown]
+# ## SAME and VALID
+#
+# TensorFlow and Keras have names for two kinds of padding. *VALID* is none. *SAME* adds as many zeros as
+# $\lceil H / s \rceil$ outputs need. If their number is odd, the end gets one more than the start. Predict: 6
+# values, a filter of three ones and stride 2. Does SAME give the same values as `padding=1`?
+
+# %%
+zeros = (3 - 1) * 2 + 3 - 6  # 3 outputs need (3 - 1) * 2 + 3 values
+ends = {"VALID": (0, 0), "SAME": (zeros // 2, zeros - zeros // 2), "padding=1": (1, 1)}
+for name, (start, end) in ends.items():
+    row, ones = np.arange(1.0, 7).reshape(1, 1, 1, 6), np.ones((1, 1, 1, 3))
+    y = mf.functional.conv2d(row, ones, stride=2, padding=((0, 0), (start, end)))
+    print(f"{name:9} {start} zeros at the start, {end} at the end: {y.ravel().astype(int)}")
+
+# %% [markdown]
+# The sizes are equal, but all windows are shifted by one value. Weights that were trained with one kind of
+# padding need the same kind.
+
+# %% [markdown]
 # ## Channels
 #
 # A colour photograph has three *channels*, for red, green and blue: its array is ($C$, $H$, $W$)
@@ -309,14 +353,38 @@ channels_first = cup.transpose(2, 0, 1).astype(float)  # (H, W, 3) -> (3, H, W)
 red = np.array([1.0, -0.5, -0.5]).reshape(1, 3, 1, 1)  # (O, C, KH, KW)
 reddish = mf.functional.conv2d(channels_first[None], red)[0, 0]
 show(
-    panels({"photo": cup, "red - (green + blue) / 2": reddish}),
+    panels({"photo": cup, "red - (green + blue) / 2": reddish}, width=5.5),
     "Saucer, cup and wood contain more red and are bright; the white rim, the spoon and the floor are not.",
 )
 
 # %% [markdown]
+# ## One, two or three axes
+#
+# Sound has one axis, an image two, a CT scan three. A convolution is called 1-D, 2-D or 3-D by the number of
+# axes along which its window *moves*. Channels do not count: the photograph above has three axes, but the
+# window moves along two. The sum is the same in all cases:
+
+
+# %%
+def convolve_all_axes(x, w):
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape)  # positions, then cells
+    return (windows * w).sum(axis=tuple(range(x.ndim, 2 * x.ndim)))
+
+
+for name, size, kernel in (
+    ("sound", (9,), (3,)),
+    ("image", (9, 8), (3, 3)),
+    ("CT scan", (9, 8, 7), (3, 3, 3)),
+):
+    x, w = rng.normal(size=size), rng.normal(size=kernel)
+    print(f"{x.ndim}-D, {name:8} {size}, filter {kernel}: {convolve_all_axes(x, w).shape}")
+x, w = rng.normal(size=(9, 8)), rng.normal(size=(3, 3))
+print("2-D as above:", np.allclose(convolve_all_axes(x, w), convolve(x, w)))
+
+# %% [markdown]
 # ## Exercise 2.3: all of it
 #
-# *20 minutes.* Write the complete convolution of one image: channels, bias, stride and padding.
+# *20 minutes, medium.* Write the complete convolution of one image: channels, bias, stride and padding.
 #
 # <details><summary>Hint 1</summary>
 #

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 5. Losing where
 #
-# **Question.** How many pixels does one value deep in a network depend on, and how exactly does it
-# still say where they are?
+# **Question.** How many pixels does one value deep in a network depend on, and how precisely does it still
+# locate what it sees?
 #
-# **Minutes:** 12 to read, 1 to run, 40 for the exercises.
+# **Minutes:** 12 to read, 1 to run, 45 for the exercises.
 #
 # **You need** windows, strides and sizes (lesson 2), and the gradient with respect to the input (lesson 3).
 
@@ -78,13 +78,44 @@ show(
 # appears in two cells while it lies across their border.) That suits a classifier: a cat is a cat in any
 # column. For a label at each pixel it is a loss.
 #
+# ## Equivariant or invariant?
+#
+# If the input moves and the output moves along, a layer is *equivariant*; if the output stays as it is, the
+# layer is *invariant*. Predict: a photograph moves by one pixel, then by two. Which layer is what?
+
+# %%
+photo = mf.data.photograph("cat")[::2, ::2].mean(axis=2)
+edge = np.array([[1.0, 0, -1]])
+layers = {
+    "convolution": lambda x: mf.functional.conv2d(x[None, None], edge[None, None])[0, 0],
+    "max pool": lambda x: mf.functional.max_pool2d(x[None, None], 2)[0, 0],
+    "largest of all": lambda x: np.full_like(x, x.max()),
+}
+
+
+def moves_by(before, after):
+    """Return the shift that explains the difference, without the columns where the photo wraps around."""
+    fits = (n for n in (0, 1, 2) if (np.roll(before, n, axis=1) == after)[:, 2:].all())
+    return next(fits, "no whole number of")
+
+
+for by in (1, 2):
+    for name, layer in layers.items():
+        shift = moves_by(layer(photo), layer(np.roll(photo, by, axis=1)))
+        print(f"photo moved by {by}: {name:14} moves by {shift} cells")
+
+# %% [markdown]
+# The convolution is equivariant. The pool is so only for multiples of its stride; after one pixel its windows
+# contain other pairs of columns, and most of its values change a little. The largest value of the whole image
+# is invariant.
+#
 # The *step* of a map is the distance between neighbouring values in pixels: 2 after the first pool,
 # then 4, then 8. Strides multiply, and it makes no difference whether they belong to pools or to
 # convolutions. Lesson 6 calls the step of the last map the stride of the network.
 #
 # ## Exercise 5.1: max pool
 #
-# *10 minutes.* Write it for one map ($H$, $W$), with any window and stride. Windows that do not fit
+# *10 minutes, easy.* Write it for one map ($H$, $W$), with any window and stride. Windows that do not fit
 # completely are left out.
 #
 # <details><summary>Hint 1</summary>
@@ -202,8 +233,8 @@ show(
 # %% [markdown]
 # ## Exercise 5.2: max pool, backward
 #
-# *15 minutes.* If x changes a little, y changes only with the maximum of each window. So the maximum gets
-# the whole gradient of y, and the other values get 0. If several values are equally large, the first one
+# *15 minutes, medium.* If x changes a little, y changes only with the maximum of each window. So the maximum
+# gets the whole gradient of y, and the other values get 0. If several values are equally large, the first one
 # gets it, in row-major order: rows from top to bottom, each from left to right. A value that is the maximum
 # of several windows gets the sum of their gradients.
 #
@@ -356,6 +387,67 @@ check_exercise(
 )
 
 # %% [markdown]
+# ## Exercise 5.3: no loops (optional)
+#
+# *5 minutes, medium.* A puzzle: pool by 2 x 2 without loops, for even numbers of rows and columns. Only
+# `reshape`, `max` and `shape` are allowed.
+#
+# <details><summary>Hint</summary>
+#
+# Give the pairs of rows an axis of their own, and the pairs of columns, too: four axes.
+#
+# </details>
+
+
+# %%
+def my_pool_by_reshape(x):
+    """Return y (h, w), the maxima of 2 x 2 blocks, for x (2 h, 2 w)."""
+    ### BEGIN SOLUTION
+    height, width = x.shape
+    return x.reshape(height // 2, 2, width // 2, 2).max(axis=(1, 3))
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 5.3: run this cell.
+def right_blocks(x):
+    return mf.functional.max_pool2d(x[None, None], 2)[0, 0]
+
+
+@st.composite
+def even_maps(draw):
+    return (draw(whole_numbers(2 * draw(st.integers(1, 3)), 2 * draw(st.integers(1, 3)))),)
+
+
+def in_a_row(x):
+    """Four successive values of a row are pooled; pairs of rows and columns need axes of their own."""
+    return x.reshape(x.shape[0] // 2, x.shape[1] // 2, 4).max(axis=2)
+
+
+def other_axes(x):
+    """The wrong axes are pooled: the pairs are axes 1 and 3."""
+    return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).max(axis=(0, 2))
+
+
+def halves(x):
+    """Rows and columns far apart are pooled: in reshape, the pairs come after their number."""
+    return x.reshape(2, x.shape[0] // 2, 2, x.shape[1] // 2).max(axis=(0, 2))
+
+
+def columns_only(x):
+    """Only columns are pooled."""
+    return x.reshape(x.shape[0], x.shape[1] // 2, 2).max(axis=2)
+
+
+check_exercise(
+    my_pool_by_reshape,
+    right_blocks,
+    even_maps(),
+    mistakes=[in_a_row, other_axes, halves, columns_only],
+    only={"reshape", "max", "shape"},
+)
+
+# %% [markdown]
 # ## How much one value sees
 #
 # The *receptive field* of a value is the set of pixels that it depends on. Go back from the value, layer by
@@ -431,10 +523,10 @@ show(
 # conflict between *what* and *where*. Lesson 7 goes back up to all pixels, and lesson 10 adds
 # the finer maps again.
 #
-# ## Exercise 5.3: the receptive field
+# ## Exercise 5.4: the receptive field
 #
-# *15 minutes.* Compute field and step along one axis, for any list of layers. A layer may also be *dilated*:
-# with dilation $d$, the $k$ values that it reads lie $d$ steps apart instead of one.
+# *15 minutes, medium.* Compute field and step along one axis, for any list of layers. A layer may also be
+# *dilated*: with dilation $d$, the $k$ values that it reads lie $d$ steps apart instead of one.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -461,7 +553,7 @@ def my_receptive_field(layers):
 
 
 # %%
-# Check of exercise 5.3: run this cell.
+# Check of exercise 5.4: run this cell.
 def right_field(layers):
     chain = [
         mf.geometry.Window(kernel, stride, dilation=dilation)

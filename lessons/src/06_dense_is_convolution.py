@@ -10,13 +10,15 @@
 # x 2 block (lesson 5).
 
 # %%
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.viz import heat_maps, panels, show
@@ -92,9 +94,9 @@ print(
 #
 # ## Exercise 6.1: reshape the matrix
 #
-# *10 minutes.* Turn the matrix of a dense layer into the filters of the convolution. Maps were flattened
-# in the order `"CHW"`, as above, or `"HWC"`, as in Keras and TensorFlow: all channels of the first pixel
-# first. The filters are (O, C, H, W) in both cases.
+# *10 minutes, medium.* Turn the matrix of a dense layer into the filters of the convolution. Maps were
+# flattened in the order `"CHW"`, as above, or `"HWC"`, as in Keras and TensorFlow: all channels of the first
+# pixel first. The filters are (O, C, H, W) in both cases.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -206,6 +208,16 @@ check_exercise(
 # x 6 = 1152 values are flattened.
 
 # %%
+
+
+class EverySteps(mf.training.Callback):
+    """Prints a line now and then, so that one sees that something happens."""
+
+    def step(self, training):
+        if training.step % 50 == 0:
+            print(f"step {training.step}: loss {training.loss:.2f}")
+
+
 rng = np.random.default_rng(0)
 classifier = Sequential(
     Conv2d(1, 16, 5, rng=rng),
@@ -228,6 +240,7 @@ mf.training.fit(
     batches,
     mf.optim.Adam(classifier, lr=3e-3),
     schedule=mf.optim.Cosine(len(batches), warmup_steps=20),
+    callbacks=[EverySteps()],
     progress=None,
 )
 unseen = Loader(DigitCrops("test"), 100, preprocess=preprocess)
@@ -247,6 +260,14 @@ print(f"right on {100 * accuracy:.1f} % of {len(unseen.dataset)} digits not seen
 sliding = mf.convolutionalize(classifier, (1, 32, 32))
 for number in (7, 9):
     print(f"layer {number}: {classifier[number]}  becomes  {sliding[str(number)]}")
+
+# Once its check prints ok, your function is compared with minifcn's; until then, the solution is.
+to_filters = checked(my_dense_to_conv, otherwise=right_filters)
+yours = to_filters(classifier[7].weight.data, 32, 6, 6, "CHW")
+print(
+    "layer 7 has the filters of exercise 6.1:",
+    np.array_equal(yours, sliding["7"].weight.data),
+)
 
 canvas, labels = DigitCanvases("test", 8, size=(80, 160), digits_per_canvas=3)[1]
 image = preprocess(canvas[None])  # (1, 1, 80, 160)
@@ -289,7 +310,7 @@ show(
 #
 # ## Exercise 6.2: which window?
 #
-# *10 minutes.* A network without padding was trained on `size` x `size` pixels, and has a stride.
+# *10 minutes, easy.* A network without padding was trained on `size` x `size` pixels, and has a stride.
 # Which pixels does its answer in row i and column j depend on?
 #
 # <details><summary>Hint</summary>
@@ -391,6 +412,38 @@ print(f"429 crops: {seconds:.2f} s; one pass: {time.perf_counter() - started:.3f
 # The difference is rounding. One pass is faster because windows overlap, and it computes what they
 # share only once. It is also one call instead of 429 (lesson 4).
 #
+# ## A photograph
+#
+# The same with a real photograph. If you have weights of SqueezeNet from ImageNet beside this notebook
+# (`minifcn weights download squeezenet1_1`), or the environment variable `MINIFCN_WEIGHTS` names them, they
+# are used here. Otherwise the digit classifier looks at the cup, and knows nothing but digits. Predict: where
+# are the scores high?
+
+# %% tags=["varies"]
+cup = mf.data.photograph("cup")
+files = [os.environ.get("MINIFCN_WEIGHTS", ""), *map(str, Path().glob("squeezenet1_*"))]
+if weights_file := next((name for name in files if name), ""):
+    network = mf.weights.load_classifier(weights_file)
+    seen, prepare = (
+        mf.convolutionalize(network, (3, 227, 227)).eval(),
+        network.info.preprocessing,
+    )
+    chosen = {"espresso": 967, "soup bowl": 809}  # the numbers of these classes in ImageNet
+else:
+    seen, prepare, chosen = sliding, preprocess, {"0": 0, "1": 1}
+    cup = cup[::3, ::3].mean(axis=2, keepdims=True).astype(np.uint8)  # grey, (134, 200, 1)
+    print("No weights from ImageNet were found: the digit classifier looks at the cup.")
+p = mf.functional.softmax(seen(prepare(cup[None])))[0, list(chosen.values())]
+position = seen.coordinate_map()
+left = top = float(position(-0.5))
+bottom, right = (float(position(n - 0.5)) for n in p.shape[1:])
+show(
+    heat_maps(cup, p, list(chosen), extent=(left, right, bottom, top), label="probability"),
+    "With weights from ImageNet: espresso is where the coffee is. With the digit classifier: parts of "
+    "rim, saucer and table are a 0 or a 1 for certain; it has no answer for no digit.",
+)
+
+# %% [markdown]
 # ## Questions after the lecture
 #
 # Three questions that students often ask. Answer them before you run the next cell.
@@ -446,7 +499,7 @@ print("scores:", scores.shape, "largest absolute value", float(abs(scores).max()
 # %% [markdown]
 # ## Exercise 6.3: a dense layer at each position
 #
-# *15 minutes.* Write a convolution of 1 x 1 without a convolution: a dense layer on the channels of
+# *15 minutes, medium.* Write a convolution of 1 x 1 without a convolution: a dense layer on the channels of
 # each position.
 #
 # <details><summary>Hint 1</summary>
@@ -527,6 +580,18 @@ check_exercise(
     right_scores,
     maps(),
     mistakes=[mixed, classes_last, reshaped_only, no_bias, bias_by_position, averaged],
+)
+
+# %%
+# Once its check prints ok, your function is the last layer here; until then, the solution is.
+one_by_one = checked(my_one_by_one, otherwise=right_scores)
+trunk = Sequential(**{name: sliding.parts[name] for name in list(sliding.parts)[:-1]})
+last = sliding["9"]
+features = trunk(preprocess(canvas[None]))[0]  # (128, 13, 33)
+scores = one_by_one(features, last.weight.data[:, :, 0, 0], last.bias.data)
+show(
+    panels({"the digit with the largest score": scores.argmax(axis=0)}, columns=1),
+    "One digit for each window; runs of one digit are where it was seen.",
 )
 
 # %% [markdown]

@@ -4,7 +4,7 @@
 # **Question.** A network gives a score for every 32nd pixel. Which layer makes its map as large as
 # the image again, and what is a stride of 1/2?
 #
-# **Minutes:** 15 to read, 1 to run, 45 for the exercises.
+# **Minutes:** 15 to read, 1 to run, 50 for the exercises.
 #
 # **You need** what a convolution is (lesson 2), and its gradient with respect to the input (lesson 3).
 
@@ -16,6 +16,7 @@ import minifcn as mf
 from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.layers import ConvTranspose2d
 from minifcn.viz import (
+    Sliders,
     convolution_matrix,
     coverage,
     painting_film,
@@ -70,7 +71,7 @@ print((W.T @ x.reshape(-1)).reshape(4, 5))
 #
 # Consider one output value, $y_r$ along one axis. It is the sum of all $x_i\,w_{r-is}$: the next
 # input, $i + 1$, is multiplied by a filter value $s$ positions *earlier*. So the filter is read
-# backwards, and $s$ of its positions lie between two inputs. This leads to the following method: insert
+# backwards, and $s$ of its positions lie between two inputs. So insert
 # $s - 1$ zeros between neighbouring inputs, add $K - 1$ zeros around them, rotate the filter by 180
 # degrees, and convolve with stride 1.
 #
@@ -107,17 +108,36 @@ print("3. x:", *x, "convolved back:", *mf.functional.conv2d(y, filters, stride=2
 
 # %% [markdown]
 # The forward pass of this layer is the backward pass of a convolution, and its backward pass is a
-# convolution. The same functions serve both layers.
+# convolution.
 #
 # **Names.** All of these are this layer: *transposed* convolution (the matrix), *fractionally
 # strided* convolution (the zeros), *backwards* convolution (the gradient), *up-convolution*, and
-# *deconvolution*, which Long et al. (2015) use, too. The last name is misleading: line 3 shows that
+# *deconvolution*, as in Long et al. (2015). The last name is misleading: line 3 shows that
 # nothing is inverted.
+#
+# ## Strided, dilated, transposed
+#
+# Along one axis, with the filter 1, 2, 3. Each row of a matrix is one output value.
+
+# %%
+units = np.eye(9)[:, None, None]  # nine inputs (1, 9), each with a single 1
+three = np.array([1.0, 2, 3]).reshape(1, 1, 1, 3)
+strided = mf.functional.conv2d(units, three, stride=(1, 2))[:, 0, 0].T
+dilated = mf.functional.conv2d(units, three, dilation=(1, 2))[:, 0, 0].T
+matrices = {"strided": strided, "dilated": dilated, "transposed": strided.T}
+show(
+    panels({name: np.where(m, m, np.nan) for name, m in matrices.items()}),
+    "Strided, 9 to 4 values: the windows are two cells apart. Dilated, 9 to 5: the cells of a window are. "
+    "Transposed, 4 to 9: the first matrix with rows and columns swapped.",
+)
+
+# %% [markdown]
+# *Dilation* keeps the step, and lets a window span more pixels with the same number of weights.
 #
 # ## Exercise 7.1: the matrix
 #
-# *10 minutes.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$ of a
-# convolution from a map (height, width) with one filter, without padding. Windows and the values of the
+# *10 minutes, medium.* Painting is the loop of exercise 3.1, with x in place of g. Here, write the matrix $W$
+# of a convolution from a map (height, width) with one filter, without padding. Windows and the values of the
 # map are both numbered row by row.
 #
 # <details><summary>Hint 1</summary>
@@ -226,9 +246,9 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 7.2: insert zeros
 #
-# *15 minutes.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of the
-# convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here it
-# removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
+# *15 minutes, hard.* Write the third way, with `mf.functional.conv2d` and stride 1. *Padding* $p$ is that of
+# the convolution in the other direction, which adds $p$ rows and columns of zeros around the large map. Here
+# it removes $p$ of the $K - 1$ zeros on each side of x: $K - 1 - p$ remain, here never less than 0. Both
 # numbers are sometimes called padding; libraries mean $p$.
 #
 # <details><summary>Hint 1</summary>
@@ -382,8 +402,7 @@ for options in ({}, {"output_padding": 1}, {"output_size": (8, 7)}):
     print("up:", options, "shape", up.shape[2:], "last row", up[0, 0, -1].astype(int))
 
 # %% [markdown]
-# The eighth row is not a row of zeros: `output_padding` restores part of what padding had removed. FCN-32s
-# removes what is too much at the end (lesson 9).
+# The eighth row is not a row of zeros: `output_padding` restores part of what padding had removed.
 #
 # ## How many patches cover a cell?
 
@@ -394,11 +413,36 @@ show(
 )
 
 # %% [markdown]
-# Where the counts differ, equal weights turn equal values into a pattern: a *checkerboard*.
-#
+# Where the counts differ, equal weights turn equal values into a pattern: a *checkerboard*. Now along one
+# axis: move the sliders.
+
+
+# %%
+def patches(kernel, stride, padding):
+    weights = np.arange(1.0, kernel + 1).reshape(1, 1, 1, kernel)
+    ones = np.eye(4)[:, None, None]  # four inputs (1, 4), each with a single 1
+    up = mf.functional.conv_transpose2d
+    rows = up(ones, weights, stride=(1, stride), padding=(0, padding))[:, 0, 0]
+    name = f"patches: kernel {kernel}, stride {stride}, padding {padding}"
+    counts = (rows > 0).sum(axis=0)
+    figure = panels(
+        {name: np.where(rows, rows, np.nan), "number of patches": counts},
+        columns=1,
+        width=4.5,
+    )
+    return figure, f"{name}: {len(counts)} values, numbers of patches {counts.tolist()}"
+
+
+show(
+    Sliders(patches, {"kernel": (2, 3, 4), "stride": (1, 2, 3), "padding": (0, 1)}),
+    "Each row is the patch of one input. The stride moves patches apart, the kernel makes them longer, and "
+    "padding removes cells at both ends.",
+)
+
+# %% [markdown]
 # ## Exercise 7.3: predict the counts
 #
-# *10 minutes.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
+# *10 minutes, medium.* Which counts occur away from the border? For $K = 3$ and $s = 2$ the answer is
 # `[1, 2, 4]`.
 #
 # <details><summary>Hint 1</summary>
@@ -499,7 +543,7 @@ show(
 )
 
 # %% [markdown]
-# There are no patches from beyond the border, so the output is darker there.
+# Beyond the border there are no patches.
 
 # %%
 # Grey levels (1, 1, 149, 225), and every 4th pixel of every 4th row, (1, 1, 38, 57).
@@ -518,11 +562,17 @@ show(
 )
 
 # %% [markdown]
-# ## Exercise 7.4: the bilinear filter
+# ## Exercise 7.4: exactly s times as large
 #
-# *10 minutes.* Write it from its formula.
+# *15 minutes, medium.* A layer shall turn $H$ rows into exactly $s H$, with a bilinear filter. Choose $K$ and
+# $p$, and write the filter. One of the two sizes fits.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
+#
+# $(H - 1)\,s - 2p + K = s H$. Solve for $K$. Is it even or odd?
+#
+# </details>
+# <details><summary>Hint 2</summary>
 #
 # `np.arange(size)` contains all $a$, and `np.outer(t, t)` all products.
 #
@@ -530,77 +580,93 @@ show(
 
 
 # %%
-def my_bilinear(stride, size):
-    """Return the filter (size, size); size is 2 * stride or 2 * stride - 1."""
+def my_bilinear(stride):
+    """Return (w, padding), w (K, K), of a layer from H rows to stride * H rows."""
     ### BEGIN SOLUTION
+    size = 2 * stride - stride % 2
     tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
-    return np.outer(tent, tent)
+    return np.outer(tent, tent), (size - stride) // 2
     ### END SOLUTION
 
 
 # %%
 # Check of exercise 7.4: run this cell.
-def right_bilinear(stride, size):
-    return mf.functional.bilinear_kernel(1, stride, size, dtype="float64")[0, 0]
+def right_bilinear(stride):
+    size = 2 * stride if stride % 2 == 0 else 2 * stride - 1
+    kernel = mf.functional.bilinear_kernel(1, stride, size, dtype="float64")[0, 0]
+    return kernel, (size - stride) // 2
 
 
-sizes = st.tuples(st.integers(1, 6), st.integers(0, 1)).map(
-    lambda pair: {"stride": pair[0], "size": 2 * pair[0] - pair[1]}
-)
+def tents(size, middle, slope):
+    tent = 1 - abs(np.arange(size) - middle) / slope
+    return np.outer(tent, tent)
 
 
-def tent(middle, slope, size):
-    return 1 - abs(np.arange(size) - middle) / slope
+def always_even(stride):
+    """K is 2 s for each stride; K - 2 p must be s, so for an odd stride K is odd, too."""
+    return tents(2 * stride, stride - 0.5, stride), stride // 2
 
 
-def off_centre(stride, size):
-    """The top is not in the middle: indices start at 0, so it is at (size - 1) / 2."""
-    return np.outer(*[tent(size / 2, stride, size)] * 2)
+def always_odd(stride):
+    """K is 2 s - 1 for each stride; K - 2 p must be s, so for an even stride K is even, too."""
+    return tents(2 * stride - 1, stride - 1, stride), (stride - 1) // 2
 
 
-def half_size(stride, size):
-    """The tent falls by 1 / stride per cell, not by 2 / size: they differ for odd sizes."""
-    return np.outer(*[tent((size - 1) / 2, size / 2, size)] * 2)
+def no_padding(stride):
+    """The padding is 0; then the output has K - s rows too many."""
+    return right_bilinear(stride)[0], 0
 
 
-def whole_centre(stride, size):
-    """The middle is rounded to an integer; for an even size it lies between two cells."""
-    return np.outer(*[tent(size // 2, stride, size)] * 2)
+def of_a_convolution(stride):
+    """The padding is that of a convolution that keeps the size, (K - 1) / 2; solve the formula for p."""
+    kernel, _ = right_bilinear(stride)
+    return kernel, (len(kernel) - 1) // 2
 
 
-def lower_centre(stride, size):
-    """The middle is rounded down to an integer; for an even size it lies between two cells."""
-    return np.outer(*[tent((size - 1) // 2, stride, size)] * 2)
+def off_centre(stride):
+    """The top is not in the middle: indices start at 0, so it is at (K - 1) / 2."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), len(kernel) / 2, stride), padding
 
 
-def pyramid(stride, size):
-    """The result is the minimum of the two tents; multiply them."""
-    row = tent((size - 1) / 2, stride, size)
-    return np.minimum.outer(row, row)
+def half_size(stride):
+    """The tent falls by 1 / s per cell, not by 2 / K: they differ for odd K."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), (len(kernel) - 1) / 2, len(kernel) / 2), padding
 
 
-def added(stride, size):
-    """The two tents are added; multiply them."""
-    row = tent((size - 1) / 2, stride, size)
-    return np.add.outer(row, row)
+def whole_centre(stride):
+    """The middle is rounded to an integer; for an even K it lies between two cells."""
+    kernel, padding = right_bilinear(stride)
+    return tents(len(kernel), len(kernel) // 2, stride), padding
 
 
-def normalised(stride, size):
-    """The values are normalised to the sum 1; their sum must be stride * stride."""
-    return right_bilinear(stride, size) / right_bilinear(stride, size).sum()
+def pyramid(stride):
+    """The filter is the minimum of the two tents; multiply them."""
+    kernel, padding = right_bilinear(stride)
+    row = 1 - abs(np.arange(len(kernel)) - (len(kernel) - 1) / 2) / stride
+    return np.minimum.outer(row, row), padding
+
+
+def normalised(stride):
+    """The values are normalised to the sum 1; their sum must be s * s."""
+    kernel, padding = right_bilinear(stride)
+    return kernel / kernel.sum(), padding
 
 
 check_exercise(
     my_bilinear,
     right_bilinear,
-    sizes,
+    st.fixed_dictionaries({"stride": st.integers(1, 6)}),
     mistakes=[
+        always_even,
+        always_odd,
+        no_padding,
+        of_a_convolution,
         off_centre,
         half_size,
         whole_centre,
-        lower_centre,
         pyramid,
-        added,
         normalised,
     ],
 )
@@ -608,20 +674,19 @@ check_exercise(
 # %%
 # Once their checks print ok, your functions enlarge the photograph; until then, the solutions do.
 enlarge = checked(my_zeros_inserted, otherwise=right_up)
-kernel = checked(my_bilinear, otherwise=right_bilinear)
+kernel, padding = checked(my_bilinear, otherwise=right_bilinear)(4)
 eye = small[0, 0, 7:22, 15:35]
 show(
-    panels({"every 4th pixel": eye, "enlarged": enlarge(eye, kernel(4, 7), 4, 3)}),
-    "15 x 20 pixels become 57 x 77.",
+    panels({"every 4th pixel": eye, "enlarged": enlarge(eye, kernel, 4, padding)}),
+    "15 x 20 pixels become 60 x 80.",
 )
 
 # %% [markdown]
 # ## Run: a filter that learns
 #
-# The filter values are weights, and can be trained. Long et al. train some of theirs, starting from
-# the bilinear filter. Here a filter learns to reconstruct the photograph from every 4th pixel, in 300 steps
-# of gradient descent on the squared error. Predict: how far from the bilinear filter does it end? And
-# when it starts from random weights?
+# The filter values are weights, and can be trained; Long et al. start from the bilinear filter. Here a filter
+# learns to reconstruct the photograph from every 4th pixel, in 300 steps. Predict: how far from the bilinear
+# filter does it end? And from random weights?
 
 
 # %%
@@ -659,9 +724,9 @@ y = mf.functional.conv_transpose2d(small, best.reshape(1, 1, 7, 7), stride=4, pa
 print(f"best of all 7 x 7 filters: error {error(y):5.2f} grey levels")
 
 # %% [markdown]
-# The output is linear in the filter, so this is a *least-squares* problem, and its optimum can be computed
-# directly: the last line of the output. The bilinear filter is close to it, which makes it a good start. The
-# random filter is on its way to the same optimum, but 300 steps are not enough.
+# The output is linear in the filter, so the optimum can be computed directly, by *least squares*: the last
+# line. The bilinear filter is close to it. The random filter is on its way there, but 300 steps are not
+# enough.
 #
 # ## Break it
 #
@@ -685,9 +750,31 @@ for name, filters in cases.items():
     )
 
 # %% [markdown]
-# Equal counts are neither sufficient nor necessary: what matters is the sum of the weights that are added in
-# a cell. Bilinear weights compensate for unequal counts, and random ones make a pattern in any case. But
-# with unequal counts even equal weights make one; a multiple of the stride is safer.
+# What matters is the sum of the weights that are added in a cell. Bilinear weights compensate for unequal
+# counts; random ones make a pattern in any case. A multiple of the stride is safer.
+#
+# **Resize, then convolve.** Others repeat each value first, and then convolve with stride 1 (Odena et al.
+# 2016). Predict: does a random filter make a pattern now?
+
+# %%
+repeated = np.ones((1, 1, 6, 6)).repeat(2, axis=2).repeat(2, axis=3)  # (1, 1, 12, 12)
+resized = mf.functional.conv2d(repeated, rng.normal(size=(1, 1, 3, 3)))
+painted = mf.functional.conv_transpose2d(
+    np.ones((1, 1, 6, 6)), rng.normal(size=(1, 1, 4, 4)), stride=2
+)
+show(
+    panels(
+        {
+            "resized, convolved": resized[0, 0, 2:8, 2:8],
+            "transposed": painted[0, 0, 4:10, 4:10],
+        }
+    ),
+    "The inside of an upsampled map of ones: constant on the left, a pattern of 2 x 2 cells on the right.",
+)
+print("products for each input value:", 2 * 2 * 3 * 3, "and", 4 * 4)
+
+# %% [markdown]
+# No, because with stride 1 the same sum is computed everywhere. But it takes more products.
 #
 # **A mistake that hides.** Suppose the zeros are inserted, but the filter is not rotated. Does a test with
 # the bilinear filter detect it?

@@ -4,7 +4,7 @@
 # **Question.** 95 of 100 pixels are right, and the answer is useless. How can that be, and which measure
 # shows it?
 #
-# **Minutes:** 13 to read, 1 to run, 45 for the exercises.
+# **Minutes:** 13 to read, 1 to run, 55 for the exercises.
 #
 # **You need** labels for pixels, and what void is (lesson 1). No network is trained here.
 
@@ -13,9 +13,10 @@ import math
 
 import numpy as np
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 import minifcn as mf
-from minifcn.checks import check_exercise
+from minifcn.checks import check_exercise, checked
 from minifcn.data import DigitCanvases
 from minifcn.viz import confusion_matrix, panels, prediction_strips, show
 
@@ -96,7 +97,7 @@ print(f"({parts}) / 3 = {counts.mean_accuracy():.3f}")
 # %% [markdown]
 # ## Exercise 8.1: count
 #
-# *15 minutes.* Compute the confusion matrix of an image, without void.
+# *15 minutes, medium.* Compute the confusion matrix of an image, without void.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -199,7 +200,7 @@ check_exercise(
 # %% [markdown]
 # ## Exercise 8.2: the four numbers
 #
-# *15 minutes.* Each class has at least one pixel here.
+# *15 minutes, easy.* Each class has at least one pixel here.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -375,6 +376,38 @@ for name, lost in {"background": 0, "4": 5, "1": 2}.items():
 # another question: how good is the answer at a random pixel? For rare classes, use mean IoU, and print the
 # IoU of each class.
 #
+# ## Dice or IoU?
+#
+# The *Dice coefficient* of a class, also called F1, is $2 n_{ii} \,/\, (t_i + \sum_j n_{ji})$. With $I$ for
+# the IoU it is $2 I / (1 + I)$. Predict: which of the two is larger? Can they disagree on which answer is
+# better?
+
+# %%
+n = matrices_of["shifted"].matrix
+both = n.sum(axis=1) + n.sum(axis=0)  # true pixels and predicted pixels of each class
+iou, dice = np.diag(n) / (both - np.diag(n)), 2 * np.diag(n) / both
+print("the formula holds for each class:", np.allclose(dice, 2 * iou / (1 + iou)))
+figure = Figure(figsize=(3.5, 3), layout="constrained")
+axes, line = figure.subplots(), np.linspace(0, 1, 50)
+axes.plot(line, 2 * line / (1 + line), label="2 I / (1 + I)")
+axes.plot(line, line, ":", color="0.6", label="equal")
+axes.plot(iou, dice, "o", label='a class of "shifted"')
+axes.set(xlabel="IoU", ylabel="Dice")
+axes.legend(frameon=False, fontsize=8)
+show(figure, "Dice is larger, except at 0 and 1, and rises with the IoU.")
+for name, of_two in {
+    "equal": np.array([0.5, 0.5]),
+    "unequal": np.array([0.15, 0.87]),
+}.items():
+    print(
+        f"two classes, {name:8} mean IoU {of_two.mean():.2f}, "
+        f"mean Dice {(2 * of_two / (1 + of_two)).mean():.2f}"
+    )
+
+# %% [markdown]
+# For one class they always agree on which answer is better, since the curve rises. Means over classes can
+# disagree, as in the last two lines. Never compare a Dice with an IoU.
+#
 # ## Absent classes
 #
 # On one canvas with three digits, seven or more classes do not occur. Their $t_i$ is 0, and their
@@ -388,12 +421,12 @@ one.update(truths[i], mixed_up[i])
 print(one.table())
 
 # %% [markdown]
-# Look at the two numbers of classes. A class that is predicted but nowhere true has a union, so it
-# counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
+# Compare the numbers of classes in the two means. A class that is predicted but nowhere true has a union, so
+# it counts in the mean IoU, as 0. It has no true pixels, so it does not count in the mean accuracy.
 #
 # ## Exercise 8.3: a mean over the classes that occur
 #
-# *15 minutes.* Write the mean IoU that leaves out the classes that are neither true nor predicted
+# *15 minutes, medium.* Write the mean IoU that leaves out the classes that are neither true nor predicted
 # anywhere, and also return the number of remaining classes.
 #
 # <details><summary>Hint</summary>
@@ -466,6 +499,81 @@ check_exercise(
     right_mean_iou,
     sparse_matrices(),
     mistakes=[absent_is_zero, absent_is_one, true_classes_only, divided_by_all],
+)
+
+# %%
+# Once their checks print ok, your functions judge the three answers; until then, the solutions do.
+confusion = checked(my_confusion, otherwise=right_confusion)
+four_numbers = checked(my_four_numbers, otherwise=right_numbers)
+for name, answer in {"nothing": nothing, "shifted": shifted, "mixed up": mixed_up}.items():
+    n = confusion(truths.reshape(-1, 144), answer.reshape(-1, 144), 11)
+    print(f"{name:10}" + "".join(f"{number:12.3f}" for number in four_numbers(n)))
+
+# %% [markdown]
+# ## Exercise 8.4: without counting (optional)
+#
+# *10 minutes, hard.* A puzzle: the confusion matrix by one matrix product. No loops, no `bincount`; besides
+# `@` and `==`, only `np.arange`, `reshape`, `astype`, `int` and `T`.
+#
+# <details><summary>Hint</summary>
+#
+# `truth.reshape(-1, 1) == np.arange(K)` has a row for each pixel. What is in the row of a void pixel?
+#
+# </details>
+
+
+# %%
+def my_product_of_labels(truth, prediction, K):
+    """Return n (K, K) for truth and prediction (H, W), uint8; truth may contain 255."""
+    ### BEGIN SOLUTION
+    classes = np.arange(K)
+    true = (truth.reshape(-1, 1) == classes).astype(int)  # (H * W, K)
+    return true.T @ (prediction.reshape(-1, 1) == classes)
+    ### END SOLUTION
+
+
+# %%
+# Check of exercise 8.4: run this cell.
+def right_counts(truth, prediction, K):
+    counts = mf.metrics.ConfusionMatrix(K)
+    counts.update(truth, prediction)
+    return counts.matrix
+
+
+@st.composite
+def pairs_of_labels(draw):
+    K, height, width = (
+        draw(st.integers(2, 4)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    truth, prediction = rng.integers(0, K, (2, height, width)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.2] = 255
+    return truth, prediction, K
+
+
+def transposed(truth, prediction, K):
+    """Rows and columns are swapped: rows are the truth."""
+    return right_counts(truth, prediction, K).T
+
+
+def booleans(truth, prediction, K):
+    """A product of booleans is a boolean: convert one of the two with astype(int)."""
+    return right_counts(truth, prediction, K) > 0
+
+
+def void_is_background(truth, prediction, K):
+    """Void pixels are counted as class 0; they must not be counted."""
+    return right_counts(np.where(truth == 255, 0, truth).astype(np.uint8), prediction, K)
+
+
+check_exercise(
+    my_product_of_labels,
+    right_counts,
+    pairs_of_labels(),
+    mistakes=[transposed, booleans, void_is_background],
+    only={"np", "arange", "reshape", "astype", "int", "T"},
 )
 
 # %% [markdown]

@@ -18,14 +18,20 @@ import minifcn as mf
 from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.layers import Conv2d, Sequential
-from minifcn.viz import overlay, panels, prediction_strips, show, training_curve
+from minifcn.viz import (
+    Sliders,
+    overlay,
+    panels,
+    prediction_strips,
+    show,
+    training_curve,
+)
 
 # %% [markdown]
 # ## The picture
 #
-# The *labels* of an image are an array ($H$, $W$) with one class for each pixel: here 0 is background,
-# and $d + 1$ is the digit $d$, so there are $K = 11$ classes. The label 255 is *void*: along the border
-# of a digit the class of a pixel is not clear, so it is ignored.
+# As in lesson 1, the *labels* of an image are an array ($H$, $W$): 0 is background and $d + 1$ is the digit
+# $d$, so there are $K = 11$ classes; 255 is *void* and is ignored.
 
 # %%
 sizes = {"size": (48, 96), "digits_per_canvas": 3}
@@ -95,7 +101,7 @@ show(
 #
 # ## Exercise 9.1: the loss of an image
 #
-# *20 minutes.* Write the mean loss over the labelled pixels, and its gradient. Each image has at least
+# *20 minutes, hard.* Write the mean loss over the labelled pixels, and its gradient. Each image has at least
 # one labelled pixel.
 #
 # <details><summary>Hint 1</summary>
@@ -319,21 +325,36 @@ show(
 )
 
 # %% [markdown]
-# A transposed convolution with kernel $k$ and stride $s$ is the reverse: its output $j$ lies at
-# position $(j - \frac{k - 1}{2}) / s$ of its input. So upsampled scores start before the
-# image, and the rows and columns before pixel 0 are removed: a *crop*. First one axis of the two
-# pools above, upsampled with kernel 8 and stride 4; then FCN-32s. The paper's code pads the image by 100
-# pixels, so that the 7 x 7 filter of the head fits into small images, too, and contains the crop as the
-# constant 19. It can be computed.
+# A transposed convolution with kernel $k$ and stride $s$ is the reverse: its output $j$ lies at position $(j
+# - \frac{k - 1}{2}) / s$ of its input. So upsampled scores start before the image, and the rows and columns
+# before pixel 0 are removed: a *crop*. First one axis of the two pools above, upsampled with kernel 8 and
+# stride 4 (move the slider); then FCN-32s. The paper's code pads the image by 100 pixels, so that the 7 x 7
+# filter of the head fits into small images, too, and contains the crop as the constant 19. It can be
+# computed.
 
 # %%
-show(
-    panels(
-        {"12 pixels": np.arange(12), "pixel of each upsampled value": np.arange(16) - 2},
-        boxes={"pixel of each upsampled value": [(0, 2, 1, 12)]},
+
+
+def cropped(crop):
+    kept = slice(crop, crop + 12)
+    places = np.arange(16) - 2  # the pixel of each upsampled value
+    figure = panels(
+        {
+            "where the upsampled values lie": places,
+            f"crop {crop}: kept": places[kept],
+            "should be": np.arange(12),
+        },
+        boxes={"where the upsampled values lie": [(0, crop, 1, 12)]},
         columns=1,
-    ),
-    "Three scores become (3 - 1) 4 + 8 = 16 values, at pixels -2 to 13. The box is kept: the crop is 2.",
+        width=6,
+    )
+    return figure, f"crop {crop}: everything is {abs(crop - 2)} pixels off"
+
+
+show(
+    Sliders(cropped, {"crop": (0, 1, 2, 3)}),
+    "Three scores become (3 - 1) 4 + 8 = 16 values, at pixels -2 to 13. The box is kept. With a crop of 2 "
+    "each value is where it belongs.",
 )
 
 Window = mf.geometry.Window
@@ -356,7 +377,7 @@ print("crop:", mf.geometry.crop_offset(upsampled, mf.geometry.CoordinateMap()))
 # %% [markdown]
 # ## Exercise 9.2: the crop
 #
-# *15 minutes.* Compute it: how many upsampled values lie before pixel 0? `layers` are the layers from
+# *15 minutes, hard.* Compute it: how many upsampled values lie before pixel 0? `layers` are the layers from
 # the image to the scores, each (kernel, stride, padding). `kernel` is that of the upsampling, whose
 # stride is the product of all strides. The answer is an integer >= 0 in each case.
 #
@@ -421,7 +442,7 @@ def own_stride(layers, kernel):
 
 
 def from_the_end(layers, kernel):
-    """This is the result for the layers in reverse order: shifts are multiplied by earlier strides."""
+    """This is the result for the layers in reverse order: a shift is multiplied by the strides before it."""
     return right_crop(layers[::-1], kernel)
 
 
@@ -482,7 +503,7 @@ check_exercise(
 # each weight.
 
 # %%
-pair = Loader(canvases, 2, preprocess=grey)
+pair = Loader(canvases, 2, preprocess=grey, seed=0)
 fcn = mf.models.FCN(mf.models.digit_classifier(rng=0), 11)
 adam = mf.optim.Adam(fcn, lr=3e-3)
 records = mf.training.fit(fcn, pair, adam, epochs=100, progress=None)
@@ -500,6 +521,45 @@ show(
     ),
     "Learned by heart, except that narrow gaps between strokes are filled: the scores have stride 8.",
 )
+
+# %% [markdown]
+# ## A dead trunk
+#
+# A ReLU whose outputs are all 0 passes no gradient: the layers before it learn nothing. `mf.training.record`
+# measures the output of each layer, and the gradient to it, in each step: here, what fraction of it is not 0.
+# Predict: what happens if the learning rate is a hundred times as large?
+
+# %%
+pictures, losses = {}, {}
+for lr in (0.003, 0.3):
+    network = mf.models.FCN(mf.models.digit_classifier(rng=0), 11)
+    with mf.training.record(network, lambda values: float((values != 0).mean())) as seen:
+        adam = mf.optim.Adam(network, lr=lr)
+        losses[lr] = mf.training.fit(network, pair, adam, epochs=12, progress=None)[-1][
+            "loss"
+        ]
+    relus = [f"features.{i}" for i in (1, 4, 6, 9, 11)] + ["head.1"]
+    convolutions = [f"features.{i}" for i in (0, 3, 5, 8, 10)] + ["head.0"]
+    pictures[f"lr {lr}: active outputs"] = np.array([seen.outputs[name] for name in relus])
+    pictures[f"lr {lr}: gradients"] = np.array(
+        [seen.gradients[name] for name in convolutions]
+    )
+show(
+    panels(
+        {name: picture.round(2) for name, picture in pictures.items()},
+        columns=2,
+        shared=True,
+    ),
+    "Rows: the six ReLUs, and the convolutions before them, the first on top. Columns: 12 steps. With 0.3 "
+    "the outputs of most ReLUs fall nearly to 0, and then all gradients are 0. (At step 1 the score layer is "
+    "0.)",
+)
+print(
+    f"loss after 12 steps: {losses[0.003]:.2f}, and {losses[0.3]:.2f} with the dead trunk"
+)
+
+# %% [markdown]
+# The loss hardly shows it: the bias of the score layer still learns that most pixels are background.
 
 # %% [markdown]
 # ## Train
@@ -541,6 +601,7 @@ class Look(mf.training.Callback):
         self.losses.append(training.loss)
         if training.step in self.steps:
             self.seen[f"step {training.step}"] = right_probability(training.model)
+        if training.step in self.steps or training.step % 200 == 0:
             print(f"step {training.step}: loss {training.loss:.3f}")
 
 
@@ -587,7 +648,7 @@ show(
 # %% [markdown]
 # ## Exercise 9.3: one step
 #
-# *10 minutes.* `mf.training.fit` repeats one step. Write it: scores, loss, gradients, and then for each
+# *10 minutes, easy.* `mf.training.fit` repeats one step. Write it: scores, loss, gradients, and then for each
 # parameter $w \leftarrow w - \text{lr} \cdot \frac{\partial L}{\partial w}$. Use minifcn:
 # `model(x)`, `mf.losses.softmax_cross_entropy(scores, labels)`, `model.backward(dscores)`. Each of
 # `model.parameters()` has `.data`, and `.grad`, to which `backward` *adds*; set it to `None` to reset it.
@@ -622,7 +683,14 @@ def two_steps(step, case):
     )
     model[0].weight.data, model[0].bias.data = case["weight"].copy(), case["bias"].copy()
     losses = [step(model, case["x"], case["labels"], case["lr"]) for _ in range(2)]
-    return [*losses, model[0].weight.data, model[0].bias.data]
+    if losses[0] is None:
+        return None
+    return {
+        "loss before step 1": losses[0],
+        "loss after step 1": losses[1],
+        "weights after step 2": model[0].weight.data,
+        "bias after step 2": model[0].bias.data,
+    }
 
 
 @st.composite

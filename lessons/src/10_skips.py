@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import check_exercise, whole_numbers
+from minifcn.checks import check_exercise, checked, whole_numbers
 from minifcn.data import DigitCanvases, DigitCrops, Loader
 from minifcn.layers import Add, Conv2d, Layer, Parameter
 from minifcn.viz import panels, prediction_strips, show
@@ -144,11 +144,21 @@ for name in ("features.2", "features.7", "score"):
 
 
 # %%
+class EverySteps(mf.training.Callback):
+    """Prints a line now and then, so that one sees that something happens."""
+
+    def step(self, training):
+        if training.step % 250 == 0:
+            print(f"step {training.step}: loss {training.loss:.2f}")
+
+
 def train(network, dataset, batch_size, lr):
     batches = Loader(dataset, batch_size, preprocess=grey, shuffle=True, seed=0)
     adam = mf.optim.Adam(network, lr=lr)
     schedule = mf.optim.Cosine(len(batches), warmup_steps=20)
-    mf.training.fit(network, batches, adam, schedule=schedule, progress=None)
+    mf.training.fit(
+        network, batches, adam, schedule=schedule, callbacks=[EverySteps()], progress=None
+    )
 
 
 def train_fcn(network, count, seed):
@@ -195,7 +205,7 @@ print(
 #
 # ## Exercise 10.1: fuse
 #
-# *20 minutes.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
+# *20 minutes, hard.* Upsample scores by 2, score the finer map, and add. Score $i$ lies at position
 # $2 i + \frac12$ of the finer map, along both axes. So an upsampled value is $\frac34$ of the nearest score
 # and $\frac14$ of the second nearest. Beyond the border the first and the last score are repeated. Pools
 # round up, so the finer map may have an odd number of rows or columns: crop at the end.
@@ -333,6 +343,101 @@ check_exercise(
     },
 )
 
+# %%
+# Once its check prints ok, your function fuses what and where; until then, the solution does.
+fuse = checked(my_fuse, otherwise=right_fuse)
+photo = mf.data.photograph("cat")[::3, ::3].mean(axis=2)[None]  # (1, 100, 151)
+coarse = mf.functional.avg_pool2d(photo[None], 2, ceil_mode=True)[
+    0
+]  # means of 2 x 2 pixels
+none, one = np.zeros((1, 1)), np.ones((1, 1))
+alone = fuse(coarse, photo, none, np.zeros(1))
+detail = photo - alone  # what a finer map would know
+show(
+    panels(
+        {
+            "upsampled alone": alone[0],
+            "detail": detail[0],
+            "fused": fuse(coarse, detail, one, np.zeros(1))[0],
+        },
+        columns=3,
+    ),
+    "The coarse map is blurred; with the detail of the finer map, the photograph is complete.",
+)
+
+# %% [markdown]
+# ## Corners or half pixels?
+#
+# Libraries differ in where upsampled values lie. With *half pixels*, as above, a score lies in the middle of
+# its cell. With `align_corners=True` the first and the last score lie on the first and the last pixel.
+# Predict: four scores of a ramp, each equal to the pixel that it lies at, are upsampled in both ways. Is
+# pixel $j$ still $j$?
+
+
+# %%
+def upsampled_ramp(stride, align_corners):
+    ramp = stride * np.arange(4) + (stride - 1) / 2  # cell centres of four cells
+    pixels = np.arange(4 * stride)
+    if align_corners:
+        return np.interp(pixels * 3 / (4 * stride - 1), np.arange(4), ramp)
+    return np.interp((pixels - (stride - 1) / 2) / stride, np.arange(4), ramp)
+
+
+errors = {
+    f"{name}: value - pixel": upsampled_ramp(4, corners) - np.arange(16)
+    for name, corners in {"half pixels": False, "align_corners": True}.items()
+}
+show(
+    panels(errors, columns=1),
+    "Stride 4. With half pixels the difference is 0 from pixel 2 to pixel 13, and the first and the last "
+    "score are repeated at the ends. With align_corners it is 0 nowhere, and grows towards the ends.",
+)
+for stride in (2, 8, 32):
+    off = abs(upsampled_ramp(stride, True) - np.arange(4 * stride)).max()
+    print(f"align_corners, stride {stride}: up to {off} pixels off")
+
+# %% [markdown]
+# Weights that were trained with one of them need the same one. A pool of 2 x 2 makes half pixels.
+#
+# ## Added or concatenated?
+#
+# U-Net and others *concatenate* the channels of two maps, and then convolve them. Predict: how does this
+# differ from a sum of scores, if the convolution is 1 x 1?
+
+# %%
+rng = np.random.default_rng(0)
+coarse, fine = rng.normal(size=(1, 5, 6, 7)), rng.normal(size=(1, 3, 6, 7))
+w_coarse, w_fine = rng.normal(size=(4, 5, 1, 1)), rng.normal(size=(4, 3, 1, 1))
+conv2d = mf.functional.conv2d
+added = conv2d(coarse, w_coarse) + conv2d(fine, w_fine)
+joined = np.concatenate([coarse, fine], axis=1)  # (1, 8, 6, 7)
+concatenated = conv2d(joined, np.concatenate([w_coarse, w_fine], axis=1))
+print(
+    "weights:",
+    w_coarse.size + w_fine.size,
+    "in both; equal:",
+    np.allclose(added, concatenated),
+)
+
+# %% [markdown]
+# Not at all: a sum over eight channels is a sum over five plus a sum over three. They differ if the
+# convolution is larger, or if a ReLU follows.
+#
+# ## Any size
+#
+# Many libraries want images whose size is a multiple of the stride. Otherwise pools round, and an upsampled
+# map does not fit the finer one. Here positions are known, so that the crop of exercise 10.1 can be computed:
+
+# %%
+any_size = mf.models.FCN(classifier, 11, 2)
+for size in ((48, 96), (45, 91), (1, 1)):
+    shapes = {
+        row.name: row.output_shape[1:] for row in mf.models.explain(any_size, size).rows
+    }
+    maps = [shapes[name] for name in ("score", "features.7", "features.2")]
+    image = np.zeros((1, 1, *size), np.float32)
+    print(f"image {size}: maps {maps}, scores {any_size(image).shape[2:]}")
+
 # %% [markdown]
 # ## Run: three strides
 #
@@ -397,7 +502,7 @@ show(
 # %% [markdown]
 # ## Exercise 10.2: a sum, backward
 #
-# *15 minutes.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
+# *15 minutes, easy.* A skip ends in a sum. Write the layer that adds the outputs of two branches with
 # the same input. `forward` is given; write `backward`. Each branch is a layer with its own `backward`,
 # which takes the gradient of its output and returns that of its input.
 #

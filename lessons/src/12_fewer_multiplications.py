@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import minifcn as mf
-from minifcn.checks import CheckFailedError, check_exercise, whole_numbers
+from minifcn.checks import CheckFailedError, check_exercise, checked, whole_numbers
 from minifcn.viz import panels, show
 
 # %% [markdown]
@@ -48,7 +48,7 @@ show(
 # %% [markdown]
 # ## Exercise 12.1: four products instead of six
 #
-# *15 minutes.* Find the other two products, $m_1$ and $m_4$, and compute $y_0$ and $y_1$. The check
+# *15 minutes, hard.* Find the other two products, $m_1$ and $m_4$, and compute $y_0$ and $y_1$. The check
 # counts the products of data and filter: compute $m_2$ and $m_3$ once each, and use them twice.
 #
 # <details><summary>Hint 1</summary>
@@ -252,9 +252,9 @@ for m in (1, 2, 4, 6):
 # %% [markdown]
 # ## Exercise 12.2: count
 #
-# *10 minutes.* A layer has `channels` input channels and `filters` filters of 3 x 3; its output has `height`
-# rows and `width` columns. How many products of data and filter does it compute with F(m x m, 3 x 3)? Tiles
-# at the end may extend beyond the output; they are computed completely.
+# *10 minutes, easy.* A layer has `channels` input channels and `filters` filters of 3 x 3; its output has
+# `height` rows and `width` columns. How many products of data and filter does it compute with F(m x m, 3 x
+# 3)? Tiles at the end may extend beyond the output; they are computed completely.
 #
 # <details><summary>Hint</summary>
 #
@@ -495,10 +495,10 @@ for device in ("cpu", "cuda"):
 # %% [markdown]
 # ## Exercise 12.3: code for both
 #
-# *15 minutes.* This function subtracts each channel's mean, adds a border of zeros to the map, and multiplies
-# its columns by values that rise linearly from 0 (first column, border included) to 1 (last). For x on a GPU
-# it fails: three times, `np.` makes an array in the CPU's memory. It is also slow: `float(...)` waits for the
-# GPU once per channel.
+# *15 minutes, medium.* This function subtracts each channel's mean, adds a border of zeros to the map, and
+# multiplies its columns by values that rise linearly from 0 (first column, border included) to 1 (last). For
+# x on a GPU it fails: three times, `np.` makes an array in the CPU's memory. It is also slow: `float(...)`
+# waits for the GPU once per channel.
 
 
 # %%
@@ -686,6 +686,17 @@ check_exercise(
     maps(),
     run=run,
     mistakes=[zeros_on_cpu, mixed, overall_mean, mean_kept, downwards, other_way],
+)
+
+# %%
+# Once its check prints ok, your function fades the photograph; until then, the solution does.
+fade = checked(my_fade, otherwise=right_fade)
+photo = (
+    mf.data.photograph("cat")[::3, ::3].transpose(2, 0, 1).astype(float)
+)  # (3, 100, 151)
+show(
+    panels({"red, less its mean": fade(mf.array_module(photo), photo)[0]}),
+    "From 0 on the left to its full contrast on the right.",
 )
 
 # %% [markdown]

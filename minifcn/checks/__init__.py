@@ -22,6 +22,7 @@ from minifcn.checks.cases import ConvCase, PoolCase
 from minifcn.checks.comparing import CheckFailedError
 from minifcn.checks.conventions import check_conventions
 from minifcn.checks.gradient import check_adjoint, check_gradient
+from minifcn.checks.saved import saved_functions
 
 if TYPE_CHECKING:
     from minifcn.checks import strategies
@@ -40,6 +41,7 @@ __all__ = [
     "check_gradient",
     "check_layer",
     "checked",
+    "saved_functions",
     "strategies",
     "whole_numbers",
 ]

@@ -135,14 +135,16 @@ def array_problem(got: Any, expected: Array, tolerance: float) -> str:
 def problem_with(got: Any, right: Any, tolerance: float) -> str:
     """Return what is wrong with a result, or an empty string.
 
-    Numbers, arrays and nested sequences of them are compared: shapes, NaNs, and values up to `tolerance`
-    relative to the largest expected one. Anything else must be equal.
+    Numbers, arrays and nested sequences and dictionaries of them are compared: shapes, NaNs, and values up to
+    `tolerance` relative to the largest expected one. Anything else must be equal.
 
     Example:
         >>> problem_with(np.ones((2, 3)), np.ones((3, 2)), 1e-6)
         'the result must have shape (3, 2), yours has (2, 3)'
         >>> problem_with([1, 2.0000001], (1, 2), 1e-6)
         ''
+        >>> problem_with({"loss": 2.0}, {"loss": 3.0}, 1e-6)
+        'loss: the result must be 3, yours is 2'
         >>> problem_with(None, 3, 1e-6)
         'the function returns None: is there a "return"?'
     """
@@ -150,6 +152,9 @@ def problem_with(got: Any, right: Any, tolerance: float) -> str:
         return 'the function returns None: is there a "return"?'
     if isinstance(right, Sequence) and not isinstance(right, str):
         return _sequence_problem(got, right, tolerance)
+    if isinstance(right, Mapping) and isinstance(got, Mapping) and right.keys() == got.keys():
+        problems = ((name, problem_with(got[name], right[name], tolerance)) for name in right)
+        return next((f"{name}: {problem}" for name, problem in problems if problem), "")
     if not isinstance(right, np.ndarray | np.generic | int | float):
         return "" if bool(got == right) else f"the result must be {right!r}, yours is {got!r}"
     try:

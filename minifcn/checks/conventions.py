@@ -15,6 +15,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, device_of
 from minifcn.checks.comparing import CheckFailedError, array_problem, as_numpy, form_problem, in_place
+from minifcn.functional import interpolate
 from minifcn.geometry import CoordinateMap
 from minifcn.layers import Conv2d, Layer, Sequential, Visitor
 from minifcn.layers.base import Shape
@@ -359,3 +360,6 @@ class _Computing(Visitor):
         top, bottom, left, right = sides
         rows, cols = self.size(x)
         return VisitorValue(x.array[:, :, top : rows - bottom, left : cols - right].copy())
+
+    def resize(self, x: VisitorValue, size: tuple[int, int]) -> VisitorValue:
+        return VisitorValue(interpolate(x.array, size, "bilinear"))

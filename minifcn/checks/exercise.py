@@ -1,13 +1,16 @@
 """Exercises: compares a learner's function with the solution, and prints todo, ok or no."""
 
+import dis
 import inspect
+import io
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 from weakref import WeakSet
 
@@ -15,12 +18,14 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.checks.comparing import CheckFailedError, in_place, problem_with, short_value
+from minifcn.checks.saved import save_function
 from minifcn.checks.search import draw, find_smallest, hypothesis, st
 
 __all__ = ["check_exercise", "checked", "show_comparison", "whole_numbers"]
 
 _passed: "WeakSet[Callable[..., Any]]" = WeakSet()  # functions whose check printed ok
 _SAMPLE = 30  # cases by which similar mistakes are distinguished
+_LINES = 12  # of what the learner's function prints
 
 
 def whole_numbers(*shape: int) -> st.SearchStrategy[Array]:
@@ -52,6 +57,7 @@ class _Answer:
     error: str
     right: Any = None
     problem: str = ""
+    printed: str = ""
 
 
 def check_exercise(
@@ -62,6 +68,7 @@ def check_exercise(
     mistakes: Sequence[Callable[..., Any]] = (),
     run: Callable[[Callable[..., Any], Any], Any] | None = None,
     example: Any = None,
+    only: Collection[str] | None = None,
     tolerance: float = 1e-6,
     examples: int = 100,
 ) -> None:
@@ -70,7 +77,9 @@ def check_exercise(
     *todo*: it raises `NotImplementedError`, as blanks do. *ok*: it is right in every case that was tried.
     *no*: it is wrong. Then the check prints the likely mistake, if it is a known one, and the smallest
     failing case with its numbers. In a notebook it also draws the result, the expected one and the
-    difference, if they have rows and columns.
+    difference, if they have rows and columns. What the function prints is shown for the smallest case only.
+
+    In a folder that `minifcn lessons` made, a function that is right is saved in the folder `my`.
 
     With MINIFCN_STRICT=1 in the environment, todo and no are errors.
 
@@ -83,6 +92,8 @@ def check_exercise(
             It is printed if the learner's function gives the same results.
         run: `run(function, case)` calls any of the functions and returns the result to compare.
         example: The case that is drawn; by default the largest of the failing ones.
+        only: Names of functions, attributes and modules that the learner's function may use, as a puzzle;
+            loops are not allowed then.
         tolerance: Allowed error of a number, relative to the largest one.
         examples: Number of cases.
 
@@ -114,11 +125,15 @@ def check_exercise(
         try:
             failure = find_smallest(cases, exercise.wrong_answer, examples)
             if failure is None:
-                print(f"ok    {exercise.name}: right in all cases tried.")
-                _passed.add(mine)
-                return
-            failing, sample = failure.problem, [exercise.answer(case) for case in draw(cases, _SAMPLE)]
-            words = exercise.explanation(failing, exercise.likely(failing, sample))
+                if words := "" if only is None else _against_the_rules(mine, only):
+                    words = f"no    {exercise.name} is right, but this exercise does not allow {words}."
+                else:
+                    print(f"ok    {exercise.name}: right in all cases tried.{_saved(mine)}")
+                    _passed.add(mine)
+                    return
+            else:
+                failing, sample = failure.problem, [exercise.answer(case) for case in draw(cases, _SAMPLE)]
+                words = exercise.explanation(failing, exercise.likely(failing, sample))
         except NotImplementedError:
             words = (
                 f"todo  {exercise.name} is not written yet.\n"
@@ -157,12 +172,13 @@ class _Exercise:
 
     def answer(self, case: Any) -> _Answer:
         right, given = self.right(case), deepcopy(case)
-        got, error = self.outcome(self.mine, given)
+        with redirect_stdout(io.StringIO()) as output:
+            got, error = self.outcome(self.mine, given)
         problem = error
         if not error and self.expected and not (problem := problem_with(got, right, self.tolerance)):
             # The value is right, so no mistake may be named by it.
             problem = error = in_place("the function", self.arguments(case), self.arguments(given))
-        return _Answer(case, got, error, right, problem)
+        return _Answer(case, got, error, right, problem, output.getvalue())
 
     def wrong_answer(self, case: Any) -> _Answer | None:
         return answer if (answer := self.answer(case)).problem else None
@@ -210,6 +226,9 @@ class _Exercise:
         lines.append(f"Smallest failing case: {self.described(smallest.case)}.")
         end = "" if smallest.problem.endswith((".", "?")) else "."
         lines += f"In this case {smallest.problem}{end}".splitlines()
+        if printed := smallest.printed.splitlines():
+            left_out = ["..."] * (len(printed) > _LINES)
+            lines += ["It printed:", *(f"  {line}" for line in printed[:_LINES] + left_out)]
         return "\n      ".join(lines)
 
     def arguments(self, case: Any) -> dict[str, Any]:
@@ -226,6 +245,27 @@ class _Exercise:
         """Return the names, shapes and numbers of a case."""
         arguments = self.arguments(case).items()
         return ", ".join(f"{name} {short_value(value)}" for name, value in arguments) or str(case)
+
+
+def _saved(function: Callable[..., Any]) -> str:
+    """Save a learner's function, and return the words that say where, or why not."""
+    try:
+        path = save_function(function)
+    except OSError as error:
+        return f"\n      It could not be saved: {error}"
+    return f"\n      Saved as {path.as_posix()}, for later lessons." if path else ""
+
+
+def _against_the_rules(function: Any, only: Collection[str]) -> str:
+    """Return what a function uses although the exercise does not allow it, or an empty string."""
+    codes = [function.__code__]
+    for code in codes:  # the list grows by nested functions and comprehensions
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        operations = [instruction.opname for instruction in dis.get_instructions(code)]
+        if any(name == "FOR_ITER" or "BACKWARD" in name for name in operations):
+            return "loops"
+    names = {name for code in codes for name in code.co_names} - set(only)
+    return ", ".join(sorted(names))
 
 
 def _elements(value: Any) -> int:

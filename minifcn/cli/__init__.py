@@ -139,6 +139,7 @@ def _run(argv: Sequence[str], loaded: Callable[[], object]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # about damaged metadata
             if chosen in listed:
                 module = import_module(f"minifcn.cli.{chosen.replace('-', '_')}")
                 listed[chosen].set_defaults(run=module.run)

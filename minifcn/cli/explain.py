@@ -5,13 +5,14 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from minifcn.cli.shared import size
 from minifcn.dense import convolutionalize
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier, Explanation, build, explain, registry
 from minifcn.models.explanation import Totals
+from minifcn.models.fcn import Alignment
 from minifcn.printing import show
 
 _VOC_CLASSES = 21
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     classes = f"classes of the FCN (default: {_VOC_CLASSES})"
     parser.add_argument("--classes", dest="num_classes", type=int, metavar="N", help=classes)
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
-    parser.add_argument("--alignment", choices=("exact", "paper"), help="of the FCN (default: exact)")
+    parser.add_argument("--alignment", choices=get_args(Alignment), help="of the FCN (default: exact)")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"the notebooks are in {arguments.to.resolve()}, but JupyterLab, which opens them, is not "
             f'installed: pip install "minifcn[lessons]"'
         )
-    options = ["--no-browser"] if arguments.no_browser else []
+    options = [f"--LabApp.default_url=/lab/tree/{find_lessons()[0].name}"]  # the start page
+    options += ["--no-browser"] if arguments.no_browser else []
     show("Opening JupyterLab; Ctrl-C here stops it.")
     status = _wait_for([sys.executable, "-m", "jupyterlab", *options], arguments.to)
     if status:  # JupyterLab has printed the reason

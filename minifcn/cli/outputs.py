@@ -82,10 +82,7 @@ class OutputFolder:
         for name in names:
             file, parts = self.path / name, Path(name).parts
             for step in (self.path.joinpath(*parts[: n + 1]) for n in range(len(parts))):
-                if step.is_symlink():
-                    raise FileExistsError(
-                        f"{step} is a link, and nothing is written through it: move it away"
-                    )
+                _refuse_link(step)
             if not self.exists(name):
                 continue
             if _identity(os.stat(file)) in self._inputs:
@@ -220,6 +217,7 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
 
     Raises:
         FileExistsError: If one of them exists.
+        PermissionError: If the folder of one may not be written to.
 
     Example:
         >>> import tempfile
@@ -234,8 +232,11 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
     files = [_NewFile(path) for path in paths if path is not None]
     for file in files:
         file.check(file.path)
+        place = Path(file.path).parent
+        if place.exists() and not os.access(place, os.W_OK):
+            raise PermissionError(f"{place} cannot be written to, for {file.path}")
         with suppress(OSError):
-            remove_leftovers(Path(file.path).parent)
+            remove_leftovers(place)
     open_outputs.extend(files)
     try:
         yield

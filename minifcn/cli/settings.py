@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from minifcn.backend import cuda_device
 from minifcn.cli.shared import DATA
@@ -15,6 +15,7 @@ from minifcn.geometry import MAX_SIZE, check_integer
 from minifcn.layers import freeze_batch_norm
 from minifcn.models import FCN, Classifier, build
 from minifcn.models.registry import names
+from minifcn.printing import brief
 from minifcn.training import RECIPES, Recipe
 from minifcn.training.checkpoint import Checkpoint, different
 from minifcn.training.network import check_classes, fcn_from, set_dropout
@@ -141,6 +142,10 @@ def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
     try:
         pairs = {name: values[name] and tuple(values[name]) for name in ("crop", "scale", "bands")}
         settings = Settings(**values | pairs)
+        kinds = get_type_hints(Settings)
+        for name in values.keys() - pairs.keys():
+            if not isinstance(values[name], kinds[name]):
+                raise TypeError(f"{name} is {brief(values[name])}")
         settings.check()
         return settings
     except TypeError as error:

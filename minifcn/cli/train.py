@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from minifcn.data.dataset import read_like
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
 from minifcn.models import FCN
+from minifcn.models.fcn import Alignment
 from minifcn.models.registry import names
 from minifcn.optim import Optimizer
 from minifcn.palette import VOID
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     network = parser.add_argument_group("network")
     network.add_argument("--stride", type=int, help="of the finest scored map (default: the finest there is)")
-    network.add_argument("--alignment", choices=("exact", "paper"), help="default: exact")
+    network.add_argument("--alignment", choices=get_args(Alignment), help="default: exact")
     network.add_argument("--upsampling", choices=("fixed", "learned"), help="default: fixed")
     network.add_argument("--at-once", action="store_true", help="scale skips, to train all strides at once")
     network.add_argument("--freeze-trunk", action="store_true", help="train only the score layers")

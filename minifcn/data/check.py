@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from minifcn.backend import Array
 from minifcn.data.class_weights import ClassCounts, count_labels
 from minifcn.data.dataset import Dataset, FileDataset
-from minifcn.data.errors import Color, DataError, counted
+from minifcn.data.errors import Color, DataError, counted, open_data
 from minifcn.data.masks import color_codes, color_of, hex_of
 from minifcn.kernels.threads import num_threads
 from minifcn.palette import VOID
@@ -230,8 +230,8 @@ def _inspect(split: str, dataset: Dataset, index: int) -> _Item:
             item.counts = count_labels(dataset.to_labels(index, values), num_classes)
         if item.size is not None:
             dataset.check_sizes(index, item.size, values.shape)
-    with suppress(OSError), open(image_path, "rb") as file:
-        item.digest = hashlib.file_digest(file, "sha256").digest()
+    with suppress(OSError, DataError), open_data(image_path) as file:
+        item.digest = hashlib.file_digest(cast("Any", file), "sha256").digest()
     return item
 
 

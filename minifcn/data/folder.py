@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from minifcn.data.classes import Classes, read_classes, read_names
-from minifcn.data.dataset import SPLITS, FileDataset, Listing, folder_of
+from minifcn.data.dataset import SPLITS, FileDataset, folder_of
 from minifcn.data.errors import WARNINGS, Color, DataError, StrPath
+from minifcn.data.listing import Listing
 from minifcn.data.masks import color_codes, color_of, hex_of, read_mask
 from minifcn.functional.operands import check_choice
 from minifcn.palette import VOID

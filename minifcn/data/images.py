@@ -210,7 +210,7 @@ def _to_eight_bits(image: Any, values: Array, path: StrPath, bit_depth: int | No
         if bits is None:
             reason = (
                 f"has pixels up to {high} in 16 bits, so that it is unknown which value is white: pass "
-                f"bit_depth={smallest_depth(high)} or 16, or save the image with 8 bits"
+                f"bit_depth, {smallest_depth(high)} to 16, or save the image with 8 bits"
             )
             raise DataError("mode", path, reason)
     elif bits is None:

@@ -9,10 +9,11 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.classes import Classes, read_lines, read_names, stem
-from minifcn.data.dataset import SPLITS, Dataset, FileDataset, Listing, Pair, folder_of
+from minifcn.data.dataset import SPLITS, Dataset, FileDataset, folder_of
 from minifcn.data.digits import DigitCanvases
 from minifcn.data.errors import DataError, StrPath
 from minifcn.data.folder import Folder
+from minifcn.data.listing import Listing, Pair
 from minifcn.data.masks import Mask
 from minifcn.data.matlab import read_segmentation
 from minifcn.functional.operands import check_choice

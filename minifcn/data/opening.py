@@ -6,6 +6,7 @@ Pillow knows others that start programs or refer to other files.
 
 import ctypes
 import importlib
+import logging
 import os
 import re
 import sys
@@ -29,9 +30,12 @@ from minifcn.data.scanning import (
     unread_format,
 )
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise it prints errors that it also raises
+
 MAX_PIXELS = 64_000_000
 """Height times width of the largest image that is decoded; converting it takes 0.7 to 0.9 GB of memory. For
-WebP, whose decoder keeps two more copies, the limit is half of that."""
+WebP, whose decoder keeps two more copies, and for colours of 16 bits, which are decoded twice, the limit is
+half of that."""
 
 _MAX_BYTES = 1 << 30  # of a file; WebP files are read as a whole
 _MAX_SCANS = 100  # of a JPEG, and 20 of the largest one; programs make about 10
@@ -79,13 +83,14 @@ def opened(path: StrPath) -> Iterator[Any]:
             _check_size(_webp_size(head), path, MAX_PIXELS // 2)
         try:
             _check_structure(name, file, size, path)
+            scans = jpeg_scans(file) if name == "Jpeg" else 0  # before Pillow reads all segments
             file.seek(0)
             plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
             image = getattr(plugin, f"{name}ImageFile")(file)
             slow = image.tile and image.tile[0][0] in _SLOW_DECODERS
-            _check_size(image.size, path, MAX_PIXELS // 64 if slow else MAX_PIXELS)
-            if name == "Jpeg":
-                _check_scans(jpeg_scans(file), image.width * image.height)
+            twice = re.search("RGB.*;16", raw_mode(image))  # see `sixteen_bits`
+            _check_size(image.size, path, MAX_PIXELS // (64 if slow else 2 if twice else 1))
+            _check_scans(scans, image.width * image.height)
             if name in ("Png", "WebP"):
                 _check_frames(getattr(image, "n_frames", 1), "frame", path)
             yield image

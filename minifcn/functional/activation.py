@@ -1,12 +1,12 @@
 """Rectification and softmax, with their gradients."""
 
 from minifcn.backend import Array
-from minifcn.functional.operands import check_float, check_same_shape
+from minifcn.functional.operands import check_axis, check_float, check_out, check_same_shape
 from minifcn.kernels.threads import flat_chunks, parallel_map
 
 
 def relu(x: Array, *, out: Array | None = None) -> Array:
-    """Return max(x, 0), element by element.
+    """Return max(x, 0), element by element; NaN stays NaN, and its gradient is 0.
 
     Args:
         x: Any shape, float32 or float64.
@@ -21,6 +21,8 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
         array([0., 0., 2.])
     """
     xp = check_float(x=x)
+    if out is not None:
+        check_out(out, x.shape, x.dtype)
     y: Array = xp.empty_like(x) if out is None else out
     parallel_map(lambda chunk: xp.maximum(chunk[0], 0, out=chunk[1]), flat_chunks(x, y), xp)
     return y
@@ -43,6 +45,8 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """
     xp = check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
+    if out is not None:
+        check_out(out, dy.shape, dy.dtype)
     dx: Array = xp.empty_like(dy) if out is None else out
     parallel_map(lambda chunk: xp.multiply(chunk[0], chunk[1] > 0, out=chunk[2]), flat_chunks(dy, y, dx), xp)
     return dx
@@ -50,6 +54,8 @@ def relu_grad(dy: Array, y: Array, *, out: Array | None = None) -> Array:
 
 def softmax(x: Array, axis: int = 1) -> Array:
     """Return exp(x) / sum exp(x) along an axis, in a way that does not overflow.
+
+    NaN or positive infinity among the scores of a position makes all of its results NaN.
 
     Args:
         x: Scores, float32 or float64; the classes lie along `axis`.
@@ -64,6 +70,7 @@ def softmax(x: Array, axis: int = 1) -> Array:
         array([[0.5, 0.5]])
     """
     xp = check_float(x=x)
+    check_axis(axis, x)
     y: Array = x - x.max(axis=axis, keepdims=True)
     xp.exp(y, out=y)
     y /= y.sum(axis=axis, keepdims=True)
@@ -80,5 +87,6 @@ def softmax_grad(dy: Array, y: Array, axis: int = 1) -> Array:
     """
     check_float(dy=dy, y=y)
     check_same_shape(dy=dy, y=y)
+    check_axis(axis, y)
     dx: Array = y * (dy - (dy * y).sum(axis=axis, keepdims=True))
     return dx

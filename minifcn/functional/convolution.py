@@ -16,7 +16,7 @@ padding of the forward convolution: an integer for all sides, a pair (rows, colu
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.operands import check_bias, check_float, check_rank
+from minifcn.functional.operands import check_bias, check_float, check_padded_size, check_rank
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, pair
 from minifcn.kernels.choosing import convolve, convolve_input_grad, convolve_weight_grad
 from minifcn.kernels.threads import parallel_map
@@ -58,7 +58,12 @@ def conv2d(
         dilation: Distance between the taps of the kernel, an integer or a pair.
         groups: Channels and filters are divided into this many independent groups; with `groups == C` the
             convolution is depthwise.
-        algorithm: `"auto"` or one of `algorithms_for("conv2d")`.
+        algorithm: `"auto"` or one of `algorithms_for("conv2d")`. `"auto"` chooses `"winograd"` for many
+            windows of 3 x 3 in float32, which computes tiles of 4 x 4 outputs from 6 x 6 inputs. The error of
+            an output is up to 5e-5 times the largest |x| of its tile times the sum of |w|, so a value more
+            than 1,000 times as large as its neighbours costs their accuracy. NaN and infinity reach whole
+            tiles, up to 8 x 8 positions instead of 3 x 3. Inputs above 3e36, and outputs above 1e36, may
+            overflow. Give `"im2col"` where that matters. So it is for the gradient to the input.
 
     Returns:
         (N, O, OH, OW) in the dtype of x, with OH = (H + p - d (KH - 1) - 1) // s + 1, where p is the padding
@@ -100,6 +105,7 @@ def check_convolution(
     if (taken := w.shape[1] * groups) != x.shape[1]:
         raise ValueError(f"x has {x.shape[1]} channels but w {w.shape} with groups {groups} takes {taken}")
     check_bias(b, len(w))
+    check_padded_size(geometry, x.shape[2:])
     return (len(x), len(w), *geometry.output_size((x.shape[2], x.shape[3])))
 
 
@@ -117,7 +123,7 @@ def conv2d_bias_grad(dy: Array) -> Array:
         >>> conv2d_bias_grad(np.ones((2, 3, 4, 5)))
         array([40., 40., 40.])
     """
-    xp = array_module(dy=dy)
+    xp = check_float(dy=dy)
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     images, filters, height, width = dy.shape
     # (1, N * O, pixels), or (N, O, pixels) where dy is a part of a larger array: so these are views.
@@ -191,6 +197,7 @@ def convolution_input_grad(
     _check_groups(groups, w.shape[1] * groups, len(w))
     if dy.shape[1] != len(w):
         raise ValueError(f"dy has {dy.shape[1]} channels but w {w.shape} has {len(w)} filters")
+    check_padded_size(geometry, input_size)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         smallest, largest = geometry.input_size_range(dy.shape[2:])
@@ -249,6 +256,7 @@ def convolution_weight_grad(x: Array, dy: Array, geometry: ConvGeometry, algorit
     check_rank(4, "(N, O, OH, OW)", dy=dy)
     groups = geometry.groups
     _check_groups(groups, x.shape[1], dy.shape[1])
+    check_padded_size(geometry, x.shape[2:])
     expected = (len(x), dy.shape[1], *geometry.output_size((x.shape[2], x.shape[3])))
     if dy.shape != expected:
         given = f"x {x.shape} with kernel_size {geometry.kernel_size}"
@@ -338,6 +346,7 @@ def transposed_convolution(
     check_bias(b, filters)
     rows, cols = map(Transposed, (geometry.rows, geometry.cols), output_padding)
     size = rows.output_size(x.shape[2], "height"), cols.output_size(x.shape[3], "width")
+    check_padded_size(geometry, size)
     y: Array = xp.empty((len(x), filters, *size), x.dtype)
     convolve_input_grad(x, w, geometry, y, algorithm)
     if b is not None:

@@ -2,8 +2,14 @@
 
 from typing import NamedTuple
 
-from minifcn.backend import Array, array_module
-from minifcn.functional.operands import check_float, check_rank
+from minifcn.backend import Array
+from minifcn.functional.operands import (
+    check_channels,
+    check_float,
+    check_number,
+    check_rank,
+    check_same_shape,
+)
 from minifcn.geometry import check_integer
 
 
@@ -51,8 +57,9 @@ def local_response_norm(
     """
     check_float(x=x)
     check_rank(4, "(N, C, H, W)", x=x)
-    if check_integer(size, "size", 1) % 2 == 0:
-        raise ValueError(f"size must be an odd number of channels, got {size}")
+    _check_size(size)
+    for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        check_number(value, name)
     scale = _channel_sums(x * x, min(size, 2 * x.shape[1] - 1))
     scale *= alpha / size
     scale += k
@@ -73,11 +80,21 @@ def local_response_norm_grad(
         >>> round(float(local_response_norm_grad(np.ones_like(x), x, scale, 1, 1.0, 1.0)[0, 0, 0, 0]), 3)
         -0.12
     """
-    array_module(dy=dy, x=x, scale=scale)
+    check_float(dy=dy, x=x, scale=scale)
+    check_rank(4, "(N, C, H, W)", dy=dy, x=x, scale=scale)
+    check_same_shape(dy=dy, x=x, scale=scale)
+    _check_size(size)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        check_number(value, name)
     power = scale**-beta
     shared = _channel_sums(dy * x * power / scale, min(size, 2 * x.shape[1] - 1))
     dx: Array = dy * power - (2 * alpha * beta / size) * x * shared
     return dx
+
+
+def _check_size(size: int) -> None:
+    if check_integer(size, "size", 1) % 2 == 0:
+        raise ValueError(f"size must be an odd number of channels, got {size}")
 
 
 class BatchNormCache(NamedTuple):
@@ -118,6 +135,8 @@ def batch_norm(
     """
     xp = check_float(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     check_rank(4, "(N, C, H, W)", x=x)
+    check_number(eps, "eps")
+    check_channels(x.shape[1], gamma=gamma, beta=beta, mean=mean, variance=variance)
     inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
     normalized = (x - mean[:, None, None]) * inverse_std[:, None, None]
     y = normalized * gamma[:, None, None] + beta[:, None, None]
@@ -141,13 +160,18 @@ def batch_norm_grad(
         >>> batch_norm_grad(np.array([[[[0.0, 2.0]]]]), np.ones(1), cache, of_batch=True)[0]
         array([[[[0., 0.]]]])
     """
-    array_module(dy=dy, gamma=gamma, normalized=cache.normalized)
+    if not isinstance(cache, BatchNormCache):
+        raise TypeError(f"cache must come from batch_norm, got {type(cache).__name__}")
     normalized, inverse_std = cache
+    check_float(dy=dy, gamma=gamma, normalized=normalized, inverse_std=inverse_std)
+    check_rank(4, "(N, C, H, W)", dy=dy, normalized=normalized)
+    check_same_shape(dy=dy, normalized=normalized)
+    check_channels(dy.shape[1], gamma=gamma, inverse_std=inverse_std)
     dgamma = (dy * normalized).sum(axis=(0, 2, 3))
     dbeta = dy.sum(axis=(0, 2, 3))
     dx: Array = dy
     if of_batch:
-        count = dy.size // dy.shape[1]
+        count = max(dy.size // max(dy.shape[1], 1), 1)
         dx = dy - (dbeta[:, None, None] + normalized * dgamma[:, None, None]) / count
     return dx * (gamma * inverse_std)[:, None, None], dgamma, dbeta
 

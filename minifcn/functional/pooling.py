@@ -4,17 +4,22 @@ Pooling slides a window as convolution does; the default stride is the kernel si
 the few taps of the window, not over the many positions: tap (a, b) of all windows at once.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.operands import check_float, check_rank
-from minifcn.geometry import ConvGeometry, Padding, Pair
+from minifcn.functional.operands import check_float, check_padded_size, check_rank
+from minifcn.geometry import ConvGeometry, Padding, Pair, pair
 from minifcn.kernels.phases import PhaseGrid, count_taps, cut_planes
 from minifcn.kernels.threads import parallel_map
 from minifcn.kernels.workspace import workspace
+from minifcn.printing import brief
+
+MAX_TAPS = 2**18
+"""Elements of a window at most: they are visited one after the other."""
 
 
 def pool_geometry(
@@ -26,6 +31,8 @@ def pool_geometry(
         ValueError: If a value is out of range, or the padding is more than half of the kernel (a window could
             then lie entirely in the padding).
     """
+    if math.prod(pair(kernel_size, "kernel_size", 1)) > MAX_TAPS:
+        raise ValueError(f"kernel_size must have at most {MAX_TAPS} elements, got {brief(kernel_size)}")
     step = kernel_size if stride is None else stride
     geometry = ConvGeometry.of(kernel_size, step, padding, ceil_mode=ceil_mode)
     for window in (geometry.rows, geometry.cols):
@@ -44,7 +51,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Return the largest element of each window.
+    """Return the largest element of each window, or NaN where there is one; its index is then undefined.
 
     Args:
         x: (N, C, H, W), float32 or float64.
@@ -147,6 +154,7 @@ def _pool(
     """
     xp = check_float(x=x)
     check_rank(4, "(N, C, H, W)", x=x)
+    check_padded_size(geometry, x.shape[2:])
     size = geometry.output_size((x.shape[2], x.shape[3]))
     planes = x.reshape(-1, *x.shape[2:])  # (N, C, H, W) -> (N * C, H, W)
     results = [xp.empty((len(planes), *size), dtype) for dtype in (x.dtype, *more_dtypes)]
@@ -200,7 +208,10 @@ def max_pool2d_grad(
     """
     xp = array_module(dy=dy, indices=indices)
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
-    check_rank(4, "(N, C, OH, OW), from max_pool2d", indices=indices)
+    check_rank(4, "(N, C, OH, OW), from max_pool2d", dy=dy, indices=indices)
+    input_size = pair(input_size, "input_size", 1)
+    if indices.dtype.kind != "i":
+        raise TypeError(f"indices must be integers, from max_pool2d, got {indices.dtype}")
     if indices.shape != dy.shape:
         raise ValueError(f"indices {indices.shape} and dy {dy.shape} must have one shape")
     first_rows, first_cols = _first_positions(xp, dy.shape, geometry)
@@ -329,7 +340,8 @@ def avg_pool2d_grad(
         array([[1., 1.],
                [1., 1.]])
     """
-    return avg_pooling_grad(dy, pool_geometry(kernel_size, stride, padding, ceil_mode), input_size)
+    geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
+    return avg_pooling_grad(dy, geometry, pair(input_size, "input_size", 1))
 
 
 def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
@@ -343,6 +355,7 @@ def _check_gradient(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
     """Raise an error unless the window leads from the input size to the shape of dy."""
     check_float(dy=dy)
     check_rank(4, "(N, C, OH, OW)", dy=dy)
+    check_padded_size(geometry, input_size)
     expected = geometry.output_size(input_size)
     if dy.shape[2:] != expected:
         raise ValueError(f"input_size {input_size} gives an output of {expected}, but dy is {dy.shape[2:]}")

@@ -42,8 +42,8 @@ def bilinear_kernel(
         >>> bilinear_kernel(1, 2, 3)[0, 0, 1] * 2
         array([1., 2., 1.], dtype=float32)
     """
-    check_integer(channels, "channels", 1)
-    check_integer(stride, "stride", 1)
+    check_integer(channels, "channels", 1, 2**16)
+    stride = check_integer(stride, "stride", 1, 2**12)
     size = 2 * stride if kernel_size is None else kernel_size
     check_choice(size, f"kernel_size for stride {stride}", (2 * stride, 2 * stride - 1))
     check_choice(dtype, "dtype", ("float32", "float64"))

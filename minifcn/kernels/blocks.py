@@ -136,9 +136,15 @@ def _sums(blocks: _Blocks) -> list[slice]:
     return list(cut(count, -(-count // parts(blocks.p.xp))))
 
 
+def _fits(p: Problem) -> bool:
+    """Return whether no element of a block lies between two windows, where filters would be mostly zeros."""
+    gaps = any(window.stride > window.kernel for window in (p.geometry.rows, p.geometry.cols))
+    return p.geometry.dilation == (1, 1) and not gaps
+
+
 def plan_conv2d(p: Problem) -> Plan | None:
     """All taps times blocks, shifted and added, plus the bias."""
-    if p.geometry.dilation != (1, 1):
+    if not _fits(p):
         return None
     blocks = _Blocks(p)
     work, space = blocks.work(len(blocks.chunks))
@@ -147,7 +153,7 @@ def plan_conv2d(p: Problem) -> Plan | None:
 
 def plan_weight_grad(p: Problem) -> Plan | None:
     """Gradients, shifted to the blocks that each tap sees, times blocks, summed over chunks."""
-    if p.geometry.dilation != (1, 1):
+    if not _fits(p):
         return None
     blocks = _Blocks(p)
     sums = _sums(blocks)

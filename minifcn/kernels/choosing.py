@@ -14,13 +14,14 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import blocks, im2col, loops, plain, polyphase, winograd
+from minifcn.kernels import blocks, im2col, loops, plain, polyphase, taps, winograd
 from minifcn.kernels.plans import Plan, Problem
+from minifcn.printing import brief
 
 Planner: TypeAlias = Callable[[Problem], Plan | None]
 """Makes a plan for a problem, or returns `None` if the algorithm is not suitable."""
 
-ALGORITHMS = polyphase, im2col, blocks, winograd, plain, loops
+ALGORITHMS = polyphase, im2col, blocks, winograd, taps, plain, loops
 
 _PLANNERS: dict[str, dict[str, Planner]] = {
     operation: {
@@ -59,10 +60,12 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
 
     Example:
         >>> algorithms_for("conv2d_input_grad")
-        ('polyphase', 'im2col', 'winograd', 'plain', 'loops')
+        ('polyphase', 'im2col', 'winograd', 'taps', 'plain', 'loops')
         >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
-        ('im2col', 'blocks', 'plain', 'loops')
+        ('im2col', 'blocks', 'taps', 'plain', 'loops')
     """
+    if operation not in OPERATIONS:
+        raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {brief(operation)}")
     if geometry is None:
         return tuple(_PLANNERS[operation])
     size, channels = geometry.input_size_range((1, 1))[0], geometry.groups
@@ -74,7 +77,7 @@ def _plan(operation: str, algorithm: str, problem: Problem) -> Plan:
     """Return the plan of an algorithm, or the best one for "auto"."""
     if algorithm == "auto":
         return best(operation, problem)
-    planner = _PLANNERS[operation].get(algorithm)
+    planner = _PLANNERS[operation].get(algorithm) if isinstance(algorithm, str) else None
     plan = planner(problem) if planner else None
     if plan is None:
         offered = ", ".join(("auto", *plans(operation, problem)))
@@ -87,6 +90,11 @@ def _problem(x: Array, y: Array, geometry: ConvGeometry) -> Problem:
     n, channels, height, width = x.shape
     _, filters, *size = y.shape
     outputs = size[0], size[1]
+    # A stride larger than the padded image has no meaning, but there are algorithms with work for each phase.
+    axes = zip(geometry.stride, (height, width), (geometry.rows, geometry.cols), strict=True)
+    stride = tuple(min(step, max(n + sum(window.padding), 1)) for step, n, window in axes)
+    if stride != geometry.stride:
+        geometry = geometry.replace(stride=stride)
     return Problem(geometry, n, channels, filters, (height, width), outputs, y.dtype, array_module(x=x, y=y))
 
 

@@ -18,7 +18,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import gcd
+from math import gcd, prod
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry, Window
@@ -32,6 +32,10 @@ from minifcn.kernels.workspace import chunk_bytes, parts, workspace
 
 FEW_PRODUCTS = 16
 """With so few products for an output, it does not matter that some are zero or that matrices are thin."""
+
+
+MAX_PHASES = 4096
+"""Of rows times columns: they are visited one after the other."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +220,10 @@ def _input_grad(plan: _Interleaving, dy: Array, w: Array, dx: Array) -> None:
     parallel_map(write_blocks, plan.chunks, xp)
 
 
-def plan_input_grad(p: Problem) -> Plan:
+def plan_input_grad(p: Problem) -> Plan | None:
     """One small convolution of stride 1 for each group of phases, interleaved chunk by chunk."""
+    if prod(p.geometry.stride) > MAX_PHASES:
+        return None
     plan = _Interleaving(p)
     stride, count = plan.geometry.stride, max(len(plan.chunks), 1)
     if stride == (1, 1):

@@ -26,7 +26,15 @@ The gradient to the filters is the same steps transposed, in the opposite order,
 The gradient to the input is a convolution again, of dy with the filters turned by half a turn.
 
 The price is rounding: points as large as 2 lead to sums of terms of different magnitude. In float32 the error
-is about 1e-5 of the largest output, ten times that of the definition.
+is about 1e-5 of the largest output, ten times that of the definition. All inputs of a tile take part in all
+of its outputs, with weights that cancel only up to rounding, so:
+
+- The error of an output is up to 5e-5 times the largest |input| of its tile, in any channel, times the sum of
+  |w| of its filter (the sums of |A^T|, |G| and |B^T| multiply a rounding of 2^-24 by up to 860). Beside one
+  pixel that is far larger than its neighbours, this can be more than the outputs themselves.
+- NaN or infinity in one input reaches all outputs of the tiles that it lies in, at most 8 x 8 positions. By
+  the definition these are 3 x 3.
+- Inputs above 3e36 may overflow, and so may outputs above a 256th of the largest float32.
 """
 
 from collections.abc import Callable

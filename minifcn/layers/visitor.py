@@ -16,8 +16,8 @@ class Visitor:
     """Base class of everything that follows the data through a network, as `explain` does.
 
     `model.walk(visitor, x)` calls `leaf` for each layer that is not made of others, in the order of
-    `forward`, and a *joint* wherever maps are added, multiplied, concatenated, padded or cropped. Values go
-    from one call to the next; what they are is up to the visitor.
+    `forward`, and a *joint* wherever maps are added, multiplied, concatenated, padded, cropped or resized.
+    Values go from one call to the next; what they are is up to the visitor.
 
     Sizes come from `size` and are combined by +, -, * and // and by `maximum` and `minimum` only, never
     compared or converted, so they may be symbolic.
@@ -71,6 +71,10 @@ class Visitor:
         A visitor that knows the sizes refuses negative ones by `ValueError`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no crop")
+
+    def resize(self, x: Value, size: tuple[Size, Size]) -> Value:
+        """Return a map resized bilinearly, as `minifcn.functional.interpolate` does."""
+        raise NotImplementedError(f"{type(self).__name__} has no resize")
 
     def size(self, x: Value) -> tuple[Size, Size]:
         """Return (rows, columns) of a map."""

@@ -1,6 +1,6 @@
 """Classifiers, and the fully convolutional networks made from them."""
 
-# ruff: noqa: F403 - each family lists its classifiers itself
+# ruff: noqa: F403, F405 - each family lists its classifiers itself
 
 from minifcn.models.alexnet import *
 from minifcn.models.classifiers import Classifier
@@ -27,4 +27,4 @@ __all__ = [
     "explain",
     "register",
 ]
-__all__ += CLASSIFIERS
+__all__ += [*CLASSIFIERS, "fcn_resnet50", "fcn_resnet101"]

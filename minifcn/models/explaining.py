@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain, count
 from typing import Any
 
@@ -231,6 +232,17 @@ class _Reader(Visitor):
         views = x.views and (x.views[0].through(Shift(-top)), x.views[1].through(Shift(-left)))
         row = Row(self._joint_name(kind), kind, "", shape, views, 0, 0, self.bytes_of(shape))
         return self._step(row, [x], Cost(backward=math.prod(shape) if edge else 0))
+
+    def resize(self, x: _Map, size: tuple[int, int]) -> _Map:
+        channels, height, width = x.shape
+        scales = Fraction(height, size[0]), Fraction(width, size[1])
+        views = x.views and (x.views[0].resized(scales[0]), x.views[1].resized(scales[1]))
+        shape, between = (channels, *size), channels * height * size[1]
+        products = between * (width + size[0])
+        name = self._joint_name("resize", of_part=True)
+        total = products * self.batch
+        row = Row(name, "resize", "", shape, views, 0, total, self.bytes_of(shape))
+        return self._step(row, [x], Cost())
 
     def size(self, x: _Map) -> tuple[int, int]:
         return x.shape[1], x.shape[2]

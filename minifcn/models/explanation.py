@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 from minifcn.geometry import CoordinateMap, Transposed
@@ -40,6 +41,11 @@ class View:
         seen = self.field + math.ceil((inputs - 1) * self.grid.scale)
         return View(seen, self.grid @ window.coordinate_map())
 
+    def resized(self, scale: Fraction) -> "View":
+        """Return what is seen behind bilinear resizing, which reads output i at (i + 1/2) scale - 1/2."""
+        place = CoordinateMap(scale, (scale - 1) / 2)
+        return View(self.field + math.ceil(self.grid.scale), self.grid @ place)
+
 
 Views: TypeAlias = tuple[View, View] | None
 """Along rows and along columns; `None` behind a layer that has no reach."""
@@ -47,13 +53,13 @@ Views: TypeAlias = tuple[View, View] | None
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or a place where maps are added, multiplied, concatenated, padded or cropped.
+    """One layer, or a place where maps are added, multiplied, concatenated, padded, cropped or resized.
 
     Bytes and multiplications are those of the whole batch.
 
     Attributes:
         name: As in `named_parameters`.
-        kind: Name of its class, or "add", "multiply", "concat", "pad" or "crop".
+        kind: Name of its class, or "add", "multiply", "concat", "pad", "crop" or "resize".
         detail: How its windows slide.
         output_shape: Of one item, (C, H, W).
         views: What one output sees of the image, and where it lies.

@@ -30,10 +30,12 @@ from minifcn.models.classifiers import Classifier, check_images
 from minifcn.models.info import ModelInfo
 from minifcn.models.scoring import ScoreLayer
 from minifcn.models.trunk import Trunk, trunk_from_parts, trunk_of
-from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+from minifcn.models.upsampling import AlignedUpsample, GridUpsample, PaperUpsample, TorchvisionUpsample
 
-Alignment = Literal["exact", "paper"]
+Alignment = Literal["exact", "paper", "torchvision"]
 Upsampling = Literal["fixed", "learned"]
+
+_UPSAMPLES = {"exact": AlignedUpsample, "paper": PaperUpsample, "torchvision": TorchvisionUpsample}
 
 
 class FCN(Layer):
@@ -56,7 +58,9 @@ class FCN(Layer):
         alignment: `"exact"`: padding as in the classifier, and coarse maps extended by their border values,
             for images of every size. Or `"paper"`, as in the reference code: the first convolution pads by
             100, dense kernels do not pad, and of two maps that meet the larger one is cropped. Scores near
-            the border of an image are then weaker, because there are zeros beyond it.
+            the border of an image are then weaker, because there are zeros beyond it. Or `"torchvision"`:
+            coarse maps are resized to the size of the image, which shifts scores by half a stride; see
+            `fcn_resnet50`.
         upsampling: `"fixed"` bilinear, as in the reference code, or `"learned"`, which begins as bilinear.
             For upsampling that is learned except for the last step, as in the 2015 paper, set
             `fcn.upsamples[-1].deconv.weight.trainable = False`.
@@ -130,7 +134,7 @@ class FCN(Layer):
             raise ValueError(f"stride must be one of {sorted(self._maps)}, got {stride}")
         self.score = self._score_layer(self.stride)
         self.skips: LayerDict[ScoreLayer] = LayerDict()
-        self.upsamples: LayerDict[AlignedUpsample] = LayerDict()
+        self.upsamples: LayerDict[GridUpsample] = LayerDict()
         self._grid = self._maps[self.stride].grid
         self.train(trunk.features.training)
         while self.stride > wanted:
@@ -165,8 +169,8 @@ class FCN(Layer):
     def _score_layer(self, stride: int, scale: float = 1.0) -> ScoreLayer:
         return self._like_the_rest(ScoreLayer(self._maps[stride].channels, self.num_classes, scale=scale))
 
-    def _upsample(self, coarse: CoordinateMap, fine: CoordinateMap) -> AlignedUpsample:
-        kind = PaperUpsample if self.alignment == "paper" else AlignedUpsample
+    def _upsample(self, coarse: CoordinateMap, fine: CoordinateMap) -> GridUpsample:
+        kind: type[GridUpsample] = _UPSAMPLES[self.alignment]
         return self._like_the_rest(kind(self.num_classes, coarse, fine, learned=self.upsampling == "learned"))
 
     def _like_the_rest(self, layer: AnyLayer) -> AnyLayer:

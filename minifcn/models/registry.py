@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from minifcn.geometry import check_integer
-from minifcn.layers import Layer
 from minifcn.layers import register as register_class
 from minifcn.layers.config import load_entry_point
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier, named
 from minifcn.models.fcn import FCN
 from minifcn.models.scoring import ScoreLayer
-from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+from minifcn.models.upsampling import AlignedUpsample, PaperUpsample, TorchvisionUpsample
 
 Builder: TypeAlias = Callable[..., Classifier]
 """A function `builder(num_classes=..., *, init="he", rng=None)` that returns a classifier."""
@@ -42,8 +41,7 @@ class Published(NamedTuple):
 
 PUBLISHED: dict[str, Published] = {}
 
-_LAYERS: tuple[type[Layer], ...] = (AlignedUpsample, Classifier, FCN, PaperUpsample, ScoreLayer)
-for _layer in _LAYERS:
+for _layer in (AlignedUpsample, Classifier, FCN, PaperUpsample, ScoreLayer, TorchvisionUpsample):
     register_class(_layer)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from minifcn.layers import (
     BatchNorm2d,
     Conv2d,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     Graph,
@@ -23,9 +24,20 @@ from minifcn.layers import (
 )
 from minifcn.layers.parameter import Init, Rng
 from minifcn.models.classifiers import Classifier, named
+from minifcn.models.fcn import FCN
 from minifcn.models.registry import built_in
 
-__all__ = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+__all__ = [
+    "dilated_resnet50",
+    "dilated_resnet101",
+    "fcn_resnet50",
+    "fcn_resnet101",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+]
 
 
 def _block(
@@ -197,3 +209,94 @@ def resnet152(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) ->
         60192808
     """
     return _resnet("resnet152", (3, 8, 36, 3), True, num_classes, init, rng)
+
+
+def _dilated(name: str, depths: tuple[int, ...], num_classes: int, init: Init, rng: Rng) -> Classifier:
+    """Return a dilated ResNet with the head of torchvision's FCN, averaged over the image."""
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    features, channels = resnet_features(depths, bottleneck=True, dilated=True, **weights)
+    head = Sequential(
+        Conv2d(channels, channels // 4, 3, padding=1, bias=False, **weights),
+        BatchNorm2d(channels // 4),
+        ReLU(inplace=True),
+        Dropout(0.1, rng=weights["rng"]),
+        Conv2d(channels // 4, num_classes, 1, **weights),
+        GlobalAvgPool2d(),
+    )
+    taps, architecture = {4: "layer1"}, named(name, num_classes)
+    return Classifier(features, head, input_shape=(3, 224, 224), taps=taps, architecture=architecture)
+
+
+@built_in("torchvision")
+def dilated_resnet50(num_classes: int = 21, *, init: Init = "he", rng: Rng = None) -> Classifier:
+    """ResNet-50 without its last two strides, with a convolutional head.
+
+    The last two layers are dilated by 2 and 4 where ResNet has a stride, so its maps have stride 8. It is
+    what torchvision's `fcn_resnet50` is made of; here it scores images by the average of the scores.
+
+    Args:
+        num_classes: Number of scores.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
+
+    Example:
+        >>> dilated_resnet50(init="zeros").features.output_shape((3, 224, 224))
+        (2048, 28, 28)
+    """
+    return _dilated("dilated_resnet50", (3, 4, 6, 3), num_classes, init, rng)
+
+
+@built_in("torchvision")
+def dilated_resnet101(num_classes: int = 21, *, init: Init = "he", rng: Rng = None) -> Classifier:
+    """ResNet-101 without its last two strides, with a convolutional head.
+
+    The last two layers are dilated by 2 and 4 where ResNet has a stride, so its maps have stride 8. It is
+    what torchvision's `fcn_resnet101` is made of; here it scores images by the average of the scores.
+
+    Args:
+        num_classes: Number of scores.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
+
+    Example:
+        >>> dilated_resnet101(init="zeros").features.output_shape((3, 224, 224))
+        (2048, 28, 28)
+    """
+    return _dilated("dilated_resnet101", (3, 4, 23, 3), num_classes, init, rng)
+
+
+def fcn_resnet50(num_classes: int = 21, *, init: Init = "he", rng: Rng = None) -> FCN:
+    """Torchvision's FCN of a dilated ResNet-50, without its auxiliary head.
+
+    Its scores are those of torchvision's network, resized to the image as it does. `minifcn.weights.load_fcn`
+    reads its file of weights. `FCN(dilated_resnet50(), 21)` is the same network with exact alignment.
+
+    Args:
+        num_classes: Number of scores.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
+
+    Example:
+        >>> fcn = fcn_resnet50(init="zeros")
+        >>> fcn.alignment, fcn.stride, fcn.output_shape((3, 480, 360))
+        ('torchvision', 8, (21, 480, 360))
+    """
+    return FCN(dilated_resnet50(num_classes, init=init, rng=rng), num_classes, alignment="torchvision")
+
+
+def fcn_resnet101(num_classes: int = 21, *, init: Init = "he", rng: Rng = None) -> FCN:
+    """Torchvision's FCN of a dilated ResNet-101, without its auxiliary head.
+
+    See `fcn_resnet50`.
+
+    Args:
+        num_classes: Number of scores.
+        init: Initial weights, `"he"` or `"zeros"`.
+        rng: Generator or seed for random weights; `None` means fresh entropy.
+
+    Example:
+        >>> fcn = fcn_resnet101(init="zeros")
+        >>> fcn.alignment, fcn.stride, fcn.output_shape((3, 480, 360))
+        ('torchvision', 8, (21, 480, 360))
+    """
+    return FCN(dilated_resnet101(num_classes, init=init, rng=rng), num_classes, alignment="torchvision")

@@ -46,7 +46,8 @@ class Trunk:
 def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
     """Take features and head from a classifier, with copies of its weights.
 
-    Max pools round their size up, so that no row of an image is left out. A global average is left out: it
+    Max pools round their size up, so that no row of an image is left out, except in torchvision's alignment.
+    A global average is left out: it
     would forget where things are. In exact alignment the dense kernel is padded by half its size, so that
     even a small map has scores. In the paper's it is not, and the first convolution is padded by 100 instead
     of what it had.
@@ -64,7 +65,7 @@ def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
     assert isinstance(head, Stack)
     for part in (features, head):
         part.train(classifier.training)
-    for layer in features.layers():
+    for layer in features.layers() if alignment != "torchvision" else ():
         if isinstance(layer, MaxPool2d):
             layer.geometry = layer.geometry.replace(ceil_mode=True)
     taps = classifier.taps

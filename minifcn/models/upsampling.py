@@ -1,8 +1,9 @@
 """Upsampling that puts every score where it belongs, by coordinate maps instead of literal offsets.
 
-There are two ways. `AlignedUpsample` covers the whole finer grid, because it extends the coarse map beyond
+There are three ways. `AlignedUpsample` covers the whole finer grid, because it extends the coarse map beyond
 its border. `PaperUpsample` does what the reference code of FCN does: nothing is extended, and of the two maps
-that meet, the larger one is cropped.
+that meet, the larger one is cropped. `TorchvisionUpsample` resizes to the size of the finer map, whatever the
+coordinate maps say, as torchvision's networks do.
 """
 
 import math
@@ -11,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Self
 
 from minifcn.backend import Array, array_module
-from minifcn.functional import bilinear_kernel
+from minifcn.functional import bilinear_kernel, interpolate, interpolate_grad
 from minifcn.geometry import CoordinateMap, Transposed, Window, crop_offset, pair
 from minifcn.kernels.padding import pad_or_crop, replicate_pad2d, replicate_pad2d_grad
 from minifcn.layers import ConvTranspose2d, Layer
@@ -19,7 +20,70 @@ from minifcn.layers.base import Shape, check_image_shape
 from minifcn.layers.visitor import Size, Value, Visitor
 
 
-class AlignedUpsample(Layer):
+class GridUpsample(Layer):
+    """What all ways of upsampling share: where the coarse and the finer grid lie.
+
+    Args:
+        channels: Number of channels; each is upsampled by itself.
+        coarse: Where the input lies in the image.
+        fine: Where the finer map lies in the image.
+        learned: Whether training changes the kernels.
+
+    Raises:
+        ValueError: If the factor between the grids is not an integer.
+    """
+
+    def __init__(self, channels: int, coarse: CoordinateMap, fine: CoordinateMap, *, learned: bool = False):
+        self.between = fine.inverse() @ coarse  # coarse index -> fine index
+        if self.between.scale.denominator != 1:
+            raise self._refusal_of(coarse, fine)
+        self.factor = int(self.between.scale)
+        self.channels, self.learned = channels, learned
+        self.grid = fine
+        self._fine = fine
+
+    def _refusal_of(self, coarse: CoordinateMap, fine: CoordinateMap) -> ValueError:
+        return ValueError(
+            f"a grid at {coarse} cannot be upsampled to one at {fine}: index i of the first is index "
+            f"{self.between} of the second, which needs an integer factor and a multiple of 1/2"
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of `from_config`: each map as ((numerator, denominator), ...)."""
+        coarse, fine = (
+            tuple(number.as_integer_ratio() for number in (grid.scale, grid.offset))
+            for grid in (self._fine @ self.between, self._fine)
+        )
+        return {"channels": self.channels, "coarse": coarse, "fine": fine, "learned": self.learned}
+
+    @classmethod
+    def from_config(cls, channels: int, coarse: Any, fine: Any, learned: bool) -> Self:
+        """Return the layer with this `config`."""
+        maps = (CoordinateMap(Fraction(*scale), Fraction(*offset)) for scale, offset in (coarse, fine))
+        return cls(channels, *maps, learned=learned)
+
+    @property
+    def skip_offset(self) -> int:
+        """Number of elements of the finer map before the first element of the output, on either axis."""
+        return 0
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, f h, f w) for (C, h, w), as without an `output_size`."""
+        check_image_shape(self, shape, self.channels)
+        return (shape[0], shape[1] * self.factor, shape[2] * self.factor)
+
+    def forward(self, x: Array, output_size: tuple[int, int] | None = None) -> Array:
+        """Return (N, C, *output_size), by default f times as large as x (N, C, h, w)."""
+        array_module(x=x)
+        check_image_shape(self, x.shape[1:], self.channels)
+        wanted = output_size or (x.shape[2] * self.factor, x.shape[3] * self.factor)
+        return self._upsample(x, pair(wanted, "output_size", 1))
+
+    def _upsample(self, x: Array, output_size: tuple[int, int]) -> Array:
+        raise NotImplementedError
+
+
+class AlignedUpsample(GridUpsample):
     """Bilinear upsampling from a coarse grid to a finer one, given where both lie in the image.
 
     Index i of the coarse grid lies at position f i + delta of the fine grid. The transposed convolution has
@@ -48,42 +112,15 @@ class AlignedUpsample(Layer):
     """
 
     def __init__(self, channels: int, coarse: CoordinateMap, fine: CoordinateMap, *, learned: bool = False):
-        self.between = fine.inverse() @ coarse  # coarse index -> fine index
-        factor, delta = self.between.scale, self.between.offset
-        if factor.denominator != 1 or delta.denominator > 2:
-            raise ValueError(
-                f"a grid at {coarse} cannot be upsampled to one at {fine}: index i of the first is index "
-                f"{self.between} of the second, which needs an integer factor and a multiple of 1/2"
-            )
-        self.factor = int(factor)
+        super().__init__(channels, coarse, fine, learned=learned)
+        if (delta := self.between.offset).denominator > 2:
+            raise self._refusal_of(coarse, fine)
         kernel_size = 2 * self.factor - (delta.denominator == 1)
         self.deconv = ConvTranspose2d(
             channels, channels, kernel_size, stride=self.factor, groups=channels, bias=False, init="zeros"
         )
         self.deconv.weight.data = bilinear_kernel(channels, self.factor, kernel_size)
         self.deconv.weight.trainable = learned
-        self.grid = fine
-        self._fine = fine
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments of `from_config`: each map as ((numerator, denominator), ...)."""
-        coarse, fine = (
-            tuple(number.as_integer_ratio() for number in (grid.scale, grid.offset))
-            for grid in (self._fine @ self.between, self._fine)
-        )
-        weight = self.deconv.weight
-        return {"channels": len(weight.data), "coarse": coarse, "fine": fine, "learned": weight.trainable}
-
-    @classmethod
-    def from_config(cls, channels: int, coarse: Any, fine: Any, learned: bool) -> Self:
-        """Return the layer with this `config`."""
-        maps = (CoordinateMap(Fraction(*scale), Fraction(*offset)) for scale, offset in (coarse, fine))
-        return cls(channels, *maps, learned=learned)
-
-    @property
-    def skip_offset(self) -> int:
-        """Number of elements of the finer map before the first element of the output, on either axis."""
-        return 0
 
     def output_size(self, size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
         """Return the size of the output for a coarse map of this size, where another size is wanted."""
@@ -105,13 +142,7 @@ class AlignedUpsample(Layer):
         upsampled = self.between @ padded_to_coarse @ window.coordinate_map()
         return before, after, crop_offset(upsampled, CoordinateMap())
 
-    def forward(self, x: Array, output_size: tuple[int, int] | None = None) -> Array:
-        """Return (N, C, *output_size), by default f times as large as x (N, C, h, w)."""
-        array_module(x=x)
-        check_image_shape(self, x.shape[1:], self.deconv.in_channels)
-        if output_size is None:
-            output_size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
-        output_size = pair(output_size, "output_size", 1)
+    def _upsample(self, x: Array, output_size: tuple[int, int]) -> Array:
         output_size = self.output_size((x.shape[2], x.shape[3]), output_size)
         top, bottom, row = self.plan(x.shape[2], output_size[0])
         left, right, col = self.plan(x.shape[3], output_size[1])
@@ -138,11 +169,6 @@ class AlignedUpsample(Layer):
         y = visitor.visit(self.deconv, visitor.pad(x, (top, bottom, left, right), "edge"))
         rows, cols = visitor.size(y)
         return visitor.crop(y, (row, rows - row - output_size[0], col, cols - col - output_size[1]))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (C, f h, f w) for (C, h, w), as without an `output_size`."""
-        check_image_shape(self, shape, self.deconv.in_channels)
-        return (shape[0], shape[1] * self.factor, shape[2] * self.factor)
 
     def coordinate_map(self) -> CoordinateMap:
         """Return where a fine index lies on the coarse grid."""
@@ -221,3 +247,55 @@ class PaperUpsample(AlignedUpsample):
     def walk(self, visitor: Visitor, x: Value, output_size: tuple[Size, Size] | None = None) -> Value:
         """Upsample, and crop unless the finer map is the one to be cropped."""
         return visitor.visit(self.deconv, x) if self.skip_offset else super().walk(visitor, x, output_size)
+
+
+class TorchvisionUpsample(GridUpsample):
+    """Bilinear resizing to the size of the finer map, without aligned corners, as torchvision does it.
+
+    A coarse element is taken for the centre of the pixels that it stands for, `factor` of them. So its scores
+    come out half a stride beside the place where a network without an offset of its own has them:
+    (factor - 1) / 2 pixels towards the lower right.
+
+    Args:
+        channels: Number of channels.
+        coarse: Where the input lies in the image.
+        fine: Where the finer map lies in the image.
+        learned: False; there is nothing to learn.
+
+    Raises:
+        ValueError: If the factor between the grids is not an integer, or kernels are to be learned.
+
+    Example:
+        >>> import numpy as np
+        >>> grid = CoordinateMap(Fraction(2))  # of a convolution of stride 2: its outputs lie at pixels 0, 2
+        >>> TorchvisionUpsample(1, grid, CoordinateMap())(np.array([[[[0.0, 4.0]]]]))
+        array([[[[0., 1., 3., 4.],
+                 [0., 1., 3., 4.]]]])
+        >>> AlignedUpsample(1, grid, CoordinateMap())(np.array([[[[0.0, 4.0]]]], np.float32))[0, 0, 0]
+        array([0., 2., 4., 4.], dtype=float32)
+    """
+
+    def __init__(self, channels: int, coarse: CoordinateMap, fine: CoordinateMap, *, learned: bool = False):
+        super().__init__(channels, coarse, fine, learned=learned)
+        if learned:
+            raise ValueError("upsampling must be 'fixed' with alignment 'torchvision', got 'learned'")
+
+    def _upsample(self, x: Array, output_size: tuple[int, int]) -> Array:
+        y = interpolate(x, output_size, "bilinear")
+        self.keep(x.shape[2:], output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx (N, C, h, w)."""
+        (size,) = self.recall(dy)
+        return interpolate_grad(dy, size, "bilinear")
+
+    def walk(self, visitor: Visitor, x: Value, output_size: tuple[Size, Size] | None = None) -> Value:
+        """Resize."""
+        rows, cols = visitor.size(x)
+        return visitor.resize(x, output_size or (rows * self.factor, cols * self.factor))
+
+    def coordinate_map(self) -> CoordinateMap:
+        """Return where a fine index is read on the coarse grid: (i + 1/2) / f - 1/2."""
+        scale = Fraction(1, self.factor)
+        return CoordinateMap(scale, (scale - 1) / 2)

@@ -10,6 +10,7 @@
 | `state` | the state of a training, which callbacks see |
 | `checkpoint` | that state as a file |
 | `callbacks/` | checkpoints, Ctrl-C, log, curve, warnings |
+| `recording` | activations and gradients of each layer |
 | `overfit` | training on one image, as a test |
 | `ranks` | several processes, with the bits of one |
 | `memory` | memory that a step takes, and that is free |
@@ -21,6 +22,7 @@ from minifcn.training.evaluation import evaluate
 from minifcn.training.fit import fit
 from minifcn.training.label import any_channels, label, predict
 from minifcn.training.recipes import RECIPES, Recipe
+from minifcn.training.recording import Record, record
 from minifcn.training.state import DivergedError, Training
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Interruptible",
     "Log",
     "Recipe",
+    "Record",
     "Training",
     "Watch",
     "any_channels",
@@ -40,4 +43,5 @@ __all__ = [
     "fit",
     "label",
     "predict",
+    "record",
 ]

@@ -8,6 +8,7 @@ a random generator is stored.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from minifcn.backend import Array
 from minifcn.files import FileError, existing_file
 from minifcn.layers import Layer
+from minifcn.printing import brief
 from minifcn.training.state import Training
 from minifcn.weights import write_safetensors
 from minifcn.weights.model_file import from_metadata, to_metadata
@@ -107,11 +109,13 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     try:
         differences = different(entries["settings"], training.settings)
         counts = {name: kind(entries[name]) for name, kind in _COUNTS.items()}
-        records = entries["records"]
-        if [record["epoch"] for record in list(records)] != [*range(1, counts["epoch"] + 1)]:
-            raise ValueError("there must be one record for each epoch")
+        if wrong := [name for name, value in counts.items() if not 0 <= value < math.inf]:
+            raise ValueError(f"{wrong[0]} must be a number >= 0")
+        records = list(entries["records"])
+        if len(records) != counts["epoch"] or not all(map(_is_record, records, range(1, len(records) + 1))):
+            raise ValueError("there must be one record for each epoch, of numbers")
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FileError(f"{checkpoint.path}: its entries do not fit a checkpoint ({error!r})") from error
+        raise FileError(f"{checkpoint.path}: its entries do not fit a checkpoint ({brief(error)})") from error
     if differences:
         raise ValueError(
             f"{checkpoint.path} belongs to a training with other settings: {'; '.join(differences)}; "
@@ -128,6 +132,13 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.records = records
 
 
+def _is_record(record: Mapping[str, Any], epoch: int) -> bool:
+    """Return whether an entry is a record that `fit` can have made for an epoch."""
+    values = [*record.values(), *(record.get("iou") or {}).values()]
+    numbers = all(isinstance(value, int | float | dict | None) for value in values)
+    return numbers and record["epoch"] == epoch and isinstance(record["loss"], int | float)
+
+
 def different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a clause for each setting that has changed.
 
@@ -137,10 +148,14 @@ def different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     plain = json.loads(json.dumps(dict(now)))  # tuples become lists, as in the file
     return [
-        f"{name} was {before.get(name)}, is {plain.get(name)}"
+        f"{name} was {_shown(before.get(name))}, is {_shown(plain.get(name))}"
         for name in dict.fromkeys((*before, *plain))
         if before.get(name) != plain.get(name)
     ]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) < 200 else brief(value)
 
 
 def write(training: Training, path: Path) -> None:

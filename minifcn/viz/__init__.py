@@ -7,7 +7,7 @@ state, or a `Film`. Save a figure with `figure.savefig("figure.png")`; in a note
 from minifcn.viz.arithmetic import convolution_film, painting_film, zeros_film
 from minifcn.viz.confusion import confusion_matrix
 from minifcn.viz.curves import training_curve
-from minifcn.viz.film import Film
+from minifcn.viz.film import Film, Sliders
 from minifcn.viz.heat import heat_maps
 from minifcn.viz.labels import label_map, overlay
 from minifcn.viz.panels import panels
@@ -17,6 +17,7 @@ from minifcn.viz.showing import show
 
 __all__ = [
     "Film",
+    "Sliders",
     "confusion_matrix",
     "convolution_film",
     "convolution_matrix",

@@ -1,5 +1,6 @@
 """Parts that several figures share: image panels, and legends with class names."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -19,10 +20,19 @@ POINTS_PER_INCH = 72
 LETTER = 0.65  # width of an average letter, in font sizes
 
 
+class _Figure(Figure):
+    """A figure that draws letters which its font lacks as boxes, without a warning for each."""
+
+    def draw(self, renderer: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            super().draw(renderer)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure (inches) that arranges its parts when it is drawn or saved."""
     # An image may be a few pixels wide or high, but names and scales need space.
-    return Figure(figsize=(max(width, 2.5), max(height, 1.5)), dpi=150, layout="constrained")
+    return _Figure(figsize=(max(width, 2.5), max(height, 1.5)), dpi=150, layout="constrained")
 
 
 def image_size(image: Array, width: float, height: float) -> tuple[float, float]:

@@ -99,11 +99,11 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
     """Show the same transposed convolution as a convolution with zeros between the elements of x.
 
     There are `stride` - 1 zeros between neighbouring elements and K - 1 - `padding` around them. The filter,
-    turned by 180 degrees, slides over them in steps of 1.
+    rotated by 180 degrees, slides over them in steps of 1.
 
     Args:
         x: Numbers (H, W).
-        w: Filter (KH, KW), not turned.
+        w: Filter (KH, KW), not rotated.
         stride: As in `painting_film`.
         padding: As in `painting_film`; at most K - 1.
 
@@ -125,7 +125,7 @@ def zeros_film(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Film
     real = np.zeros(spread.shape, bool)
     places = tuple(slice(b, n - b, stride) for n, b in zip(spread.shape, borders, strict=True))
     spread[places], real[places] = x, True
-    titles = "x, new zeros grey", "w turned", "y"
+    titles = "x, new zeros grey", "w rotated", "y"
     return _sliding_film(spread, ~real, w[::-1, ::-1], y, 1, titles)
 
 

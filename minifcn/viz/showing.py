@@ -7,16 +7,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from minifcn.viz._png import png_of
-from minifcn.viz.film import Film
+from minifcn.viz.film import Player
 
 
-def show(picture: Figure | Film, says: str) -> None:
+def show(picture: Figure | Player, says: str) -> None:
     """Display a figure in a notebook, and print a sentence that describes it.
 
     The sentence is also the alternative text of the figure. Outside a notebook, only the sentence is printed.
 
     Args:
-        picture: A figure, or a film, which is followed by a strip of some of its frames.
+        picture: A figure, or a film or sliders, which are followed by a strip of some of their frames.
         says: The sentence.
 
     Raises:
@@ -34,7 +34,7 @@ def show(picture: Figure | Film, says: str) -> None:
         _display_png(png_of(picture), says)
     else:
         _display({"text/html": picture.html(), "text/plain": says}, {})
-        _display_png(picture.strip(), f"{says} (Some frames of the film above.)")
+        _display_png(picture.strip(), f"{says} (Some of the frames above.)")
     print(says)
 
 

@@ -16,7 +16,7 @@ from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
 from minifcn.functional.operands import check_choice
 from minifcn.layers.parameter import Rng
-from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, build
+from minifcn.models import FCN, AlignedUpsample, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.formats import read_tensors
 from minifcn.weights.matching import Match, match, other_layers, transfer
@@ -27,8 +27,11 @@ from minifcn.weights.names import (
     fcn_naming,
     fcn_scores,
     is_fcn,
+    is_torchvision_fcn,
     own_names,
     parse_preprocessing,
+    told_at_once,
+    torchvision_fcn_naming,
 )
 from minifcn.weights.tensors import Tensors, shown
 
@@ -85,7 +88,7 @@ def load_classifier(
     check_choice(order, "order", ORDERS)
     file, tensors = Path(path), read_tensors(path)
     if is_fcn(tensors.arrays):
-        raise FileError(f"{file} holds an FCN in the names of the reference code: load_fcn reads it")
+        raise FileError(f"{file} holds an FCN: load_fcn reads it")
     if is_checkpoint(tensors.metadata):
         raise FileError(f"{file} is the checkpoint of a training, and holds no classifier")
     if is_model_file(tensors.metadata):
@@ -116,11 +119,13 @@ def load_fcn(
     preprocessing: Preprocessing | None = None,
     rng: Rng = None,
 ) -> FCN:
-    """Read an FCN from a file with the layer names of the reference code, as Caffe's and PyTorch's ports do.
+    """Read an FCN from a file with the names of the reference code, or of torchvision.
 
-    The network is `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of
-    `caffenet`. Stride and classes follow from the file; upsampling is learned if its kernels are not
-    bilinear.
+    From the reference code's names, as PyTorch's ports write them, the network is
+    `FCN(vgg16(), classes, stride, alignment="paper")` or, for names `conv1` to `fc7`, one of `caffenet`.
+    Stride and classes follow from the file; upsampling is learned if its kernels are not bilinear.
+    torchvision's networks are `minifcn.models.fcn_resnet50` and `fcn_resnet101`, with frozen batch
+    normalisation. The auxiliary head is left over, as the report says.
 
     Args:
         path: A safetensors, npz or PyTorch file; see `read_tensors`.
@@ -142,17 +147,20 @@ def load_fcn(
 
     Example:
         >>> fcn = load_fcn("fcn8s-atonce.pth", at_once=True)  # doctest: +SKIP
-        >>> print(fcn.report)  # doctest: +SKIP
     """
     file, tensors = Path(path), read_tensors(path)
     found = recognise_fcn(file, tensors, at_once=at_once)
     if found is None:
-        raise FileError(f"{file} holds no FCN in the names of the reference code: {_some(tensors.arrays)}")
+        raise FileError(
+            f"{file} holds no FCN in the names of the reference code or torchvision: {_some(tensors.arrays)}"
+        )
     _refuse_other_layers(file, found, tensors.arrays)
     found = _complete_enough(file, found, "upsamples.", partial, rng)
     fcn = _loaded(file, tensors, found, "CHW", class_names, preprocessing)
     assert isinstance(fcn, FCN)
-    kernels = [(layer.deconv.weight, layer.factor) for layer in fcn.upsamples]
+    layers.freeze_batch_norm(fcn)
+    aligned = (layer for layer in fcn.upsamples if isinstance(layer, AlignedUpsample))
+    kernels = [(layer.deconv.weight, layer.factor) for layer in aligned]
     if not all(
         np.allclose(k.data, bilinear_kernel(len(k.data), factor, k.data.shape[2]), atol=1e-4)
         for k, factor in kernels
@@ -233,7 +241,7 @@ def _fit(found: int, naming: Naming, arrays: Mapping[str, Array]) -> float:
 
 
 def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) -> Match | None:
-    """Return the FCN of the reference code that the tensors belong to, with weights of zero, or `None`.
+    """Return the FCN that the tensors belong to, with weights of zero, or `None`.
 
     Args:
         file: For messages.
@@ -245,6 +253,13 @@ def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) 
         FileError: If the file scales its skips by other numbers.
     """
     arrays = tensors.arrays
+    if is_torchvision_fcn(arrays):
+        classes = len(arrays["classifier.4.weight"])
+        if not 2 <= classes <= 255:
+            return None
+        depth = 101 if "backbone.layer3.22.conv1.weight" in arrays else 50
+        fcn = FCN(_classifier(f"dilated_resnet{depth}", classes), classes, alignment="torchvision")
+        return match(fcn, torchvision_fcn_naming(fcn), arrays)
     if (spelling := fcn_scores(arrays)) is None:
         return None
     ends, channels_last, scores = spelling
@@ -256,37 +271,11 @@ def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) 
     if at_once and stride == 32:
         raise ValueError("at_once is about skips, and the file has none")
     scaling = {32: (), 16: ("scale_pool4",), 8: ("scale_pool4", "scale_pool3")}[stride]
-    told = _told_at_once(file, tensors, scaling, ends[1])
+    told = told_at_once(file, tensors, scaling, ends[1])
     if None not in (told, at_once) and told != at_once:
         raise ValueError(f"at_once is {at_once}, and {file} tells that it is {told}")
     fcn = FCN(trunk, classes, stride, alignment="paper", at_once=bool(told if at_once is None else at_once))
     return match(fcn, fcn_naming(fcn, trunk, ends, channels_last), arrays)
-
-
-def _told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
-    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
-
-    Args:
-        file: For messages.
-        tensors: Its contents.
-        layers: Names of the layers that scale the skips, coarsest first.
-        bias: End of the names of biases; those that are zero tell nothing.
-    """
-    scales: dict[str, list[Array]] = {}
-    for name, array in tensors.arrays.items():
-        for layer in layers:
-            if name.startswith(layer) and (array.any() or not name.endswith(bias)):
-                scales.setdefault(layer, []).append(array)
-    if not scales:
-        return True if layers and "atonce" in tensors.metadata.get("arch", "").lower() else None
-    for at_once, scale in ((True, 0.01), (False, 1.0)):
-        if len(scales) == len(layers) and all(
-            np.allclose(array, scale**number, rtol=1e-3, atol=0)
-            for number, layer in enumerate(layers, 1)
-            for array in scales[layer]
-        ):
-            return at_once
-    raise FileError(f"{file}: {', '.join(scales)} scale the skips otherwise than training at once does")
 
 
 def _refuse_other_layers(file: Path, found: Match, arrays: Mapping[str, Array]) -> None:

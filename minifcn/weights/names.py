@@ -18,13 +18,18 @@ Sources of the preprocessing: the documentation of torchvision's and timm's weig
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from minifcn.backend import Array
+from minifcn.files import FileError
 from minifcn.layers import Conv2d, Linear, MaxPool2d
 from minifcn.models import FCN, Classifier, Preprocessing
 from minifcn.models.registry import PUBLISHED
+from minifcn.weights.tensors import Tensors
 
 _ONES = (1.0, 1.0, 1.0)
 PREPROCESSING = {
@@ -142,13 +147,21 @@ def caffe_layers(classifier: Classifier) -> dict[str, str]:
 
 
 def is_fcn(names: Iterable[str]) -> bool:
-    """Return whether names of tensors are those of a network with the score layers of the reference code.
+    """Return whether names of tensors are those of an FCN of the reference code, or of torchvision.
 
     Example:
         >>> is_fcn(["conv1_1_W", "score_fr_W"]), is_fcn(["conv1_1_W", "fc8_W"])
         (True, False)
     """
-    return any(re.search(r"(^|[./])(score_fr|score_pool|upscore)", name) for name in names)
+    names = {*names}
+    return is_torchvision_fcn(names) or any(
+        re.search(r"(^|[./])(score_fr|score_pool|upscore)", name) for name in names
+    )
+
+
+def is_torchvision_fcn(names: Container[str]) -> bool:
+    """Return whether names of tensors are those of torchvision's `fcn_resnet50` or `fcn_resnet101`."""
+    return "backbone.conv1.weight" in names and "classifier.4.weight" in names
 
 
 def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Array] | None:
@@ -158,6 +171,35 @@ def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Arra
         if scores is not None and scores.ndim > 1:
             return ends, channels_last or scores.shape[:2] == (1, 1), scores
     return None
+
+
+def told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
+
+    Args:
+        file: For messages.
+        tensors: Its contents.
+        layers: Names of the layers that scale the skips, coarsest first.
+        bias: End of the names of biases; those that are zero tell nothing.
+
+    Raises:
+        FileError: If the scales are others.
+    """
+    scales: dict[str, list[Array]] = {}
+    for name, array in tensors.arrays.items():
+        for layer in layers:
+            if name.startswith(layer) and (array.any() or not name.endswith(bias)):
+                scales.setdefault(layer, []).append(array)
+    if not scales:
+        return True if layers and "atonce" in tensors.metadata.get("arch", "").lower() else None
+    for at_once, scale in ((True, 0.01), (False, 1.0)):
+        if len(scales) == len(layers) and all(
+            np.allclose(array, scale**number, rtol=1e-3, atol=0)
+            for number, layer in enumerate(layers, 1)
+            for array in scales[layer]
+        ):
+            return at_once
+    raise FileError(f"{file}: {', '.join(scales)} scale the skips otherwise than training at once does")
 
 
 def fcn_naming(
@@ -188,6 +230,23 @@ def fcn_naming(
         layer, _, kind = ours.rpartition(".")
         names[ours] = layers[layer] + ends[kind == "bias"]
     return Naming("reference FCN", names, PREPROCESSING["caffe"], channels_last)
+
+
+def torchvision_fcn_naming(fcn: FCN) -> Naming:
+    """Return torchvision's names of an FCN of a dilated ResNet; its auxiliary head has no counterpart.
+
+    Example:
+        >>> from minifcn.models import fcn_resnet50
+        >>> names = torchvision_fcn_naming(fcn_resnet50(init="zeros")).names
+        >>> names["features.conv1.weight"], names["head.0.weight"], names["score.bias"]
+        ('backbone.conv1.weight', 'classifier.0.weight', 'classifier.4.bias')
+    """
+    parts = {"features": "backbone", "head": "classifier", "score": "classifier.4"}
+    names = {}
+    for ours in fcn.state_dict():
+        part, _, rest = ours.partition(".")
+        names[ours] = f"{parts[part]}.{rest}"
+    return Naming("torchvision", names, PREPROCESSING["torchvision"])
 
 
 def parse_preprocessing(text: str) -> Preprocessing:

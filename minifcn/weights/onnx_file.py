@@ -18,8 +18,10 @@ from minifcn.weights.tensors import widened
 Message: TypeAlias = dict[str, Any]
 """Fields by name; those of the table that end in "*" are lists, which may be empty."""
 
-MAX_FIELDS = 1_000_000
+MAX_FIELDS = 300_000
 """Fields and single integers that a file may have; ResNet-152 has about 10,000."""
+
+_MAX_SIDE = 10**9
 
 _MAX_TEXT = 1_000_000  # bytes
 
@@ -255,7 +257,8 @@ def to_array(tensor: Message) -> Array:
     if numbers := tensor["int64_data"] or tensor["int32_data"]:  # half precision comes as its bits
         bits = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "f" else dtype
         data = np.array(numbers, np.int64).astype(bits).tobytes()
-    if len(shape) > 8 or any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(data):
+    fits = len(shape) <= 8 and all(0 <= side <= _MAX_SIDE for side in shape)
+    if not fits or math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"a tensor of shape {shape[:8]} and {dtype} has {len(data):,} bytes")
     array = np.frombuffer(data, dtype).reshape(shape)
     return widened(array, "bfloat16" if code == _BFLOAT16 else dtype.name)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from minifcn.layers.containers import INPUT
 from minifcn.layers.parameter import element_limit
 from minifcn.models import Classifier, ModelInfo, Preprocessing
 from minifcn.weights.foreign import named_by_start
-from minifcn.weights.onnx_file import Message, attributes, decode, to_array
+from minifcn.weights.onnx_file import UINT8, Message, attributes, decode, to_array
 from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, fold
 from minifcn.weights.onnx_operators import OPERATORS
 from minifcn.weights.tensors import MAX_BYTES, shown
@@ -30,6 +29,7 @@ from minifcn.weights.tensors import MAX_BYTES, shown
 _MAX_NODES = 10_000
 _MAX_SIDE = 100_000
 _DOMAINS = "", "ai.onnx"
+_INFO = "class_names", "colors", "preprocessing"
 _SOFTMAX = "Softmax", "LogSoftmax"
 
 
@@ -118,42 +118,51 @@ def load_onnx(
     """
     file, sides = Path(path), None if size is None else pair(size, "size", 1)
     with open_foreign(file) as opened:
-        data = opened.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise FileError(f"{file} has more than {MAX_BYTES:,} bytes, which is the most that is read")
+        if (length := os.fstat(opened.fileno()).st_size) > MAX_BYTES:
+            raise FileError(f"{file} has {length:,} bytes, and at most {MAX_BYTES:,} are read")
+        data = opened.read(length)
     try:
         with np.errstate(all="ignore"), element_limit(MAX_BYTES // 4):
             model = decode(memoryview(data), "Model")
             classifier = _classifier(model, sides)
-            texts = {entry.get("key", ""): entry.get("value", "") for entry in model["metadata_props"]}
-            info = _info(texts, classifier, class_names, preprocessing)
-    except (ValueError, MemoryError) as error:
+            classifier.info = _info(model, classifier, class_names, preprocessing)
+    except (ValueError, MemoryError, RecursionError) as error:
         raise FileError(f"{file}: {shown(error, 2_000)}") from error
-    classifier.info = info
     return layers.freeze_batch_norm(classifier).eval()
 
 
 def _info(
-    texts: Mapping[str, str],
+    model: Message,
     classifier: Classifier,
     names: Sequence[str] | None,
     preprocessing: Preprocessing | None,
 ) -> ModelInfo | None:
     """Return the info that is given or in the file; `None` if the preprocessing is not known."""
-    stored: dict[str, Any] = {}
-    if texts.keys() >= {"class_names", "preprocessing", "colors"}:
-        stored = {key: json.loads(texts[key]) for key in ("class_names", "preprocessing", "colors")}
-    known = ModelInfo.from_dict(stored) if stored else None
+    channels = classifier.input_shape[0]
     (classes,) = classifier.output_shape(classifier.input_shape)
-    if preprocessing is None and known is None:
+    texts = {entry.get("key", ""): entry.get("value", "") for entry in model["metadata_props"]}
+    usual: tuple[str, ...] = tuple(map(str, range(classes)))
+    colors: tuple[tuple[int, int, int], ...] = ()
+    known = None
+    if texts.keys() >= {*_INFO}:
+        stored = ModelInfo.from_dict({key: json.loads(texts[key]) for key in _INFO})
+        usual, colors, known = stored.class_names, stored.colors, stored.preprocessing
+    if _type(model["graph"]["input"][0]).get("elem_type") == UINT8:  # it has the preprocessing inside
+        known = Preprocessing("L" if channels == 1 else "RGB", (0.0,) * channels, (1.0,) * channels)
+    if (chosen := preprocessing or known) is None:
         return None
-    named = (
-        tuple(names) if names is not None else known.class_names if known else tuple(map(str, range(classes)))
-    )
+    if len(chosen.mean) != channels:
+        raise ValueError(f"it takes images of {channels} channels, and the preprocessing has {chosen}")
+    named = usual if names is None else tuple(names)
     if len(named) != classes:
         raise ValueError(f"it has {classes} classes, and {len(named)} class names are given")
-    colors = known.colors if known and names is None else ()
-    return ModelInfo(named, preprocessing or known.preprocessing, colors)  # type: ignore[union-attr]
+    return ModelInfo(named, chosen, colors if names is None else ())
+
+
+def _type(described: Message) -> Message:
+    """Return the type of an input: its data type and shape."""
+    tensor: Message = described.get("type", {}).get("tensor_type", {})
+    return tensor
 
 
 # From the file to layers
@@ -177,9 +186,7 @@ def _classifier(model: Message, size: tuple[int, int] | None) -> Classifier:
     nodes = _needed(graph["node"], wanted)
     network, images = _images(inputs[0], nodes, size)
     if len(graph["output"]) > 1:
-        network.notices[f"of {len(graph['output'])} outputs only the first, {shown(wanted, 30)}, is read"] = (
-            None
-        )
+        network.notices[f"only the first output, {shown(wanted, 30)}, is read"] = None
     readers = Counter(name for node in nodes for name in node["input"])
     values = _values(network, nodes, constants | {inputs[0].get("name", ""): images}, wanted, readers)
     output = values.get(wanted)
@@ -208,8 +215,7 @@ def _images(
     described: Message, nodes: Iterable[Message], size: tuple[int, int] | None
 ) -> tuple[Network, Flow]:
     """Return the network to be built, and its input."""
-    tensor = described.get("type", {}).get("tensor_type", {})
-    dims = [dim.get("dim_value", 0) for dim in tensor.get("shape", {"dim": []})["dim"]]
+    dims = [dim.get("dim_value", 0) for dim in _type(described).get("shape", {"dim": []})["dim"]]
     if len(dims) != 4:
         raise ValueError(f"its input has {len(dims)} axes, expected images (N, C, H, W)")
     moves = [
@@ -250,14 +256,15 @@ def _values(
         if node.get("domain", "") not in _DOMAINS:
             op = f"{node['domain']}.{op}"
         try:
-            if op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0:
-                network.notices[f"the {op} at the end is left out"] = None
-                values[wanted] = values[node["input"][0]]
-                continue
-            if op not in OPERATORS and op not in FOLDED:
+            dropped = op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0
+            if not dropped and op not in OPERATORS and op not in FOLDED:
                 raise _UnknownError(op)
             if unknown.intersection(node["input"]):
                 unknown.update(outputs)
+                continue
+            if dropped:
+                network.notices[f"the {op} at the end is left out"] = None
+                values[wanted] = values[node["input"][0]]
                 continue
             inputs = [values[name] if name else None for name in node["input"]]
             call = Call(op, inputs, attributes(node))

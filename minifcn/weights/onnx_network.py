@@ -21,8 +21,8 @@ from minifcn.layers.joints import joint_shape
 from minifcn.weights.tensors import check_finite
 
 _MAX_ELEMENTS = 10**9  # of a map of one image
-_MAX_FOLDED = 2 * 10**8  # elements of all constants that are computed
-
+_MAX_FOLDED = 10**8  # elements of all constants that are computed, in total
+_VIEWS = "Constant", "Identity", "Squeeze", "Transpose", "Unsqueeze"  # which take no memory
 
 NO_PADS: Sides = ((0, 0), (0, 0))
 
@@ -34,10 +34,10 @@ class Flow:
     Attributes:
         name: Of the node that makes it, or "input".
         shape: Of one item, as layers have it: (C, H, W) or (features,).
-        order: "HWC" if ONNX has the channels last here; a vector keeps the order of the map it was.
+        order: "HWC" if ONNX has the channels last here, or had when it flattened a map to this vector.
         pads: ((top, bottom), (left, right)) of zeros around it, which the next layer adds.
         groups: Number of groups if the map is reshaped to (N, groups, ...), as before a normalisation.
-        before: Shape of the map that was flattened to this vector.
+        before: Shape of the map that was flattened to this vector in the order "HWC".
     """
 
     name: str
@@ -52,9 +52,7 @@ class Flow:
         """Shape of one item in ONNX."""
         if self.groups:
             return self.groups, math.prod(self.shape) // self.groups
-        return (
-            (*self.shape[1:], self.shape[0]) if self.order == "HWC" and len(self.shape) == 3 else self.shape
-        )
+        return (*self.shape[1:], self.shape[0]) if self.order == "HWC" else self.shape
 
 
 Value: TypeAlias = Flow | Array | None
@@ -98,6 +96,13 @@ class Call:
         """Return an attribute that is an integer."""
         return int(self.attributes.get(name, default))
 
+    def flag(self, name: str, default: int = 0) -> bool:
+        """Return an attribute that is 0 or 1."""
+        value = self.attributes.get(name, default)
+        if value not in (0, 1):
+            raise ValueError(f"{name} is {value}, expected 0 or 1")
+        return bool(value)
+
     def number(self, name: str, default: float) -> float:
         """Return an attribute that is a number."""
         return float(self.attributes.get(name, default))
@@ -122,9 +127,7 @@ class Network:
 
     def _add(self, kind: str, node: tuple[Any, ...], shape: tuple[int, ...], **more: Any) -> Flow:
         if math.prod(shape) > _MAX_ELEMENTS:
-            raise ValueError(
-                f"a map would have {math.prod(shape):,} elements, expected {_MAX_ELEMENTS:,} at most"
-            )
+            raise ValueError(f"it makes {math.prod(shape):,} elements, expected {_MAX_ELEMENTS:,} at most")
         self._counts[kind] += 1
         name = f"{kind}_{self._counts[kind]}"
         self.nodes[name] = node
@@ -133,9 +136,9 @@ class Network:
     def layer(self, x: Flow, layer: Layer) -> Flow:
         """Add a layer that reads x."""
         same = isinstance(layer, layers.Activation | layers.Dropout)
-        if not same and ((x.order == "HWC" and len(x.shape) == 3) or x.groups):
-            raise ValueError("its input is not (N, C, H, W)")
-        if any(map(any, x.pads)):
+        if not same and (x.order == "HWC" or x.groups):
+            raise ValueError("its input is not in the order (N, C, H, W)")
+        if x.pads != NO_PADS:
             raise ValueError("its input is padded by Pad")
         more = {"order": x.order, "groups": x.groups, "before": x.before} if same else {}
         shape = layer.output_shape(x.shape)
@@ -143,13 +146,14 @@ class Network:
 
     def joint(self, kind: str, xs: Sequence[Value]) -> Flow:
         """Add a joint that reads several values."""
-        flows = [x for x in xs if isinstance(x, Flow)]
-        orders = {x.order for x in flows}
-        if len(flows) < len(xs) or len(orders) > 1 or any(x.groups or any(map(any, x.pads)) for x in flows):
+        flows = [x for x in xs if isinstance(x, Flow) and x.pads == NO_PADS and not x.groups]
+        layouts = {(x.order, x.before) for x in flows}
+        order, before = layouts.pop() if flows else ("CHW", ())
+        if len(flows) < len(xs) or layouts or (before and kind == "concat"):
             raise ValueError("its inputs are not maps of one layout")
         names = [x.name for x in flows]
         shape = joint_shape("it", kind, names, [x.shape for x in flows])
-        return self._add(kind, (kind, *names), shape, order=orders.pop(), before=flows[0].before)
+        return self._add(kind, (kind, *names), shape, order=order, before=before)
 
     def made_by(self, x: Flow) -> Any:
         """Return the layer or the kind of joint that makes a value; `None` for the images."""
@@ -165,9 +169,10 @@ class Network:
         return layer if isinstance(layer, kinds) and self._read_once.get(x.name) else None
 
     def flatten(self, x: Flow) -> Flow:
-        """Make a vector of a map."""
+        """Make a vector of a map; the order matters only if the map has several pixels."""
         y = self.layer(replace(x, order="CHW"), layers.Flatten())
-        return replace(y, order=x.order, before=x.shape)
+        last = x.order == "HWC" and x.shape[1:] != (1, 1)
+        return replace(y, order="HWC", before=x.shape) if last else y
 
 
 def _integers(values: Any) -> tuple[int, ...]:
@@ -175,26 +180,18 @@ def _integers(values: Any) -> tuple[int, ...]:
 
 
 def _constant(call: Call) -> Any:
-    for name, dtype in (
-        ("value", None),
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
-        if call.attributes.get(name) is not None:
-            return np.asarray(call.attributes[name], dtype)
-    raise ValueError("it has no value that is known here")
+    kinds = {"value": None, "value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
+    (name,) = kinds.keys() & call.attributes.keys()
+    return np.asarray(call.attributes[name], kinds[name])
 
 
 def _slice(call: Call) -> Any:
-    array, starts, ends = (call.constant(0), call.constant(1, "starts"), call.constant(2, "ends"))
-    axes = call.constant(3, "axes")
-    steps = call.constant(4)
+    array, starts, ends = call.constant(0), call.constant(1, "starts"), call.constant(2, "ends")
+    axes, steps = call.constant(3, "axes"), call.constant(4)
     index: list[slice] = [slice(None)] * array.ndim
     chosen = range(len(starts)) if axes is None else _integers(axes)
-    steps = [1] * len(starts) if steps is None else _integers(steps)
-    for axis, start, end, step in zip(chosen, _integers(starts), _integers(ends), steps, strict=True):
+    each = [1] * len(starts) if steps is None else _integers(steps)
+    for axis, start, end, step in zip(chosen, _integers(starts), _integers(ends), each, strict=True):
         index[axis] = slice(start, end, step)
     return array[tuple(index)]
 
@@ -230,14 +227,12 @@ FOLDED: dict[str, Callable[[Call], Any]] = {
 
 def fold(network: Network, call: Call) -> Array:
     """Return the constant that an operator makes of constants."""
-    sizes = [np.size(value) for value in call.inputs]
-    shapes = [np.shape(value) for value in call.inputs if value is not None]
-    most = sum(sizes)
     if call.op in ("Add", "Div", "Mul", "Sub"):
-        most = math.prod(np.broadcast_shapes(*shapes))
+        network.folded += math.prod(np.broadcast_shapes(*map(np.shape, call.inputs)))
     elif call.op == "Gather":
-        most = sizes[0] * sizes[1]
-    network.folded += most
+        network.folded += np.size(call.inputs[0]) * np.size(call.inputs[1])
+    elif call.op not in _VIEWS:
+        network.folded += sum(map(np.size, call.inputs))
     if network.folded > _MAX_FOLDED:
         raise ValueError(f"its constants have more than {_MAX_FOLDED:,} elements")
     return np.asarray(FOLDED[call.op](call))

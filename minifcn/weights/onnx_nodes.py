@@ -12,6 +12,7 @@ from minifcn.models.scoring import ScoreLayer
 from minifcn.weights.onnx_file import Message, encode, to_attribute, to_tensor
 
 _SHIFT = 2**31  # larger than any size
+_BILINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
 
 
 class _Size:
@@ -90,7 +91,7 @@ class OnnxGraph:
         return name
 
     def weight(self, parameter: layers.Parameter | layers.Buffer | None) -> str:
-        """Return the name of a parameter or buffer; "" for `None`."""
+        """Return the name of a parameter or buffer; for `None` "", which stands for an input left out."""
         if parameter is None:
             return ""
         name = self.names.get(id(parameter), f"weight_{len(self.weights)}")
@@ -179,6 +180,11 @@ class Exporter(OnnxGraph, Visitor):
         axes = self.constant(np.array([2, 3]))
         return self.node("Slice", x, self._numbers(*first), self._numbers(*end), axes)
 
+    def resize(self, x: str, size: tuple[Any, Any], **modes: str) -> str:
+        """Add a node that resizes, bilinearly unless other modes are given."""
+        sizes = self.node("Concat", self.node("Shape", x, start=0, end=2), *map(self.number, size), axis=0)
+        return self.node("Resize", x, "", "", sizes, **(modes or _BILINEAR))
+
     def size(self, x: str) -> tuple[Any, Any]:
         """Add nodes for the rows and columns of a map."""
         return (
@@ -214,8 +220,8 @@ def _convolution(graph: Exporter, layer: Any, x: str) -> str:
     if isinstance(layer, layers.ConvTranspose2d):
         op = "ConvTranspose"
         more["output_padding"] = [*layer.output_padding]
-    inputs = [graph.weight(layer.weight), *([graph.weight(layer.bias)] if layer.bias else [])]
-    return graph.node(op, x, *inputs, **_window(layer.geometry), **more)
+    weights = graph.weight(layer.weight), graph.weight(layer.bias)
+    return graph.node(op, x, *weights, **_window(layer.geometry), **more)
 
 
 def _score(graph: Exporter, layer: Any, x: str) -> str:
@@ -230,8 +236,7 @@ def _pool(op: str, **attributes: int) -> Callable[[Exporter, Any, str], str]:
 
 
 def _linear(graph: Exporter, layer: Any, x: str) -> str:
-    inputs = [graph.weight(layer.weight), *([graph.weight(layer.bias)] if layer.bias else [])]
-    return graph.node("Gemm", x, *inputs, transB=1)
+    return graph.node("Gemm", x, graph.weight(layer.weight), graph.weight(layer.bias), transB=1)
 
 
 def _batch_norm(graph: Exporter, layer: Any, x: str) -> str:
@@ -267,15 +272,14 @@ def _group_norm(graph: Exporter, layer: Any, x: str) -> str:
 
 
 def _upsample(graph: Exporter, layer: Any, x: str) -> str:
-    place = "align_corners" if layer.align_corners else "half_pixel"
-    more = {"mode": "linear", "coordinate_transformation_mode": place}
+    modes = dict(_BILINEAR)
     if layer.mode == "nearest":
-        more = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-    if layer.size is None:
-        return graph.node("Resize", x, "", graph.constant(np.array([1.0, 1.0, *layer.scale_factor])), **more)
-    same = graph.node("Shape", x, start=0, end=2)
-    size = graph.node("Concat", same, graph.constant(np.array(layer.size)), axis=0)
-    return graph.node("Resize", x, "", "", size, **more)
+        modes = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    elif layer.align_corners:
+        modes["coordinate_transformation_mode"] = "align_corners"
+    if layer.size is not None:
+        return graph.resize(x, layer.size, **modes)
+    return graph.node("Resize", x, "", graph.constant(np.array([1.0, 1.0, *layer.scale_factor])), **modes)
 
 
 def _plain(op: str, **attributes: Any) -> Callable[[Exporter, Any, str], str]:

@@ -15,7 +15,9 @@ from minifcn import layers
 from minifcn.backend import Array
 from minifcn.layers import Layer, Parameter
 from minifcn.weights.onnx_network import NO_PADS, Call, Flow, Network, Value
+from minifcn.weights.tensors import check_finite
 
+_FLOATS = 1, 10, 11, 16  # data types
 _SPATIAL = {"CHW": (2, 3), "HWC": (1, 2)}
 
 
@@ -32,7 +34,8 @@ def _window(network: Network, call: Call, x: Flow, kernel: Sequence[int]) -> dic
     auto = call.attributes.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         pads = [0, 0, 0, 0]
-        for axis, (size, k, s, d) in enumerate(zip(x.shape[1:], kernel, stride, dilation, strict=True)):
+        sizes = [side + sum(added) for side, added in zip(x.shape[1:], x.pads, strict=True)]
+        for axis, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
             total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
             less, more = total // 2, total - total // 2
             pads[axis], pads[axis + 2] = (less, more) if auto == "SAME_UPPER" else (more, less)
@@ -76,15 +79,15 @@ def _pool(network: Network, call: Call) -> Flow:
     if call.op == "MaxPool":
         kind: Any = layers.MaxPool2d
         positive = isinstance(network.made_by(x), layers.ReLU | layers.ReLU6)
-        if any(map(any, x.pads)) and not positive:
+        if x.pads != NO_PADS and not positive:
             raise ValueError("Pad before it may win")
     else:
         kind = layers.AvgPool2d
-        if own_pads and not call.integer("count_include_pad"):
+        if own_pads and not call.flag("count_include_pad"):
             raise ValueError("padding does not count in its averages (count_include_pad=0)")
         if options["kernel_size"] == [*x.shape[1:]] and not any(map(any, options["padding"])):
             return network.layer(x, layers.GlobalAvgPool2d())
-    pool = kind(**options, ceil_mode=bool(call.integer("ceil_mode")))
+    pool = kind(**options, ceil_mode=call.flag("ceil_mode"))
     return network.layer(replace(x, pads=NO_PADS), pool)
 
 
@@ -114,10 +117,10 @@ def _pad(network: Network, call: Call) -> Flow:
 def _linear(network: Network, call: Call) -> Flow:
     """Add a dense layer; weights of a map that was flattened with its channels last are brought in order."""
     x, weight = call.flow(), call.weights(1)
-    if len(x.shape) != 1 or weight.ndim != 2 or call.integer("transA"):
+    if len(x.shape) != 1 or weight.ndim != 2 or call.flag("transA"):
         raise ValueError(f"it does not multiply vectors (N, features) but {x.onnx_shape}")
-    weight = call.number("alpha", 1.0) * (weight if call.integer("transB") else weight.T)
-    if x.order == "HWC" and math.prod(x.before) == weight.shape[1]:
+    weight = call.number("alpha", 1.0) * (weight if call.flag("transB") else weight.T)
+    if x.order == "HWC":
         channels, height, width = x.before
         maps = weight.reshape(-1, height, width, channels)  # (O, H * W * C) -> (O, H, W, C)
         weight = maps.transpose(0, 3, 1, 2).reshape(len(weight), -1)  # -> (O, C * H * W)
@@ -126,15 +129,16 @@ def _linear(network: Network, call: Call) -> Flow:
     linear.weight.data[...] = weight
     if linear.bias is not None:
         linear.bias.data[...] = call.number("beta", 1.0) * call.weights(2).reshape(-1)
-    return network.layer(x, linear)
+    return network.layer(replace(x, order="CHW"), linear)
 
 
 def _per_channel(values: Array, x: Flow) -> Array:
     """Return (C,) values that are added to, or multiplied with, a map or a vector."""
     rank = len(x.shape) + 1
-    channel = 1 if x.order == "CHW" or rank == 2 else rank - 1
+    channel = 1 if x.order == "CHW" else 3
     full = values.reshape((1,) * (rank - values.ndim) + values.shape)
-    if full.ndim > rank or full.size != full.shape[channel] or full.size not in (1, x.shape[0]):
+    several = full.size > 1 and full.shape[channel:][:1] != (full.size,)
+    if full.ndim > rank or several or full.size not in (1, x.shape[0]):
         raise ValueError(f"a constant of shape {values.shape} has not one value for each channel")
     return np.broadcast_to(full.reshape(-1), x.shape[:1])
 
@@ -145,16 +149,14 @@ def _affine(network: Network, x: Flow, scale: Array, shift: Array) -> Flow:
         raise ValueError("its input is reshaped or padded")
     layer = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d, layers.GroupNorm)
     if layer is None:
-        vector = len(x.shape) == 1
-        layer = (layers.BatchNorm1d if vector else layers.BatchNorm2d)(x.shape[0], eps=0.0)
-        y = network.layer(replace(x, order="CHW"), layer)
-        x = replace(x, name=y.name)
-    scale, shift = scale.astype(np.float32), shift.astype(np.float32)
-    weight = layer.weight.data
-    layer.weight.data = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    before = 0 if layer.bias is None else layer.bias.data * scale
-    layer.bias = Parameter(before + shift) if layer.bias is None else layer.bias
-    layer.bias.data = before + shift
+        layer = (layers.BatchNorm1d if len(x.shape) == 1 else layers.BatchNorm2d)(x.shape[0], eps=0.0)
+        x = replace(x, name=network.layer(replace(x, order="CHW"), layer).name)
+    weight, bias = layer.weight.data, 0 if layer.bias is None else layer.bias.data
+    layer.weight.data = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+    layer.bias = layer.bias or Parameter(shift)
+    layer.bias.data = (bias * scale + shift).astype(np.float32)
+    for parameter in (layer.weight, layer.bias):
+        check_finite("its result", parameter.data)
     return x
 
 
@@ -165,32 +167,28 @@ def _arithmetic(network: Network, call: Call) -> Flow:
         if call.op not in ("Add", "Mul"):
             raise ValueError("both inputs depend on the images")
         return network.joint("add" if call.op == "Add" else "multiply", [a, b])
-    x, values = (a, b) if isinstance(a, Flow) else (b, a)
-    assert isinstance(x, Flow)
-    given = _per_channel(np.asarray(values, np.float64), x)
-    if not np.isfinite(given).all():
-        raise ValueError("its constant is not finite")
-    one, zero = np.ones_like(given), np.zeros_like(given)
     first = isinstance(a, Flow)
-    if call.op == "Div" and (not first or not given.all()):
-        raise ValueError("it divides by what is not a number for each channel")
+    x, values = (a, b) if first else (b, a)
+    given = _per_channel(np.asarray(values, np.float64), x)
+    one, zero = np.ones_like(given), np.zeros_like(given)
+    if call.op == "Div" and not first:
+        raise ValueError("it divides by what depends on the images")
     if call.op in ("Mul", "Div"):
         return _affine(network, x, given if call.op == "Mul" else one / given, zero)
-    if call.op == "Add":
-        return _affine(network, x, one, given)
-    return _affine(network, x, one, -given) if first else _affine(network, x, -one, given)
+    sign = -one if call.op == "Sub" else one
+    return _affine(network, x, one, sign * given) if first else _affine(network, x, sign, given)
 
 
 def _batch_norm(network: Network, call: Call) -> Flow:
     x = call.flow()
-    if call.integer("training_mode"):
+    if call.flag("training_mode"):
         raise ValueError("it is in training mode")
     kind = layers.BatchNorm1d if len(x.shape) == 1 else layers.BatchNorm2d
     norm = kind(x.shape[0], eps=call.number("epsilon", 1e-5), momentum=1 - call.number("momentum", 0.9))
     arrays: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     for number, array in enumerate(arrays, 1):
         array.data = call.weights(number).copy()
-    if any(array.data.shape != x.shape[:1] for array in arrays) or norm.running_var.data.min() < -norm.eps:
+    if any(array.data.shape != x.shape[:1] for array in arrays) or norm.running_var.data.min() <= -norm.eps:
         raise ValueError("its weights do not fit")
     return network.layer(x, norm)
 
@@ -222,7 +220,7 @@ def _reshape(network: Network, call: Call) -> Flow:
     x = call.flow()
     batch, *rest = (int(side) for side in call.constant(1, "shape"))
     here = x.onnx_shape
-    if not call.integer("allowzero"):
+    if not call.flag("allowzero"):
         rest = [here[i] if side == 0 and i < len(here) else side for i, side in enumerate(rest)]
     known = math.prod(side for side in rest if side != -1)
     size = math.prod(x.shape)
@@ -261,7 +259,7 @@ def _mean(network: Network, call: Call) -> Flow:
     if len(x.shape) != 3 or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
         raise ValueError("it does not average over rows and columns")
     y = network.layer(replace(x, order="CHW"), layers.GlobalAvgPool2d())
-    return replace(y, order=x.order) if call.integer("keepdims", 1) else network.flatten(y)
+    return replace(y, order=x.order) if call.flag("keepdims", 1) else network.flatten(y)
 
 
 def _transpose(network: Network, call: Call) -> Flow:
@@ -286,24 +284,25 @@ def _resize(network: Network, call: Call) -> Flow:
     x, mode = call.flow(), call.attributes.get("mode", "nearest")
     place = call.attributes.get("coordinate_transformation_mode", "half_pixel")
     scales, sizes = call.constant(2), call.constant(3)
-    nearest = mode, place, call.attributes.get("nearest_mode") == ("nearest", "asymmetric", "floor")
+    nearest = (mode, place, call.attributes.get("nearest_mode")) == ("nearest", "asymmetric", "floor")
     linear = mode == "linear" and place in ("half_pixel", "pytorch_half_pixel", "align_corners")
-    if not (nearest or linear) or "axes" in call.attributes:
-        raise ValueError(f"its mode is {mode}, {place}")
-    given: dict[str, Any] = {}
-    if sizes is not None:
-        given["size"] = [int(side) for side in sizes[2:]]
-    else:
-        given["scale_factor"] = tuple(float(factor) for factor in scales[2:])
-    align = place == "align_corners"
-    up = layers.Upsample(**given, mode="nearest" if mode == "nearest" else "bilinear", align_corners=align)
-    return network.layer(x, up)
+    full, channels = (scales, 1) if sizes is None else (sizes, x.shape[0])
+    other = call.flag("antialias") or call.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
+    if not (nearest or linear) or other or "axes" in call.attributes or full[1] != channels:
+        raise ValueError(f"its mode is {mode}, {place}, or it resizes more than rows and columns")
+    target: Any = tuple(float(side) if sizes is None else int(side) for side in full[2:])
+    how: dict[str, Any] = {"mode": "nearest" if nearest else "bilinear"}
+    how["size" if scales is None or sizes is not None else "scale_factor"] = target
+    y = network.layer(x, layers.Upsample(**how, align_corners=place == "align_corners"))
+    if place == "pytorch_half_pixel" and 1 in y.shape[1:]:
+        raise ValueError("it resizes to a single row or column")
+    return y
 
 
 def _shape(network: Network, call: Call) -> Array:
     x = call.input(0)
     shape = (network.batch, *x.onnx_shape) if isinstance(x, Flow) else np.shape(x)
-    if isinstance(x, Flow) and any(map(any, x.pads)):
+    if isinstance(x, Flow) and x.pads != NO_PADS:
         raise ValueError("its input is padded by Pad")
     return np.array(shape[call.integer("start") : call.attributes.get("end")], np.int64)
 
@@ -325,6 +324,12 @@ def _clip(network: Network, call: Call) -> Flow:
     return network.layer(call.flow(), layers.Hardtanh(low, high))
 
 
+def _cast(network: Network, call: Call) -> Flow:
+    if call.integer("to") not in _FLOATS:
+        raise ValueError(f"it makes other numbers (data type {call.integer('to')})")
+    return call.flow()
+
+
 def _hard_sigmoid(network: Network, call: Call) -> Flow:
     alpha, beta = call.number("alpha", 0.2), call.number("beta", 0.5)
     if abs(alpha - 1 / 6) > 1e-6 or beta != 0.5:
@@ -344,8 +349,8 @@ def _local_norm(network: Network, call: Call) -> Flow:
 
 def _relu(network: Network, call: Call) -> Flow:
     x = call.flow()
-    inplace = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d) is not None
-    return network.layer(x, layers.ReLU(inplace=inplace))
+    made_here = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d)
+    return network.layer(x, layers.ReLU(inplace=made_here is not None))
 
 
 def _activation(make: Callable[[Call], Layer]) -> Callable[[Network, Call], Flow]:
@@ -356,7 +361,7 @@ OPERATORS: dict[str, Callable[[Network, Call], Value]] = {
     "Add": _arithmetic,
     "AveragePool": _pool,
     "BatchNormalization": _batch_norm,
-    "Cast": lambda network, call: call.flow(),
+    "Cast": _cast,
     "Clip": _clip,
     "Concat": _concat,
     "Conv": _convolution,

@@ -119,7 +119,10 @@ def read_zip(file: Path, archive: zipfile.ZipFile) -> Tensors:
     if sizes[f"{folder}data.pkl"] > _MAX_PICKLE:
         raise FileError(f"{file} describes its tensors in more than {_MAX_PICKLE:,} bytes")
     content, _ = _interpret(file, io.BytesIO(archive.read(f"{folder}data.pkl")))
-    order = archive.read(f"{folder}byteorder")[:3] if f"{folder}byteorder" in sizes else b""
+    order = b""
+    if f"{folder}byteorder" in sizes:
+        with archive.open(f"{folder}byteorder") as member:
+            order = member.read(3)
 
     stored = {name.removeprefix(f"{folder}data/"): size for name, size in sizes.items()}
     return _tensors(
@@ -374,4 +377,5 @@ def _array(data: bytes, view: _View, big: bool) -> Array:
         return widened(np.zeros(view.shape, bits), view.dtype)
     strides = [step * bits.itemsize for step in view.strides]
     values = np.ndarray(view.shape, bits, data, view.offset * bits.itemsize, strides)
-    return widened(values.copy(), view.dtype)
+    array = widened(values, view.dtype)
+    return array if array.flags.writeable else array.copy()  # so that it does not keep the whole storage

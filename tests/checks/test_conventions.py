@@ -10,7 +10,7 @@ from minifcn import functional as F
 from minifcn.checks import CheckFailedError, check_conventions
 from minifcn.geometry import CoordinateMap, Window
 from minifcn.layers import Conv2d, Layer, MaxPool2d, Parameter, ReLU
-from minifcn.models.upsampling import AlignedUpsample, PaperUpsample
+from minifcn.models.upsampling import AlignedUpsample, PaperUpsample, TorchvisionUpsample
 from tests.checks.broken_layers import PLANTED, Rescale
 
 HALF = Window(2, stride=2).coordinate_map().inverse()
@@ -62,6 +62,11 @@ LAYERS = {
     ),
     "AlignedUpsample": (lambda rng: AlignedUpsample(2, CoordinateMap(), HALF, learned=True), (2, 3, 4)),
     "PaperUpsample": (lambda rng: PaperUpsample(2, CoordinateMap(), HALF @ HALF), (2, 3, 4)),
+    "TorchvisionUpsample": (lambda rng: TorchvisionUpsample(2, CoordinateMap(), HALF), (2, 3, 4)),
+    "FCN-2s torchvision": (
+        lambda rng: models.FCN(models.digit_classifier(rng=rng), 3, stride=2, alignment="torchvision"),
+        (1, 7, 5),
+    ),
     "Fire": (lambda rng: models.squeezenet.Fire(4, 2, 3, rng=rng), (4, 5, 6)),
     "digit classifier": (lambda rng: models.digit_classifier(rng=rng), (1, 32, 32)),
     "squeezenet1_1": (lambda rng: models.squeezenet1_1(5, rng=rng), (3, 24, 25)),

@@ -379,3 +379,63 @@ def test_results_may_be_values_of_different_shapes(capsys):
 
     check_exercise(wrong, right, matrices())
     assert "value 2 of 2" in capsys.readouterr().out
+
+
+def test_prints_of_the_smallest_failing_case_are_shown_and_no_others(capsys):
+    def mine(x):
+        print("shape", x.shape)
+        print("\n".join(map(str, range(50))))
+        return x.T + 1
+
+    said = says(capsys, mine)
+    assert said.startswith("no    mine")
+    assert said.count("shape (") == 1
+    assert said.index("In this case") < said.index("      It printed:\n        shape (1, 1)\n        0\n")
+    assert said.endswith("        10\n        ...\n")
+
+
+def test_prints_of_a_right_function_are_not_shown(capsys):
+    def mine(x):
+        print("here")
+        return x.T
+
+    assert says(capsys, mine) == "ok    mine: right in all cases tried.\n"
+
+
+def with_a_loop(x):
+    y = np.zeros(x.shape[::-1])
+    for i, j in np.ndindex(x.shape):
+        y[j, i] = x[i, j]
+    return y
+
+
+def with_while(x):
+    y, i = np.zeros(x.shape[::-1]), 0
+    while i < len(x):
+        y[:, i] = x[i]
+        i += 1
+    return y
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"),
+    [
+        (with_a_loop, "is right, but this exercise does not allow loops."),
+        (with_while, "is right, but this exercise does not allow loops."),
+        (lambda x: np.array([[row[j] for row in x] for j in range(x.shape[1])]), "does not allow loops."),
+        (lambda x: np.transpose(x), "does not allow transpose."),
+        (lambda x: (lambda y: y.T)(x), "does not allow T."),
+        (lambda x: x, "Smallest failing case"),
+    ],
+)
+def test_a_puzzle_refuses_what_it_does_not_allow(capsys, monkeypatch, mine, words):
+    said = says(capsys, mine, only={"np", "einsum", "shape", "zeros", "ndindex", "array"})
+    assert said.startswith("no    ")
+    assert words in said
+    monkeypatch.setenv("MINIFCN_STRICT", "1")
+    with pytest.raises(CheckFailedError, match=r"^no "):
+        says(capsys, mine, only={"np"})
+
+
+def test_a_puzzle_accepts_what_it_allows(capsys):
+    assert says(capsys, lambda x: np.einsum("ij->ji", x), only={"np", "einsum"}).startswith("ok ")

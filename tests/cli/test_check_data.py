@@ -125,6 +125,17 @@ def test_json(root, capsys):
     assert finding["file"] == str(Path("images") / "photo 03.png")
 
 
+def test_bit_depth_and_bands(root, capsys):
+    for i, path in enumerate((root / "images").iterdir()):
+        write(path, np.full((6, 8), 900 - i, np.uint16))
+    assert run(f"folder:{root}", "--bands", "0") == 0
+    assert "files of 16 bits have 10 bits: 0 to 1023 becomes 0 to 255" in capsys.readouterr().out
+    assert run(f"folder:{root}", "--bands", "0,1,2") == 1
+    assert "has 1 band (mode I;16), and bands (0, 1, 2) were asked for" in capsys.readouterr().out
+    assert run(f"folder:{root}", "--bands", "0,1") == 2
+    assert "one or three bands such as 3,0,1, got '0,1'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [

@@ -90,6 +90,7 @@ USUAL = {
     "train": ["digits", "--out", "out", "--from-scratch", "--model", "digit_classifier"],
     "evaluate": ["model.safetensors", "digits"],
     "predict": ["model.safetensors", "image.png", "--out", "labels"],
+    "export": ["model.safetensors", "model.onnx"],
     "explain": ["digit_classifier"],
     "weights inspect": ["model.safetensors"],
     "weights convert": ["model.safetensors", "converted.safetensors"],

@@ -36,7 +36,8 @@ def test_notebooks_are_copied_and_jupyterlab_is_opened_there(package, opened, tm
     assert main(["lessons", "--to", str(to), "--no-browser"]) == 0
     assert contents(to) == {"01_what.ipynb": "one", "02_where.ipynb": "two"}
     assert f"2 of 2 notebooks copied to {to}" in capsys.readouterr().out
-    assert opened == [([sys.executable, "-m", "jupyterlab", "--no-browser"], to)]
+    first = "--LabApp.default_url=/lab/tree/01_what.ipynb"
+    assert opened == [([sys.executable, "-m", "jupyterlab", first, "--no-browser"], to)]
 
 
 def test_a_changed_notebook_stays(package, opened, tmp_path, capsys):

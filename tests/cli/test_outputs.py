@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from io import FileIO
 
 import numpy as np
 import pytest
@@ -134,6 +135,8 @@ def test_a_link_in_place_of_a_subfolder_is_not_followed(model, tmp_path, capsys)
     assert run(arguments) == 2
     assert "masks is a link" in capsys.readouterr().err
     assert tree(tmp_path) == before
+    with output_folder(tmp_path / "out") as folder, pytest.raises(FileExistsError, match="masks is a link"):
+        folder.subfolder("masks")
 
 
 @pytest.mark.parametrize("changed", ["masks/a.png", "overlays/a.png", "areas.csv"])
@@ -322,6 +325,22 @@ def test_on_a_full_disk_it_stops_and_continues(model, tmp_path, capsys, monkeypa
         assert names(out) == [f"masks/{name}.png" for name in "abc"]
 
 
+def test_all_is_appended_or_nothing(tmp_path):
+    class Small(FileIO):
+        """A file that has room for 8 bytes, and takes 3 at a time."""
+
+        def write(self, data):
+            if self.tell() + 3 > 8:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(bytes(data)[:3])
+
+    with Small(tmp_path / "a", "ab") as file:
+        outputs._append(file, b"12345")
+        with pytest.raises(OSError, match="No space left"):
+            outputs._append(file, b"6789")
+    assert (tmp_path / "a").read_bytes() == b"12345"
+
+
 # One bad item
 
 
@@ -435,8 +454,7 @@ def test_predict_killed_at_any_moment(model, tmp_path, seed):
     assert main(arguments) == 0
     assert sorted(names(out)) == [f"masks/{name}.png" for name in "abcdefghij"]
     assert main([*arguments[:-1], str(tmp_path / "whole")]) == 0
-    for place, _, files in os.walk(out):
-        assert not any(name.startswith(".minifcn-") for name in files)
-        for name in (name for name in files if name.endswith(".png")):
-            whole = tmp_path / "whole" / os.path.relpath(place, out) / name
-            assert whole.read_bytes() == (out / place / name).read_bytes()
+    for mask in (out / "masks").iterdir():
+        assert mask.read_bytes() == (tmp_path / "whole" / "masks" / mask.name).read_bytes()
+    assert len(os.listdir(out / "masks")) == len(os.listdir(out / "overlays")) == 10  # and no leftovers
+    assert sorted(os.listdir(out)) == [".minifcn", "areas.csv", "masks", "overlays"]

@@ -434,6 +434,53 @@ def test_a_damaged_image_is_named(data, tmp_path, out, capsys):
     assert "photo3.png" in capsys.readouterr().err
 
 
+def test_what_check_data_calls_an_error_is_refused(data, tmp_path, out, capsys):
+    root = tmp_path / "photos"
+    infrared = np.dstack(
+        [np.array(Image.open(root / "images" / "photo3.png")), np.full((36, 48), 9, np.uint8)]
+    )
+    infrared[5, 5, 3] = 200
+    Image.fromarray(infrared).save(root / "images" / "photo3.png")
+    (root / "masks" / "photo4.png").unlink()
+    (root / "masks" / "photo4_mask.png").touch()
+    error = refused(capsys, data, *SCRATCH, "--out", out)
+    assert "photo4_mask.png has nearly that name" in error
+    (root / "masks" / "photo4_mask.png").unlink()
+    (root / "train.txt").write_text("photo1\nphoto2\nphoto3")
+    error = refused(capsys, data, *SCRATCH, "--out", out)
+    assert "photo3.png: has a last band that is marked as opacity but is between 1 and 254 in 100%" in error
+    assert not out.exists()
+    error = refused(capsys, data, *SCRATCH, "--bands", "0,1,2", "--out", out)  # of a grey network
+    assert "bands must be 1 integer" in error
+    error = refused(capsys, data, *SCRATCH, "--bands", "4", "--out", out)
+    assert re.search(r"photo1\.png: has 3 bands .* bands \(4,\)", error)
+
+
+def test_warnings_are_repeated_and_the_bit_depth_is_recorded(data, tmp_path, out, capsys):
+    root = tmp_path / "photos"
+    for path in (root / "images").iterdir():
+        grey = np.array(Image.open(path).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 16).save(path)
+    (root / "images" / "photo1.heic").touch()
+    labels = np.full((36, 48), 255, np.uint8)
+    labels[10:20, 10:20], labels[11:14, 11:14] = 0, 1
+    for path in (root / "masks").iterdir():
+        Image.fromarray(labels).save(path)
+    assert run(data, *SCRATCH, "--epochs", 1, "--batch", 4, "--out", out) == 0
+    error = capsys.readouterr().err
+    assert "warning: train: 94.2% of the pixels are void (255)" in error
+    assert "(and 1 more: see minifcn check-data)" in error
+    assert re.search(r"warning: images.photo1\.heic: is skipped for photo1\.png", error)
+    assert mf.load(out / "model.safetensors").info.preprocessing.bit_depth == 12
+    bright = tmp_path / "bright.png"
+    Image.fromarray(np.full((36, 48), 4096, np.uint16)).save(bright)
+    image = root / "images" / "photo0.png"
+    assert main(["predict", str(out / "model.safetensors"), str(image), str(bright), "--out", f"{out}2"]) == 1
+    said = capsys.readouterr()
+    assert "bright.png: has pixels up to 4096, expected at most 4095 (bit_depth 12)" in said.err
+    assert (tmp_path / "out2" / "masks" / "photo0.png").exists()
+
+
 def test_everything_on_a_gpu(data, tmp_path, out, strict, capsys):
     """On the second one, which is not current until it is selected; the files are as on the CPU."""
     device = "--device", "cuda:1"

@@ -292,6 +292,20 @@ def test_a_sample_is_checked_without_counting_classes(root):
     assert [finding.kind for finding in report.findings] == ["unreadable"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_a_finding_at_once(root):
+    for file in ("images/train/a.png", "masks/train/b.png"):
+        (root / file).unlink()
+        os.mkfifo(root / file)
+    (root / "images/val/i.png").unlink()
+    (root / "images/val/i.png").mkdir()
+    assert sorted(found(root)) == [
+        ("unreadable", "train", "images/train/a.png"),
+        ("unreadable", "train", "masks/train/b.png"),
+        ("unreadable", "validation", "images/val/i.png"),
+    ]
+
+
 def test_an_unexpected_error_is_a_finding_of_its_item(root, monkeypatch):
     def fails(self, index):
         raise MemoryError if index else ValueError("embedded null byte")

@@ -8,10 +8,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from minifcn.data import DataError, read_labels
+from minifcn.data.masks import read_mask
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
 from tests.data.pictures import noise, write, write_palette
-from tests.data.test_images import chunk, upright_by_hand
+from tests.data.test_images import chunk, sixteen_bit_files, upright_by_hand
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 labels = sizes.flatmap(lambda size: hnp.arrays(np.uint8, size))
@@ -191,3 +192,20 @@ def test_damaged_masks_are_read_or_rejected(tmp_path):
 @pytest.mark.slow
 def test_many_damaged_masks(tmp_path):
     assert sum(damage(tmp_path, 4_000)) == 4_000
+
+
+def test_colours_of_sixteen_bits_are_those_of_eight_bits_or_refused(tmp_path):
+    """The high byte alone would turn labels 0 to 255, saved as colours of 16 bits, into 0."""
+    colors = np.array([[[0, 0, 0], [200, 30, 30]], [[7, 8, 9], [255, 255, 255]]], np.uint16)
+    for path in sixteen_bit_files(tmp_path, colors * 257):
+        assert np.array_equal(read_mask(path).pixels, colors), path.name
+    for path in sixteen_bit_files(tmp_path, colors):
+        with pytest.raises(DataError, match=f"{path.name}: has colours of 16 bits") as caught:
+            read_mask(path)
+        assert caught.value.kind == "mode"
+
+
+def test_grey_of_sixteen_bits_has_the_labels_as_they_are(tmp_path):
+    labels = np.array([[0, 3], [255, 7]], np.uint16)
+    for path in sixteen_bit_files(tmp_path, labels):
+        assert np.array_equal(read_mask(path).pixels, labels), path.name

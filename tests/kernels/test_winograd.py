@@ -156,3 +156,61 @@ def test_results_are_identical_for_any_number_of_threads(kept, monkeypatch):
     monkeypatch.setitem(kernel_threads._state, "threads", 1)
     for one, more in zip(results(), several, strict=True):
         np.testing.assert_array_equal(one, more)
+
+
+# What the docstring states of large and of non-finite numbers
+
+BOUND = 5e-5  # of the largest input of a tile, times the sum of |w|
+
+
+def single(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def largest_of_tiles(x):
+    """Return the largest |input| of the tile of each output, with padding 1."""
+    padded = np.pad(abs(x).max(axis=(0, 1)), 1)
+    tops = 4 * (np.arange(x.shape[2]) // 4)
+    return np.array([[padded[i : i + 6, j : j + 6].max() for j in tops] for i in tops])
+
+
+@pytest.mark.parametrize("large", [1.0, 1e3, 1e7, 1e15])
+@pytest.mark.parametrize("channels", [1, 64])
+def test_the_error_is_bounded_by_the_largest_input_of_the_tile(channels, large):
+    rng = np.random.default_rng(0)
+    x, w = single(rng, 1, channels, 20, 20), single(rng, 8, channels, 3, 3)
+    x[:, :, 9, 10] *= large
+    exact = F.conv2d(x.astype(float), w.astype(float), padding=1)
+    error = abs(F.conv2d(x, w, padding=1, algorithm="winograd") - exact)
+    sums = abs(w).sum(axis=(1, 2, 3), dtype=float)[:, None, None]
+    assert (error <= BOUND * largest_of_tiles(x) * sums).all()
+
+
+@pytest.mark.parametrize("operation", [F.conv2d, F.conv2d_input_grad])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_reach_8_x_8_positions_at_most(operation, value):
+    rng = np.random.default_rng(0)
+    x, w = single(rng, 1, 2, 18, 19), single(rng, 2, 2, 3, 3)
+    more = {"input_size": (18, 19)} if operation is F.conv2d_input_grad else {}
+    with np.errstate(invalid="ignore"):
+        for i, j in [(0, 0), (3, 4), (4, 7), (8, 9), (17, 18)]:
+            one = x.copy()
+            one[0, 1, i, j] = value
+            y = operation(one, w, padding=1, algorithm="winograd", **more)
+            least = ~np.isfinite(operation(one, w, padding=1, algorithm="loops", **more))
+            reached = ~np.isfinite(y)
+            assert reached[least].all()
+            rows, cols = np.nonzero(reached.any(axis=(0, 1)))
+            for found, at in ((rows, i), (cols, j)):
+                assert found.max() - found.min() < 8
+                assert found.min() >= at - 5
+                assert found.max() <= at + 5
+
+
+def test_inputs_up_to_3e36_stay_finite():
+    rng = np.random.default_rng(0)
+    x, w = single(rng, 1, 3, 12, 12), single(rng, 4, 3, 3, 3)
+    x *= np.float32(3e36) / abs(x).max()
+    w /= 256 * abs(w).sum(axis=(1, 2, 3), keepdims=True)
+    y = F.conv2d(x, w, padding=1, algorithm="winograd")
+    assert np.isfinite(y).all()

@@ -48,7 +48,7 @@ from minifcn.layers import (
 from minifcn.models import FCN, AlignedUpsample, digit_classifier
 from minifcn.models.scoring import ScoreLayer
 from minifcn.models.squeezenet import Fire
-from minifcn.models.upsampling import PaperUpsample
+from minifcn.models.upsampling import PaperUpsample, TorchvisionUpsample
 
 POOL = Window(4, stride=4).coordinate_map()
 EXAMPLES = [
@@ -83,6 +83,7 @@ EXAMPLES = [
     Upsample((3, 4), mode="bilinear", align_corners=True),
     AlignedUpsample(2, POOL, CoordinateMap(), learned=True),
     PaperUpsample(2, POOL, CoordinateMap()),
+    TorchvisionUpsample(2, POOL, CoordinateMap()),
     ScoreLayer(4, 3, scale=0.01),
     Fire(4, 2, 3, rng=0),
     digit_classifier(4, rng=0),

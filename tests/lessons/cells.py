@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import io
 import sys
 from collections.abc import Callable
@@ -61,6 +62,7 @@ def code_cells(source: Path, *, solved: bool = False) -> list[str]:
     return [cell.source for cell in cells if cell.cell_type == "code"][1:]
 
 
+@functools.cache
 def prose(source: Path) -> str:
     """Return the text of a lesson's Markdown cells."""
     return "\n".join(cell.source for cell in build.generate(source).cells if cell.cell_type == "markdown")

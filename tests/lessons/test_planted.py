@@ -53,7 +53,7 @@ def test_at_least_three_wrong_answers_are_planted(number, exercise: Exercise):
 def test_a_wrong_answer_is_rejected_with_the_expected_words(exercise: Exercise, answer, words):
     said = exercise.says(answer)
     assert said.startswith("no    ")
-    assert "Smallest failing case: " in said
+    assert "Smallest failing case: " in said or "this exercise does not allow" in said
     assert words
     assert words in said
 

@@ -9,9 +9,10 @@ import sys
 import nbformat
 import pytest
 
-from tests.lessons.cells import SOURCES, build, code_cells, exercises, prose
+import minifcn
+from tests.lessons.cells import LESSONS, SOURCES, build, code_cells, exercises, prose
 
-MOST_WORDS, MOST_BYTES = 1_500, 400_000
+MOST_WORDS, MOST_BYTES = 1_500, 500_000
 ROOMS = {"minifcn"} | {
     f"minifcn.{room}"
     for room in (
@@ -51,7 +52,7 @@ def test_it_has_all_parts(source):
     for k in range(1, count + 1):
         part = re.search(rf"^## Exercise {number}\.{k}: \w.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         assert part, f"no heading for exercise {number}.{k}"
-        assert re.search(r"^\*\d+ minutes\.\*", part[0], re.MULTILINE)
+        assert re.search(r"^\*\d+ minutes, (easy|medium|hard)\.\*", part[0], re.MULTILINE)
         assert "<details><summary>Hint" in part[0]
     recall = text.split("\n## Recall\n")[1]
     questions = re.findall(r"<details><summary>(\d)\. .+\?</summary>", recall)
@@ -63,11 +64,12 @@ def test_minutes_of_the_exercises_add_up(source):
     text = prose(source)
     total = re.search(r"to run, (\d+) for the exercises", text)
     assert total
-    assert int(total[1]) == sum(map(int, re.findall(r"^\*(\d+) minutes\.\*", text, re.MULTILINE)))
+    assert int(total[1]) == sum(map(int, re.findall(r"^\*(\d+) minutes, ", text, re.MULTILINE)))
 
 
 def test_it_is_short_and_plain(source):
-    text = re.sub(r"\]\(.*?\)|</?\w+>|[*#$`]", " ", prose(source))
+    written = re.sub(r"^(\[Open in Colab|\*\*Next:).*$", "", prose(source), flags=re.MULTILINE)
+    text = re.sub(r"\]\(.*?\)|</?\w+>|[*#$`]", " ", written)
     assert len(text.split()) <= MOST_WORDS
     assert max(map(ord, source.read_text(encoding="utf-8"))) < 0x2600, "no pictographs"
 
@@ -120,6 +122,24 @@ def test_outputs_of_predicted_cells_are_hidden(source):
     assert all("hide-output" in cell.metadata["tags"] for cell in predicted)
 
 
+def test_the_code_of_imports_and_checks_is_hidden(source):
+    cells = [cell for cell in build.generate(source).cells if cell.cell_type == "code"]
+    hidden = [cell for cell in cells if cell.metadata.get("jupyter") == {"source_hidden": True}]
+    assert (
+        hidden == [*cells[:2], *(cell for cell in cells if "check_exercise(" in cell.source)][: len(hidden)]
+    )
+    assert len(hidden) == 2 + len(exercises(source))
+    assert all(cell.metadata["cellView"] == "form" for cell in hidden)
+
+
+def test_it_links_to_the_paper_and_the_documents_and_names_the_version(source):
+    links = build.generate(source).cells[0].source.splitlines()[-1]
+    assert re.search(r"\[The paper, section [\d.]+\]\(https://arxiv\.org/", links)
+    for page in re.findall(r"blob/main/docs/(.+?)\)", links):
+        assert (LESSONS.parent / "docs" / page).exists()
+    assert links.endswith(f"Made with minifcn {minifcn.__version__}")
+
+
 def test_it_links_to_the_next_lesson(source):
     links = re.findall(r"^\*\*Next:\*\* \[(\d+)\. .+\]\((.+)\)$", prose(source), re.MULTILINE)
     following = SOURCES[SOURCES.index(source) + 1 :][:1]
@@ -141,7 +161,7 @@ def test_the_notebook_is_small_and_has_no_trace_of_its_run(source):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert cell.execution_count is None
-            assert set(cell.metadata) <= {"tags", "jupyter"}
+            assert set(cell.metadata) <= {"tags", "jupyter", "cellView"}
             outputs += cell.outputs
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]

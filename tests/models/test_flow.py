@@ -8,6 +8,7 @@ from minifcn.models import (
     FCN,
     Classifier,
     alexnet,
+    build,
     caffenet,
     digit_classifier,
     googlenet,
@@ -15,6 +16,7 @@ from minifcn.models import (
     squeezenet1_1,
     vgg16,
 )
+from minifcn.models.upsampling import TorchvisionUpsample
 from tests.models.trunks import digits, normal, randomised, squeezenet, vgg
 from tests.visitors import Computing, Size, Symbolic
 
@@ -70,14 +72,21 @@ NETWORKS = [
     for stride in strides
     for alignment in ("exact", "paper")
 ]
+NETWORKS += [
+    pytest.param(of(make, 3, stride, alignment="torchvision"), id=f"{name}-{stride}-torchvision")
+    for name, make, stride in (("vgg", vgg, 8), ("digits", digits, 8), ("graph", residual_classifier, 2))
+]
+NETWORKS += [
+    pytest.param(of(lambda name=name: build(name, 5, rng=0), 3, 4), id=f"{name}-4-exact")
+    for name in ("resnet18", "mobilenet_v2")
+]
 every_network = pytest.mark.parametrize("make", NETWORKS)
 
 
 def leaves(model):
-    """Return the layers that are not made of others."""
-    return [
-        layer for layer in model.layers() if not isinstance(layer, LayerDict) and not list(layer.children())
-    ]
+    """Return the layers that are not made of others; resizing is a joint."""
+    parts = (layer for layer in model.layers() if not isinstance(layer, LayerDict | TorchvisionUpsample))
+    return [layer for layer in parts if not list(layer.children())]
 
 
 @every_network

@@ -1,20 +1,24 @@
 """Resume: a training that is stopped anywhere and resumed gives the same bits as one that is not."""
 
+import copy
 import json
 import os
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from minifcn import load
+from minifcn.cli.settings import Settings, stored_settings
 from minifcn.files import FileError
 from minifcn.layers import freeze_batch_norm
 from minifcn.training import Callback, Checkpoints, Watch, fit
 from minifcn.training import checkpoint as module
 from minifcn.training.callbacks import checkpoints as callback
-from minifcn.training.checkpoint import Checkpoint
+from minifcn.training.checkpoint import Checkpoint, restore
+from minifcn.training.state import Training
 from minifcn.weights import formats
 from tests.first_edition.files import unpack
 from tests.training.small import digits, normed, parts, settings, state, timeless
@@ -439,3 +443,51 @@ def test_the_best_network_waits_for_room(tmp_path, monkeypatch):
     fit(model, loader, optimizer, epochs=3, progress=None, callbacks=[Course(), keep])
     stored = load(tmp_path / "best").state_dict()
     assert all(np.array_equal(stored[name], array) for name, array in seen[1].items())
+
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+WRONG = [None, -1, 1.5, "x", [], {}, float("inf"), float("nan"), 10**30, True, [[]], {"a": 1}, DEEP]
+
+
+def places(value, place=()):
+    """Yield the place of each entry within entries, as keys."""
+    if place:
+        yield place
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(min(len(value), 2)):
+            yield from places(value[key], (*place, key))
+
+
+def replaced(entries, place, value):
+    """Return entries with another value at a place, or without that entry for `...`."""
+    changed = inner = copy.deepcopy(entries)
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return changed
+
+
+def test_every_entry_of_a_wrong_type_fits_or_is_refused(tmp_path):
+    with pytest.raises(Stop.Error):
+        run(tmp_path, stop=Stop(step=6), make=digits)
+    read = Checkpoint.read(tmp_path / "last.safetensors")
+    command = asdict(Settings(data="digits", model="digit_classifier", from_scratch=True))
+    entries = read.entries | {"settings": read.entries["settings"] | {"command": command | {"staged": False}}}
+    assert entries["records"]
+    network, messages = parts(digits, augment=flipped), []
+    for place in places(
+        {name: value for name, value in entries.items() if name not in ("network", "format")}
+    ):
+        for value in [*WRONG, ...]:
+            changed = Checkpoint(read.path, replaced(entries, place, value))
+            settings = changed.entries.get("settings")
+            try:
+                stored_settings(changed, {})
+                restore(Training(*network, 3, settings if isinstance(settings, dict) else {}), changed)
+            except ValueError as error:  # and so FileError
+                messages.append(str(error))
+    assert len(messages) > 500
+    assert max(map(len, messages)) < 3000

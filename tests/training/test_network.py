@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 
+from minifcn.data import Folder
+from minifcn.data.dataset import read_like
 from minifcn.layers import Dropout
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
-from minifcn.training.network import GREY, check_classes, fcn_from, load_trained, set_dropout
+from minifcn.training.network import GREY, check_classes, fcn_from, in_order_of, load_trained, set_dropout
 from minifcn.weights import save
+from tests.data.folders import folder
+from tests.data.pictures import write
 from tests.training.small import Blobs
 
 
@@ -47,6 +51,36 @@ def test_a_trained_network_becomes_finer_and_keeps_its_weights():
     assert (fine.stride, list(fine.skips.parts)) == (2, ["4", "2"])
     assert (fine.score.weight.data == 3).all()
     assert fcn_from(coarse, Blobs()).stride == 8
+
+
+def test_bit_depth_and_bands_of_the_dataset_are_recorded(tmp_path):
+    folder(tmp_path, "ab")
+    for i, name in enumerate("ab"):
+        write(tmp_path / "images" / f"{name}.png", np.full((6, 8), 1000 + 1500 * i, np.uint16))
+    dataset = Folder(tmp_path, "train")
+    read_like([dataset], 8, (0,))
+    fcn = fcn_from(digit_classifier(rng=0), dataset)
+    assert (fcn.info.preprocessing.bit_depth, fcn.info.preprocessing.bands) == (12, (0,))
+    fcn.info = ModelInfo(fcn.info.class_names, Preprocessing("L", (7.0,), (3.0,), bit_depth=14))
+    assert fcn_from(fcn, dataset).info.preprocessing.bit_depth == 14  # that of the network stays
+
+
+def test_classes_are_matched_by_name(tmp_path):
+    info = ModelInfo(("blob", "other", "ground"), GREY)
+    dataset, sentence = in_order_of(info, Named("ground", "blob"))
+    assert dataset.class_names == info.class_names
+    assert "ground, blob, the network blob, other, ground" in sentence
+    labels, expected = Named("ground", "blob")[0][1], dataset[0][1]
+    assert np.array_equal(np.array([2, 0, *[255] * 254], np.uint8)[labels], expected)
+    same = Named(*info.class_names)
+    assert in_order_of(info, same) == (same, None)
+    with pytest.raises(ValueError, match=r"3 classes .*the dataset 2 .* does not have cat"):
+        in_order_of(info, Named("ground", "cat"))
+    folder(tmp_path, "ab")  # without names: values 0 to 2
+    guessed = Folder(tmp_path, "train")
+    dataset, sentence = in_order_of(info, guessed)
+    assert dataset is guessed
+    assert "by number" in sentence
 
 
 @pytest.mark.parametrize(

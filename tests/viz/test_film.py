@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn.viz import Film
+from minifcn.viz import Film, Sliders, panels
 
 
 def film(captions=("one", "two", "three"), size=(2, 1)):
@@ -43,7 +43,7 @@ def test_html_waits_and_is_described():
 
 
 def test_jupyterlab_leaves_the_keys_of_the_slider_alone():
-    assert 'slider.dataset.lmSuppressShortcuts = "true";' in film().html()
+    assert 'it.dataset.lmSuppressShortcuts = "true";' in film().html()
 
 
 def test_two_films_on_a_page_have_names_of_their_own():
@@ -70,3 +70,33 @@ def test_the_strip_holds_some_frames_from_first_to_last(frames, shape):
 def test_films_are_short(count):
     with pytest.raises(ValueError, match=f"a film has 1 to 50 frames, got {count}"):
         film(["caption"] * count)
+
+
+def sliders():
+    def draw(start, size):
+        return panels({"x": np.arange(6)}, boxes={"x": [(0, start, 1, size)]}), f"cells from {start}, {size}"
+
+    return Sliders(draw, {"start": (0, 1, 2), "size": (1, 3)})
+
+
+def test_sliders_hold_all_combinations_and_the_last_choice_changes_fastest():
+    shown = sliders()
+    assert shown.captions == [f"cells from {start}, {size}" for start in (0, 1, 2) for size in (1, 3)]
+    assert len(set(shown.frames)) == 6
+    assert 'choices = [["start", 0, 1, 2], ["size", 1, 3]]' in shown.html()
+    assert "choices = []" in film().html(), "a film has buttons instead"
+
+
+def test_sliders_of_figures_that_differ_in_size_have_a_strip():
+    def draw(rows):
+        return panels({"x": np.zeros((rows, 9))}), f"{rows} rows"
+
+    shown = Sliders(draw, {"rows": (2, 9)})
+    heights = [picture(frame).shape[0] for frame in shown.frames]
+    assert heights[0] < heights[1] == picture(shown.strip()).shape[0]
+
+
+@pytest.mark.parametrize("values", [(), range(51)])
+def test_sliders_have_few_combinations(values):
+    with pytest.raises(ValueError, match=rf"choices .* 1 to 50 .* \{{'a': {len(values)}, 'b': 1\}}"):
+        Sliders(lambda a, b: (None, ""), {"a": values, "b": (1,)})

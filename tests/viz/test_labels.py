@@ -155,3 +155,11 @@ def test_overlay_refuses_what_does_not_fit(change, message):
     arguments = {"image": image, "labels": labels, "class_names": NAMES, "palette": COLORS} | change
     with pytest.raises(ValueError, match=message):
         overlay(**arguments)
+
+
+def test_letters_that_the_font_lacks_cause_no_warning(tmp_path):
+    """Warnings are errors here."""
+    colors = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+    image, labels = np.zeros((30, 40, 3), np.uint8), np.ones((30, 40), np.uint8)
+    overlay(image, labels, ("\u80cc\u666f", "\u732b"), colors).savefig(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import threading
+import urllib.request
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,7 +26,10 @@ class Server(ThreadingHTTPServer):
     Attributes:
         content: The file.
         ranges: Whether it sends parts.
-        stop_after: Bytes after which it closes the connection.
+        stops: Bytes after which it closes the connection, for each request in turn; then it sends all.
+        stalls: Whether it waits instead of closing it.
+        location: Where it redirects to, if anywhere.
+        length_text: The length that it declares, if another one.
         length: Whether it says how much it sends.
         status: Its answer instead of the file, if any.
         shift: Difference between the parts it sends and those that were requested.
@@ -36,7 +40,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.ranges, self.stop_after = CONTENT, True, None
+        self.content, self.ranges, self.stops, self.stalls = CONTENT, True, [], False
+        self.location, self.length_text, self.over = None, None, threading.Event()
         self.length, self.status, self.shift, self.asked = True, None, 0, []
 
     @property
@@ -51,6 +56,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server, start = self.server, 0
         server.asked.append(self.headers)
+        if server.location is not None:
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.end_headers()
+            return
         if server.status is not None or self.path != f"/models/{FILE}":
             self.send_error(server.status or 404)
             return
@@ -66,9 +76,12 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         if server.length:
-            self.send_header("Content-Length", str(len(server.content) - start))
+            self.send_header("Content-Length", server.length_text or str(len(server.content) - start))
         self.end_headers()
-        self.wfile.write(server.content[start:][: server.stop_after])
+        stop = server.stops.pop(0) if server.stops else None
+        self.wfile.write(server.content[start:][:stop])
+        if server.stalls and stop is not None:
+            server.over.wait(10)
 
 
 @pytest.fixture
@@ -78,6 +91,7 @@ def server(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
+        server.over.set()
         server.shutdown()
         thread.join()
 
@@ -116,28 +130,87 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("stalls", [False, True])
+def test_a_server_that_stops_is_asked_for_the_rest(server, tmp_path, stalls, monkeypatch):
+    """Nothing that has arrived is lost, even less than a block."""
+    monkeypatch.setattr(downloads, "_TIMEOUT", 0.2)
+    server.stops, server.stalls = [500_000, 499_999, 1, 1_000_001], stalls
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    asked = [headers["Range"] for headers in server.asked]
+    assert asked == [None, *(f"bytes={n}-" for n in (500_000, 999_999, 1_000_000, 2_000_001))]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_interrupted_download_is_continued(server, tmp_path, ranges):
     server.ranges = ranges
-    for stop in (1_000_000, 700_001):
-        server.stop_after = stop
+    for stops in ([1_000_000, 0], [700_001, 0]):
+        server.stops = stops
         with pytest.raises(OSError, match=r"stopped after [\d,]+ of 3,000,017 bytes .* continues"):
             fetch(server, tmp_path)
         assert FILE not in names(tmp_path)
     part = tmp_path / f"{FILE}.part"
-    assert part.stat().st_size == (1_700_001 if ranges else 700_001)
-    server.stop_after = None
+    assert not part.exists() or part.stat().st_size == (1_700_001 if ranges else 0)
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == [FILE]
     *_, asked = server.asked
-    assert asked["Range"] == f"bytes={1_700_001 if ranges else 700_001}-"
+    assert asked["Range"] == ("bytes=1700001-" if ranges else None)
+
+
+def test_the_time_is_limited(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_MAX_SECONDS", 0)
+    with pytest.raises(OSError, match=r"stopped after [\d,]+ of 3,000,017 bytes \(0 seconds are over\)"):
+        fetch(server, tmp_path)
+    monkeypatch.setattr(downloads, "_MAX_SECONDS", 99)
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    *_, asked = server.asked
+    assert asked["Range"]  # it continued
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("ftp://127.0.0.1/a", "file:///etc/passwd", "data:,a", "javascript:1", "http://", "//", ""),
+        *("http://[::1", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a\x7fb/"),
+        *(f"http://{'a' * 300}/", f"/models/{FILE}"),
+    ],
+)
+def test_bad_redirects_are_errors_in_one_sentence(server, tmp_path, location):
+    server.location = location
+    with pytest.raises(OSError, match=f"{FILE} (cannot be reached|is not available)") as refusal:
+        fetch(server, tmp_path)
+    assert str(refusal.value).isprintable()
+    assert names(tmp_path) == []
+
+
+def test_no_redirect_leads_from_https_to_http():
+    request = urllib.request.Request("https://a/b")
+    with pytest.raises(OSError, match="redirects from https to http://a/b"):
+        downloads._Redirects().redirect_request(request, None, 302, "", {}, "http://a/b")
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "file:///tmp", "models"])
+def test_other_addresses_are_refused(tmp_path, url):
+    with pytest.raises(ValueError, match="url must begin with https:// or http://, got"):
+        download("vgg16", tmp_path, url=url)
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [("9" * 5000, "at most"), *((n, None) for n in ("-5", "x", "³"))]
+)
+def test_lengths_of_other_kinds(server, tmp_path, length, said):
+    server.length_text = length
+    if said is None:
+        assert fetch(server, tmp_path).read_bytes() == CONTENT
+    else:
+        with pytest.raises(FileError, match=said):
+            fetch(server, tmp_path)
 
 
 def test_a_file_that_changed_on_the_server_has_the_wrong_hash(server, tmp_path):
-    server.content, server.stop_after = CONTENT[::-1], 1_000_000
+    server.content, server.stops = CONTENT[::-1], [1_000_000, 0]
     with pytest.raises(OSError, match="stopped after 1,000,000"):
         fetch(server, tmp_path)
-    server.content, server.stop_after = CONTENT, None
+    server.content = CONTENT
     with pytest.raises(FileError, match=r"not the published file .* and was deleted"):
         fetch(server, tmp_path)
     assert fetch(server, tmp_path).read_bytes() == CONTENT
@@ -168,7 +241,7 @@ def test_a_download_with_the_wrong_hash_is_deleted(server, tmp_path, arrived):
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_second_download_is_refused_and_changes_nothing(server, tmp_path, ranges):
     """At any moment of the first one, which sends half of the file, then waits."""
-    server.ranges, server.stop_after = ranges, 1_000_000
+    server.ranges, server.stops = ranges, [1_000_000, 0]
     with pytest.raises(OSError, match="stopped after"):
         fetch(server, tmp_path)
     refusals = []
@@ -180,7 +253,7 @@ def test_a_second_download_is_refused_and_changes_nothing(server, tmp_path, rang
             refusals.append(refusal)
             return CONTENT[key]
 
-    server.content, server.stop_after = Second(CONTENT), None
+    server.content = Second(CONTENT)
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert refusals
     assert names(tmp_path) == [FILE]
@@ -208,7 +281,9 @@ def test_an_existing_file_is_not_overwritten(server, tmp_path):
     assert server.asked == []
 
 
-@pytest.mark.parametrize(("status", "said"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, "404 Not"), (503, "503 Service Unavailable"), (416, "416 ")]
+)
 def test_errors_of_the_server(server, tmp_path, status, said):
     server.status = status
     with pytest.raises(OSError, match=f"models/{FILE} is not available: the server answers {said}"):

@@ -208,8 +208,8 @@ def test_too_little_memory_is_an_error_of_the_file(file, monkeypatch):
 def test_fifos_devices_and_folders_are_refused_at_once(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     for path, said in (
-        (tmp_path / "pipe", "is a FIFO"),
-        (os.devnull, "is a FIFO"),
+        (tmp_path / "pipe", "is no regular file"),
+        (os.devnull, "is no regular file"),
         (tmp_path, "is a folder"),
     ):
         with pytest.raises((FileError, IsADirectoryError), match=said):

@@ -169,7 +169,7 @@ def test_files_without_an_fcn_are_refused(file):
     save_file({"score_fr.weight": np.zeros((21, 4096, 1, 1), "f4")}, file)
     with pytest.raises(FileError, match=r"31 of 33 tensors are missing for fcn"):
         load_fcn(file)
-    with pytest.raises(FileError, match="holds an FCN in the names of the reference code: load_fcn reads it"):
+    with pytest.raises(FileError, match="holds an FCN: load_fcn reads it"):
         load_classifier(file)
     with pytest.raises(ValueError, match="at_once is about skips, and the file has none"):
         load_fcn(file, at_once=True)

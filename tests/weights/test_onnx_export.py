@@ -9,6 +9,7 @@ import pytest
 import minifcn as mf
 from minifcn import layers
 from minifcn.cli import main
+from minifcn.functional.resizing import interpolate
 from minifcn.layers import config
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
 from minifcn.weights import OnnxGraph, onnx_export, save_onnx
@@ -24,13 +25,16 @@ def images(*shape):
     return normal(shape).astype("float32")
 
 
-def check_sizes(model, folder, *sizes):
+def check_sizes(model, folder, *sizes, dtype="float32"):
+    """Compare scores with those of the network in a dtype: in float32, both sides round."""
     model.eval()
     save_onnx(model, folder / "fcn.onnx")
     opened = session(folder / "fcn.onnx")
+    model.astype(dtype)
     for size in sizes:
         x = images(1, model.channels, *size)
-        assert_same_scores(opened.run(None, {"images": x})[0], model(x))
+        expected = model(x.astype(dtype)).astype("float32")
+        assert_same_scores(opened.run(None, {"images": x})[0], expected)
 
 
 @every_network
@@ -41,7 +45,7 @@ def test_fcns(make, tmp_path):
 @pytest.mark.slow
 @every_network
 def test_fcns_of_large_images(make, tmp_path):
-    check_sizes(make(), tmp_path, (240, 320), (331, 205))
+    check_sizes(make(), tmp_path, (240, 320), (331, 205), dtype="float64")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,8 @@ def test_classifiers(name, tmp_path):
     model = (SMALL | LARGE)[name][0]().eval()
     x = images(2, *model.input_shape)
     save_onnx(model, tmp_path / "classifier.onnx")
-    assert_same_scores(run(tmp_path / "classifier.onnx", x), model(x))
+    exact = model.astype("float64")(x.astype("float64")).astype("float32")
+    assert_same_scores(run(tmp_path / "classifier.onnx", x), exact)
 
 
 def test_a_convolutionalized_classifier_and_learned_upsampling(tmp_path):
@@ -182,6 +187,23 @@ def test_arithmetic_of_sizes_is_pythons(rows, tmp_path):
     for height in range(1, 9):
         (y,) = opened.run(None, {"images": images(1, 1, height, 2)})
         assert y.shape[2] == height + rows(layers.Visitor(), height)
+
+
+class Doubled(layers.Layer):
+    def walk(self, visitor, x):
+        rows, cols = visitor.size(x)
+        return visitor.resize(x, (rows * 2, cols + 3))
+
+    def output_shape(self, shape):
+        return shape
+
+
+def test_resizing_to_a_size_that_follows_from_the_image(tmp_path):
+    save_onnx(Doubled(), tmp_path / "resized.onnx")
+    for size in ((1, 1), (4, 7)):
+        x = images(2, 3, *size)
+        expected = interpolate(x, (size[0] * 2, size[1] + 3), "bilinear")
+        assert_same_scores(run(tmp_path / "resized.onnx", x), expected)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])

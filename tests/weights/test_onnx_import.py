@@ -10,7 +10,7 @@ from minifcn import layers
 from minifcn.cli import main
 from minifcn.files import FileError
 from minifcn.layers import Graph, Sequential
-from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier, explain
+from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier, explain
 from minifcn.weights import load_onnx, save_onnx
 from tests.models.test_flow import SMALL
 from tests.models.trunks import normal
@@ -129,6 +129,10 @@ MAPS = {
     ),
     "average of everything": lambda net, x: net("AveragePool", x, kernel_shape=[12, 10]),
     "pad before a convolution": lambda net, x: padded(net, x, "Conv"),
+    "pad before padding SAME": lambda net, x: net(
+        "Conv", net("Pad", x, net.ints(0, 0, 2, 1, 0, 0, 1, 2)), net.random(4, 4, 3, 3), strides=[2, 2],
+        auto_pad="SAME_UPPER",
+    ),
     "pad before a pool": lambda net, x: padded(net, net("Relu", x), "MaxPool"),
     "pad before an average": lambda net, x: padded(net, x, "AveragePool"),
     "batch norm": normalised,
@@ -248,6 +252,24 @@ def test_dense_layers(flattening, head, tmp_path):
     assert_same_scores(sliding(x)[:, :, 0, 0], classifier(x))
 
 
+ELEMENTS = {
+    "BatchNormalization": lambda net, v: normalised(net, v, 16),
+    "Mul": lambda net, v: net("Mul", v, net.random(16)),
+    "PRelu": lambda net, v: net("PRelu", v, net.random(16)),
+    "Concat": lambda net, v: net("Concat", v, net("Relu", v), axis=1),
+}
+
+
+@pytest.mark.parametrize("op", ELEMENTS)
+def test_elements_of_a_map_that_was_flattened_with_channels_last_are_not_mixed_up(op, tmp_path):
+    net = Builder()
+    y, _ = flat(net, "x")
+    vector = ELEMENTS[op](net, FLATTENING["channels last"](net, y))
+    net.save(tmp_path / "net.onnx", net("MatMul", vector, net.random(32 if op == "Concat" else 16, 5)))
+    with pytest.raises(FileError, match=op):
+        load_onnx(tmp_path / "net.onnx")
+
+
 def test_channels_last_from_the_image_on(tmp_path):
     net = Builder(("N", 12, 10, 4))
     x = net("Transpose", "x", perm=[0, 3, 1, 2])
@@ -280,6 +302,21 @@ def test_classifiers_of_minifcn_there_and_back(name, tmp_path):
     )
     finest = min(model.taps)
     assert FCN(again, 3, finest).stride == finest
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_preprocessing_inside_the_file_is_not_done_twice(layout, tmp_path):
+    features = Sequential(layers.Conv2d(3, 4, 3, rng=0))
+    model = Classifier(features, Sequential(layers.Linear(4 * 36, 5, rng=1)), input_shape=(3, 8, 8)).eval()
+    model.info = ModelInfo(tuple("abcde"), Preprocessing("RGB", (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)))
+    save_onnx(model, tmp_path / "net.onnx", preprocessing=layout)
+    again = load_onnx(tmp_path / "net.onnx")
+    photographs = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    expected = model(model.info.preprocessing(photographs))
+    assert_same_scores(again(again.info.preprocessing(photographs)), expected)
+    assert again.info.class_names == model.info.class_names
+    with pytest.raises(FileError, match="3 channels"):
+        load_onnx(tmp_path / "net.onnx", preprocessing=Preprocessing("L", (0.0,), (1.0,)))
 
 
 def test_parts_and_taps(tmp_path):
@@ -319,8 +356,16 @@ def test_nothing_that_the_first_output_does_not_need_is_read(tmp_path):
     output, other = net.head(y), net("Softplus", y)
     net.save(tmp_path / "net.onnx", output, other)
     classifier = load_onnx(tmp_path / "net.onnx")
-    assert any("2 outputs" in notice for notice in classifier.report.notices)
+    assert any("only the first output" in notice for notice in classifier.report.notices)
     assert [type(layer) for layer in classifier.features] == [layers.Conv2d]
+
+
+def test_second_outputs_are_refused(tmp_path):
+    net = Builder()
+    net.nodes.append(helper.make_node("MaxPool", ["x"], ["a", "places"], kernel_shape=[2, 2]))
+    net.save(tmp_path / "net.onnx", net.head(net("Add", "a", net("Cast", "places", to=1))))
+    with pytest.raises(FileError, match=r"MaxPool .*more than one output"):
+        load_onnx(tmp_path / "net.onnx")
 
 
 def test_images_of_open_size(tmp_path):
@@ -366,6 +411,14 @@ REFUSED = {
     "HardSigmoid .*0.2": lambda net, x: net("HardSigmoid", x),
     "MaxPool .*dilations": lambda net, x: net("MaxPool", x, kernel_shape=[2, 2], dilations=[2, 2]),
     "Softmax": lambda net, x: net("Softmax", x, axis=1),
+    "Resize .*nearest, half_pixel": lambda net, x: net("Resize", x, "", net.array(np.float32([1, 1, 2, 3]))),
+    "Resize .*more than rows": lambda net, x: net(
+        "Resize", x, "", net.array(np.float32([1, 2, 2, 3])), mode="linear"
+    ),
+    "Cast .*data type 7": lambda net, x: net("Cast", net("Cast", x, to=7), to=1),
+    "Mul .*infinite": lambda net, x: net("Mul", x, net.array(np.float32(np.inf))),
+    "Div .*infinite": lambda net, x: net("Div", x, net.array(np.float32(0))),
+    "Div .*depends": lambda net, x: net("Div", net.array(np.float32(1)), x),
     "Sub .*both": lambda net, x: net("Sub", x, net("Relu", x)),
     "Mul .*each channel": lambda net, x: net("Mul", x, net.random(12, 10)),
     "Transpose .*0, 3, 2, 1": lambda net, x: net("Transpose", x, perm=[0, 3, 2, 1]),

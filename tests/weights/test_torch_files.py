@@ -242,7 +242,11 @@ def test_sizes_are_compared_with_the_file(file, write, value):
 
 
 @FORMATS
-@pytest.mark.parametrize("content", [3, None, [1], {}, {"a": 3}, ONE, {"state_dict": {}}, {1: ONE}], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [3, None, [1], {}, {"a": 3}, ONE, {"state_dict": {}}, {1: ONE}],
+    ids=["number", "None", "list", "nothing", "no tensor", "tensor", "empty state", "number as a name"],
+)
 def test_tensors_must_have_names(file, write, content):
     storages = [SIX] if content in (ONE, {1: ONE}) else []
     refused(file, write(content, storages), "holds no tensors by name, neither directly nor in one of")
@@ -262,7 +266,7 @@ HOSTILE = {
     "one dict copied often": b"ccollections\nOrderedDict\nq\x00]("
     + b"X\x01\x00\x00\x00aN\x86" * 2_000
     + b"e\x85q\x010"
-    + b"h\x00h\x01R0" * 2_000,
+    + b"h\x00h\x01R0" * 900,
     "a long shape, often": b"("
     + b"K\x01" * 2_000
     + b"tq\x000"
@@ -361,3 +365,13 @@ def test_wrappers_and_prefixes_are_reported(file, content, inside, prefix):
     if prefix:
         assert "a" in tensors.arrays
         assert "a" in tensors.dtypes
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("one dict copied often", "10,000 instructions"), ("places that collide", "ValueError")],
+)
+def test_the_reason_is_work_that_is_not_begun(file, write, kind, said, monkeypatch):
+    monkeypatch.setattr("minifcn.weights.torch_files._MAX_INSTRUCTIONS", 10_000)
+    refused(file, write(HOSTILE[kind], [SIX]), said)

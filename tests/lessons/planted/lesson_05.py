@@ -226,6 +226,33 @@ def kernel_dilated(layers):
     return field, step
 
 
+def four_in_a_row(x):
+    return x.reshape(x.shape[0] // 2, x.shape[1] // 2, 4).max(axis=-1)
+
+
+def axes_of_the_blocks(x):
+    return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).max(axis=(0, 2))
+
+
+def two_halves(x):
+    return x.reshape(2, x.shape[0] // 2, 2, x.shape[1] // 2).max(axis=(0, 2))
+
+
+def pairs_of_columns(x):
+    return x.reshape(x.shape[0], x.shape[1] // 2, 2).max(axis=2)
+
+
+def four_slices(x):
+    return np.maximum(np.maximum(x[::2, ::2], x[1::2, ::2]), np.maximum(x[::2, 1::2], x[1::2, 1::2]))
+
+
+def block_by_block(x):
+    y = x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2).max(axis=(1, 3))
+    for _ in range(1):
+        y = y.reshape(y.shape)
+    return y
+
+
 WRONG = {
     "my_max_pool": {
         averaged: "Likely mistake: The result is the mean of each window",
@@ -262,5 +289,13 @@ WRONG = {
         kernel_dilated: "Smallest failing case: layers = [(1, 1, 2)]",
         own_stride_only: "Smallest failing case: layers",
         the_field_alone: "the result must be 2 values, yours is of type int",
+    },
+    "my_pool_by_reshape": {
+        four_in_a_row: "Likely mistake: Four successive values of a row",
+        axes_of_the_blocks: "Likely mistake: The wrong axes are pooled",
+        two_halves: "Likely mistake: Rows and columns far apart",
+        pairs_of_columns: "Likely mistake: Only columns are pooled",
+        four_slices: "this exercise does not allow maximum, np",
+        block_by_block: "this exercise does not allow loops",
     },
 }

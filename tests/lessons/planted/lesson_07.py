@@ -128,35 +128,61 @@ def tents(tent):
     return np.outer(tent, tent)
 
 
-def top_at_half_the_size(stride, size):
-    return tents(1 - abs(np.arange(size) - size / 2) / stride)
+def bilinear(stride, *, size=None, padding=None, middle=None, slope=None):
+    """A filter and its padding with slots for mistakes."""
+    size = size or 2 * stride - stride % 2
+    middle = (size - 1) / 2 if middle is None else middle
+    w = tents(1 - abs(np.arange(size) - middle) / (slope or stride))
+    return w, (size - stride) // 2 if padding is None else padding
 
 
-def top_on_a_cell(stride, size):
-    return tents(1 - abs(np.arange(size) - size // 2) / stride)
+def even_for_each_stride(stride):
+    return bilinear(stride, size=2 * stride)
 
 
-def slope_from_the_size(stride, size):
-    return tents(1 - abs(np.arange(size) - (size - 1) / 2) / (size / 2))
+def odd_for_each_stride(stride):
+    return bilinear(stride, size=2 * stride - 1)
 
 
-def sum_of_one(stride, size):
-    w = tents(1 - abs(np.arange(size) - (size - 1) / 2) / stride)
-    return w / w.sum()
+def unpadded(stride):
+    return bilinear(stride, padding=0)
 
 
-def smaller_of_two(stride, size):
-    tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
-    return np.minimum(tent[:, None], tent[None, :])
+def padding_that_keeps_the_size(stride):
+    return bilinear(stride, padding=(2 * stride - stride % 2 - 1) // 2)
 
 
-def one_axis_of_it(stride, size):
-    return 1 - abs(np.arange(size) - (size - 1) / 2) / stride
+def top_at_half_the_size(stride):
+    return bilinear(stride, middle=(2 * stride - stride % 2) / 2)
 
 
-def distance_from_the_middle(stride, size):
-    a, b = np.mgrid[:size, :size] - (size - 1) / 2
-    return np.maximum(1 - np.hypot(a, b) / stride, 0)
+def top_on_a_cell(stride):
+    return bilinear(stride, middle=(2 * stride - stride % 2) // 2)
+
+
+def slope_from_the_size(stride):
+    return bilinear(stride, slope=(2 * stride - stride % 2) / 2)
+
+
+def sum_of_one(stride):
+    w, padding = bilinear(stride)
+    return w / w.sum(), padding
+
+
+def smaller_of_two(stride):
+    w, padding = bilinear(stride)
+    tent = np.sqrt(np.diag(w))
+    return np.minimum(tent[:, None], tent[None, :]), padding
+
+
+def filter_alone(stride):
+    return bilinear(stride)[0]
+
+
+def distance_from_the_middle(stride):
+    w, padding = bilinear(stride)
+    a, b = np.mgrid[: len(w), : len(w)] - (len(w) - 1) / 2
+    return np.maximum(1 - np.hypot(a, b) / stride, 0), padding
 
 
 WRONG = {
@@ -190,12 +216,16 @@ WRONG = {
         all_from_one_on: "Smallest failing case: kernel = 1, stride = 2",
     },
     "my_bilinear": {
+        even_for_each_stride: "Likely mistake: K is 2 s for each stride",
+        odd_for_each_stride: "Likely mistake: K is 2 s - 1 for each stride",
+        unpadded: "Likely mistake: The padding is 0",
+        padding_that_keeps_the_size: "Likely mistake: The padding is that of a convolution",
         top_at_half_the_size: "Likely mistake: The top is not in the middle",
         top_on_a_cell: "Likely mistake: The middle is rounded to an integer",
-        slope_from_the_size: "Likely mistake: The tent falls by 1 / stride per cell",
+        slope_from_the_size: "Likely mistake: The tent falls by 1 / s per cell",
         sum_of_one: "Likely mistake: The values are normalised to the sum 1",
-        smaller_of_two: "Likely mistake: The result is the minimum of the two tents",
-        one_axis_of_it: "the result must have shape (2, 2), yours has (2,)",
-        distance_from_the_middle: "Smallest failing case: stride = 1, size = 2",
+        smaller_of_two: "Likely mistake: The filter is the minimum of the two tents",
+        filter_alone: "the result must be 2 values",
+        distance_from_the_middle: "Smallest failing case: stride = 2",
     },
 }

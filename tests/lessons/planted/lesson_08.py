@@ -134,6 +134,33 @@ def not_a_number(n):
     return ious(n, np.nan).mean(), len(n)
 
 
+def product(truth, prediction, K):
+    classes = np.arange(K)
+    return (truth.reshape(-1, 1) == classes).astype(int).T @ (prediction.reshape(-1, 1) == classes)
+
+
+def product_the_other_way(truth, prediction, K):
+    return product(truth, prediction, K).T
+
+
+def product_of_booleans(truth, prediction, K):
+    classes = np.arange(K)
+    return (truth.reshape(-1, 1) == classes).T @ (prediction.reshape(-1, 1) == classes)
+
+
+def product_with_void(truth, prediction, K):
+    return product(np.where(truth == 255, 0, truth), prediction, K)
+
+
+def by_bincount(truth, prediction, K):
+    valid = truth != 255
+    return np.bincount(truth[valid].astype(int) * K + prediction[valid], minlength=K * K).reshape(K, K)
+
+
+def per_class(truth, prediction, K):
+    return np.array([[((truth == i) & (prediction == j)).sum() for j in range(K)] for i in range(K)])
+
+
 WRONG = {
     "my_confusion": {
         truth_in_columns: "Likely mistake: Rows and columns are swapped",
@@ -163,5 +190,12 @@ WRONG = {
         sum_over_all_classes: "Likely mistake: The sum is divided by K",
         right_classes_only: "Smallest failing case: n (2, 2) = [[0, 1], [0, 0]]",
         not_a_number: "Smallest failing case: n (2, 2)",
+    },
+    "my_product_of_labels": {
+        product_the_other_way: "Likely mistake: Rows and columns are swapped",
+        product_of_booleans: "Likely mistake: A product of booleans is a boolean",
+        product_with_void: "Likely mistake: Void pixels are counted as class 0",
+        by_bincount: "this exercise does not allow bincount",
+        per_class: "this exercise does not allow loops",
     },
 }

@@ -1,0 +1,179 @@
+"""ONNX files that are damaged, or made to take time or memory: one sentence, quickly, without much memory."""
+
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from minifcn.files import FileError
+from minifcn.models import digit_classifier
+from minifcn.weights import load_onnx, onnx_file, onnx_import, onnx_network, save_onnx
+from minifcn.weights.onnx_file import Message, decode, encode, to_attribute, to_tensor
+
+
+def node(op, inputs, output, **attributes):
+    given = [to_attribute(name, value) for name, value in attributes.items()]
+    return {"op_type": op, "input": inputs, "output": [output], "attribute": given}
+
+
+def write(path, nodes, weights=(), shape=(0, 3, 8, 8), output="y", **more):
+    dims = [{"dim_value": side} for side in shape]
+    given: Message = {"name": "x", "type": {"tensor_type": {"elem_type": 1, "shape": {"dim": dims}}}}
+    graph = {"node": nodes, "initializer": weights, "input": [given], "output": [{"name": output}]} | more
+    path.write_bytes(encode("Model", {"ir_version": 8, "graph": graph}))
+
+
+def chain(op, count, first="x", **attributes):
+    names = [first, *(f"v{i}" for i in range(count))]
+    return [node(op, [names[i]], names[i + 1], **attributes) for i in range(count)]
+
+
+def floats(*shape, name="w"):
+    return to_tensor(np.zeros(shape, np.float32), name)
+
+
+def refused(path, message, limit=50):
+    """Demand the error, and that at most `limit` MB are taken for it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError, match=rf"net\.onnx: .*{message}") as caught:
+            load_onnx(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < limit * 2**20
+    assert str(caught.value).isprintable()
+
+
+def huge_tensor():
+    tensor = floats(4)
+    return [node("MatMul", ["x", "w"], "y")], [tensor | {"dims": [2**40, 2**40]}]
+
+
+def no_data():
+    return [node("MatMul", ["x", "w"], "y")], [{"dims": [10**5, 10**4], "data_type": 1, "name": "w"}]
+
+
+def huge_by_axis_of_zero():
+    return [node("MatMul", ["x", "w"], "y")], [floats(0) | {"dims": [2**62, 0]}]
+
+
+def products():
+    """Two vectors make a matrix, which would be 40 GB."""
+    return [node("Mul", ["a", "b"], "y")], [floats(100_000, 1, name="a"), floats(1, 100_000, name="b")]
+
+
+def doubled():
+    """Each constant is twice as long as the one before."""
+    names = ["w", *(f"v{i}" for i in range(60))]
+    nodes = [node("Concat", [names[i]] * 2, names[i + 1], axis=0) for i in range(60)]
+    return nodes, [floats(1000)]
+
+
+def gathered():
+    rows = [f"v{i}" for i in range(12)]
+    nodes = [node("Gather", [a, "i"], b, axis=0) for a, b in zip(["w", *rows], rows, strict=False)]
+    return nodes, [floats(1000), to_tensor(np.zeros((100, 100), np.int64), "i")]
+
+
+def shared():
+    """A thousand convolutions have the same weights, which each layer copies."""
+    names = ["x", *(f"v{i}" for i in range(1000))]
+    nodes = [node("Conv", [names[i], "w"], names[i + 1], pads=[1, 1, 1, 1]) for i in range(1000)]
+    return nodes, [floats(512, 512, 3, 3)]
+
+
+def padded():
+    sides = to_tensor(np.array([0, 0, 2**40, 2**40, 0, 0, 2**40, 2**40]), "sides")
+    return [node("Pad", ["x", "sides"], "p"), node("Conv", ["p", "w"], "y")], [sides, floats(4, 3, 1, 1)]
+
+
+FILES = {
+    r"a tensor of shape \(1099511627776, 1099511627776\)": huge_tensor,
+    r"a tensor of shape \(100000, 10000\)": no_data,
+    r"a tensor of shape \(4611686018427387904, 0\)": huge_by_axis_of_zero,
+    r"Mul \(its constants have more than": products,
+    r"Concat \(its constants have more than": doubled,
+    r"Gather \(its constants have more than": gathered,
+    r"Conv \(it makes .* elements": padded,
+    "101 nodes": lambda: (chain("Relu", 101), []),
+    "MaxPool .*does not fit": lambda: (chain("MaxPool", 1, kernel_shape=[2**62, 2**62]), []),
+    "MaxPool .*stride": lambda: (chain("MaxPool", 1, kernel_shape=[1, 1], strides=[0, 1]), []),
+    "MaxPool .*padding": lambda: (chain("MaxPool", 1, kernel_shape=[2, 2], pads=[0, -9, 0, 0]), []),
+    "MaxPool .*two dimensions": lambda: (chain("MaxPool", 1, kernel_shape=[2, 2, 2]), []),
+    "If, Loop, Scan": lambda: ([node(op, ["x"], f"{op}y") for op in ("If", "Loop", "Scan")]
+                               + [node("Add", ["Ify", "Loopy"], "z"), node("Add", ["z", "Scany"], "y")], []),
+    "its output is a constant": lambda: ([node("Identity", ["w"], "y")], [floats(3)]),
+    "Relu .*'nowhere' is missing": lambda: ([node("Relu", ["nowhere"], "y")], []),
+    "Relu .*'y' is missing": lambda: ([node("Relu", ["y"], "y")], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", FILES)
+def test_what_a_file_declares_is_checked_first(message, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_network, "_MAX_FOLDED", 10**6)
+    monkeypatch.setattr(onnx_import, "_MAX_NODES", 100)
+    nodes, weights = FILES[message]()
+    write(tmp_path / "net.onnx", nodes, weights, output=nodes[-1]["output"][0])
+    refused(tmp_path / "net.onnx", message)
+
+
+def test_weights_that_many_layers_share_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_import, "MAX_BYTES", 40_000_000)
+    nodes, weights = shared()
+    write(tmp_path / "net.onnx", nodes, weights, (0, 512, 8, 8), output="v999")
+    refused(tmp_path / "net.onnx", "elements that are left", limit=100)
+
+
+def test_many_small_messages_take_no_memory(tmp_path, monkeypatch):
+    """Objects of a library of Protocol Buffers would take a hundred times the size of the file."""
+    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 10_000)
+    graph = b"\x0a\x00" * 5_000_000  # empty nodes
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08\x3a" + onnx_file._packed(len(graph)) + graph)
+    refused(tmp_path / "net.onnx", "more than 10,000 fields")
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8), (0, 0, 8, 8), (0, 3, 2**40, 8), (0, 3, -5, 8)])
+def test_images_of_other_shapes(shape, tmp_path):
+    write(tmp_path / "net.onnx", chain("Relu", 1), shape=shape, output="v0")
+    refused(tmp_path / "net.onnx", "images|size must be given")
+
+
+def test_texts_of_the_file_are_escaped(tmp_path):
+    write(tmp_path / "net.onnx", chain("\x1b[31mRed\n", 1), output="v0")
+    refused(tmp_path / "net.onnx", r"\\x1b\[31mRed")
+
+
+def test_numbers_of_fields():
+    message = {"dims": [3, -1, 2**63 - 1], "data_type": 7, "name": "ß"}
+    assert decode(memoryview(encode("Tensor", message)), "Tensor").items() >= message.items()
+    packed = b"\x0a\x03\x03\x96\x01"  # dims, packed: 3 and 150
+    assert decode(memoryview(packed), "Tensor")["dims"] == [3, 150]
+    unknown = b"\xf8\x01\x05" + b"\xfa\x01\x02ab" + b"\xfd\x01abcd" + b"\xf9\x01abcdefgh" + b"\x10\x07"
+    assert decode(memoryview(unknown), "Tensor")["data_type"] == 7
+    for damaged in (b"\x10", b"\x10" + b"\xff" * 10, b"\x0a\x05a", b"\x0b", b"\x10\x01\x10\x02", b"\x42"):
+        with pytest.raises(ValueError, match=r"damaged|cut off|twice"):
+            decode(memoryview(damaged), "Tensor")
+
+
+def test_mutations(tmp_path):
+    """A changed file is refused in one sentence, or read."""
+    save_onnx(digit_classifier(rng=0), tmp_path / "net.onnx")
+    model = decode(memoryview((tmp_path / "net.onnx").read_bytes()), "Model")
+    for tensor in model["graph"]["initializer"]:  # large weights hide the rest
+        tensor["raw_data"] = tensor["raw_data"][:0]
+    original = encode("Model", model)
+    rng, outcomes = random.Random(0), []
+    for _ in range(200):
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 1, 3])):
+            place = rng.randrange(len(data))
+            data[place : place + rng.choice([0, 1, 1, 5])] = rng.randbytes(rng.choice([0, 1, 1, 9]))
+        (tmp_path / "net.onnx").write_bytes(data)
+        try:
+            load_onnx(tmp_path / "net.onnx")
+        except FileError as error:
+            outcomes.append(str(error))
+    assert len(outcomes) > 50
+    assert all(said.isprintable() and len(said) < 3000 for said in outcomes)
