@@ -7,13 +7,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minifcn import __version__
+from minifcn.backend import launched
 from minifcn.files import InUseError
 from minifcn.printing import escape, say, show
+
+if TYPE_CHECKING:
+    from minifcn.training.ranks import Ranks
 
 COMMANDS = {
     "demo": "handwriting: classifier, heat maps, FCN at three strides, metrics, figures",
@@ -37,6 +41,10 @@ _IN_PYTHON = {
     ": size must be": ": --size must be",
     "minifcn.load reads it": "minifcn train --from takes it",
     "Checkpoints(resume=True)": "minifcn train --resume",
+    "batch_size=": "--batch ",
+    "accumulate=": "--accumulate ",
+    "call freeze_batch_norm(model)": "begin with weights, without --train-batch-norm",
+    "train on one rank": "train with one process",
 }
 """What messages of the library suggest, and the commands that do the same."""
 
@@ -61,6 +69,8 @@ def main(argv: Sequence[str] | None = None, *, loaded: Callable[[], object] = la
         2
     """
     _open_streams()
+    if launched()[0]:
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - only rank 0 prints
     try:
         try:
             return _run(sys.argv[1:] if argv is None else argv, loaded)
@@ -84,6 +94,17 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
+def _ranks(command: str) -> AbstractContextManager["Ranks | None"]:
+    """Return a context of the processes that an MPI launcher has started, or `None` for a single one."""
+    if launched()[1] == 1:
+        return nullcontext()
+    if command not in ("train", "evaluate"):
+        raise ValueError("only train and evaluate share their work among the processes of an MPI launcher")
+    from minifcn.training.ranks import Ranks
+
+    return Ranks()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -123,9 +144,14 @@ def _run(argv: Sequence[str], loaded: Callable[[], object]) -> int:
                 module = import_module(f"minifcn.cli.{chosen.replace('-', '_')}")
                 listed[chosen].set_defaults(run=module.run)
                 module.add_arguments(listed[chosen])
-            arguments = parser.parse_args(argv)
-            loaded()
-            return arguments.run(arguments) or 0
+            with _ranks(chosen) as ranks:
+                arguments = parser.parse_args(argv)
+                arguments.ranks = ranks
+                loaded()
+                if ranks is not None:
+                    given = vars(arguments).items()
+                    ranks.compare({name: value for name, value in given if name not in ("ranks", "run")})
+                return arguments.run(arguments) or 0
     except BrokenPipeError:  # an `OSError`, which `main` handles
         raise
     except KeyboardInterrupt as interrupt:

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate the model."""
-    with new_files(arguments.json, arguments.confusion):
+    outputs = () if arguments.ranks and arguments.ranks.rank else (arguments.json, arguments.confusion)
+    with new_files(*outputs):
         _evaluate(arguments)
 
 
@@ -50,6 +51,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             check_ending(path, ending)
             if not path.resolve().parent.is_dir():
                 raise ValueError(f"there is no folder {path.resolve().parent} to write {path.name} to")
+    ranks = arguments.ranks
     model, info = load_trained(arguments.model)
     dataset = open_dataset(arguments.data, arguments.split)
     read_like([dataset], info.preprocessing.bit_depth, info.preprocessing.bands)
@@ -58,7 +60,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     size = dataset[largest_item(dataset)][1].shape
     check_inference(model, "evaluating an image", size, arguments.device)
     loader = Loader(dataset, 1, preprocess=any_channels(info.preprocessing), seed=0)
-    matrix = evaluate(model.to(arguments.device), loader, absent=arguments.absent, progress="evaluating")
+    if ranks is not None:
+        ranks.compare({"size of the model file": arguments.model.stat().st_size})
+        ranks.compare_data(loader)
+    how: dict[str, Any] = {"absent": arguments.absent, "progress": "evaluating", "ranks": ranks}
+    matrix = evaluate(model.to(arguments.device), loader, **how)
+    if ranks is not None and ranks.rank:
+        return
     show(f"{arguments.model} on the {arguments.split} split of {arguments.data}: {len(dataset)} images", "")
     show(*matrix.table().split("\n"))
     if arguments.json is not None:

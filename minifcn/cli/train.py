@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -50,6 +50,9 @@ from minifcn.training.network import match_classes
 from minifcn.training.overfit import STEPS, overfit_one
 from minifcn.training.progress import attempt, say, show
 from minifcn.weights import load
+
+if TYPE_CHECKING:
+    from minifcn.training.ranks import Ranks
 
 MODEL, LAST, LOG = "model.safetensors", "last.safetensors", "log.jsonl"
 CURVE, PREDICTIONS, OVERFIT = "curve.png", "predictions.png", "overfit-one.png"
@@ -113,6 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"out must be a folder, for the model ({MODEL}), a checkpoint and more, got {out}")
     if resume and one_image:
         raise ValueError("--overfit-one cannot be combined with --resume")
+    if arguments.ranks is not None:
+        if one_image:
+            raise ValueError("--overfit-one needs only one process")
+        if arguments.ranks.rank:  # rank 0 writes, and all others read
+            return _train(arguments, given)
     with output_folder(out) as folder:
         if one_image:
             folder.check(OVERFIT)
@@ -139,7 +147,10 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any], checkpoint: Che
     if one_image:
         recipe = recipe.changed(batch_size=1, accumulate=1)
     optimizer = recipe.optimizer(model, staged=staged)
-    job = _Job(settings, recipe, optimizer, model, dataset, validation)
+    ranks = arguments.ranks
+    if ranks is not None:
+        ranks.check(model, recipe.batch_size, recipe.accumulate)
+    job = _Job(settings, recipe, optimizer, model, dataset, validation, ranks)
     job.check(f"at most {STEPS} steps" if one_image else counted(settings.epochs, "epoch"))
     preprocess = any_channels(preprocessing)
     if checkpoint is None and not one_image:
@@ -175,7 +186,10 @@ def _train(arguments: argparse.Namespace, given: dict[str, Any], checkpoint: Che
             validation=Loader(validation, 1, preprocess=preprocess, seed=0),
             log=out / LOG,
             callbacks=[checkpoints, Watch(), EpochLine(), Curve(out / CURVE), interruptible],
+            ranks=ranks,
         )
+    if ranks is not None and ranks.rank:
+        return 0
     shown = np.unique(np.linspace(0, len(validation) - 1, _SHOWN).astype(int)).tolist()
     with attempt(f"the figure {out / PREDICTIONS}"):
         save_strips(validation, shown, load(out / MODEL), out / PREDICTIONS)
@@ -210,6 +224,7 @@ class _Job:
     model: FCN
     dataset: Dataset
     validation: Dataset
+    ranks: "Ranks | None"
 
     def check(self, course: str) -> None:
         """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
@@ -222,7 +237,8 @@ class _Job:
             height, width = min(height, settings.crop[0]), min(width, settings.crop[1])
         recipe.check_rate(lr, height * width)
         batch, images = recipe.batch_size, recipe.batch_size * recipe.accumulate
-        message = check_step(self.model, self.optimizer, batch, images, (height, width), settings.device)
+        how = images, (height, width), settings.device, self.ranks
+        message = check_step(self.model, self.optimizer, batch, *how)
         rows, columns = max(scored.sizes, key=math.prod)
         check_inference(self.model, "evaluating an image", (rows, columns), settings.device)
         say(message)
@@ -241,10 +257,12 @@ class _Job:
         """Return the weight of each class, or `None` for no weights."""
         if self.settings.class_weights == "none":
             return None
-        weights = median_frequency_weights(class_counts(self.dataset))
-        named = zip(self.dataset.class_names, weights.tolist(), strict=True)
-        show(f"class weights: {', '.join(f'{name} {weight:.2f}' for name, weight in named)}")
-        return weights
+        weights: Array | None = None
+        if self.ranks is None or self.ranks.rank == 0:
+            weights = median_frequency_weights(class_counts(self.dataset))
+            named = zip(self.dataset.class_names, weights.tolist(), strict=True)
+            show(f"class weights: {', '.join(f'{name} {weight:.2f}' for name, weight in named)}")
+        return weights if self.ranks is None else self.ranks.broadcast(weights)
 
     def overfit(self, preprocess: Preprocess, out: Path) -> int:
         """Test whether one image can be learned, and draw the prediction."""

@@ -99,9 +99,32 @@ class Loader:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        return (batch for batch in self.share(lambda batch: True) if batch is not None)
+
+    def share(self, wanted: Callable[[int], bool]) -> Iterator[Batch | None]:
+        """Iterate as a `for` loop over the loader does, but prepare only some batches.
+
+        Args:
+            wanted: Called with the number of a batch, from 0 in each epoch; returns whether to prepare it.
+
+        Yields:
+            The batch, or `None` for one that is not wanted; the position counts both.
+
+        Example:
+            >>> from minifcn.data import DigitCrops
+            >>> from minifcn.models import Preprocessing
+            >>> grey = Preprocessing("L", (128.0,), (64.0,))
+            >>> loader = Loader(DigitCrops("validation"), 80, preprocess=grey)
+            >>> [batch is not None for batch in loader.share(lambda number: number % 2 == 0)]
+            [True, False, True]
+        """
         self._delivered, self._resume_at = self._resume_at, 0
-        with closing(self._prepared(self._batches()[self._delivered :])) as batches:
-            for batch in batches:
+        batches = [
+            (number, indices) for number, indices in enumerate(self._batches()) if number >= self._delivered
+        ]
+        with closing(self._prepared([items for number, items in batches if wanted(number)])) as prepared:
+            for number, _ in batches:
+                batch = next(prepared) if wanted(number) else None
                 self._delivered += 1
                 yield batch
         self._epoch += 1

@@ -12,6 +12,7 @@
 | `callbacks/` | checkpoints, Ctrl-C, log, curve, warnings |
 | `recording` | activations and gradients of each layer |
 | `overfit` | training on one image, as a test |
+| `ranks` | several processes, with the bits of one |
 | `memory` | memory that a step takes, and that is free |
 | `progress` | progress bars and messages |
 """

@@ -4,8 +4,9 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from minifcn.training.evaluation import evaluate, json_number
 from minifcn.training.progress import Progress
 from minifcn.training.state import Training
 
+if TYPE_CHECKING:
+    from minifcn.training.ranks import GradientSum, Ranks
+
 
 def fit(
     model: Layer,
@@ -37,6 +41,7 @@ def fit(
     log: str | os.PathLike[str] | None = None,
     progress: str | None = "training",
     callbacks: Sequence[Callback] = (),
+    ranks: "Ranks | None" = None,
 ) -> list[dict[str, Any]]:
     """Train a network, and return a record of each epoch.
 
@@ -63,6 +68,8 @@ def fit(
         progress: Name of the progress bar, also of the evaluation; without a terminal it is one line per
             minute. `None` for none.
         callbacks: Called in this order, before the first step and after each step and epoch.
+        ranks: Processes that share the batches of each step, with the result of one process, bit for bit; see
+            `minifcn.training.ranks`. Only rank 0 calls the callbacks and writes the log.
 
     Returns:
         A record for each epoch: "epoch", "step", "loss" (the mean over the epoch's labelled pixels, so it is
@@ -75,7 +82,8 @@ def fit(
         DivergedError: If scores, loss or weights become NaN or infinite; the message names the step and the
             learning rate.
         TypeError: If `loader` is no `Loader`.
-        ValueError: If the data do not fit the network.
+        ValueError: If the data do not fit the network, or if ranks differ or are more than the batches of a
+            step.
 
     Example:
         >>> from minifcn.data import DigitCrops, Loader
@@ -109,19 +117,28 @@ def fit(
     training = Training(model, loader, optimizer, epochs, settings)
     optimizer.zero_grad()
     callbacks = [*callbacks, *([] if log is None else [Log(log)])]
-    for callback in callbacks:
-        callback.start(training)
-    done = training.epoch * len(loader.dataset) + training.images
-    try:
-        with Progress(progress, epochs * len(loader.dataset), done) as bar:
-            while training.epoch < training.epochs:
-                _epoch(training, objective, schedule, callbacks, bar)
-                _finish_epoch(training, validation, progress)
-                for callback in callbacks:
-                    callback.epoch(training)
-    finally:
-        model.eval()
-        optimizer.lr = training.lr
+    if ranks is not None and ranks.rank:
+        callbacks, progress = [], None
+    with ranks or nullcontext():
+        summed = None if ranks is None else ranks.begin(training, validation)
+        for callback in callbacks:
+            callback.start(training)
+        if ranks is not None:
+            ranks.share_state(training)
+        done = training.epoch * len(loader.dataset) + training.images
+        try:
+            with Progress(progress, epochs * len(loader.dataset), done) as bar:
+                while training.epoch < training.epochs:
+                    _epoch(training, objective, schedule, callbacks, bar, summed)
+                    _finish_epoch(training, validation, progress, ranks)
+                    for callback in callbacks:
+                        callback.epoch(training)
+                    if ranks is not None:  # a callback may have changed the number of epochs
+                        both = training.epochs, training.records
+                        training.epochs, training.records = ranks.broadcast(both)
+        finally:
+            model.eval()
+            optimizer.lr = training.lr
     return training.records
 
 
@@ -131,16 +148,22 @@ def _epoch(
     schedule: Schedule,
     callbacks: Sequence[Callback],
     bar: Progress,
+    summed: "GradientSum | None",
 ) -> None:
     """Make the steps of one epoch."""
     model, loader, optimizer = training.model, training.loader, training.optimizer
     model.train()
     clock = time.perf_counter()
-    for x, labels in loader:
+    for batch in loader if summed is None else loader.share(summed.is_own):
         optimizer.lr = training.lr * schedule(training.step)
-        seed_dropout(model, loader.seed, training.epoch, training.batches)
-        objective.add_gradients(training, x, labels)
+        counts: Any = None
+        if batch is not None:
+            seed_dropout(model, loader.seed, training.epoch, training.batches)
+            counts = objective.add_gradients(training, *batch)
         complete = training.batches % objective.accumulate == 0 or training.ends_epoch
+        rows = [counts] if summed is None else summed.add(counts, complete)
+        for row in rows:
+            objective.count(*row)
         if complete:
             objective.divide_gradients(training)
             optimizer.step()
@@ -148,7 +171,7 @@ def _epoch(
             training.step += 1
             now = time.perf_counter()
             training.seconds, clock = training.seconds + now - clock, now
-        bar.update(len(x), f"loss={training.loss:.3f}, lr={optimizer.lr:.1e}")
+        bar.update(sum(images for *_, images in rows), f"loss={training.loss:.3f}, lr={optimizer.lr:.1e}")
         if complete:
             for callback in callbacks:
                 callback.step(training)
@@ -164,8 +187,8 @@ class _Objective:
         self.class_weights = None if weights is None else np.array(weights)
         self._reset()
 
-    def add_gradients(self, training: Training, x: Array, labels: Array) -> None:
-        """Run forward, loss and backward for one batch."""
+    def add_gradients(self, training: Training, x: Array, labels: Array) -> tuple[float, float, int]:
+        """Run forward, loss and backward for one batch; return its summed loss, its weight and its images."""
         counts = np.bincount(labels.reshape(-1), minlength=VOID)[:VOID]  # (N, ...) -> (pixels,)
         labels = to_device(labels, self.device)
         scores = training.scores = training.model(to_device(x, self.device))
@@ -186,9 +209,13 @@ class _Objective:
 
         counts = counts[: scores.shape[1]]
         weight = float(counts.sum() if self.class_weights is None else counts @ self.class_weights[:VOID])
-        self._total += loss * self._divisor(reduction, weight, len(x))
+        return loss * self._divisor(reduction, weight, len(x)), weight, len(x)
+
+    def count(self, total: float, weight: float, images: int) -> None:
+        """Add what `add_gradients` returned to the step."""
+        self._total += total
         self._weight += weight
-        self._images += len(x)
+        self._images += images
 
     def divide_gradients(self, training: Training) -> None:
         """Divide the summed gradients, and add the loss of the step to the totals."""
@@ -212,7 +239,9 @@ class _Objective:
         self._total, self._weight, self._images = 0.0, 0.0, 0
 
 
-def _finish_epoch(training: Training, validation: Loader | None, progress: str | None) -> None:
+def _finish_epoch(
+    training: Training, validation: Loader | None, progress: str | None, ranks: "Ranks | None"
+) -> None:
     """Evaluate, and add the record of the epoch."""
     training.check_finite()
     training.epoch += 1
@@ -225,8 +254,8 @@ def _finish_epoch(training: Training, validation: Loader | None, progress: str |
         "images_per_second": round(training.images / max(training.seconds, 1e-9), 2),
     }
     if validation is not None:
-        bar = progress and "evaluating"
-        matrix = training.matrix = evaluate(training.model, validation, absent="truth", progress=bar)
+        how: dict[str, Any] = {"absent": "truth", "progress": progress and "evaluating", "ranks": ranks}
+        matrix = training.matrix = evaluate(training.model, validation, **how)
         ious = zip(matrix.class_names, matrix.iou_per_class().tolist(), strict=True)
         record |= {name: json_number(value) for name, value in matrix.summary().items()}
         record["iou"] = {name: json_number(value) for name, value in ious}

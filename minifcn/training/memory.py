@@ -6,6 +6,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minifcn.data import Dataset, FileDataset
 from minifcn.data.errors import counted
@@ -14,7 +15,12 @@ from minifcn.models import explain
 from minifcn.models.tiling import smallest_tile
 from minifcn.optim import SGD, Optimizer
 
+if TYPE_CHECKING:
+    from minifcn.training.ranks import Ranks
+
 MB = 1e6
+GRADIENT_BLOCK = 1 << 20
+"""Elements of the gradients that several ranks exchange at a time."""
 _MOST_WITHOUT_TILES = 10**9  # bytes
 _CGROUPS = {
     "sys/fs/cgroup": ("memory.max", "memory.current"),
@@ -112,8 +118,29 @@ def largest_item(dataset: Dataset) -> int:
     return 0
 
 
+def exchange_memory(model: Layer, ranks: int) -> int:
+    """Return the bytes that each rank needs to add gradients: its part of the sums, and two blocks.
+
+    Example:
+        >>> from minifcn.layers import Linear
+        >>> exchange_memory(Linear(999, 1000, rng=0), 4), exchange_memory(Linear(999, 1000, rng=0), 1)
+        (9000000, 0)
+    """
+    if ranks == 1:
+        return 0
+    sizes = [parameter.data.nbytes for parameter in model.parameters() if parameter.trainable]
+    item = next(model.parameters()).data.itemsize
+    return sum(sizes) // ranks + 2 * min(sum(sizes), item * GRADIENT_BLOCK)
+
+
 def check_step(
-    model: Layer, optimizer: Optimizer, batch_size: int, images: int, size: tuple[int, int], device: str
+    model: Layer,
+    optimizer: Optimizer,
+    batch_size: int,
+    images: int,
+    size: tuple[int, int],
+    device: str,
+    ranks: "Ranks | None" = None,
 ) -> str:
     """Compare the memory of a training step with what is free; see `check_memory`.
 
@@ -124,14 +151,17 @@ def check_step(
         images: Images in a step, of one batch or more.
         size: (H, W) of the largest image.
         device: The device of the network.
+        ranks: Processes that share the batches, and with those on the same machine the memory.
 
     Raises:
         ValueError: If it does not fit. The message contains the largest batch size that does or, if not even
             one image fits, the largest crop.
     """
+    processes, local = (1, 1) if ranks is None else (ranks.size, ranks.local)
+    buffers = exchange_memory(model, processes)
 
     def needed(count: int, size: tuple[int, int]) -> int:
-        return training_memory(model, optimizer, count, size)
+        return training_memory(model, optimizer, count, size) + buffers
 
     def advice(free: int) -> str:
         fits = bisect_left(range(1, batch_size), True, key=lambda count: needed(count, size) > free)
@@ -148,7 +178,10 @@ def check_step(
         return f"a crop of {crop[1]} x {crop[0]}{one} would fit, or freeze the trunk"
 
     what = f"a step on {counted(batch_size, 'image')} of {size[1]} x {size[0]}"
-    return check_memory(needed(batch_size, size), what, advice, available_on(device))
+    if local > 1:
+        what = f"each of {local} processes on this machine: {what}"
+    free = available_on(device)
+    return check_memory(needed(batch_size, size), what, advice, free and free // local)
 
 
 def check_inference(model: Layer, what: str, size: tuple[int, int], device: str) -> None:
