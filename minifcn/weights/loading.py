@@ -15,7 +15,7 @@ from minifcn.dense import ORDERS
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
 from minifcn.functional.operands import check_choice
-from minifcn.layers.parameter import Rng
+from minifcn.layers.parameter import Rng, shapes_only
 from minifcn.models import FCN, AlignedUpsample, Classifier, ModelInfo, Preprocessing, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.formats import read_tensors
@@ -226,7 +226,8 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
 @lru_cache(maxsize=100)
 def _namings(name: str, make: Builder) -> tuple[str, list[Naming]]:
     """Return the name of the weight that scores the classes, and all known namings, of a classifier."""
-    usual = _classifier(name)
+    with shapes_only():
+        usual = _classifier(name)
     *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
     return scoring, list(classifier_namings(usual))
 
