@@ -179,14 +179,14 @@ def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Arra
     return None
 
 
-def told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
-    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
+def said_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+    """Return whether a file says that its skips are scaled as in training at once, or `None` if it does not.
 
     Args:
         file: For messages.
         tensors: Its contents.
         layers: Names of the layers that scale the skips, coarsest first.
-        bias: End of the names of biases; those that are zero tell nothing.
+        bias: End of the names of biases; those that are zero say nothing.
 
     Raises:
         FileError: If the scales are others.

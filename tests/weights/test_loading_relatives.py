@@ -7,9 +7,9 @@ import pytest
 
 from minifcn.files import FileError
 from minifcn.models.registry import CLASSIFIERS
-from minifcn.weights import Tensors, load_classifier, loading
-from minifcn.weights.loading import recognise_classifier, recognise_fcn
+from minifcn.weights import Tensors, load_classifier, loading, recognition
 from minifcn.weights.matching import fits
+from minifcn.weights.recognition import recognise_classifier, recognise_fcn
 
 FILE = Path("file")
 CAFFE = [(".weight", ".bias"), ("_W", "_b")]
@@ -158,13 +158,13 @@ def skips(stride, ends, scales):
         (8, (np.nan, np.nan), "", "scale_pool4, scale_pool3 scale"),
     ],
 )
-def test_the_file_tells_whether_skips_are_scaled(ends, stride, scales, arch, expected, monkeypatch):
+def test_the_file_says_whether_skips_are_scaled(ends, stride, scales, arch, expected, monkeypatch):
     """An FCN that was trained at once was loaded as one that was not: 10 % of its labels remained."""
 
     def made(*_, at_once, **__):
         raise Made(at_once)
 
-    monkeypatch.setattr(loading, "FCN", made)
+    monkeypatch.setattr(recognition, "FCN", made)
     tensors = Tensors(skips(stride, ends, scales), {"arch": arch})
     if isinstance(expected, str):
         with pytest.raises(FileError, match=f"file: {expected} the skips otherwise than training at once"):
@@ -174,7 +174,7 @@ def test_the_file_tells_whether_skips_are_scaled(ends, stride, scales, arch, exp
         with pytest.raises(Made, match=str(expected)):
             recognise_fcn(FILE, tensors, at_once=at_once)
     if scales:
-        with pytest.raises(ValueError, match=f"at_once is {not expected}, and file tells .* {expected}"):
+        with pytest.raises(ValueError, match=f"at_once is {not expected}, and file says .* {expected}"):
             recognise_fcn(FILE, tensors, at_once=not expected)
 
 
