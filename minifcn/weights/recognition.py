@@ -21,8 +21,6 @@ from minifcn.weights.names import (
 )
 from minifcn.weights.tensors import Tensors
 
-_DEFAULT_CLASSES = 1000  # of a network whose score layer is not in the file
-
 
 def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None = None) -> Match | None:
     """Return the registered classifier that the tensors fit best, with weights of zero, or `None`.
@@ -44,37 +42,37 @@ def recognise_classifier(arrays: Mapping[str, Array], architecture: str | None =
     """
     candidates = []  # how well each can fit at best, by its names alone
     for name in CLASSIFIERS if architecture is None else [architecture]:
-        scoring, namings = _namings(name, builder(name))
+        scoring, inputs, namings = _namings(name, builder(name))
         for naming in namings:
             fit = _fit(sum(theirs in arrays for theirs in naming.names.values()), naming, arrays)
-            candidates.append((fit, name, naming.names[scoring], naming))
+            scores = arrays.get(naming.names[scoring])
+            classes = 0 if scores is None else scores.size // inputs
+            known = scores is not None and classes in scores.shape and 1 <= classes <= MAX_CLASSES
+            candidates.append((fit, name, classes if known else 1000, naming))
     best, best_rank = None, (False, 0.0)
-    for fit, name, scoring, naming in sorted(candidates, key=itemgetter(0), reverse=True):
+    for fit, name, classes, naming in sorted(candidates, key=itemgetter(0), reverse=True):
         if (True, fit) <= best_rank:
             break
-        scores = arrays.get(scoring)
-        classes = 0 if scores is None or scores.ndim < 2 else scores.shape[-1 if naming.channels_last else 0]
-        model = _classifier(name, classes if 1 <= classes <= MAX_CLASSES else _DEFAULT_CLASSES)
-        found = match(model, naming, arrays)
+        found = match(_classifier(name, classes), naming, arrays)
         rank = not other_layers(found, arrays), _fit(len(found.found), naming, arrays)
         if found.found and rank > best_rank:
             best, best_rank = found, rank
     return best
 
 
-def _classifier(name: str, num_classes: int = _DEFAULT_CLASSES) -> Classifier:
+def _classifier(name: str, num_classes: int = 1000) -> Classifier:
     model = build(name, num_classes, init="zeros")
     assert isinstance(model, Classifier)
     return model
 
 
 @lru_cache(maxsize=100)
-def _namings(name: str, make: Builder) -> tuple[str, list[Naming]]:
-    """Return the name of the weight that scores the classes, and all known namings, of a classifier."""
+def _namings(name: str, make: Builder) -> tuple[str, int, list[Naming]]:
+    """Return the weight that scores the classes, its size for each, and all known namings of a classifier."""
     with shapes_only():
         usual = _classifier(name)
-    *_, scoring = (ours for ours, own in usual.state_dict().items() if own.ndim > 1)
-    return scoring, list(classifier_namings(usual))
+    *_, (scoring, weight) = ((ours, own) for ours, own in usual.state_dict().items() if own.ndim > 1)
+    return scoring, weight.size // len(weight), list(classifier_namings(usual))
 
 
 def _fit(found: int, naming: Naming, arrays: Mapping[str, Array]) -> float:
