@@ -1,7 +1,7 @@
 """`explain`: what a network does to images of a given size, layer by layer, without computing anything."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, count
@@ -136,7 +136,7 @@ class _Reader(Visitor):
         self.weight_bytes = sum(array.nbytes for array in arrays)
         self.itemsize = max((array.itemsize for array in arrays), default=4)
         self.batch = batch
-        self.names = dict(_names(model))
+        self.names = {id(layer): name or type(layer).__name__ for name, layer in model.named_layers()}
         self.frozen = {
             id(layer)
             for fcn in model.layers()
@@ -311,13 +311,6 @@ class _Reader(Visitor):
             training_bytes={name: training + state for name, state in optimizers.items()},
         )
         return Explanation(title, rows, total)
-
-
-def _names(layer: Layer, name: str = "") -> Iterator[tuple[int, str]]:
-    """Yield each layer's identity and its name, as parameters spell it."""
-    yield id(layer), name or type(layer).__name__
-    for part, child in layer.children():
-        yield from _names(child, f"{name}.{part}" if name else part)
 
 
 def _seen(layer: Layer, x: _Map) -> Views:

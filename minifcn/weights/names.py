@@ -9,7 +9,8 @@
 | Keras | `block1_conv1/kernel:0` or `block1_conv1_W_1:0`, `fc1/kernel:0` | channels last |
 | reference FCN | `conv1_1.weight`, `fc6.weight` (4096, 512, 7, 7), `score_fr.weight` | ours |
 
-An FCN may also have the ends of names, and the layout, of the Caffe, TensorFlow and Keras rows.
+All of these are known for VGG of 11 to 19 layers; of those with batch normalisation only torchvision's and
+timm's, and of CaffeNet only Caffe's. An FCN may also have the ends of names, and the layout, of the Caffe, TensorFlow and Keras rows.
 
 Sources of the preprocessing: the documentation of torchvision's and timm's weights; the reference code of FCN
 (`voc_layers.py`); the description of VGG16's conversion to TensorFlow by D. Frossard (2016); Keras'
@@ -179,7 +180,7 @@ def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Arra
     return None
 
 
-def said_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+def read_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
     """Return whether a file says that its skips are scaled as in training at once, or `None` if it does not.
 
     Args:

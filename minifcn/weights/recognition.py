@@ -16,7 +16,7 @@ from minifcn.weights.names import (
     fcn_naming,
     fcn_scores,
     is_torchvision_fcn,
-    said_at_once,
+    read_at_once,
     torchvision_fcn_naming,
 )
 from minifcn.weights.tensors import Tensors
@@ -115,8 +115,10 @@ def recognise_fcn(file: Path, tensors: Tensors, *, at_once: bool | None = None) 
     if at_once and stride == 32:
         raise ValueError("at_once is about skips, and the file has none")
     scaling = {32: (), 16: ("scale_pool4",), 8: ("scale_pool4", "scale_pool3")}[stride]
-    said = said_at_once(file, tensors, scaling, ends[1])
-    if None not in (said, at_once) and said != at_once:
-        raise ValueError(f"at_once is {at_once}, and {file} says that it is {said}")
-    fcn = FCN(trunk, classes, stride, alignment="paper", at_once=bool(said if at_once is None else at_once))
+    in_file = read_at_once(file, tensors, scaling, ends[1])
+    if None not in (in_file, at_once) and in_file != at_once:
+        raise ValueError(f"at_once is {at_once}, and {file} says that it is {in_file}")
+    fcn = FCN(
+        trunk, classes, stride, alignment="paper", at_once=bool(in_file if at_once is None else at_once)
+    )
     return match(fcn, fcn_naming(fcn, trunk, ends, channels_last), arrays)
