@@ -10,7 +10,8 @@
 | reference FCN | `conv1_1.weight`, `fc6.weight` (4096, 512, 7, 7), `score_fr.weight` | ours |
 
 All of these are known for VGG of 11 to 19 layers; of those with batch normalisation only torchvision's and
-timm's, and of CaffeNet only Caffe's. An FCN may also have the ends of names, and the layout, of the Caffe, TensorFlow and Keras rows.
+timm's, and of CaffeNet only Caffe's. An FCN may also have the ends of names, and the layout, of the Caffe,
+TensorFlow and Keras rows.
 
 Sources of the preprocessing: the documentation of torchvision's and timm's weights; the reference code of FCN
 (`voc_layers.py`); the description of VGG16's conversion to TensorFlow by D. Frossard (2016); Keras'
