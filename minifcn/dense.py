@@ -8,7 +8,6 @@ position, in one pass (Long et al. 2015, section 3.1).
 
 import copy
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -172,7 +171,7 @@ def convolutionalize(model: Sequential | Graph, input_shape: Shape, *, same_size
     with suppress(NotImplementedError):  # a layer of one's own pads or crops, so it counts as padding
         model.walk(windows, input_shape)
         if windows.rounded_up and not windows.padded:
-            name = next(name for name, layer in _named(model) if layer is windows.rounded_up[0])
+            name = next(name for name, layer in model.named_layers() if layer is windows.rounded_up[0])
             warnings.warn(
                 f"pool {name!r}, {windows.rounded_up[0]!r}, rounds up at the trained size {input_shape}: on "
                 f"larger images its last windows see more than in a crop, so the scores differ",
@@ -200,20 +199,8 @@ class _Windows(Visitor):
                     self.rounded_up.append(layer)
         return output
 
-    def add(self, *xs: Shape) -> Shape:
-        return joint_shape("a joint", "add", (), xs)
-
-    def multiply(self, *xs: Shape) -> Shape:
-        return joint_shape("a joint", "multiply", (), xs)
-
-    def concat(self, *xs: Shape) -> Shape:
-        return joint_shape("a joint", "concat", (), xs)
-
-
-def _named(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    for name, part in layer.children():
-        yield f"{prefix}{name}", part
-        yield from _named(part, f"{prefix}{name}.")
+    def join(self, kind: str, xs: tuple[Shape, ...]) -> Shape:
+        return joint_shape("a joint", kind, (), xs)
 
 
 def convert(

@@ -23,15 +23,15 @@ from minifcn.weights import (
     save,
 )
 from minifcn.weights.formats import read_tensors
-from minifcn.weights.loading import known_preprocessing, read_class_names, recognise_classifier, recognise_fcn
+from minifcn.weights.loading import known_preprocessing, read_class_names
 from minifcn.weights.matching import Match, fits, left_over
 from minifcn.weights.model_file import check_name, class_count, is_checkpoint, is_model_file
 from minifcn.weights.names import is_fcn, parse_preprocessing
 from minifcn.weights.onnx_import import is_onnx
-from minifcn.weights.tensors import shown
+from minifcn.weights.recognition import recognise_classifier, recognise_fcn
+from minifcn.weights.tensors import listed, shown
 
 _SIZE = "of the images of an ONNX file that leaves it open"
-_NAMED = 3  # tensors without a counterpart that are named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '\'{"channels": "RGB", "mean": [...], "std": [...]}\' in units of 0 to 255',
     )
     convert.add_argument(
-        "--at-once", action="store_true", help="an FCN trained at once (default: the file tells)"
+        "--at-once", action="store_true", help="an FCN trained at once (default: as the file says)"
     )
     convert.add_argument("--size", type=size, metavar="WxH", help=_SIZE)
     convert.add_argument("--partial", action="store_true", help="copy what exists, and leave the rest random")
@@ -115,9 +115,7 @@ def _convert_to(target: Path, arguments: argparse.Namespace) -> None:
     fates = (("missing, now random", model.report.missing), ("left over", model.report.left_over))
     for fate, tensors in fates:
         if tensors:
-            first = ", ".join(shown(name) for name in list(tensors)[:_NAMED])
-            more = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
-            show(f"{fate}: {first}{more}")
+            show(f"{fate}: {listed(tensors)}")
     show(f"wrote {target}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional import relu, relu_grad
-from minifcn.functional.operands import check_float
+from minifcn.functional.operands import check_float, check_number
 from minifcn.geometry import check_integer
 from minifcn.kernels.threads import flat_chunks, parallel_map
 from minifcn.layers.base import Pointwise, Shape
@@ -162,6 +162,9 @@ class LeakyReLU(Activation):
     Args:
         negative_slope: The slope.
 
+    Raises:
+        ValueError: If it is not a finite number.
+
     Example:
         >>> import numpy as np
         >>> LeakyReLU(0.25)(np.array([-4.0, 2.0]))
@@ -169,6 +172,7 @@ class LeakyReLU(Activation):
     """
 
     def __init__(self, negative_slope: float = 0.01):
+        check_number(negative_slope, "negative_slope")
         self.negative_slope = negative_slope
 
     def function(self, xp: Any, x: Array) -> Any:

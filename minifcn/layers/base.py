@@ -244,16 +244,24 @@ class Layer:
 
     def layers(self) -> Iterator["Layer"]:
         """Yield this layer and all layers inside it."""
-        yield self
-        for _, child in self.children():
-            yield from child.layers()
+        for _, layer in self.named_layers():
+            yield layer
 
-    def _named_arrays(self, prefix: str = "") -> Iterator[tuple[str, Parameter | Buffer]]:
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter | Buffer):
-                yield prefix + name, value
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, "Layer"]]:
+        """Yield this layer and all layers inside it with their names, such as "", "features", "features.0".
+
+        Args:
+            prefix: What names begin with: the name of this layer and a dot, where it is inside another one.
+        """
+        yield prefix[:-1], self
         for name, child in self.children():
-            yield from child._named_arrays(f"{prefix}{name}.")
+            yield from child.named_layers(f"{prefix}{name}.")
+
+    def _named_arrays(self) -> Iterator[tuple[str, Parameter | Buffer]]:
+        for layer_name, layer in self.named_layers():
+            for name, value in vars(layer).items():
+                if isinstance(value, Parameter | Buffer):
+                    yield name if layer is self else f"{layer_name}.{name}", value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield each parameter with its name, in the order of definition: "features.0.weight"."""

@@ -17,7 +17,7 @@ from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, check_inte
 from minifcn.kernels.choosing import OPERATIONS, best
 from minifcn.kernels.plans import Problem
 from minifcn.kernels.threads import matmul
-from minifcn.layers.base import Layer, Shape, check_image_shape
+from minifcn.layers.base import Layer, Shape
 from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.parameter import Init, Parameter, Rng, initial_weights, zeros
 from minifcn.layers.window import WindowLayer
@@ -29,6 +29,8 @@ class _Convolution(WindowLayer):
     map = "conv2d"
     """Which of the three maps `forward` is."""
 
+    in_channels: int
+    out_channels: int
     weight: Parameter
     bias: Parameter | None
 
@@ -48,11 +50,6 @@ class _Convolution(WindowLayer):
             self.weight.accumulate(convolution_weight_grad(x, y, self.geometry))
         if self.bias:
             self.bias.accumulate(conv2d_bias_grad(dy))
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (O, OH, OW) for (C, H, W)."""
-        check_image_shape(self, shape, self.in_channels)
-        return (self.out_channels, *self.geometry.output_size((shape[1], shape[2])))
 
     def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
         """Return the scratch memory of the algorithms that are used, by map and algorithm."""
@@ -219,12 +216,6 @@ class ConvTranspose2d(_Convolution):
         self._add_gradients(dy, x, dy)
         return convolution(dy, self.weight.data, None, self.geometry)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (O, OH, OW) for (C, H, W)."""
-        check_image_shape(self, shape, self.in_channels)
-        rows, cols = self.reach()
-        return (self.out_channels, rows.output_size(shape[1], "height"), cols.output_size(shape[2], "width"))
-
     def reach(self) -> tuple[Transposed, Transposed]:
         """Return the transposed windows of rows and columns."""
         rows, cols = self.output_padding
@@ -269,15 +260,13 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return (N, out_features)."""
-        bias = self.bias.data if self.bias else None
-        array_module(x=x, weight=self.weight.data)
         check_float(x=x, weight=self.weight.data)
         if x.ndim != 2:
             raise ValueError(f"{self!r} takes (N, {self.in_features}), got {x.shape}; flatten it first")
         self.output_shape(x.shape[1:])
         y = matmul(x, self.weight.data.T)
-        if bias is not None:
-            y += bias
+        if self.bias:
+            y += self.bias.data
         self.keep(x, output=y)
         return y
 

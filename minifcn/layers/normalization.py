@@ -92,7 +92,6 @@ class BatchNorm2d(Pointwise):
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, H, W)."""
-        array_module(x=x, weight=self.weight.data)
         check_float(x=x, weight=self.weight.data)
         self.output_shape(x.shape[1:])
         shape = x.shape

@@ -41,8 +41,7 @@ class Dropout(Pointwise):
 
     def forward(self, x: Array) -> Array:
         """Return x with some elements dropped, or, in evaluation, x itself, not a copy."""
-        xp = array_module(x=x)
-        check_float(x=x)
+        xp = check_float(x=x)
         if not self.training:
             return x
         kept = self.rng.random(x.shape, np.float32) >= self.p

@@ -26,11 +26,6 @@ class Pool2d(WindowLayer):
     ):
         self.geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
 
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (C, OH, OW) for (C, H, W)."""
-        check_image_shape(self, shape)
-        return (shape[0], *self.geometry.output_size((shape[1], shape[2])))
-
     def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
         """Return the scratch memory: an array for each phase of a chunk, and some for their maximum."""
         chunk = 4 * min(math.prod(shape) * images, FLAT_CHUNK)
@@ -112,7 +107,6 @@ class GlobalAvgPool2d(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return (N, C, 1, 1)."""
-        array_module(x=x)
         check_float(x=x)
         check_rank(4, "(N, C, H, W)", x=x)
         y: Array = x.mean(axis=(2, 3), keepdims=True)

@@ -48,15 +48,19 @@ class Visitor:
 
     def add(self, *xs: Value) -> Value:
         """Return the sum of maps of one shape."""
-        raise NotImplementedError(f"{type(self).__name__} has no add")
+        return self.join("add", xs)
 
     def multiply(self, *xs: Value) -> Value:
         """Return the elementwise product of maps of one shape, and of gates (C, 1, 1), in any order."""
-        raise NotImplementedError(f"{type(self).__name__} has no multiply")
+        return self.join("multiply", xs)
 
     def concat(self, *xs: Value) -> Value:
         """Return maps joined along their channels."""
-        raise NotImplementedError(f"{type(self).__name__} has no concat")
+        return self.join("concat", xs)
+
+    def join(self, kind: str, xs: tuple[Value, ...]) -> Value:
+        """Return the output of a joint of a kind whose own method, such as `add`, is not overridden."""
+        raise NotImplementedError(f"{type(self).__name__} has no {kind}")
 
     def pad(self, x: Value, sides: tuple[Size, Size, Size, Size], mode: str = "zeros") -> Value:
         """Return a map with (top, bottom, left, right) rows and columns added.

@@ -2,9 +2,8 @@
 
 from operator import attrgetter
 
-from minifcn.geometry import ConvGeometry
-from minifcn.layers.base import Layer
-from minifcn.layers.cost import Reach
+from minifcn.geometry import ConvGeometry, Transposed, Window
+from minifcn.layers.base import Layer, Shape, check_image_shape
 
 
 class WindowLayer(Layer):
@@ -22,6 +21,8 @@ class WindowLayer(Layer):
     """
 
     geometry: ConvGeometry
+    in_channels: int | None = None  # any
+    out_channels: int | None = None  # as many as the input
 
     kernel_size = property(attrgetter("geometry.kernel_size"), doc="(KH, KW).")
     stride = property(attrgetter("geometry.stride"), doc="(rows, columns).")
@@ -33,6 +34,14 @@ class WindowLayer(Layer):
     groups = property(attrgetter("geometry.groups"), doc="Number of groups of channels.")
     ceil_mode = property(attrgetter("geometry.ceil_mode"), doc="Whether the output size is rounded up.")
 
-    def reach(self) -> Reach:
+    def reach(self) -> tuple[Window, Window] | tuple[Transposed, Transposed]:
         """Return the windows of rows and columns."""
         return self.geometry.rows, self.geometry.cols
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (O, OH, OW) for (C, H, W)."""
+        check_image_shape(self, shape, self.in_channels)
+        rows, cols = self.reach()
+        channels, height, width = shape
+        size = rows.output_size(height, "height"), cols.output_size(width, "width")
+        return (self.out_channels or channels, *size)

@@ -1,7 +1,7 @@
 """`explain`: what a network does to images of a given size, layer by layer, without computing anything."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, count
@@ -136,7 +136,7 @@ class _Reader(Visitor):
         self.weight_bytes = sum(array.nbytes for array in arrays)
         self.itemsize = max((array.itemsize for array in arrays), default=4)
         self.batch = batch
-        self.names = dict(_names(model))
+        self.names = {id(layer): name or type(layer).__name__ for name, layer in model.named_layers()}
         self.frozen = {
             id(layer)
             for fcn in model.layers()
@@ -172,26 +172,13 @@ class _Reader(Visitor):
         return y
 
     def leaf(self, layer: Layer, x: _Map) -> _Map:
-        shape = layer.output_shape(x.shape)
-        parameters = list(layer.parameters())
-        cost = layer.cost(x.shape)
+        shape, cost = layer.output_shape(x.shape), layer.cost(x.shape)
         for training in (False, True):
             used = layer.workspace(x.shape, self.batch, training=training and self._learns())
             for purpose, size in used.items():
                 key = purpose, training
                 self.workspace[key] = max(self.workspace.get(key, 0), size)
-        row = Row(
-            self.names[id(layer)],
-            type(layer).__name__,
-            detail(layer),
-            shape,
-            _seen(layer, x),
-            sum(parameter.data.size for parameter in parameters),
-            None if cost.multiplications is None else cost.multiplications * self.batch,
-            self.bytes_of(shape),
-        )
-        gradients = sum(parameter.data.nbytes for parameter in parameters if parameter.trainable)
-        y = self._step(row, [x], cost, gradients)
+        y = self._step(self.names[id(layer)], layer, shape, _seen(layer, x), [x], cost)
         return replace(y, whole=x.whole or sees_whole_input(layer))
 
     def add(self, *xs: _Map) -> _Map:
@@ -230,19 +217,16 @@ class _Reader(Visitor):
         top, bottom, left, right = sides
         shape = channels, rows + top + bottom, cols + left + right
         views = x.views and (x.views[0].through(Shift(-top)), x.views[1].through(Shift(-left)))
-        row = Row(self._joint_name(kind), kind, "", shape, views, 0, 0, self.bytes_of(shape))
-        return self._step(row, [x], Cost(backward=math.prod(shape) if edge else 0))
+        cost = Cost(backward=math.prod(shape) if edge else 0)
+        return self._step(self._joint_name(kind), kind, shape, views, [x], cost)
 
     def resize(self, x: _Map, size: tuple[int, int]) -> _Map:
         channels, height, width = x.shape
         scales = Fraction(height, size[0]), Fraction(width, size[1])
         views = x.views and (x.views[0].resized(scales[0]), x.views[1].resized(scales[1]))
-        shape, between = (channels, *size), channels * height * size[1]
-        products = between * (width + size[0])
+        cost = Cost(channels * height * size[1] * (width + size[0]))  # along the columns, and then the rows
         name = self._joint_name("resize", of_part=True)
-        total = products * self.batch
-        row = Row(name, "resize", "", shape, views, 0, total, self.bytes_of(shape))
-        return self._step(row, [x], Cost())
+        return self._step(name, "resize", (channels, *size), views, [x], cost)
 
     def size(self, x: _Map) -> tuple[int, int]:
         return x.shape[1], x.shape[2]
@@ -261,25 +245,31 @@ class _Reader(Visitor):
     def _join(self, kind: str, xs: tuple[_Map, ...], cost: Cost) -> _Map:
         name = self._joint_name(kind, of_part=True)
         shape = joint_shape(name, kind, [f"map {i}" for i in range(len(xs))], [x.shape for x in xs])
-        row = Row(name, kind, "", shape, _shared(xs), 0, 0, self.bytes_of(shape))
-        return replace(self._step(row, xs, cost), whole=all(x.whole for x in xs))
+        y = self._step(name, kind, shape, _shared(xs), xs, cost)
+        return replace(y, whole=all(x.whole for x in xs))
 
     def _learns(self) -> bool:
         return not any(id(part) in self.frozen for part, _ in self.parts)
 
-    def _step(self, row: Row, xs: Sequence[_Map], cost: Cost, gradient_bytes: int = 0) -> _Map:
-        """Record a row and its step, and return its output."""
+    def _step(
+        self, name: str, what: Layer | str, shape: Shape, views: Views, xs: Sequence[_Map], cost: Cost
+    ) -> _Map:
+        """Record the row and the step of a layer or a kind of joint, and return its output."""
+        parameters = [] if isinstance(what, str) else [*what.parameters()]
+        kind, words = (what, "") if isinstance(what, str) else (type(what).__name__, detail(what))
+        count = sum(parameter.data.size for parameter in parameters)
+        products = None if cost.multiplications is None else cost.multiplications * self.batch
+        self.rows.append(Row(name, kind, words, shape, views, count, products, self.bytes_of(shape)))
         learns = self._learns()
         inputs = tuple(x.array for x in xs)
         if cost.reuses_input:
             output = inputs[0]
         else:
             output = len(self.sizes)
-            self.sizes.append(row.output_bytes)
+            self.sizes.append(self.bytes_of(shape))
         keeps = {*inputs} if cost.keeps_input else set()
         keeps |= {output} if cost.keeps_output else set()
         per_batch = self.itemsize * self.batch
-        self.rows.append(row)
         self.steps.append(
             Step(
                 inputs,
@@ -288,12 +278,12 @@ class _Reader(Visitor):
                 extra_bytes=cost.extra * per_batch + cost.extra_bytes * self.batch if learns else 0,
                 forward_bytes=(cost.forward + (0 if learns else cost.extra)) * per_batch,
                 backward_bytes=cost.backward * per_batch + cost.backward_weights * self.itemsize,
-                gradient_bytes=gradient_bytes,
+                gradient_bytes=sum(one.data.nbytes for one in parameters if one.trainable),
                 learns=learns,
                 held=frozenset(array for _, array in self.parts),
             )
         )
-        return _Map(row.output_shape, row.views, output)
+        return _Map(shape, views, output)
 
     def explanation(self, title: str) -> Explanation:
         """Add everything up."""
@@ -321,13 +311,6 @@ class _Reader(Visitor):
             training_bytes={name: training + state for name, state in optimizers.items()},
         )
         return Explanation(title, rows, total)
-
-
-def _names(layer: Layer, name: str = "") -> Iterator[tuple[int, str]]:
-    """Yield each layer's identity and its name, as parameters spell it."""
-    yield id(layer), name or type(layer).__name__
-    for part, child in layer.children():
-        yield from _names(child, f"{name}.{part}" if name else part)
 
 
 def _seen(layer: Layer, x: _Map) -> Views:

@@ -20,6 +20,7 @@ from minifcn.geometry import check_integer
 from minifcn.layers import Layer
 from minifcn.layers.base import Shape
 from minifcn.layers.cost import Axis, Shift
+from minifcn.layers.joints import joint_shape
 from minifcn.layers.visitor import Visitor
 from minifcn.models.explaining import image_channels
 
@@ -176,22 +177,14 @@ class _Follower(Visitor):
         scale = x.scale * window.coordinate_map().scale
         return _Span(shape, first, last, scale, math.lcm(x.stride, scale.numerator))
 
-    def _meet(self, xs: tuple[_Span, ...], channels: int) -> _Span:
+    def join(self, kind: str, xs: tuple[_Span, ...]) -> _Span:
         return _Span(
-            (channels, *xs[0].shape[1:]),
+            joint_shape("a joint", kind, (), [x.shape for x in xs]),
             max(x.first for x in xs),
             min(x.last for x in xs),
             xs[0].scale,
             math.lcm(*(x.stride for x in xs)),
         )
-
-    def add(self, *xs: _Span) -> _Span:
-        return self._meet(xs, xs[0].shape[0])
-
-    multiply = add
-
-    def concat(self, *xs: _Span) -> _Span:
-        return self._meet(xs, sum(x.shape[0] for x in xs))
 
     def pad(self, x: _Span, sides: tuple[int, int, int, int], mode: str = "zeros") -> _Span:
         channels, rows, cols = x.shape

@@ -47,10 +47,9 @@ def trunk_of(classifier: Classifier, alignment: str) -> Trunk:
     """Take features and head from a classifier, with copies of its weights.
 
     Max pools round their size up, so that no row of an image is left out, except in torchvision's alignment.
-    A global average is left out: it
-    would forget where things are. In exact alignment the dense kernel is padded by half its size, so that
-    even a small map has scores. In the paper's it is not, and the first convolution is padded by 100 instead
-    of what it had.
+    A global average is left out, because its output has no place in the image. In exact alignment the dense
+    kernel is padded by half its size, so that even a small map has scores. In the paper's it is not, and the
+    first convolution is padded by 100 instead of what it had.
 
     Raises:
         ValueError: If the parts do not fit together, or the taps are not at their strides.

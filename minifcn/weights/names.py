@@ -9,7 +9,9 @@
 | Keras | `block1_conv1/kernel:0` or `block1_conv1_W_1:0`, `fc1/kernel:0` | channels last |
 | reference FCN | `conv1_1.weight`, `fc6.weight` (4096, 512, 7, 7), `score_fr.weight` | ours |
 
-An FCN may also have the ends of names, and the layout, of the Caffe, TensorFlow and Keras rows.
+All of these are known for VGG of 11 to 19 layers; of those with batch normalisation only torchvision's and
+timm's, and of CaffeNet only Caffe's. An FCN may also have the ends of names, and the layout, of the Caffe,
+TensorFlow and Keras rows.
 
 Sources of the preprocessing: the documentation of torchvision's and timm's weights; the reference code of FCN
 (`voc_layers.py`); the description of VGG16's conversion to TensorFlow by D. Frossard (2016); Keras'
@@ -48,6 +50,8 @@ PREPROCESSING = {
 _CAFFE_ENDS = ((".weight", ".bias"), ("_W", "_b"))
 _KERAS_ENDS = (("/kernel:0", "/bias:0"), ("/kernel", "/bias"), ("_W_1:0", "_b_1:0"))
 _FCN_ENDS = dict.fromkeys(_CAFFE_ENDS, False) | dict.fromkeys(_KERAS_ENDS, True)  # whether channels are last
+_VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
+_VGG_DENSE = ("classifier.0", "classifier.3", "classifier.6")
 _FCN_LAYERS = {
     "score": "score_fr",
     "skips.16": "score_pool4",
@@ -101,30 +105,34 @@ def classifier_namings(classifier: Classifier) -> Iterator[Naming]:
         Keras block1_conv2/kernel fc1/kernel
         Keras block1_conv2_W_1:0 fc1_W_1:0
     """
-    architecture = classifier.architecture.get("name")
-    _, file, prefixed = PUBLISHED.get(str(architecture), ("", "", False))
+    architecture = str(classifier.architecture.get("name"))
+    _, file, prefixed = PUBLISHED.get(architecture, ("", "", False))
     own = own_names(classifier, "torchvision" if file and not prefixed else "minifcn")
     yield own
     if prefixed:
-        yield Naming("torchvision", {name: name.partition(".")[2] for name in own.names}, own.preprocessing)
+        names = {name: name.partition(".")[2] for name in own.names}
+        yield Naming("torchvision", names, own.preprocessing)
     layers = caffe_layers(classifier)
     for ends in _CAFFE_ENDS if layers else ():
         yield Naming("Caffe", _with_ends(layers, ends), PREPROCESSING["caffe"])
-    if architecture == "vgg16":
-        dense = [name for name in layers if name.startswith("classifier.")]
-        timm = layers | {ours: ours for ours in layers if ours.startswith("features.")}
-        timm |= zip(dense, ("pre_logits.fc1", "pre_logits.fc2", "head.fc"), strict=True)
-        yield Naming("timm", _with_ends(timm, _CAFFE_ENDS[0]), own.preprocessing)
+    if architecture.removesuffix("_bn") in _VGG:
+        timm = dict(zip(_VGG_DENSE, ("pre_logits.fc1", "pre_logits.fc2", "head.fc"), strict=True))
+        parts = {name: name.rpartition(".") for name in own.names}
+        names = {name: f"{timm.get(layer, layer)}.{kind}" for name, (layer, _, kind) in parts.items()}
+        yield Naming("timm", names, own.preprocessing)
+    if architecture in _VGG:
         names = _with_ends(layers, _CAFFE_ENDS[1])
         yield Naming("TensorFlow", names, PREPROCESSING["tensorflow"], channels_last=True)
         keras = {ours: name.replace("conv", "block").replace("_", "_conv") for ours, name in layers.items()}
-        keras |= zip(dense, ("fc1", "fc2", "predictions"), strict=True)
+        keras |= zip(_VGG_DENSE, ("fc1", "fc2", "predictions"), strict=True)
         for ends in _KERAS_ENDS:
             yield Naming("Keras", _with_ends(keras, ends), PREPROCESSING["keras"], channels_last=True)
 
 
 def caffe_layers(classifier: Classifier) -> dict[str, str]:
-    """Return Caffe's names of the layers of VGG16 and CaffeNet; nothing for other networks.
+    """Return Caffe's names of the layers of VGG (without batch normalisation) and CaffeNet.
+
+    For other networks it returns nothing.
 
     Example:
         >>> from minifcn.models import vgg16
@@ -133,13 +141,13 @@ def caffe_layers(classifier: Classifier) -> dict[str, str]:
         ('conv5_3', 'fc8')
     """
     architecture = classifier.architecture.get("name")
-    if architecture not in ("caffenet", "vgg16"):
+    if architecture not in ("caffenet", *_VGG):
         return {}
     names, block, conv = {}, 1, 0
     for name, layer in classifier.features.children():
         if isinstance(layer, Conv2d):
             conv += 1
-            names[f"features.{name}"] = f"conv{block}_{conv}" if architecture == "vgg16" else name
+            names[f"features.{name}"] = name if architecture == "caffenet" else f"conv{block}_{conv}"
         elif isinstance(layer, MaxPool2d):
             block, conv = block + 1, 0
     dense = [name for name, layer in classifier["classifier"].children() if isinstance(layer, Linear)]
@@ -173,14 +181,14 @@ def fcn_scores(arrays: Mapping[str, Array]) -> tuple[tuple[str, str], bool, Arra
     return None
 
 
-def told_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
-    """Return whether a file tells that its skips are scaled as in training at once, or `None` if it does not.
+def read_at_once(file: Path, tensors: Tensors, layers: Sequence[str], bias: str) -> bool | None:
+    """Return whether a file says that its skips are scaled as in training at once, or `None` if it does not.
 
     Args:
         file: For messages.
         tensors: Its contents.
         layers: Names of the layers that scale the skips, coarsest first.
-        bias: End of the names of biases; those that are zero tell nothing.
+        bias: End of the names of biases; those that are zero say nothing.
 
     Raises:
         FileError: If the scales are others.

@@ -1,7 +1,7 @@
 """Tensors from files, and what all readers check before they take memory for them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,17 @@ def shown(text: object, limit: int = 100) -> str:
     text = str(text)[: limit + 1]
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def listed(names: Collection[str], most: int = 3) -> str:
+    """Return the first names of a collection, and how many more there are, for a message.
+
+    Example:
+        >>> listed(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name, 300) for name in list(names)[:most]) + more
 
 
 def check_declared(file: Path, tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> None:

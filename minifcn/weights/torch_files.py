@@ -61,6 +61,7 @@ _IGNORED = (  # numbers and settings beside the tensors, which are not needed
     "builtins.dict",
     "__builtin__.dict",
 )
+_COUNTS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}  # of items on the stack
 _VALUES = {
     code.name for code in pickletools.opcodes if code.arg and code.stack_after and not code.stack_before
 }
@@ -177,8 +178,9 @@ def _interpret(file: Path, pickle: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
     memo: dict[int, Any] = {}
     storages: dict[str, _Storage] = {}
 
-    def from_mark() -> list[Any]:
-        start = marks.pop()
+    def popped(opcode: str = "") -> list[Any]:
+        count = _COUNTS.get(opcode)  # if not, all from the last mark on
+        start = marks.pop() if count is None else len(stack) - count
         items = stack[start:]
         del stack[start:]
         return items
@@ -208,25 +210,17 @@ def _interpret(file: Path, pickle: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
                 stack.append([])
             case "EMPTY_TUPLE":
                 stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack[-int(opcode.name[-1]) :] = [tuple(stack[-int(opcode.name[-1]) :])]
-            case "TUPLE" | "FROZENSET":
-                stack.append(tuple(from_mark()))
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3" | "FROZENSET":
+                stack.append(tuple(popped(opcode.name)))
             case "LIST":
-                stack.append(from_mark())
+                stack.append(popped())
             case "DICT":
-                stack.append(_filled({}, from_mark()))
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS" | "ADDITEMS":
-                items = from_mark()
+                stack.append(_filled({}, popped()))
+            case "APPEND" | "APPENDS" | "ADDITEMS":
+                items = popped(opcode.name)
                 stack[-1].extend(items)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                _filled(stack[-1], [key, value])
-            case "SETITEMS":
-                items = from_mark()
+            case "SETITEM" | "SETITEMS":
+                items = popped(opcode.name)
                 _filled(stack[-1], items)
             case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 place = len(memo) if argument is None else argument

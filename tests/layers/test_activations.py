@@ -100,6 +100,8 @@ def test_invalid_arguments_are_refused():
         Hardtanh(1, 1)
     with pytest.raises(ValueError, match="min_val must be below max_val, got nan"):
         Hardtanh(math.nan, 1)
+    with pytest.raises(ValueError, match="negative_slope must be a finite number, got nan"):
+        LeakyReLU(math.nan)
     with pytest.raises(ValueError, match="num_parameters must be an integer >= 1, got 0"):
         PReLU(0)
     with pytest.raises(ValueError, match=r"takes 3 channels, got items of shape \(4, 2, 2\)"):

@@ -409,3 +409,13 @@ def test_backward_says_that_keep_may_be_missing():
     layer(np.ones(2))
     with pytest.raises(ValueError, match=r"self\.keep"):
         layer.backward(np.ones(2))
+
+
+def test_layers_have_names_that_begin_those_of_their_parameters():
+    net = Sequential(Conv2d(1, 2, 1, rng=0), Sequential(inner=Conv2d(2, 2, 1, rng=0)))
+    named = dict(net.named_layers())
+    assert list(named) == ["", "0", "1", "1.inner"]
+    assert list(named.values()) == list(net.layers())
+    for name, parameter in net.named_parameters():
+        layer, _, kind = name.rpartition(".")
+        assert getattr(named[layer], kind) is parameter

@@ -287,7 +287,7 @@ def test_files_in_torchvisions_names_and_files_of_minifcn(name, tmp_path):
 @pytest.mark.parametrize(("deep", "shallow"), [("resnet101", "resnet50"), ("resnet34", "resnet18")])
 def test_a_deeper_network_is_not_taken_for_a_shallower_one(deep, shallow):
     """It has all of the tensors of the other, in the same shapes."""
-    from minifcn.weights.loading import recognise_classifier
+    from minifcn.weights.recognition import recognise_classifier
 
     zero = np.zeros((), "f4")
     for name in (deep, shallow):

@@ -1,6 +1,7 @@
 """torchvision's FCN: its names, numbers and gradients, and where it puts its scores."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from minifcn.geometry import CoordinateMap
 from minifcn.layers import BatchNorm2d, Dropout, freeze_batch_norm
 from minifcn.models import FCN, dilated_resnet50, explain, fcn_resnet50, fcn_resnet101
 from minifcn.models.upsampling import AlignedUpsample, TorchvisionUpsample
-from minifcn.weights import load_classifier, load_fcn
-from minifcn.weights.loading import recognise_fcn
+from minifcn.weights import Tensors, load_classifier, load_fcn
 from minifcn.weights.names import torchvision_fcn_naming
+from minifcn.weights.recognition import recognise_fcn
 
 ZERO = np.zeros((), "f4")
 AUXILIARY = {f"aux_classifier.{end}": (1,) for end in ("0.weight", "1.running_mean", "4.bias")}
@@ -118,7 +119,8 @@ def test_it_is_recognised_by_its_names(make):
     fcn = make(7, init="zeros")
     names = torchvision_fcn_naming(fcn).names
     shapes = {names[ours]: array.shape for ours, array in fcn.state_dict().items()} | AUXILIARY
-    found = recognise_fcn({key: np.broadcast_to(ZERO, shape) for key, shape in shapes.items()})
+    arrays = {key: np.broadcast_to(ZERO, shape) for key, shape in shapes.items()}
+    found = recognise_fcn(Path("file"), Tensors(arrays))
     assert (found.share, found.naming.source, found.model.alignment) == (1, "torchvision", "torchvision")
     assert found.model.architecture == fcn.architecture
     assert found.naming.preprocessing.mean == (123.675, 116.28, 103.53)

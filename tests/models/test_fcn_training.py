@@ -192,7 +192,9 @@ def test_finer_keeps_all_options(alignment):
 
 def test_invalid_arguments_are_refused():
     for alignment in ("centred", None, 1):
-        with pytest.raises(ValueError, match="alignment must be one of 'exact', 'paper', got "):
+        with pytest.raises(
+            ValueError, match="alignment must be one of 'exact', 'paper', 'torchvision', got "
+        ):
             FCN(digits(), 3, alignment=alignment)
     for at_once in (None, 1, "no"):
         with pytest.raises(ValueError, match="at_once must be True or False, got "):

@@ -110,7 +110,7 @@ def nested(depth):
         (fcn(stride=[4]), "stride"),
         (fcn(upsampling=None), "upsampling must be one of 'fixed', 'learned', got None"),
         (fcn(upsampling=["fixed"]), "upsampling must be one of 'fixed', 'learned'"),
-        (fcn(alignment="centred"), "alignment must be one of 'exact', 'paper', got 'centred'"),
+        (fcn(alignment="centred"), "alignment must be one of 'exact', 'paper', 'torchvision', got 'centred'"),
         (fcn(alignment=["paper"]), "alignment must be one of 'exact', 'paper'"),
         (fcn(at_once=1), "at_once must be True or False, got 1"),
         (fcn(at_once="yes"), "at_once must be True or False, got 'yes'"),

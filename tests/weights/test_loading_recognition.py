@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from minifcn.models.registry import CLASSIFIERS
 from minifcn.weights import Tensors
-from minifcn.weights.loading import recognise_classifier, recognise_fcn
 from minifcn.weights.matching import filter_shapes
+from minifcn.weights.model_file import class_count
 from minifcn.weights.names import classifier_namings
+from minifcn.weights.recognition import recognise_classifier, recognise_fcn
 
 ZERO = np.zeros((), "f4")
 
@@ -61,10 +62,22 @@ def test_three_quarters_of_a_network_are_enough(seed, which):
 def test_unknown_tensors_are_not_recognised():
     assert recognise_classifier({}) is None
     assert recognise_classifier({"layer1.0.conv1.weight": ZERO}) is None
-    for arrays in ({}, *({"score_fr.weight": np.zeros((n, 4096, 1, 1), "f4")} for n in (1, 300))):
+    torchvision = {"backbone.conv1.weight": ZERO, "classifier.4.weight": ZERO}
+    for arrays in (
+        {},
+        torchvision,
+        *({"score_fr.weight": np.zeros((n, 4096, 1, 1), "f4")} for n in (1, 300)),
+    ):
         assert recognise_fcn(Path("file"), Tensors(arrays)) is None
     with pytest.raises(ValueError, match="unknown architecture 'fcn': known are alexnet"):
         recognise_classifier({}, "fcn")
+
+
+def test_the_number_of_classes_is_bounded_by_the_file():
+    """A weight with many classes and few inputs asked for a large network."""
+    state = dict(CLASSIFIERS["digit_classifier"](10, init="zeros").state_dict())
+    state["classifier.3.weight"] = np.zeros((90_000, 1), "f4")
+    assert class_count(recognise_classifier(state).model) == 1000
 
 
 def test_caffenet_has_no_skips():
