@@ -131,8 +131,7 @@ class Settings:
 def stored_settings(checkpoint: Checkpoint, given: dict[str, Any]) -> Settings:
     """Return the settings of a checkpoint; those that are given again must be equal."""
     try:
-        stored: dict[str, Any] = {"bands": None}  # older checkpoints lack it
-        stored |= checkpoint.entries["settings"]["command"]
+        stored = {"bands": None, **checkpoint.entries["settings"]["command"]}  # older checkpoints lack bands
         values = {name: stored[name] for name in Settings.__dataclass_fields__}
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.path} was not written by minifcn train: it lacks {error}") from error

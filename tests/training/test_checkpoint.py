@@ -490,4 +490,7 @@ def test_every_entry_of_a_wrong_type_fits_or_is_refused(tmp_path):
             except ValueError as error:  # and so FileError
                 messages.append(str(error))
     assert len(messages) > 500
+    pairs = [["data", "digits"]]  # which a dict could be made of
+    with pytest.raises(FileError, match=r"last\.safetensors"):
+        stored_settings(Checkpoint(read.path, {"settings": {"command": pairs}}), {})
     assert max(map(len, messages)) < 3000

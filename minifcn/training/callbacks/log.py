@@ -33,10 +33,10 @@ class Log(Callback):
 
     def start(self, training: Training) -> None:
         """Write the records of a resumed training, or check that the file can be written."""
-        self._before = ""
+        self._before = b""
         if not training.records and self.path.exists():
             with open_foreign(self.path) as file:
-                self._before = file.read().decode("utf-8")
+                self._before = file.read()
         self._write(training)
 
     def epoch(self, training: Training) -> None:
@@ -47,7 +47,7 @@ class Log(Callback):
     def _write(self, training: Training) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in training.records)
         with atomic_write(self.path) as temporary:
-            temporary.write_text(self._before + lines, encoding="utf-8")
+            temporary.write_bytes(self._before + lines.encode())
 
 
 class EpochLine(Callback):

@@ -10,6 +10,7 @@ import numpy as np
 from minifcn.backend import Array, array_module
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN
+from minifcn.printing import escape
 from minifcn.training.callbacks.base import Callback
 from minifcn.training.label import evaluation_mode
 from minifcn.training.progress import say
@@ -26,6 +27,10 @@ _BLOWN_UP = 3.0
 _RECENT = 10
 _ALL = 0.995
 """Share of pixels above which predictions count as one class."""
+
+
+def _say_lines(warning: str) -> None:
+    say(*warning.split("\n"))
 
 
 class Watch(Callback):
@@ -47,7 +52,7 @@ class Watch(Callback):
         {}
     """
 
-    def __init__(self, tell: Callable[[str], None] = say):
+    def __init__(self, tell: Callable[[str], None] = _say_lines):
         self.tell = tell
         self.told: dict[str, str] = {}
         self._recent: deque[float] = deque(maxlen=_RECENT)
@@ -145,12 +150,13 @@ def one_class(matrix: ConfusionMatrix) -> str | None:
     most = int(predictions.argmax())
     if predictions[most] < _ALL or labels[most] == 1:
         return None
-    width = max(8, *map(len, matrix.class_names))
+    names = [*map(escape, matrix.class_names)]
+    width = max(8, *map(len, names))
     lines = [
         f"{100 * predictions[most]:.1f} % of the pixels are predicted as {matrix.class_names[most]!r}",
         f"  {'class':{width}}  {'labels':>6}  {'predictions':>11}",
     ]
-    for name, seen, predicted in zip(matrix.class_names, labels, predictions, strict=True):
+    for name, seen, predicted in zip(names, labels, predictions, strict=True):
         lines.append(f"  {name:{width}}  {100 * seen:4.1f} %  {100 * predicted:9.1f} %")
     lines.append(
         "Early in a training this is normal. If it persists: train longer, try another learning rate"

@@ -26,6 +26,13 @@ def test_a_log_keeps_its_earlier_contents(tmp_path):
     assert lines(path) == first + second
 
 
+def test_earlier_contents_of_a_log_need_not_be_text(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"b\xf6den\n")
+    trained(Log(path))
+    assert path.read_bytes().startswith(b"b\xf6den\n{")
+
+
 def test_a_log_on_a_full_disk_is_completed_later(tmp_path, monkeypatch, capsys):
     path, real, calls = tmp_path / "log", module.atomic_write, []
 

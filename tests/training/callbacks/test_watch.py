@@ -150,6 +150,17 @@ def test_which_predictions_count_as_one_class(counts, told):
     assert (one_class(matrix) is not None) == told
 
 
+def test_a_warning_of_several_lines_is_printed_as_such(capsys):
+    """Line breaks of our own are kept, those in names of classes are escaped."""
+    matrix = ConfusionMatrix(2, class_names=["ground", "a\nwarning: forged"])
+    matrix._matrix = np.array([[50, 0], [50, 0]])
+    Watch()._say("one class", one_class(matrix))
+    printed = capsys.readouterr().err
+    assert "\n  ground " in printed
+    assert r"a\nwarning: forged" in printed
+    assert printed.count("\n") == 6
+
+
 # Before the first step
 
 
