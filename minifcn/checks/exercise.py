@@ -91,7 +91,8 @@ def check_exercise(
         mistakes: Known wrong implementations; the docstring of each is the sentence that names the mistake.
             It is printed if the learner's function gives the same results.
         run: `run(function, case)` calls any of the functions and returns the result to compare.
-        example: The case that is drawn; by default the largest of the failing ones.
+        example: The case that is drawn; by default, or if a wrong function is right there, the largest of
+            the failing ones.
         only: Names of functions, attributes and modules that the learner's function may use, as a puzzle;
             loops are not allowed then.
         tolerance: Allowed error of a number, relative to the largest one.
@@ -142,9 +143,8 @@ def check_exercise(
     print(words)
     if failing is not None:
         wrong = [failing, *(one for one in sample if one.problem)]
-        shown = (
-            max(wrong, key=lambda one: _elements(one.right)) if example is None else exercise.answer(example)
-        )
+        drawn = None if example is None else exercise.wrong_answer(example)
+        shown = drawn or max(wrong, key=lambda one: _elements(one.right))
         case = "" if shown is failing else exercise.described(shown.case)
         show_comparison(shown.got, shown.right, case)
     elif example is not None:

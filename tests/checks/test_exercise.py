@@ -218,6 +218,13 @@ def test_the_words_under_a_picture_tell_its_case_where_that_is_another_one(pictu
     assert "The case drawn is" not in pictures[2], "the smallest failing case is told above"
 
 
+def test_an_example_that_the_wrong_function_gets_right_is_not_drawn(pictures):
+    symmetric = (np.ones((2, 2)),)
+    check_exercise(identity, transpose, matrices(), example=symmetric)
+    check_exercise(identity, transpose, matrices())
+    assert pictures[0] == pictures[1], "the largest failing case, not one without a difference"
+
+
 @pytest.fixture
 def figures(monkeypatch):
     """The figures of the comparisons that are shown."""
