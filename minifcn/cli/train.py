@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         if one_image:
             raise ValueError("--overfit-one needs only one process")
         if arguments.ranks.rank:  # rank 0 writes, and all others read
-            return _train(arguments, given)
+            return _train(arguments, given, Checkpoint.read(out / LAST) if resume else None)
     with output_folder(out) as folder:
         if one_image:
             folder.check(OVERFIT)
