@@ -78,8 +78,10 @@ def masks_of(root, change):
 
 def scores(model, data, tmp_path, *options):
     """Return what `minifcn evaluate` writes as JSON."""
-    assert run("evaluate", model, data, *options, "--json", tmp_path / "scores.json") == 0
-    return json.loads((tmp_path / "scores.json").read_text())
+    path = tmp_path / "scores.json"
+    path.unlink(missing_ok=True)
+    assert run("evaluate", model, data, *options, "--json", path) == 0
+    return json.loads(path.read_text())
 
 
 def refused(capsys, *arguments):

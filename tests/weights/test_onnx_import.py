@@ -179,6 +179,7 @@ MAPS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:pool .* rounds up")
 @pytest.mark.parametrize("name", MAPS)
 def test_operators_on_maps(name, tmp_path):
     net = Builder()
