@@ -98,7 +98,10 @@ FILES = {
     r"Gather \(its constants have more than": gathered,
     r"Conv \(padding must be an integer <= 2147483647": padded,
     "101 nodes": lambda: (chain("Relu", 101), []),
-    r"MaxPool \(kernel_size must have at most 262144 elements": lambda: (chain("MaxPool", 1, kernel_shape=[2**62, 2**62]), []),
+    r"MaxPool \(kernel_size must have at most 262144 elements": lambda: (
+        chain("MaxPool", 1, kernel_shape=[2**62, 2**62]),
+        [],
+    ),
     "MaxPool .*stride": lambda: (chain("MaxPool", 1, kernel_shape=[1, 1], strides=[0, 1]), []),
     "MaxPool .*padding": lambda: (chain("MaxPool", 1, kernel_shape=[2, 2], pads=[0, -9, 0, 0]), []),
     "MaxPool .*two dimensions": lambda: (chain("MaxPool", 1, kernel_shape=[2, 2, 2]), []),
