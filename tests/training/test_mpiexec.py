@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -218,6 +219,28 @@ def test_a_killed_process_ends_all_and_the_checkpoint_is_good(rank, data, expect
     assert time.monotonic() - killed < 20
     assert pids(tmp_path) == {}
     assert resumed(tmp_path, 1 + rank) == expected(8)
+
+
+@pytest.mark.slow
+@linux
+def test_twenty_kills_at_random_moments(data, expected, tmp_path):
+    rng, out = np.random.default_rng(0), tmp_path / "out"
+    for number in range(20):
+        again = ["--resume"] if (out / "last.safetensors").exists() else [data, *OPTIONS, 8]
+        process = start(3, "train", *again, "--out", out)
+        while len(running := pids(out)) < 3:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 3))
+        if process.poll() is None:
+            os.kill(running[int(rng.integers(3))], signal.SIGKILL)
+        status, _, error = finish(process)
+        assert not any("Traceback" in line for line in error), error
+        assert pids(out) == {}
+        if status == 0:  # it was done before
+            assert result(out) == expected(8)
+            out = tmp_path / str(number)
+    if (out / "last.safetensors").exists():
+        assert resumed(out, 2) == expected(8)
 
 
 @pytest.mark.slow
