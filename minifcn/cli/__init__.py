@@ -175,6 +175,8 @@ def _description(error: Exception, options: Mapping[str, str]) -> list[str]:
 
         lines = class_lines(colors).split("\n")
         message = f"{message.removesuffix(class_lines(colors))}{lines.pop(0)}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        message = f"{error.filename}: {error.strerror}"  # without "[Errno 13]"
     if isinstance(error, MemoryError):
         return [f"not enough memory: {message}"]
     if isinstance(error, ValueError | OSError | ImportError):

@@ -126,6 +126,16 @@ def test_an_unexpected_error_is_one_sentence_and_can_be_traced(monkeypatch, caps
     assert traced.endswith(sentence)
 
 
+@pytest.mark.parametrize("kind", [PermissionError, IsADirectoryError, FileNotFoundError, OSError])
+def test_errors_of_the_system_are_shown_without_their_number(monkeypatch, capsys, kind):
+    def fail(*_):
+        raise kind(13, "Permission denied", "böden.png")
+
+    monkeypatch.setattr(explain, "run", fail)
+    assert main(["explain", "alexnet"]) == 2
+    assert capsys.readouterr().err == "minifcn explain: böden.png: Permission denied\n"
+
+
 def test_warnings_are_lines_without_places_in_the_code(monkeypatch, capsys):
     import warnings
 
