@@ -100,7 +100,7 @@ for number, (name, file, _) in LESSONS.items():
         ", ".join(word or "not run" for word in verdicts(file))
         or "not found in this folder"
     )
-    print(f"{number:2}. {name:48} {state}")
+    print(f"{number:2}. {name:50} {state}")
 
 # %% [markdown]
 # ## Words

@@ -30,8 +30,8 @@ from minifcn.viz import label_map, panels, prediction_strips, show, training_cur
 # 5 for the digits 0 to 4, and 255 for *void*, where the class is not clear or nobody has painted. Void counts
 # nowhere.
 #
-# The classes are as unequal as everywhere: three quarters of the pixels are background. For training, only
-# every seventh pixel of the background, chosen at random, keeps its label.
+# As in most photographs, the classes are unequal: three quarters of the pixels are background. For training,
+# only about every seventh pixel of the background, chosen at random, keeps its label.
 
 # %%
 NAMES = ("background", "0", "1", "2", "3", "4")
@@ -64,7 +64,7 @@ show(
 # %% [markdown]
 # The network has seven layers. Follow the shapes:
 #
-# | layer | output | functions |
+# | layer | output (C, H, W) | functions |
 # |---|---|---|
 # | convolution 3 x 3 | 8, 10, 30 | `my_conv2d`, `my_weight_grads`, `my_input_grad` |
 # | ReLU | 8, 10, 30 | |
@@ -79,6 +79,9 @@ show(
 # If you open the lessons with `minifcn lessons`, each check that prints `ok` saves your function in the
 # folder `my` beside the notebooks. `saved_functions` loads them. You may edit the files; a newer version gets
 # a number and is used instead.
+#
+# You need not read the next cell. It contains minifcn's functions, with the same arguments as yours, and
+# prints which of both are used.
 
 
 # %%
@@ -503,7 +506,8 @@ check_exercise(
 # ## Number by number
 #
 # Is the network right? minifcn's own layers get the same weights, image and labels, and so does PyTorch, if
-# it is installed. Scores, loss and all gradients are compared.
+# it is installed. Scores, loss and all gradients are compared; gradients 0 to 5 are those of the weights and
+# biases, in the order of the layers.
 #
 # Predict:
 #
@@ -592,8 +596,9 @@ for name, value in yours.items():
     print(f"   {name:22}", *(f"{difference:12.1e}" for difference in differences))
 
 # %% [markdown]
-# Differences of 1e-12 or less are rounding: the sums are added in another order. Anything larger means that a
-# function in `my` has been changed since its check.
+# Differences of 1e-12 or less are rounding: the sums are added in another order. About 1e-7 means that one of
+# your functions computes in float32; anything larger, that a function in `my` has been changed since its
+# check.
 #
 # ## Train it
 #
@@ -655,8 +660,8 @@ print(counts.table())
 
 # %% [markdown]
 # Most digits are found, and many have the right class: by a network of functions that you know line by line.
-# It is small, and has seen 1,800 digits. With more steps, more filters and a skip (lesson 10) it becomes
-# better.
+# Digits are wrong more often than background, whose errors lie around the digits. The network is small, and
+# has seen 1,800 digits. With more steps, more filters and a skip (lesson 10) it becomes better.
 #
 # ## Break it
 #
@@ -701,7 +706,7 @@ for name, backward in {"right": right, "wrong": not_rotated}.items():
 # </details>
 # <details><summary>2. What does a layer keep in forward, and why?</summary>
 #
-# What its gradients depend on: a convolution its input, ReLU the signs, a pool where the maxima are.
+# What its gradients depend on: a convolution and a pool their input, ReLU where it is positive.
 #
 # </details>
 # <details><summary>3. Why can dx be computed by a forward convolution?</summary>

@@ -32,8 +32,8 @@ from minifcn.viz import label_map, overlay, panels, prediction_strips, show
 # few *strokes* takes seconds: a stroke is a list of points (row, column), connected by lines.
 #
 # For a photograph of your own, change the next cell: path, names of the classes, and strokes. 200 to 400 rows
-# are enough. A box shows where a place is: `panels({"photo": photo}, boxes={"photo": [(100, 60, 20, 40)]})`
-# draws one at row 100, column 60, 20 rows high and 40 columns wide.
+# are enough. A box shows where a place is: `show(panels({"photo": photo}, boxes={"photo": [(100, 60, 20,
+# 40)]}), "A box.")` draws one at row 100, column 60, 20 rows high and 40 columns wide.
 
 # %%
 PATH = ""  # of your photograph; without one, the cup is used
@@ -268,8 +268,7 @@ p = probabilities(network, x)
 mask = p.argmax(axis=0).astype(np.uint8)
 show(
     overlay(photo, mask, names, palette),
-    "A mask of the whole photograph, from strokes on a fourteenth of it. Wrong: the table behind "
-    "the cup, and parts of the rim.",
+    "The mask of all pixels, from strokes on a fourteenth. Wrong: table behind the cup, and the rim.",
 )
 
 # %% [markdown]
@@ -384,8 +383,9 @@ show(
 # ## The second round
 #
 # Look at mask and margins, add strokes where the mask is wrong, and train again. The strokes below took a
-# minute to write. For the cup, some ellipses and lines are a good mask to compare with; a photograph of your
-# own has none, and your eyes must judge.
+# minute to write; for a photograph of your own, write others. For the cup, some ellipses and lines are a good
+# mask to compare with. Your own has none, and your eyes must judge: the numbers then only compare with the
+# mask of the first round.
 #
 # Predict: which class gains most?
 
@@ -437,10 +437,11 @@ show(
     overlay(photo, second, names, palette),
     "After the second round: the mask follows saucer, cup, coffee and spoon.",
 )
-print(
-    f"mean IoU: first round {table_of(mask).mean_iou():.2f}, second {table_of(second).mean_iou():.2f}"
-)
-print(table_of(second).table())
+before, after = table_of(mask), table_of(second)
+print("IoU       first round  second round")
+for name, *ious in zip(names, before.iou_per_class(), after.iou_per_class(), strict=True):
+    print(f"{name:9}{ious[0]:12.2f}{ious[1]:14.2f}")
+print(f"{'mean':9}{before.mean_iou():12.2f}{after.mean_iou():14.2f}")
 
 # %% [markdown]
 # ## From masks to a data set
@@ -488,10 +489,11 @@ print(*(report.findings or ["nothing was found"]), sep="\n")
 #
 # Now the training. If you have weights of SqueezeNet from ImageNet, beside the notebooks or where the
 # environment variable `MINIFCN_WEIGHTS` says, an FCN is made from it. They are 5 MB: `minifcn weights
-# download squeezenet1_1`. Without them, the small network learns colours alone, without row and column. That
-# works here, because it is the same cup; on other photographs it would not know a cup of another colour.
+# download squeezenet1_1`. Without them, the small network learns colours alone, without row and column. For
+# table and saucer that suffices here, because it is the same cup; on other photographs it would not know a
+# cup of another colour.
 #
-# Predict: which classes will be confused?
+# Predict: in which classes will the network be wrong?
 
 # %% tags=["varies"]
 weights = [os.environ.get("MINIFCN_WEIGHTS", ""), *map(str, Path().glob("squeezenet1_*"))]
@@ -527,9 +529,10 @@ show(
 )
 
 # %% [markdown]
-# Look at the errors rather than at the number. The number is too good, too: it is the same cup in the same
-# light. With photographs of your own, `minifcn train folder:PATH --weights FILE --out run` does the same with
-# augmentation, checkpoints and early warnings, and `minifcn predict` labels the others.
+# Look at the errors rather than at the number. A network of colours does not find the spoon, which reflects
+# those around it, and takes the shadow in the cup for the table. The number is too good, too: it is the same
+# cup in the same light. With photographs of your own, `minifcn train folder:PATH --weights FILE --out run`
+# does the same with augmentation, checkpoints and early warnings, and `minifcn predict` labels the others.
 #
 # ## Break it
 #
