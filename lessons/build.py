@@ -194,7 +194,7 @@ def _with_lessons(text: str) -> str:
     text = re.sub(
         r"\| (\d+): (.+) \|$",
         lambda found: (
-            f"| [{found[1]}]({files[found[1].zfill(2)]}#{found[2].replace(' ', '-')}) |"
+            f"| [{found[1]}: {found[2]}]({files[found[1].zfill(2)]}#{found[2].replace(' ', '-')}) |"
         ),
         text,
         flags=re.MULTILINE,

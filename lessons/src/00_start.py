@@ -105,7 +105,8 @@ for number, (name, file, _) in LESSONS.items():
 # %% [markdown]
 # ## Words
 #
-# Each word is explained in the lesson that it links to.
+# Each word is explained in the section that it links to. A lesson that was not open yet opens at its top: go
+# back and click the link again.
 #
 # | word | meaning | introduced in |
 # |---|---|---|

@@ -52,7 +52,7 @@ def test_the_readme_and_the_sources_agree_on_what_a_lesson_needs():
 
 
 def test_words_link_to_where_they_are_introduced():
-    words = re.findall(r"^\| (.+?) \| .+? \| \[\d+\]\((\d\d\w+)\.ipynb#(.+?)\) \|$", TEXT, re.MULTILINE)
+    words = re.findall(r"^\| (.+?) \| .+? \| \[\d+: .+?\]\((\d\d\w+)\.ipynb#(.+?)\) \|$", TEXT, re.MULTILINE)
     assert len(words) > 20
     for word, file, heading in words:
         (source,) = (source for source in SOURCES if source.stem == file)
