@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minifcn import __version__
-from minifcn.backend import launched
 from minifcn.files import InUseError
+from minifcn.launcher import launched
 from minifcn.printing import escape, say, show
 
 if TYPE_CHECKING:

@@ -98,7 +98,8 @@ def tile_size(model: Layer, size: tuple[int, int]) -> int | None:
         >>> tile_size(fcn, (1000, 1000)), tile_size(fcn, (20_000, 20_000))
         (None, 2048)
     """
-    if math.prod(size) <= 1_000_000 or inference_memory(model, size) <= _MOST_WITHOUT_TILES:
+    pixels = math.prod(size)
+    if pixels <= 1_000_000 or (pixels <= 4096**2 and inference_memory(model, size) <= _MOST_WITHOUT_TILES):
         return None
     smallest = smallest_tile(model)
     if smallest is None:

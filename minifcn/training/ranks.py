@@ -29,9 +29,10 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from minifcn import __version__
-from minifcn.backend import Array, device_of, launched, to_device, to_numpy
+from minifcn.backend import Array, device_of, to_device, to_numpy
 from minifcn.data import FileDataset, Loader
 from minifcn.kernels.threads import num_threads, set_num_threads
+from minifcn.launcher import launched
 from minifcn.layers import BatchNorm2d, Layer, Parameter
 from minifcn.printing import brief, say
 from minifcn.training.memory import GRADIENT_BLOCK
