@@ -34,5 +34,5 @@ def test_links_of_questions_and_of_the_teachers_table_lead_to_headings():
 
 
 def test_a_wrong_heading_is_found():
-    page = "[Lesson 2, Chanels](../lessons/02_one_convolution.ipynb#Chanels)"
-    assert wrong_links(page) == [("2", "Chanels")]
+    page = "[Lesson 2, Canals](../lessons/02_one_convolution.ipynb#Canals)"
+    assert wrong_links(page) == [("2", "Canals")]

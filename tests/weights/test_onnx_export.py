@@ -1,8 +1,8 @@
 """Networks written as ONNX give minifcn's numbers in onnxruntime."""
 
 import inspect
-import sys
 import json
+import sys
 
 import numpy as np
 import pytest
