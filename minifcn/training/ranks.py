@@ -100,9 +100,7 @@ class Ranks:
     ) -> None:
         self._depth -= 1
         if self.rank and isinstance(error, SystemExit) and error.code:
-            error = ValueError(
-                f"the arguments of rank {self.rank} are wrong"
-            )  # what argparse says is silent here
+            error = ValueError(f"the arguments of rank {self.rank} are wrong")  # argparse is silent here
         if self._ended or (error is None and self._depth):
             return
         try:
