@@ -87,7 +87,9 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * ("paper" in name)) for name in LAYERS]
+)
 def test_built_in_layers_and_models_keep_the_conventions(name):
     make, shape = LAYERS[name]
     layer = make(np.random.default_rng(0))

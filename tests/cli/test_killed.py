@@ -136,7 +136,15 @@ def resumed(out, options):
 
 
 @pytest.mark.parametrize(
-    ("where", "number"), [("within", 1), ("within", 4), ("fsync", 7), ("rename", 11), ("renamed", 9)]
+    ("where", "number"),
+    [
+        ("within", 1),
+        ("fsync", 7),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("within", 4), ("rename", 11), ("renamed", 9)]
+        ),
+    ],
 )
 def test_killed_while_a_file_is_written(options, whole, tmp_path, where, number):
     """The files that are synchronised are the log, checkpoints and the best network in turn."""

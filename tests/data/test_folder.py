@@ -151,6 +151,7 @@ def test_a_single_image_is_for_training(tmp_path):
         Folder(tmp_path, "validation")
 
 
+@pytest.mark.slow
 def test_ten_thousand_images_are_listed_quickly(tmp_path):
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()

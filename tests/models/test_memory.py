@@ -75,7 +75,7 @@ NETWORKS = {
     "caffenet-paper": (lambda: FCN(caffenet(rng=0), 5, alignment="paper"), (32, 32)),
     "vgg16": (lambda: FCN(vgg16(rng=0), 21, 8), (96, 96)),
 }
-LARGE = ("resnet18", "mobilenet_v2", "alexnet", "caffenet-paper", "vgg16")
+LARGE = ("googlenet", "squeezenet1_0-paper", "resnet18", "mobilenet_v2", "alexnet", "caffenet-paper", "vgg16")
 
 
 @pytest.mark.parametrize(
