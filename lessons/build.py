@@ -23,6 +23,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from minifcn import __version__ as VERSION
+
 LESSONS = Path(__file__).resolve().parent
 REPOSITORY = "minifcn/minifcn"  # owner and name, for the links to Colab
 PAPER = "https://arxiv.org/abs/1605.06211"
@@ -44,11 +46,6 @@ READ = {  # section of the paper, and page of docs/
     "14": ("5", "photographs"),
 }
 START = LESSONS / "src" / "00_start.py"
-VERSION = re.findall(
-    r'^__version__ = "(.+)"$',
-    (LESSONS.parent / "minifcn" / "__init__.py").read_text("utf-8"),
-    re.M,
-)[0]
 BLANK = "# Your code here.\n{indent}raise NotImplementedError"
 VARIES = "varies"  # tag of a cell whose text differs from run to run
 

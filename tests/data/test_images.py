@@ -241,10 +241,13 @@ def test_bands_that_would_be_left_out_are_refused(tmp_path, bands):
     extra = [0] * (bands - (3 if bands > 3 else 1))
     path = tmp_path / "a.tif"
     path.write_bytes(tiff(BANDS[..., :bands], tags={338: extra, 262: [2 if bands > 3 else 1]}))
+    unknown = "|cannot be read" if bands == 2 else ""  # two bands are unknown to Pillow before 13
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=rf"a\.tif: has {bands} bands, .* argument bands") as caught:
+        with pytest.raises(
+            DataError, match=rf"a\.tif: (has {bands} bands, .* argument bands{unknown})"
+        ) as caught:
             read(path)
-        assert caught.value.kind == "mode"
+        assert caught.value.kind == ("unreadable" if "cannot" in str(caught.value) else "mode")
 
 
 @pytest.mark.parametrize("mark", [0, 1, 2, None])
