@@ -142,7 +142,10 @@ def columns_first(shape, points, radius):
 
 def square(shape, points, radius):
     """The brush is a square; the distance is the root of the sum of squares."""
-    larger = lambda down, right: np.maximum(abs(down), abs(right))  # noqa: E731
+
+    def larger(down, right):
+        return np.maximum(abs(down), abs(right))
+
     return distances(shape, points, norm=larger) <= radius
 
 

@@ -157,7 +157,7 @@ def _run(argv: Sequence[str], loaded: Callable[[], object]) -> int:
     except KeyboardInterrupt as interrupt:
         say("", str(interrupt) or "stopped")
         return 130
-    except Exception as error:
+    except Exception as error:  # no traceback reaches a user who has not asked for it
         if os.environ.get("MINIFCN_DEBUG"):
             say(*traceback.format_exc().splitlines())
         command = listed.get(chosen, parser)
