@@ -25,6 +25,7 @@ from minifcn.data.opening import MAX_PIXELS
 
 Element: TypeAlias = tuple[int, memoryview]
 
+_VARIABLE, _FIELD = "GTcls", "Segmentation"  # the structure with the labels of classes, and its field
 _MAX_BYTES = 1 << 28  # of a file, and of all compressed data in it
 _MAX_ELEMENTS = 10_000  # at one level, and fields of a structure
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -32,13 +33,11 @@ _ARRAY, _COMPRESSED = 14, 15  # types of elements
 _STRUCTURE, _NUMERIC = 2, range(6, 16)  # classes of arrays: double, single, int8, ..., uint64
 
 
-def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segmentation") -> Array:
+def read_segmentation(path: StrPath) -> Array:
     """Read the labels from a file of the Semantic Boundaries Dataset.
 
     Args:
         path: A MATLAB 5 file, compressed or not.
-        variable: Name of a structure in it.
-        field: The field of the structure that holds the labels.
 
     Returns:
         uint8 (H, W).
@@ -49,14 +48,14 @@ def read_segmentation(path: StrPath, variable: str = "GTcls", field: str = "Segm
     """
     data = read_bytes(Path(path), _MAX_BYTES)
     try:
-        return _segmentation(data, variable, field)
+        return _segmentation(data)
     except ContentsError as error:
         raise DataError(error.kind, path, str(error)) from None
     except (struct.error, zlib.error, ValueError, StopIteration) as error:
         raise DataError("unreadable", path, f"is damaged or truncated: {str(error)[:200]}") from None
 
 
-def _segmentation(data: bytes, variable: str, field: str) -> Array:
+def _segmentation(data: bytes) -> Array:
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None or struct.unpack(f"{order}H", data[124:126])[0] >> 8 != 1:
         newer = " (version 7.3 is HDF5: save it with -v7)" if b"MATLAB 7.3" in data[:20] else ""
@@ -69,9 +68,9 @@ def _segmentation(data: bytes, variable: str, field: str) -> Array:
             kind, content = next(_elements(plain, order))
         if kind == _ARRAY:
             array_class, _, name, parts = _array(content, order)
-            if name == variable and array_class == _STRUCTURE:
-                return _labels(_field(parts, field, order), order)
-    raise ContentsError(f"has no structure {variable!r}")
+            if name == _VARIABLE and array_class == _STRUCTURE:
+                return _labels(_field(parts, order), order)
+    raise ContentsError(f"has no structure {_VARIABLE!r}")
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
@@ -109,8 +108,8 @@ def _array(data: memoryview, order: str) -> tuple[int, list[int], str, Iterator[
     return array_class, np.frombuffer(shape[:128], f"{order}i4").tolist(), _text(name), parts
 
 
-def _field(parts: Iterator[Element], field: str, order: str) -> memoryview:
-    """Return one field, an array, of a structure with one element."""
+def _field(parts: Iterator[Element], order: str) -> memoryview:
+    """Return the field with the labels, an array, of a structure with one element."""
     (_, width), (_, names) = islice(parts, 2)
     (step,) = struct.unpack(f"{order}i", width)
     found = []
@@ -118,9 +117,9 @@ def _field(parts: Iterator[Element], field: str, order: str) -> memoryview:
         raise ContentsError(f"has names of {step} bytes in {len(names):,} bytes")
     for start, (kind, content) in zip(range(0, len(names), step), parts, strict=False):
         found.append(_text(names[start : start + step]))
-        if found[-1] == field and kind == _ARRAY:
+        if found[-1] == _FIELD and kind == _ARRAY:
             return content
-    raise ContentsError(f"has no field {field!r}, only {', '.join(found)[:100]}")
+    raise ContentsError(f"has no field {_FIELD!r}, only {', '.join(found)[:100]}")
 
 
 def _text(data: memoryview) -> str:
