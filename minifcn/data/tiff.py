@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,9 @@ from minifcn.models.tiling import Rectangle
 _LARGEST_SEGMENT = 1 << 28  # bytes of a tile or strip when it is decoded
 _MOST_SEGMENTS = 1 << 22
 _TILE = 256  # rows and columns of a tile of a mask
+_READ = {(1, "uint8", 1, "grey", 1), (1, "uint8", 3, "RGB", 1), (1, "uint8", 3, "YCbCr", 1)}
+"""What a file may be: pages, type, samples, colours, planes."""
+
 _COLORS = {0: "grey, white is 0", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
 _GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 """Tags of GeoTIFF and GDAL that say where an image lies on the earth."""
@@ -71,8 +73,13 @@ class Tiff(AbstractContextManager["Tiff"]):
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = path
-        self._file = _tifffile_of(path)
+        self.path, tifffile = path, _tifffile()
+        try:
+            self._file = tifffile.TiffFile(existing_file(path))
+        except OSError:
+            raise
+        except Exception as error:
+            raise FileError(f"{os.fspath(path)} is no TIFF file: {str(error)[:200]}") from error
         try:
             self._page = self._only_page()
         except BaseException:
@@ -81,39 +88,28 @@ class Tiff(AbstractContextManager["Tiff"]):
 
     def _only_page(self) -> Any:
         try:
-            pages = self._file.pages
-            several = len(pages) > 1 and not all(page.is_reduced for page in pages[1:])  # smaller copies
-            page = pages[0]
+            page, *others = self._file.pages
+            pages = 1 if all(other.is_reduced for other in others) else 2  # or more, besides smaller copies
             self.size = int(page.imagelength), int(page.imagewidth)
             self.channels = int(page.samplesperpixel)
             segments, segment = len(page.dataoffsets), math.prod(page.chunks)
             colors = _COLORS.get(int(page.photometric), int(page.photometric))
             self._tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-            found = {
-                "pages": 1 + several,
-                "type": str(page.dtype),
-                "samples": self.channels,
-                "colours": colors,
-                "planes": 1 if page.planarconfig == 1 else self.channels,
-            }
+            planes = 1 if page.planarconfig == 1 else self.channels
+            found = pages, str(page.dtype), self.channels, colors, planes
+            grid = [-(-edge // step) for edge, step in zip(self.size, page.chunks, strict=False)]
         except Exception as error:  # damaged files make tifffile raise many kinds of errors
             raise self._damaged(error) from error
-        if (
-            several
-            or page.dtype != np.uint8
-            or (self.channels, colors) not in ((1, "grey"), (3, "RGB"), (3, "YCbCr"))
-            or found["planes"] != 1
-        ):
-            known = ", ".join(f"{name} {value}" for name, value in found.items())
+        if found not in _READ:
+            names = "pages", "type", "samples", "colours", "planes"
+            known = ", ".join(f"{name} {value}" for name, value in zip(names, found, strict=True))
             raise FileError(f"{self.path}: expected one page of 8 bits, grey or RGB, got {known}")
         if segment > _LARGEST_SEGMENT or segments > _MOST_SEGMENTS:
             raise FileError(
                 f"{self.path} has {segments:,} tiles or strips of {segment:,} bytes, expected at most "
                 f"{_MOST_SEGMENTS:,} of {_LARGEST_SEGMENT:,}: write it in tiles of about 256 x 256"
             )
-        if segment < 1 or segments != math.prod(
-            -(-edge // step) for edge, step in zip(self.size, page.chunks, strict=False)
-        ):
+        if segments != math.prod(grid):
             raise FileError(
                 f"{self.path} is damaged: {segments} tiles or strips do not fit its size {self.size}"
             )
@@ -150,9 +146,7 @@ class Tiff(AbstractContextManager["Tiff"]):
             self._file.filehandle.seek(offset)
             data = self._file.filehandle.read(count)
             decoded, _, shape = page.decode(data, index, **self._tables)
-            segment: Array = (
-                np.zeros(shape, np.uint8) if decoded is None else decoded
-            )  # None: not stored, and 0
+            segment: Array = np.zeros(shape, np.uint8) if decoded is None else decoded  # not stored: 0
             return segment.reshape(segment.shape[-3:])
         except Exception as error:
             raise self._damaged(error) from error
@@ -165,9 +159,7 @@ class Tiff(AbstractContextManager["Tiff"]):
         tags = (self._page.tags.get(code) for code in _GEOREFERENCE)
         return [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in tags if tag is not None]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the file."""
         self._file.close()
 
@@ -249,13 +241,3 @@ def _tifffile() -> Any:
         raise ImportError("TIFF images of this size need tifffile: install minifcn[tiff]") from error
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it prints what it finds wrong
     return tifffile
-
-
-def _tifffile_of(path: str | os.PathLike[str]) -> Any:
-    tifffile = _tifffile()
-    try:
-        return tifffile.TiffFile(existing_file(path))
-    except OSError:
-        raise
-    except Exception as error:
-        raise FileError(f"{os.fspath(path)} is no TIFF file: {str(error)[:200]}") from error
