@@ -1,6 +1,7 @@
 """What a dataset is, and what all datasets of image and mask files share."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -104,22 +105,15 @@ class FileDataset:
         self.chosen = listing.chosen
         self.bands: tuple[int, ...] | None = None
         self._pairs = listing.pairs
-        self._bit_depth: int | None = None
         self._all_images = [pair.image for pair in listing.pairs] if images is None else images
 
-    @property
+    @cached_property
     def bit_depth(self) -> int:
         """Bits of the values of those images that have 16 bits per channel; see `read_image`.
 
         Found once, from the images of all splits, because one image may be dark; or assigned.
         """
-        if self._bit_depth is None:
-            self._bit_depth = common_bit_depth(self._all_images)
-        return self._bit_depth
-
-    @bit_depth.setter
-    def bit_depth(self, bits: int) -> None:
-        self._bit_depth = bits
+        return common_bit_depth(self._all_images)
 
     def __len__(self) -> int:
         return len(self._pairs)
