@@ -56,12 +56,10 @@ def class_counts(dataset: Dataset, *, progress: str | None = None) -> ClassCount
         ((3, 12), 6000)
     """
     count = len(dataset.class_names)
-    rows = np.zeros((len(dataset), count + 1), np.int64)
     quiet = True if progress is None else None  # None: quiet unless on a terminal
-    for index in tqdm(range(len(dataset)), desc=progress, disable=quiet, leave=False, unit="image"):
-        labels = dataset.labels(index) if isinstance(dataset, FileDataset) else dataset[index][1]
-        rows[index] = count_labels(labels, count)
-    return ClassCounts(rows)
+    indices = tqdm(range(len(dataset)), desc=progress, disable=quiet, leave=False, unit="image")
+    masks = (dataset.labels(i) if isinstance(dataset, FileDataset) else dataset[i][1] for i in indices)
+    return ClassCounts(np.array([count_labels(labels, count) for labels in masks]))
 
 
 def count_labels(labels: Array, num_classes: int) -> Array:

@@ -119,9 +119,7 @@ class Loader:
             [True, False, True]
         """
         self._delivered, self._resume_at = self._resume_at, 0
-        batches = [
-            (number, indices) for number, indices in enumerate(self._batches()) if number >= self._delivered
-        ]
+        batches = list(enumerate(self._batches()))[self._delivered :]
         with closing(self._prepared([items for number, items in batches if wanted(number)])) as prepared:
             for number, _ in batches:
                 batch = next(prepared) if wanted(number) else None
