@@ -8,28 +8,12 @@ from typing import Any
 
 from minifcn.cli.shared import BANDS, DATA, bands
 from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
-from minifcn.data.check import KINDS
+from minifcn.data.check import KINDS, TITLES
 from minifcn.data.dataset import read_like
 from minifcn.data.errors import class_lines, counted
 from minifcn.printing import show
 
 _SHOWN = 10  # findings of a kind
-_TITLES = {
-    "unreadable": "cannot be read",
-    "missing": "images without mask, or masks without image",
-    "size": "image and mask of different sizes",
-    "lossy": "masks in a format that changes labels",
-    "mode": "unsupported kinds of pixels",
-    "labels": "labels outside of the classes",
-    "void": "parts without labels",
-    "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
-    "unlabelled": "most pixels without label",
-    "objects": "numbers of objects instead of classes",
-    "skipped": "files that are left out",
-    "palette": "palettes that differ (if colours mean classes, list them in classes.txt)",
-    "overlap": "images in two parts",
-    "absent": "classes that do not occur (train.txt and val.txt can list the images of the parts)",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +58,7 @@ def _as_text(report: DatasetReport) -> list[str]:
     lines += ["", *report.table().split("\n"), ""]
     for kind, group in groupby(report.findings, key=lambda finding: finding.kind):
         findings = list(group)
-        lines.append(f"{_TITLES[kind]}: {len(findings)}")
+        lines.append(f"{TITLES[kind]}: {len(findings)}")
         lines += [f"  {finding}" for finding in findings[:_SHOWN]]
         if len(findings) > _SHOWN:
             lines.append(f"  and {len(findings) - _SHOWN} more")

@@ -21,11 +21,25 @@ from minifcn.kernels.threads import num_threads
 from minifcn.palette import VOID
 from minifcn.printing import escape
 
-KINDS = (
-    *("unreadable", "missing", "size", "lossy", "mode", "labels", "void"),
-    *("binary", "unlabelled", "objects", "palette", "overlap", "absent", "skipped"),
-)
+TITLES = {
+    "unreadable": "cannot be read",
+    "missing": "images without mask, or masks without image",
+    "size": "image and mask of different sizes",
+    "lossy": "masks in a format that changes labels",
+    "mode": "unsupported kinds of pixels",
+    "labels": "labels outside of the classes",
+    "void": "parts without labels",
+    "binary": 'masks of 0 and 255 (as lines of classes.txt: "background 0 0 0", "object 255 255 255")',
+    "unlabelled": "most pixels without label",
+    "objects": "numbers of objects instead of classes",
+    "palette": "palettes that differ (if colours mean classes, list them in classes.txt)",
+    "overlap": "images in two parts",
+    "absent": "classes that do not occur (train.txt and val.txt can list the images of the parts)",
+    "skipped": "files that are left out",
+}
 """The kinds of findings, the worst first: what stops training, then what makes it or its scores worse."""
+
+KINDS = tuple(TITLES)
 
 ERRORS = KINDS[:7]
 """Those that stop training."""
