@@ -27,14 +27,13 @@ from minifcn.checks.saved import saved_functions
 if TYPE_CHECKING:
     from minifcn.checks import strategies
     from minifcn.checks.exercise import check_exercise, checked, whole_numbers
-    from minifcn.checks.random_cases import check_conv2d, check_everywhere, check_layer
+    from minifcn.checks.random_cases import check_everywhere, check_layer
 
 __all__ = [
     "CheckFailedError",
     "ConvCase",
     "PoolCase",
     "check_adjoint",
-    "check_conv2d",
     "check_conventions",
     "check_everywhere",
     "check_exercise",
@@ -51,7 +50,7 @@ def __getattr__(name: str) -> Any:
     """Import the checks that need Hypothesis on first use."""
     if name == "strategies":
         return import_module("minifcn.checks.strategies")
-    if name in ("check_conv2d", "check_everywhere", "check_layer"):
+    if name in ("check_everywhere", "check_layer"):
         return getattr(import_module("minifcn.checks.random_cases"), name)
     if name in ("check_exercise", "checked", "whole_numbers"):
         return getattr(import_module("minifcn.checks.exercise"), name)

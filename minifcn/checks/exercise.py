@@ -18,8 +18,8 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.checks.comparing import CheckFailedError, in_place, problem_with, short_value
+from minifcn.checks.random_cases import draw, find_smallest, hypothesis, st
 from minifcn.checks.saved import save_function
-from minifcn.checks.search import draw, find_smallest, hypothesis, st
 
 __all__ = ["check_exercise", "checked", "show_comparison", "whole_numbers"]
 

@@ -1,32 +1,27 @@
-"""Checks on many random cases; if one fails, the smallest failing case is named."""
+"""Checks on many random cases, drawn by Hypothesis; if one fails, the smallest failing case is named."""
 
+import random
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from minifcn import functional as reference
-from minifcn.backend import Array
-from minifcn.checks.cases import ConvCase
-from minifcn.checks.comparing import CheckFailedError, array_problem, in_place, number
+from minifcn.checks.comparing import CheckFailedError
 from minifcn.checks.gradient import check_gradient
-from minifcn.checks.search import find_smallest, st
-from minifcn.checks.strategies import conv_geometries
 from minifcn.layers.base import Layer
 
-__all__ = ["check_conv2d", "check_everywhere", "check_layer"]
+try:
+    import hypothesis
+    import hypothesis.strategies as st
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "these checks search for failing cases with Hypothesis: pip install hypothesis", name=error.name
+    ) from error
+
+__all__ = ["check_everywhere", "check_layer", "draw", "find_smallest", "hypothesis", "st"]
 
 Case = TypeVar("Case")
-
-
-class HasInput(Protocol):
-    """A case with a random input, such as `ConvCase` and `PoolCase`."""
-
-    def input(self, rng: int = 0) -> Array:
-        """Return a float64 array."""
-
-
-CaseWithInput = TypeVar("CaseWithInput", bound=HasInput)
 
 
 def check_everywhere(
@@ -77,84 +72,8 @@ dilation 1, groups 1
     raise CheckFailedError(f"{what}\n{found}: {failure.case}") from error
 
 
-def check_conv2d(
-    conv2d: Callable[..., Array] | None = None,
-    conv2d_input_grad: Callable[..., Array] | None = None,
-    conv2d_weight_grad: Callable[..., Array] | None = None,
-    *,
-    cases: st.SearchStrategy[ConvCase] | None = None,
-    examples: int = 200,
-) -> None:
-    """Check your own convolution, its gradients, or all three.
-
-    Each result is compared with that of the algorithm "loops", the definition of the convolution. The message
-    about a wrong gradient also shows how it breaks the law
-    <conv2d(x, w), g> = <x, conv2d_input_grad(g, w)> = <w, conv2d_weight_grad(x, g)>. The functions take the
-    arguments of the functions of the same names in `minifcn.functional`. Of `stride`, `padding`, `dilation`
-    and `groups`, only those that differ from the default are passed, so a function without groups can be
-    checked on cases without groups.
-
-    Args:
-        conv2d: `conv2d(x, w, **options)`.
-        conv2d_input_grad: `conv2d_input_grad(dy, w, input_size=..., **options)`.
-        conv2d_weight_grad: `conv2d_weight_grad(x, dy, kernel_size=..., **options)`.
-        cases: Hypothesis strategy of `ConvCase`; by default `strategies.conv_geometries(asymmetric=False)`.
-        examples: Number of cases.
-
-    Raises:
-        CheckFailedError: Says what is wrong and names the smallest failing case.
-
-    Example:
-        >>> from minifcn.functional import conv2d_input_grad
-        >>> def without_flip(dy, w, **options):
-        ...     return conv2d_input_grad(dy, w[:, :, ::-1, ::-1], **options)
-        >>> try:
-        ...     check_conv2d(conv2d_input_grad=without_flip)
-        ... except CheckFailedError as failure:
-        ...     print(failure)
-        conv2d_input_grad is wrong
-        at [0, 0, 0, 0] expected -0.343055, got -0.0561918 (relative error 0.84)
-        so <conv2d(x, w), g> is -0.0357091, but <x, conv2d_input_grad(g, w)> is 0.0382542
-        smallest failing case: 1 image, 1 -> 1 channels, input 1x2, kernel 1x2, stride 1, padding 0, \
-dilation 1, groups 1
-    """
-    defaults = ConvCase().options
-
-    def check(case: ConvCase) -> None:
-        x, w, g = case.operands()
-        options = {name: value for name, value in case.options.items() if value != defaults[name]}
-        loops = case.options | {"algorithm": "loops"}
-        y = reference.conv2d(x, w, **loops)
-
-        def compare(name: str, mine: Callable[..., Array], a: Array, b: Array, **size: Any) -> None:
-            given = {"its first argument": a.copy(), "its second argument": b.copy()}
-            got = mine(*given.values(), **size, **options)
-            if problem := in_place(name, dict(zip(given, (a, b), strict=True)), given):
-                raise CheckFailedError(problem)
-            right = getattr(reference, name)(a, b, **size, **loops)
-            if problem := array_problem(got, right, 1e-10):
-                law = ""
-                if "is wrong" in problem and name != "conv2d":
-                    pair, operand = ("<x, {}(g, w)>", x) if b is w else ("<w, {}(x, g)>", w)
-                    product = [number(float(np.vdot(*two))) for two in ((y, g), (operand, got))]
-                    law = f"\nso <conv2d(x, w), g> is {product[0]}, but {pair.format(name)} is {product[1]}"
-                raise CheckFailedError(f"{name} {problem}{law}")
-
-        if conv2d:
-            compare("conv2d", conv2d, x, w)
-        if conv2d_input_grad:
-            compare("conv2d_input_grad", conv2d_input_grad, g, w, input_size=case.input_size)
-        if conv2d_weight_grad:
-            compare("conv2d_weight_grad", conv2d_weight_grad, x, g, kernel_size=case.kernel_size)
-
-    check_everywhere(check, conv_geometries(asymmetric=False) if cases is None else cases, examples=examples)
-
-
 def check_layer(
-    make_layer: Callable[[CaseWithInput], Layer],
-    cases: st.SearchStrategy[CaseWithInput],
-    *,
-    examples: int = 50,
+    make_layer: Callable[[Any], Layer], cases: st.SearchStrategy[Any], *, examples: int = 50
 ) -> None:
     """Check the gradients of your own layer on many cases.
 
@@ -162,7 +81,8 @@ def check_layer(
 
     Args:
         make_layer: Returns the layer for a case.
-        cases: For example `strategies.conv_geometries()` or `strategies.pool_geometries()`.
+        cases: Their method `input()` returns a float64 array: for example `strategies.conv_geometries()` or
+            `strategies.pool_geometries()`.
         examples: Number of cases.
 
     Raises:
@@ -174,7 +94,7 @@ def check_layer(
         >>> check_layer(lambda case: MaxPool2d(**case.options), pool_geometries(), examples=5)
     """
 
-    def check(case: CaseWithInput) -> None:
+    def check(case: Any) -> None:
         layer = make_layer(case).astype("float64")
         rng = np.random.default_rng(0)
         for parameter in layer.parameters():
@@ -182,3 +102,62 @@ def check_layer(
         check_gradient(layer, case.input())
 
     check_everywhere(check, cases, examples=examples)
+
+
+class Failure(NamedTuple):
+    """A failing case, what is wrong with it, and whether it fails each time that it is tried."""
+
+    case: Any
+    problem: Any
+    deterministic: bool
+
+
+def find_smallest(
+    cases: st.SearchStrategy[Any], problem_of: Callable[[Any], Any], examples: int
+) -> Failure | None:
+    """Return the smallest case with a problem, or `None` if no case has one; the same one in each run.
+
+    Args:
+        cases: Hypothesis strategy.
+        problem_of: Returns what is wrong with a case; anything that is false means nothing.
+        examples: Number of cases to try before the failing one is made smaller.
+
+    Example:
+        >>> find_smallest(st.integers(0, 10**6), lambda n: n >= 1000 and "too large", 100)
+        Failure(case=1000, problem='too large', deterministic=True)
+    """
+    last: tuple[Any, Any] = None, None
+
+    def fails(case: Any) -> bool:
+        nonlocal last
+        if problem := problem_of(case):
+            last = case, problem
+        return bool(problem)
+
+    deterministic = True
+    try:
+        _run(cases, fails, examples)
+    except hypothesis.errors.NoSuchExample:
+        return None
+    except hypothesis.errors.Flaky:
+        deterministic = False
+    return Failure(*last, deterministic)  # Hypothesis tries the smallest case last
+
+
+def draw(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
+    """Return some cases, the simplest one among them; the same ones in each run."""
+    drawn: list[Any] = []
+
+    def keep(case: Any) -> bool:
+        drawn.append(case)
+        return False  # so that Hypothesis goes on
+
+    with suppress(hypothesis.errors.NoSuchExample):
+        _run(cases, keep, examples)
+    return drawn
+
+
+def _run(cases: st.SearchStrategy[Any], condition: Callable[[Any], bool], examples: int) -> None:
+    phases = hypothesis.Phase.generate, hypothesis.Phase.shrink  # "explain" would run many more cases
+    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None, phases=phases)
+    hypothesis.find(cases, condition, settings=settings, random=random.Random(0))

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from hypothesis import find, given, settings
-from hypothesis import strategies as st
 
 from minifcn.checks import ConvCase, PoolCase
-from minifcn.checks.strategies import arrays, conv_geometries, pool_geometries
+from minifcn.checks.strategies import conv_geometries, pool_geometries
 
 
 def windows(size, kernel, stride, padding, dilation=1):
@@ -95,15 +94,3 @@ def test_cases_shrink_towards_ones():
 def test_bounds_are_kept(case):
     assert (case.groups, case.dilation, case.stride, case.padding) == (1, (1, 1), (1, 1), (0, 0))
     assert (case.batch, case.in_channels, case.out_channels) == (1, 1, 1)
-
-
-@given(arrays(2, 3))
-def test_arrays(x):
-    assert x.shape == (2, 3)
-    assert x.dtype == np.float64
-    assert len(np.unique(x)) == 6
-
-
-def test_arrays_differ_by_their_seed():
-    first, second = find(st.tuples(arrays(2), arrays(2)), lambda two: not np.array_equal(*two))
-    assert not np.array_equal(first, second)
