@@ -6,9 +6,8 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float
-from minifcn.geometry import check_integer
 from minifcn.layers.base import Layer, Pointwise, Shape
-from minifcn.layers.cost import Cost, Reach, Shift
+from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.parameter import Rng
 
 
@@ -121,60 +120,3 @@ class Flatten(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: the output is a view."""
         return Cost(reuses_input=True)
-
-
-class Crop(Layer):
-    """Cut a window out of an image.
-
-    Args:
-        top: Rows removed above the window.
-        left: Columns removed to the left of it.
-        height: Rows kept.
-        width: Columns kept.
-
-    Raises:
-        ValueError: If an argument is out of range; in `forward`, if the window leaves the image.
-
-    Example:
-        >>> import numpy as np
-        >>> Crop(1, 0, 1, 2)(np.arange(6.0).reshape(1, 1, 2, 3))
-        array([[[[3., 4.]]]])
-    """
-
-    def __init__(self, top: int, left: int, height: int, width: int):
-        self.top, self.left = check_integer(top, "top", 0), check_integer(left, "left", 0)
-        self.height, self.width = check_integer(height, "height", 1), check_integer(width, "width", 1)
-
-    def forward(self, x: Array) -> Array:
-        """Return (N, C, height, width)."""
-        array_module(x=x)
-        self.output_shape(x.shape[1:])
-        y: Array = x[self._window].copy()
-        self.keep(x.shape, output=y)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dy amid zeros."""
-        (shape,) = self.recall(dy)
-        dx: Array = array_module(dy=dy).zeros(shape, dy.dtype)
-        dx[self._window] = dy
-        return dx
-
-    @property
-    def _window(self) -> tuple[slice, ...]:
-        rows = slice(self.top, self.top + self.height)
-        return slice(None), slice(None), rows, slice(self.left, self.left + self.width)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return (C, height, width)."""
-        if len(shape) != 3 or self.top + self.height > shape[1] or self.left + self.width > shape[2]:
-            raise ValueError(f"{self!r} leaves an image of shape {shape}")
-        return (shape[0], self.height, self.width)
-
-    def reach(self) -> Reach:
-        """Return the shifts of rows and columns."""
-        return Shift(self.top), Shift(self.left)
-
-    def cost(self, shape: Shape) -> Cost:
-        """Return the cost: nothing is kept."""
-        return Cost()

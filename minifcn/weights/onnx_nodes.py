@@ -249,11 +249,6 @@ def _local_norm(graph: Exporter, layer: Any, x: str) -> str:
     return graph.node("LRN", x, size=layer.size, **values)
 
 
-def _crop(graph: Exporter, layer: Any, x: str) -> str:
-    end = layer.top + layer.height, layer.left + layer.width
-    return graph.slice(x, (layer.top, layer.left), end)
-
-
 def _clip(graph: Exporter, layer: Any, x: str) -> str:
     limits = [
         graph.constant(float(limit)) if limit is not None else "" for limit in (layer.min_val, layer.max_val)
@@ -293,7 +288,6 @@ LAYERS: dict[type[Layer], Callable[[Exporter, Any, str], str]] = {
     layers.BatchNorm2d: _batch_norm,
     layers.Conv2d: _convolution,
     layers.ConvTranspose2d: _convolution,
-    layers.Crop: _crop,
     layers.Dropout: lambda graph, layer, x: x,
     layers.Flatten: _plain("Flatten", axis=1),
     layers.GlobalAvgPool2d: _plain("GlobalAveragePool"),

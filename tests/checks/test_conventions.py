@@ -50,7 +50,6 @@ LAYERS = {
     ),
     "Dropout": (lambda rng: layers.Dropout(0.3, rng=rng), (2, 5, 6)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 5, 6)),
-    "Crop": (lambda rng: layers.Crop(1, 1, 3, 2), (2, 9, 8)),
     "Concat": (lambda rng: layers.Concat(ReLU(), Conv2d(2, 3, 3, padding=1, rng=rng)), (2, 5, 6)),
     "Add": (lambda rng: layers.Add(ReLU(), Conv2d(2, 2, 3, padding=1, rng=rng)), (2, 5, 6)),
     "Sequential": (lambda rng: layers.Sequential(Conv2d(2, 3, 3, rng=rng), ReLU(inplace=True)), (2, 9, 8)),

@@ -1,13 +1,10 @@
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minifcn import functional as F
-from minifcn.geometry import CoordinateMap
-from minifcn.layers import Crop, Dropout, Flatten, ReLU
+from minifcn.layers import Dropout, Flatten, ReLU
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -74,47 +71,3 @@ def test_flatten_has_the_order_channel_row_column(xp, seed, shape):
 
 def test_flatten_of_no_images():
     assert Flatten()(np.zeros((0, 2, 3))).shape == (0, 6)
-
-
-@given(seed=seeds, size=st.tuples(st.integers(1, 5), st.integers(1, 5)), data=st.data())
-def test_crop_cuts_a_window(xp, seed, size, data):
-    (top, bottom), (left, right) = (
-        sorted(data.draw(st.sets(st.integers(0, n), min_size=2, max_size=2))) for n in size
-    )
-    layer = Crop(top, left, bottom - top, right - left)
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(2, 3, *size))
-    y = layer(xp.array(x))
-    assert np.array_equal(xp.numpy(y), x[:, :, top:bottom, left:right])
-    assert layer.output_shape((3, *size)) == (3, bottom - top, right - left)
-    dy = rng.normal(size=y.shape)
-    dx = xp.numpy(layer.backward(xp.array(dy)))
-    assert dx.shape == x.shape
-    assert np.array_equal(dx[:, :, top:bottom, left:right], dy)
-    assert np.count_nonzero(dx) == np.count_nonzero(dy)
-
-
-def test_crop_returns_a_copy():
-    x = np.ones((1, 1, 2, 2))
-    assert not np.shares_memory(Crop(0, 0, 2, 2)(x), x)
-
-
-@pytest.mark.parametrize("window", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0), (1.5, 0, 1, 1)])
-def test_invalid_crops_are_refused(window):
-    with pytest.raises(ValueError, match=r"must be an integer >= [01], got"):
-        Crop(*window)
-
-
-@pytest.mark.parametrize("window", [(1, 0, 2, 2), (0, 2, 2, 2), (0, 0, 3, 1), (0, 0, 1, 4)])
-def test_a_crop_must_lie_inside_the_image(window):
-    layer = Crop(*window)
-    with pytest.raises(ValueError, match=re.escape(f"{layer!r} leaves an image of shape (5, 2, 3)")):
-        layer(np.ones((1, 5, 2, 3)))
-    with pytest.raises(ValueError, match="leaves an image"):
-        layer.output_shape((5, 2, 3))
-
-
-def test_crop_moves_the_coordinates():
-    assert Crop(2, 2, 1, 3).coordinate_map() == CoordinateMap(offset=CoordinateMap()(2))
-    with pytest.raises(ValueError, match="rows and columns differently"):
-        Crop(1, 2, 1, 1).coordinate_map()

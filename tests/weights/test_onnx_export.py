@@ -99,7 +99,6 @@ LEAVES = [
     layers.ConvTranspose2d(4, 6, 3, 2, ((0, 1), (1, 0)), (1, 0), 2, dilation=(1, 2), rng=0),
     layers.LocalResponseNorm(3, alpha=0.5, beta=0.6, k=1.5),
     layers.LocalResponseNorm(11, alpha=2.0),  # more channels than there are
-    layers.Crop(1, 2, 4, 3),
     layers.Dropout(rng=0),
     layers.GlobalAvgPool2d(),
     altered(layers.BatchNorm2d(4, eps=0.3)),
