@@ -22,17 +22,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.data.errors import ContentsError, DataError, StrPath, counted, open_data
-from minifcn.data.scanning import (
-    BANDS,
-    EIGHT_BITS,
-    UNREAD,
-    check_frames,
-    check_gif,
-    check_png,
-    check_tiff,
-    jpeg_scans,
-    unread_format,
-)
+from minifcn.data.scanning import BANDS, EIGHT_BITS, UNREAD, check_frames, scan, unread_format
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # otherwise it prints errors that it also raises
 
@@ -88,20 +78,13 @@ def _not_decoded(file: BinaryIO, suffix: str) -> Any:
     unread = UNREAD.get(suffix) if name in ("", "Tiff") else None  # camera raw files look like TIFF
     if unread or (not name and (unread := unread_format(head))):
         raise ContentsError(unread_message(unread))
-    scans = 0
+    if not name:
+        raise ContentsError("is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
     if name == "Tiff":
         _silence_libtiff()
-        check_tiff(file, size)
-    elif name == "Jpeg":
-        scans = jpeg_scans(file)
-    elif name == "Gif":
-        check_gif(file)
-    elif name == "Png":
-        check_png(file)
     elif name == "WebP":  # its decoder takes memory as soon as it is made
         _check_size(_webp_size(head), MAX_PIXELS // 2)
-    elif not name:
-        raise ContentsError("is not an image: expected PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    scans = scan(file, name, size)
     file.seek(0)
     plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
     image = getattr(plugin, f"{name}ImageFile")(file)

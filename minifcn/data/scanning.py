@@ -56,14 +56,33 @@ def unread_format(head: bytes) -> str | None:
     return next((name for name, (_, begin) in _FORMATS.items() if re.match(begin, head, re.DOTALL)), None)
 
 
-def check_tiff(file: BinaryIO, size: int) -> None:
-    """Refuse a TIFF that would be expensive to read, or of which Pillow would leave something out.
-
-    Smaller copies of the first page, and masks of its opacity, are no pages.
+def scan(file: BinaryIO, name: str, size: int) -> int:
+    """Refuse a file that would be expensive to read, or of which Pillow would leave something out.
 
     Args:
         file: Open at any position.
+        name: Of Pillow's plugin for its format, such as "Png".
         size: Bytes of the file.
+
+    Returns:
+        How many scans it has, if it is a JPEG; otherwise 0.
+
+    Raises:
+        ContentsError: If it is refused.
+    """
+    if name == "Tiff":
+        _check_tiff(file, size)
+    elif name == "Gif":
+        _check_gif(file)
+    elif name == "Png":
+        _check_png(file)
+    return _jpeg_scans(file) if name == "Jpeg" else 0
+
+
+def _check_tiff(file: BinaryIO, size: int) -> None:
+    """Refuse a TIFF that would be expensive to read, or of which Pillow would leave something out.
+
+    Smaller copies of the first page, and masks of its opacity, are no pages.
 
     Raises:
         ContentsError: If its tags or tiles are too large, it begins with a preview, or it has several pages,
@@ -84,9 +103,7 @@ def check_tiff(file: BinaryIO, size: int) -> None:
     if tags.get(254, 0) & 1:
         raise ContentsError("begins with a preview of another image, as files of cameras do")
     bands, bits = tags.get(277, 1), tags.get(258, 1)
-    if (
-        lengths[(entries["tag"] == 258) & (entries["kind"] == 3)] > 4
-    ).any():  # `bits` is where they are stored, for each band
+    if any(lengths[(entries["tag"] == 258) & (entries["kind"] == 3)] > 4):  # `bits` is where they are stored
         file.seek(bits)
         bits = int.from_bytes(file.read(2), order)
     pages, seen = 1, {first, 0}
@@ -125,7 +142,7 @@ def _numbers(entries: Array, order: _Order) -> dict[int, int]:
     return dict(zip(entries["tag"][there].tolist(), values[there].tolist(), strict=True))
 
 
-def jpeg_scans(file: BinaryIO) -> int:
+def _jpeg_scans(file: BinaryIO) -> int:
     """Return how many scans a JPEG has; decoding each takes time in proportion to the pixels.
 
     The data are only searched if there may be more than one.
@@ -153,7 +170,7 @@ def jpeg_scans(file: BinaryIO) -> int:
     raise ContentsError(f"has more than {_MAX_BLOCKS:,} segments")
 
 
-def check_gif(file: BinaryIO) -> None:
+def _check_gif(file: BinaryIO) -> None:
     """Refuse a GIF that would be expensive to read, or has several frames.
 
     Raises:
@@ -182,7 +199,7 @@ def check_gif(file: BinaryIO) -> None:
     check_frames(frames)
 
 
-def check_png(file: BinaryIO) -> None:
+def _check_png(file: BinaryIO) -> None:
     """Refuse a PNG of too many chunks.
 
     Raises:
