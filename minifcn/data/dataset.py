@@ -84,16 +84,7 @@ class FileDataset:
     palette_colors = False
     """Whether colours of palettes are looked up in the colour map; otherwise the indices are the values."""
 
-    def __init__(
-        self,
-        root: Path,
-        split: str,
-        listing: Listing,
-        classes: Classes,
-        *,
-        strict: bool,
-        images: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, root: Path, split: str, listing: Listing, classes: Classes, *, strict: bool) -> None:
         if strict:
             listing.require_complete(root, split)
         self.root = root
@@ -105,7 +96,7 @@ class FileDataset:
         self.chosen = listing.chosen
         self.bands: tuple[int, ...] | None = None
         self._pairs = listing.pairs
-        self._all_images = [pair.image for pair in listing.pairs] if images is None else images
+        self._all_images = [pair.image for pair in listing.pairs]
 
     @cached_property
     def bit_depth(self) -> int:

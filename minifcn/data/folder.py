@@ -88,8 +88,8 @@ class Folder(FileDataset):
             classes, doubts = _classes_in(masks, root, strict=strict)
             here = {pair.mask for pair in listing.pairs}
             listing = listing._replace(problems=[*listing.problems, *(e for e in doubts if e.path in here)])
-        images = sorted({pair.image for listing in listings.values() for pair in listing.pairs})
-        super().__init__(root, split, listing, classes, strict=strict, images=images)
+        super().__init__(root, split, listing, classes, strict=strict)
+        self._all_images = sorted({pair.image for listing in listings.values() for pair in listing.pairs})
 
     @staticmethod
     def splits(path: StrPath) -> tuple[str, ...]:
