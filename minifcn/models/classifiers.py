@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from minifcn.backend import Array, array_module
-from minifcn.layers import Conv2d, Flatten, Graph, Layer, Linear, ReLU, Sequential
+from minifcn.layers import Conv2d, Dropout, Flatten, GlobalAvgPool2d, Graph, Layer, Linear, ReLU, Sequential
 from minifcn.models.info import ModelInfo
 
 
@@ -143,3 +143,25 @@ def with_relu(layer: Conv2d | Linear) -> tuple[Layer, Layer]:
         (Linear(3, 2), ReLU(inplace=True))
     """
     return layer, ReLU(inplace=True)
+
+
+def average_scores(
+    channels: int, num_classes: int, weights: dict[str, Any], *, dropout: float = 0.0, name: str = "fc"
+) -> Sequential:
+    """Return an average over the image, dropout, and a dense layer that scores the classes.
+
+    Args:
+        channels: Channels of the map.
+        num_classes: Number of scores.
+        weights: `init` and `rng`.
+        dropout: Probability; no such layer if it is 0.
+        name: Of the dense layer.
+
+    Example:
+        >>> average_scores(8, 5, {"init": "he", "rng": 0}).output_shape((8, 7, 7))
+        (5,)
+    """
+    layers: dict[str, Layer] = {"avgpool": GlobalAvgPool2d(), "flatten": Flatten()}
+    if dropout:
+        layers["dropout"] = Dropout(dropout, rng=weights["rng"])
+    return Sequential(**layers, **{name: Linear(channels, num_classes, **weights)})

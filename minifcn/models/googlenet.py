@@ -7,21 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minifcn.layers import (
-    BatchNorm2d,
-    Concat,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-)
+from minifcn.layers import BatchNorm2d, Concat, Conv2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.parameter import Init, Rng
-from minifcn.models.classifiers import Classifier, named
+from minifcn.models.classifiers import Classifier, average_scores, named
 from minifcn.models.registry import built_in
 
 __all__ = ["googlenet"]
@@ -122,12 +110,7 @@ def googlenet(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None) ->
         else:
             layers[name] = inception(channels, block, **weights)
             channels = block[0] + block[2] + block[4] + block[5]
-    scores = Sequential(
-        avgpool=GlobalAvgPool2d(),
-        flatten=Flatten(),
-        dropout=Dropout(0.2, rng=weights["rng"]),
-        fc=Linear(channels, num_classes, **weights),
-    )
+    scores = average_scores(channels, num_classes, weights, dropout=0.2)
     features, architecture = Sequential(**layers), named("googlenet", num_classes)
     taps = {8: "inception3b", 16: "inception4e"}
     return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

@@ -7,20 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Graph,
-    Layer,
-    Linear,
-    ReLU6,
-    Sequential,
-)
+from minifcn.layers import BatchNorm2d, Conv2d, Graph, Layer, ReLU6, Sequential
 from minifcn.layers.parameter import Init, Rng
-from minifcn.models.classifiers import Classifier, named
+from minifcn.models.classifiers import Classifier, average_scores, named
 from minifcn.models.registry import built_in
 
 __all__ = ["mobilenet_v2"]
@@ -79,8 +68,6 @@ def mobilenet_v2(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None)
             layers.append(_block(channels, outputs, factor, step, weights))
             channels = outputs
     layers.append(_unit(channels, 1280, 1, 1, 1, weights))
-    dense: dict[str, Layer] = {"avgpool": GlobalAvgPool2d(), "flatten": Flatten()}
-    dense |= {"0": Dropout(0.2, rng=weights["rng"]), "1": Linear(1280, num_classes, **weights)}
     taps, architecture = {4: "3", 8: "6", 16: "13"}, named("mobilenet_v2", num_classes)
-    features, scores = Sequential(*layers), Sequential(**dense)
+    features, scores = Sequential(*layers), average_scores(1280, num_classes, weights, dropout=0.2, name="1")
     return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)

@@ -9,21 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minifcn.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Graph,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-)
+from minifcn.layers import BatchNorm2d, Conv2d, Dropout, GlobalAvgPool2d, Graph, MaxPool2d, ReLU, Sequential
 from minifcn.layers.parameter import Init, Rng
-from minifcn.models.classifiers import Classifier, named
+from minifcn.models.classifiers import Classifier, average_scores, named
 from minifcn.models.fcn import FCN
 from minifcn.models.registry import built_in
 
@@ -68,12 +56,7 @@ def _block(
 
 
 def resnet_features(
-    depths: tuple[int, ...],
-    *,
-    bottleneck: bool,
-    dilated: bool = False,
-    init: Init = "he",
-    rng: Rng = None,
+    depths: tuple[int, ...], *, bottleneck: bool, dilated: bool = False, init: Init = "he", rng: Rng = None
 ) -> tuple[Sequential, int]:
     """Return the features of a ResNet and their channels.
 
@@ -90,7 +73,7 @@ def resnet_features(
         ((512, 8, 8), 512)
     """
     weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
-    layers: dict[str, Layer] = {
+    layers: dict[str, Any] = {
         "conv1": Conv2d(3, 64, 7, stride=2, padding=3, bias=False, **weights),
         "bn1": BatchNorm2d(64),
         "relu": ReLU(inplace=True),
@@ -112,12 +95,11 @@ def resnet_features(
 def _resnet(
     name: str, depths: tuple[int, ...], bottleneck: bool, num_classes: int, init: Init, rng: Rng
 ) -> Classifier:
-    rng = np.random.default_rng(rng)
-    features, channels = resnet_features(depths, bottleneck=bottleneck, init=init, rng=rng)
-    scores = Linear(channels, num_classes, init=init, rng=rng)
-    dense = Sequential(avgpool=GlobalAvgPool2d(), flatten=Flatten(), fc=scores)
+    weights: dict[str, Any] = {"init": init, "rng": np.random.default_rng(rng)}
+    features, channels = resnet_features(depths, bottleneck=bottleneck, **weights)
+    scores = average_scores(channels, num_classes, weights)
     taps, architecture = {4: "layer1", 8: "layer2", 16: "layer3"}, named(name, num_classes)
-    return Classifier(features, dense, input_shape=(3, 224, 224), taps=taps, architecture=architecture)
+    return Classifier(features, scores, input_shape=(3, 224, 224), taps=taps, architecture=architecture)
 
 
 @built_in("torchvision", "resnet18-f37072fd.pth", prefixed=True)
