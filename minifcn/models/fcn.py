@@ -196,9 +196,8 @@ class FCN(Layer):
         coarse, fine = self.stride, max(stride for stride in self._maps if stride < self.stride)
         scale = 0.01 ** (len(self.skips) + 1) if self.at_once else 1.0
         self.skips.parts[str(fine)] = self._score_layer(fine, scale)
-        upsample = self.upsamples.parts[f"{coarse}to{fine}"] = self._upsample(
-            self._grid, self._maps[fine].grid
-        )
+        upsample = self._upsample(self._grid, self._maps[fine].grid)
+        self.upsamples.parts[f"{coarse}to{fine}"] = upsample
         self.stride, self._grid = fine, upsample.grid
 
     def finer(self) -> Self:
@@ -369,17 +368,9 @@ class FCN(Layer):
     @property
     def architecture(self) -> dict[str, Any]:
         """Name and arguments for `minifcn.models.build`; the classifier's are {} if it has no name."""
-        return {
-            "name": "fcn",
-            "arguments": {
-                "classifier": self._classifier,
-                "num_classes": self.num_classes,
-                "stride": self.stride,
-                "alignment": self.alignment,
-                "upsampling": self.upsampling,
-                "at_once": self.at_once,
-            },
-        }
+        options = ("num_classes", "stride", "alignment", "upsampling", "at_once")
+        arguments = {name: getattr(self, name) for name in options}
+        return {"name": "fcn", "arguments": {"classifier": self._classifier} | arguments}
 
     def __repr__(self) -> str:
         return "\n".join(["FCN(", *(indented(name, layer) for name, layer in self.children()), ")"])

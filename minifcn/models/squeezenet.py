@@ -3,7 +3,7 @@
 Names and shapes are those of torchvision's weight files.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from minifcn.models.classifiers import Classifier, named, with_relu
 from minifcn.models.registry import built_in
 
 __all__ = ["squeezenet1_0", "squeezenet1_1"]
+
+_Blocks: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
+"""For each block, (squeezed, expanded) of its Fire modules."""
 
 
 @register
@@ -149,12 +152,7 @@ def squeezenet1_1(num_classes: int = 1000, *, init: Init = "he", rng: Rng = None
 
 
 def _squeezenet(
-    name: str,
-    conv: Conv2d,
-    blocks: tuple[tuple[tuple[int, int], ...], ...],
-    taps: dict[int, str],
-    num_classes: int,
-    weights: dict[str, Any],
+    name: str, conv: Conv2d, blocks: _Blocks, taps: dict[int, str], num_classes: int, weights: dict[str, Any]
 ) -> Classifier:
     """Return a first convolution, and blocks of a pool and some Fire modules (squeezed, expanded)."""
     layers: list[Layer] = [*with_relu(conv)]
