@@ -21,17 +21,8 @@ from minifcn.cli.figures import save_strips
 from minifcn.cli.outputs import OutputFolder, output_folder
 from minifcn.cli.settings import Settings, stored_network, stored_settings
 from minifcn.cli.shared import BANDS, DATA, bands, size
-from minifcn.data import (
-    Dataset,
-    DatasetReport,
-    Finding,
-    Loader,
-    check_dataset,
-    class_counts,
-    median_frequency_weights,
-    open_dataset,
-)
-from minifcn.data.check import ERRORS
+from minifcn.data import Dataset, Loader, check_dataset, class_counts, median_frequency_weights, open_dataset
+from minifcn.data.check import ERRORS, SplitReport
 from minifcn.data.dataset import read_like
 from minifcn.data.errors import counted
 from minifcn.data.loader import Preprocess
@@ -229,7 +220,7 @@ class _Job:
     def check(self, course: str) -> None:
         """Refuse an unsuitable rate, size or labels, from a sample of the images; print the settings."""
         settings, recipe, lr = self.settings, self.recipe, self.optimizer.lr
-        parts = _checked(self.dataset, self.validation).splits
+        parts = _checked(self.dataset, self.validation)
         seen, scored = parts["train"], parts["validation"]
         factor = max(settings.scale or (1.0, 1.0))
         height, width = (math.ceil(factor * max(edge)) for edge in zip(*seen.sizes, strict=True))
@@ -274,8 +265,8 @@ class _Job:
         return 0 if verdict.learned else 1
 
 
-def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
-    """Check some items of both parts, including the largest, as `minifcn check-data` checks all.
+def _checked(dataset: Dataset, validation: Dataset) -> dict[str, SplitReport]:
+    """Return the contents of some items of both parts, checked as `minifcn check-data` checks all.
 
     Raises:
         ValueError: If there is an error, or all labels are of one class. Warnings are printed.
@@ -297,10 +288,10 @@ def _checked(dataset: Dataset, validation: Dataset) -> DatasetReport:
             say(f"warning: {problem}: the metrics will not cover the other classes")
     for sentence in told.values():
         say(f"warning: {sentence}")
-    return report
+    return report.splits
 
 
-def _told(findings: Iterable[Finding]) -> str:
+def _told(findings: Iterable[object]) -> str:
     """Return the first of several findings, and how many more there are."""
     first, *others = findings
     return f"{first} (and {len(others)} more: see minifcn check-data)" if others else str(first)

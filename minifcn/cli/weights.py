@@ -12,16 +12,7 @@ from minifcn.cli.shared import size
 from minifcn.files import existing_file
 from minifcn.models import FCN, Classifier, registry
 from minifcn.printing import show
-from minifcn.weights import (
-    PREPROCESSING,
-    PUBLISHED,
-    Tensors,
-    download,
-    load_classifier,
-    load_fcn,
-    load_onnx,
-    save,
-)
+from minifcn.weights import PREPROCESSING, PUBLISHED, download, load_classifier, load_fcn, load_onnx, save
 from minifcn.weights.formats import read_tensors
 from minifcn.weights.loading import known_preprocessing, read_class_names
 from minifcn.weights.matching import Match, fits, left_over
@@ -29,7 +20,7 @@ from minifcn.weights.model_file import check_name, class_count, is_checkpoint, i
 from minifcn.weights.names import is_fcn, parse_preprocessing
 from minifcn.weights.onnx_import import is_onnx
 from minifcn.weights.recognition import recognise_classifier, recognise_fcn
-from minifcn.weights.tensors import listed, shown
+from minifcn.weights.tensors import Tensors, listed, shown
 
 _SIZE = "of the images of an ONNX file that leaves it open"
 
