@@ -7,7 +7,7 @@ The line is written before the file, so a file is ours if its contents have one 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -193,14 +193,14 @@ class OutputFolder:
         return any(hashlib.sha256(part).hexdigest() in self._hashes[name] for part in whole)
 
 
-class _NewFile:
-    """A file that is written once, as `atomic_write` sees it."""
+class _NewFiles:
+    """Files that are written once, as `atomic_write` sees them."""
 
-    def __init__(self, path: StrPath):
-        self.path = os.path.abspath(path)
+    def __init__(self, paths: Iterable[StrPath]):
+        self.paths = list(map(os.path.abspath, paths))
 
     def name_of(self, path: StrPath) -> str | None:
-        return self.path if os.path.abspath(path) == self.path else None
+        return name if (name := os.path.abspath(path)) in self.paths else None
 
     def check(self, *names: str) -> None:
         for name in names:
@@ -229,20 +229,19 @@ def new_files(*paths: StrPath | None) -> Iterator[None]:
             ...
         FileExistsError: ...metrics.json exists, and is not replaced: choose another name
     """
-    files = [_NewFile(path) for path in paths if path is not None]
-    for file in files:
-        file.check(file.path)
-        place = Path(file.path).parent
+    files = _NewFiles(path for path in paths if path is not None)
+    files.check(*files.paths)
+    for path in files.paths:
+        place = Path(path).parent
         if place.exists() and not os.access(place, os.W_OK):
-            raise PermissionError(f"{place} cannot be written to, for {file.path}")
+            raise PermissionError(f"{place} cannot be written to, for {path}")
         with suppress(OSError):
             remove_leftovers(place)
-    open_outputs.extend(files)
+    open_outputs.append(files)
     try:
         yield
     finally:
-        for file in files:
-            open_outputs.remove(file)
+        open_outputs.remove(files)
 
 
 @contextmanager
