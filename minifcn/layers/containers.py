@@ -204,15 +204,14 @@ class Stack(Layer):
 
     def backward(self, dy: Array, taps: Taps = None) -> Array:
         """Return the gradient to the input; `taps` holds gradients to tapped values."""
-        dx = self._backward(dy, taps or {}, to_input=True)
-        assert dx is not None
-        return dx
+        return self._backward(dy, taps or {}, to_input=True)[INPUT]
 
     def backward_parameters(self, dy: Array, taps: Taps = None) -> None:
         """Do the same, without the gradient to the input."""
         self._backward(dy, taps or {}, to_input=False)
 
-    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> Array | None:
+    def _backward(self, dy: Array, taps: dict[str, Any], *, to_input: bool) -> dict[str, Array]:
+        """Return the gradient to the input by its name, if it is wanted."""
         (saved,) = self.recall(dy)
         steps = self.steps()
         gradients = {steps[-1][0] if steps else INPUT: dy}
@@ -234,7 +233,7 @@ class Stack(Layer):
                 add(reads[0], kind.backward(gradient))
             else:
                 kind.backward_parameters(gradient)
-        return gradients.get(INPUT)
+        return gradients
 
     def walk(self, visitor: Visitor, x: Value, taps: Taps = None) -> Value:
         """Visit the layers, and meet at the joints."""

@@ -1,7 +1,6 @@
 """Local response, batch and group normalisation as layers."""
 
 import math
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from minifcn.functional import (
 )
 from minifcn.functional.operands import check_float
 from minifcn.geometry import CoordinateMap, check_integer
-from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
+from minifcn.layers.base import Pointwise, Shape, check_image_shape
+from minifcn.layers.containers import AnyLayer
 from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.parameter import Buffer, Parameter
-
-AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 class LocalResponseNorm(Pointwise):
