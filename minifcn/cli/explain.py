@@ -1,9 +1,8 @@
 """`minifcn explain`: what each layer of a network gives for images of a size, and what it costs."""
 
 import argparse
-import json
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +10,6 @@ from minifcn.cli.shared import size
 from minifcn.dense import convolutionalize
 from minifcn.layers import Layer
 from minifcn.models import FCN, Classifier, Explanation, build, explain, registry
-from minifcn.models.explanation import Totals
 from minifcn.models.fcn import Alignment
 from minifcn.printing import show
 
@@ -33,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, help="of the finest scored map (default: the coarsest)")
     parser.add_argument("--alignment", choices=get_args(Alignment), help="of the FCN (default: exact)")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,23 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
     images = arguments.size or getattr(classifier, "input_shape", (0,))[1:]
     if not images:
         raise ValueError(f"size must be given for {arguments.model}")
-    explanation = _explain(model, images, arguments.batch)
-    totals: dict[str, Totals | str] = {}
+    show(*str(_explain(model, images, arguments.batch)).split("\n"))
     if isinstance(model, FCN) and classifier is not None:
-        for name in ("exact", "paper"):
-            try:
-                other = FCN(classifier, **options | asked | {"alignment": name})
-                totals[name] = explain(other, images, batch=arguments.batch).total
-            except ValueError as error:
-                totals[name] = str(error)
-    if arguments.json:
-        known = {k: {"refused": v} if isinstance(v, str) else asdict(v) for k, v in totals.items()}
-        text = json.dumps(explanation.as_dict() | ({"alignments": known} if totals else {}), indent=2)
-        show(*text.split("\n"))
-        return
-    show(*str(explanation).split("\n"))
-    if totals:
-        show("", *_comparison(totals))
+        show("", *_comparison(classifier, options | asked, images, arguments.batch))
 
 
 def _model(name: str) -> Layer:
@@ -108,16 +91,21 @@ def _explain(model: Layer, images: tuple[int, int], batch: int) -> Explanation:
     return replace(sliding, title=f"{name}, convolutionalized:{sliding.title.partition(':')[2]}")
 
 
-def _comparison(totals: dict[str, Totals | str]) -> list[str]:
-    lines = []
-    for name, total in totals.items():
-        costs = total
-        if not isinstance(total, str):
-            products, kept = total.multiplications / 1e9, total.activation_bytes / 1e6
-            costs = f"{products:8.2f} G multiplications, {kept:8.1f} MB kept for backward"
-        lines.append(f"alignment {name}:  {costs}")
-    exact, paper = totals["exact"], totals["paper"]
-    if isinstance(exact, Totals) and isinstance(paper, Totals):
-        share = exact.multiplications / paper.multiplications
+def _comparison(
+    classifier: Classifier, options: dict[str, Any], images: tuple[int, int], batch: int
+) -> list[str]:
+    """Return what the FCN costs in both alignments."""
+    lines, products = [], []
+    for name in ("exact", "paper"):
+        try:
+            total = explain(FCN(classifier, **options | {"alignment": name}), images, batch=batch).total
+        except ValueError as error:
+            lines.append(f"alignment {name}:  {error}")
+            continue
+        products.append(total.multiplications)
+        giga, mega = total.multiplications / 1e9, total.activation_bytes / 1e6
+        lines.append(f"alignment {name}:  {giga:8.2f} G multiplications, {mega:8.1f} MB kept for backward")
+    if len(products) == 2:
+        share = products[0] / products[1]
         lines.append(f"exact alignment needs {share:.0%} of the multiplications of paper alignment")
     return lines

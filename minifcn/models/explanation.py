@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -80,16 +80,6 @@ class Row:
     output_bytes: int
     activation_bytes: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return numbers and strings, for JSON; pairs are (rows, columns)."""
-        seen = self.views or ()
-        return {
-            **{name: value for name, value in vars(self).items() if name != "views"},
-            "receptive_field": [view.field for view in seen] or None,
-            "stride": [float(view.grid.scale) for view in seen] or None,
-            "offset": [float(view.grid.offset) for view in seen] or None,
-        }
-
 
 @dataclass(frozen=True)
 class Totals:
@@ -140,14 +130,6 @@ class Explanation:
     title: str
     rows: tuple[Row, ...]
     total: Totals
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return numbers and strings, for JSON."""
-        return {
-            "title": self.title,
-            "layers": [row.as_dict() for row in self.rows],
-            "total": asdict(self.total),
-        }
 
     def __str__(self) -> str:
         head = ["layer", "kind", "C x H x W", "sees", "every", "from"]
