@@ -92,19 +92,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the demo."""
     check_integer(arguments.seed, "seed", 0)
     cuda_device(arguments.device)
-    with output_folder(arguments.out) as folder:
+    demo, started = Demo(arguments.seed, arguments.out, arguments.device), time.perf_counter()
+    with output_folder(demo.out) as folder:
         folder.check(*FIGURES, MODEL)
         folder.remove(*LOGS)  # of an earlier run
-        _run(Demo(arguments.seed, arguments.out, arguments.device))
-
-
-def _run(demo: Demo) -> None:
-    started = time.perf_counter()
-
-    classifier = _classifier(demo)
-    _heat_maps(demo, classifier)
-    _strides(demo, classifier)
-    _few_labels(demo, classifier)
+        classifier = _classifier(demo)
+        _heat_maps(demo, classifier)
+        _strides(demo, classifier)
+        _few_labels(demo, classifier)
     show("", f"Done in {time.perf_counter() - started:.0f} s. Figures, logs and model: {demo.out.resolve()}")
 
 

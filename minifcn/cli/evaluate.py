@@ -1,6 +1,7 @@
 """`minifcn evaluate`: the four metrics of a model on a dataset, over whole images at their own size."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,10 +9,10 @@ from minifcn import viz
 from minifcn.backend import cuda_device
 from minifcn.cli.figures import save_figure
 from minifcn.cli.outputs import new_files
-from minifcn.cli.shared import DATA, add_device, save_json
+from minifcn.cli.shared import DATA, add_device
 from minifcn.data import Loader, open_dataset
 from minifcn.data.dataset import read_like
-from minifcn.files import check_ending
+from minifcn.files import atomic_write, check_ending
 from minifcn.metrics import Absent, ConfusionMatrix
 from minifcn.printing import say, show
 from minifcn.training import any_channels, evaluate
@@ -71,7 +72,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     show(*matrix.table().split("\n"))
     if arguments.json is not None:
         about = {"model": str(arguments.model), "data": arguments.data, "split": arguments.split}
-        save_json(about | _numbers(matrix, len(dataset)), arguments.json)
+        text = json.dumps(about | _numbers(matrix, len(dataset)), indent=2, ensure_ascii=False)
+        with atomic_write(arguments.json) as temporary:
+            temporary.write_text(f"{text}\n", encoding="utf-8")
         show("", f"wrote {arguments.json}")
     if arguments.confusion is not None:
         save_figure(viz.confusion_matrix(matrix.matrix, matrix.class_names), arguments.confusion)

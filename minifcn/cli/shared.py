@@ -1,11 +1,6 @@
-"""What several commands share: options, and JSON files."""
+"""Options that several commands share."""
 
 import argparse
-import json
-from pathlib import Path
-from typing import Any
-
-from minifcn.files import atomic_write
 
 DATA = "digits, camvid:PATH, voc:PATH or folder:PATH"
 """What a dataset may be."""
@@ -44,10 +39,3 @@ def bands(text: str) -> tuple[int, ...]:
     if len(parts) not in (1, 3) or not all(part.strip().isdecimal() and len(part) < 6 for part in parts):
         raise argparse.ArgumentTypeError(f"expected one or three bands such as 3,0,1, got {text[:50]!r}")
     return tuple(map(int, parts))
-
-
-def save_json(content: Any, path: Path, indent: int = 2) -> None:
-    """Write an object as JSON."""
-    with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
