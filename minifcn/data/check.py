@@ -180,7 +180,10 @@ def check_dataset(
         for split, dataset in splits.items()
         for index in (range(len(dataset)) if indices is None else indices[split])
     ]
-    _share_bit_depth(splits)
+    depths: dict[Path, int] = {}  # found once for a folder, before threads ask for it
+    for dataset in splits.values():
+        if isinstance(dataset, FileDataset):
+            dataset.bit_depth = depths.setdefault(dataset.root, depths.get(dataset.root) or dataset.bit_depth)
     quiet = True if progress is None else None  # None: quiet unless on a terminal
     pool = ThreadPoolExecutor(num_threads())
     try:
@@ -209,14 +212,6 @@ def check_dataset(
     findings.sort(key=lambda finding: KINDS.index(finding.kind))
     bits = first.bit_depth if isinstance(first, FileDataset) else 8
     return DatasetReport(names, reports, tuple(findings), _void(first), unknown, bits)
-
-
-def _share_bit_depth(splits: Mapping[str, Dataset]) -> None:
-    """Find the bit depth once, before threads ask for it."""
-    found: dict[Path, int] = {}
-    for dataset in splits.values():
-        if isinstance(dataset, FileDataset):
-            dataset.bit_depth = found.setdefault(dataset.root, found.get(dataset.root) or dataset.bit_depth)
 
 
 def _inspect(split: str, dataset: Dataset, index: int) -> _Item:

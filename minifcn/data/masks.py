@@ -1,7 +1,7 @@
 """Label masks from files: values as they are, colours looked up in a colour map, and nothing guessed."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -86,7 +86,9 @@ def read_mask(path: StrPath) -> Mask:
             image = Image.fromarray((wide // 257).astype(np.uint8))
         image = upright(image)
         if image.mode == "P":
-            return Mask(np.array(image), _palette(image))
+            colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
+            # Indices beyond it are black, as in image viewers.
+            return Mask(np.array(image), np.pad(colors, ((0, 256 - len(colors)), (0, 0))))
         if image.mode in ("1", "L"):
             return Mask(np.array(image).astype(np.uint8) // np.uint8(scale))
         if image.mode.startswith("I"):
@@ -97,12 +99,6 @@ def read_mask(path: StrPath) -> Mask:
         if image.mode in ("LA", "RGBA", "RGB"):
             return Mask(np.array(image.convert("RGB")))
         raise ContentsError(f"has the mode {image.mode}: save the mask as grey, palette or RGB", "mode")
-
-
-def _palette(image: Any) -> Array:
-    """Return the palette of an image as uint8 (256, 3); indices beyond it are black, as in image viewers."""
-    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-    return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
 def _to_uint8(values: Array) -> Array:
