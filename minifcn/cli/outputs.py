@@ -318,11 +318,9 @@ def recorded_entries(record: Path) -> list[dict[str, Any]]:
         >>> recorded_entries(Path("nowhere"))
         []
     """
-    try:
-        with open_foreign(record) as file:
-            return _read_record(file, record.parent)[0]
-    except (OSError, FileError):
-        return []
+    with suppress(OSError, FileError), open_foreign(record) as file:
+        return _read_record(file, record.parent)[0]
+    return []
 
 
 def _read_record(record: BufferedReader | FileIO, folder: Path) -> tuple[list[dict[str, Any]], bytes]:

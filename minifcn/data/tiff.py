@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,9 @@ def is_large_tiff(path: str | os.PathLike[str]) -> bool:
         False
     """
     if os.fspath(path).lower().endswith((".tif", ".tiff")):
-        try:
-            with Tiff(path) as image:
-                return math.prod(image.size) > MAX_PIXELS
-        except (OSError, FileError, ImportError):  # `read_image` says what is wrong with it
-            pass
+        # `read_image` says what is wrong with it
+        with suppress(OSError, FileError, ImportError), Tiff(path) as image:
+            return math.prod(image.size) > MAX_PIXELS
     return False
 
 

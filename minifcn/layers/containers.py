@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from inspect import Parameter as Argument
 from inspect import signature
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -96,15 +97,12 @@ def sees_whole_input(layer: Layer) -> bool:
         >>> sees_whole_input(GroupNorm(1, 4))  # its outputs lie where its inputs lie
         False
     """
-    try:
-        if layer.reach() != "global":
-            return False
-    except ValueError:  # it does not say, or is made of others
-        return False
-    try:
-        layer.coordinate_map()
-    except ValueError:
-        return True
+    with suppress(ValueError):  # where it does not say, or is made of others
+        if layer.reach() == "global":
+            with suppress(ValueError):
+                layer.coordinate_map()
+                return False
+            return True
     return False
 
 

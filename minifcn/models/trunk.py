@@ -1,6 +1,7 @@
 """A classifier without its last layer, as convolutions: what an FCN is built on, and where its maps lie."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +132,7 @@ def _pad_first_convolution(features: Stack) -> None:
 def _smallest_input(features: Stack, head: Stack, channels: int, trained: int) -> int:
     """Return the side of the smallest square image that the trunk takes; smaller ones are padded."""
     for size in range(1, trained + 1):
-        try:
+        with suppress(ValueError):
             head.output_shape(features.output_shape((channels, size, size)))
-        except ValueError:
-            continue
-        return size
+            return size
     raise ValueError(f"the classifier takes no square image of up to {trained} pixels")
