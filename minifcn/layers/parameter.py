@@ -21,7 +21,6 @@ Init: TypeAlias = Literal["he", "zeros"]
 
 
 _elements_left: ContextVar[int | None] = ContextVar("elements_left", default=None)
-_shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)
 
 
 @contextmanager
@@ -43,25 +42,6 @@ def element_limit(limit: int | None) -> Iterator[None]:
         yield
     finally:
         _elements_left.reset(token)
-
-
-@contextmanager
-def shapes_only() -> Iterator[None]:
-    """Let weights of zero that are made in a `with` block be a single element each, repeated without a copy.
-
-    It is quick, and for networks of which only the names and shapes of the parameters matter.
-
-    Example:
-        >>> from minifcn.layers import Linear
-        >>> with shapes_only():
-        ...     Linear(10**6, 10**6, init="zeros").weight
-        Parameter(1000000, 1000000)
-    """
-    token = _shapes_only.set(True)
-    try:
-        yield
-    finally:
-        _shapes_only.reset(token)
 
 
 def _check_limit(shape: tuple[int, ...], *, subtract: bool = True) -> None:
@@ -156,8 +136,6 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, init: Init, rng: Rng) -
     check_choice(init, "init", get_args(Init))
     _check_limit(shape, subtract=False)  # before the array is allocated
     if init == "zeros":
-        if _shapes_only.get():  # writable, because a network may scale its weights in place
-            return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), shape, [0] * len(shape))
         return np.zeros(shape, np.float32)
     weights = np.random.default_rng(rng).standard_normal(shape, np.float32)
     weights *= np.float32(np.sqrt(2 / fan_in))

@@ -6,7 +6,6 @@ from operator import itemgetter
 from pathlib import Path
 
 from minifcn.backend import Array
-from minifcn.layers.parameter import shapes_only
 from minifcn.models import FCN, Classifier, build
 from minifcn.models.registry import CLASSIFIERS, MAX_CLASSES, Builder, builder
 from minifcn.weights.matching import Match, match, other_layers
@@ -69,8 +68,7 @@ def _classifier(name: str, num_classes: int = 1000) -> Classifier:
 @lru_cache(maxsize=100)
 def _namings(name: str, make: Builder) -> tuple[str, int, list[Naming]]:
     """Return the weight that scores the classes, its size for each, and all known namings of a classifier."""
-    with shapes_only():
-        usual = _classifier(name)
+    usual = _classifier(name)
     *_, (scoring, weight) = ((ours, own) for ours, own in usual.state_dict().items() if own.ndim > 1)
     return scoring, weight.size // len(weight), list(classifier_namings(usual))
 
