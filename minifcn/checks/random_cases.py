@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -134,9 +133,11 @@ def find_smallest(
             last = case, problem
         return bool(problem)
 
+    phases = hypothesis.Phase.generate, hypothesis.Phase.shrink  # "explain" would run many more cases
+    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None, phases=phases)
     deterministic = True
     try:
-        _run(cases, fails, examples)
+        hypothesis.find(cases, fails, settings=settings, random=random.Random(0))
     except hypothesis.errors.NoSuchExample:
         return None
     except hypothesis.errors.Flaky:
@@ -147,17 +148,5 @@ def find_smallest(
 def draw(cases: st.SearchStrategy[Any], examples: int) -> list[Any]:
     """Return some cases, the simplest one among them; the same ones in each run."""
     drawn: list[Any] = []
-
-    def keep(case: Any) -> bool:
-        drawn.append(case)
-        return False  # so that Hypothesis goes on
-
-    with suppress(hypothesis.errors.NoSuchExample):
-        _run(cases, keep, examples)
+    find_smallest(cases, drawn.append, examples)  # which finds nothing wrong with them
     return drawn
-
-
-def _run(cases: st.SearchStrategy[Any], condition: Callable[[Any], bool], examples: int) -> None:
-    phases = hypothesis.Phase.generate, hypothesis.Phase.shrink  # "explain" would run many more cases
-    settings = hypothesis.settings(max_examples=examples, database=None, deadline=None, phases=phases)
-    hypothesis.find(cases, condition, settings=settings, random=random.Random(0))
