@@ -70,7 +70,7 @@ class FCN(Layer):
     Attributes:
         info: Class names, colours and preprocessing, once known.
         report: What `minifcn.weights.load_fcn` took from a file, if it came from there.
-        trunk_frozen: Whether `freeze_trunk` was called.
+        trunk_frozen: Whether features and head are frozen; see `freeze_trunk`.
 
     Raises:
         TypeError: If it is not made from a classifier.
@@ -237,23 +237,16 @@ class FCN(Layer):
         """Return the score layers, coarsest first; they begin at zero and may have a higher learning rate."""
         return [self.score, *self.skips]
 
-    def freeze_trunk(self) -> Self:
-        """Train the score layers (and learned upsampling) alone, and leave features and head as they are.
+    def freeze_trunk(self, *, frozen: bool = True) -> Self:
+        """Train the score layers (and learned upsampling) alone, or, with `frozen=False`, everything again.
 
-        Features and head are no longer trainable and stay in evaluation mode even after `train()`, so they
-        keep nothing for backward. `backward_parameters` stops before them, and `backward`, which would need
-        them for the gradient to the images, raises `ValueError`.
+        In a frozen trunk, features and head are no longer trainable and stay in evaluation mode even after
+        `train()`, so they keep nothing for backward. `backward_parameters` stops before them, and `backward`,
+        which would need them for the gradient to the images, raises `ValueError`.
 
         This is a state of training, as dropout's mode is, not a part of the network: a model file does not
         keep it, but `finer()` does.
         """
-        return self._set_trunk(frozen=True)
-
-    def unfreeze_trunk(self) -> Self:
-        """Train all of features and head again."""
-        return self._set_trunk(frozen=False)
-
-    def _set_trunk(self, *, frozen: bool) -> Self:
         self.trunk_frozen = frozen
         for layer in (*self.features.layers(), *self.head.layers()):
             always_frozen = isinstance(layer, BatchNorm2d) and layer.frozen
@@ -306,7 +299,7 @@ class FCN(Layer):
         if self.trunk_frozen:
             raise ValueError(
                 "FCN.backward needs the gradient of features and head, and the trunk is frozen: call "
-                "backward_parameters(dy), or unfreeze_trunk() before forward"
+                "backward_parameters(dy), or freeze_trunk(frozen=False) before forward"
             )
         dx = self._backward(dy, to_images=True)
         assert dx is not None

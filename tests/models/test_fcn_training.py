@@ -54,10 +54,10 @@ def test_a_frozen_trunk_stays_in_evaluation_mode():
         assert not any(layer.training for part in (fcn.features, fcn.head) for layer in part.layers())
         assert np.array_equal(fcn(x), fcn(x))  # no dropout
     assert all(layer._kept is None for part in (fcn.features, fcn.head) for layer in part.layers())
-    fcn.unfreeze_trunk()
+    fcn.freeze_trunk(frozen=False)
     assert dropout.training
     assert all(layer.training for layer in fcn.layers())
-    fcn.eval().freeze_trunk().unfreeze_trunk()
+    fcn.eval().freeze_trunk().freeze_trunk(frozen=False)
     assert not any(layer.training for layer in fcn.layers())
 
 
@@ -66,7 +66,7 @@ def test_an_unfrozen_trunk_is_trained_again():
     x, dy = normal((1, 1, 9, 8)), normal((1, 2, 9, 8), 1)
     fcn(x)
     expected = fcn.backward(dy)
-    fcn.freeze_trunk().unfreeze_trunk()
+    fcn.freeze_trunk().freeze_trunk(frozen=False)
     assert all(parameter.grad is None for parameter in trunk_and_rest(fcn)[0].values())
     fcn(x)
     assert np.array_equal(fcn.backward(dy), expected)
@@ -94,7 +94,7 @@ def test_a_frozen_trunk_keeps_its_running_statistics():
     fcn = FCN(model, 2).freeze_trunk()
     fcn(normal((2, 1, 4, 4)).astype("float32"))
     assert not fcn.features["1"].running_mean.data.any()
-    fcn.unfreeze_trunk()(normal((2, 1, 4, 4)).astype("float32"))
+    fcn.freeze_trunk(frozen=False)(normal((2, 1, 4, 4)).astype("float32"))
     assert fcn.features["1"].running_mean.data.any()
 
 
