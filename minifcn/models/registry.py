@@ -1,7 +1,7 @@
 """Classifiers by name, for the command line and for files of weights."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from minifcn.geometry import check_integer
 from minifcn.layers import register as register_class
@@ -64,11 +64,7 @@ def built_in(*published: Any, **options: Any) -> Callable[[AnyBuilder], AnyBuild
     return declare
 
 
-@overload
-def register(name: str) -> Callable[[Builder], Builder]: ...
-@overload
-def register(name: str, builder: Builder) -> Builder: ...
-def register(name: str, builder: Builder | None = None) -> Builder | Callable[[Builder], Builder]:
+def register(name: str, builder: AnyBuilder) -> AnyBuilder:
     """Give a classifier of one's own a name, for `build`, `minifcn train --model` and files of weights.
 
     A package that is installed need not be imported for that: it declares an entry point of this name in the
@@ -76,8 +72,10 @@ def register(name: str, builder: Builder | None = None) -> Builder | Callable[[B
 
     Args:
         name: The name.
-        builder: A function `builder(num_classes=..., *, init="he", rng=None)` that returns a `Classifier`;
-            without it, the result is a decorator.
+        builder: A function `builder(num_classes=..., *, init="he", rng=None)` that returns a `Classifier`.
+
+    Returns:
+        The builder.
 
     Raises:
         TypeError: If the builder cannot be called, or the name is not a text.
@@ -85,17 +83,15 @@ def register(name: str, builder: Builder | None = None) -> Builder | Callable[[B
 
     Example:
         >>> from minifcn.layers import Conv2d, GlobalAvgPool2d, Sequential
-        >>> @register("tiny")
-        ... def tiny(num_classes=2, *, init="he", rng=None):
+        >>> def tiny(num_classes=2, *, init="he", rng=None):
         ...     features = Sequential(Conv2d(1, 4, 3, init=init, rng=rng))
         ...     scores = Sequential(Conv2d(4, num_classes, 1, init=init, rng=rng), GlobalAvgPool2d())
         ...     return Classifier(features, scores, input_shape=(1, 8, 8), taps={})
+        >>> _ = register("tiny", tiny)
         >>> build("tiny", 5, rng=0).output_shape((1, 8, 8))
         (5,)
         >>> del CLASSIFIERS["tiny"]
     """
-    if builder is None:
-        return lambda function: register(name, function)
     if not isinstance(name, str) or not callable(builder):
         raise TypeError(f"register takes a text and a function, got {name!r} and {builder!r}")
     if not name or name == "fcn" or CLASSIFIERS.get(name, builder) is not builder:

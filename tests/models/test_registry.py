@@ -174,7 +174,7 @@ def test_build_by_name():
 
 def test_a_registered_builder(known, tmp_path):
     assert register("tiny", tiny) is tiny
-    register("tiny")(tiny)  # the same one again
+    register("tiny", tiny)  # the same one again
     model = build("tiny", 5, rng=1)
     assert model.architecture == {"name": "tiny", "arguments": {"num_classes": 5}}
     assert build(model.architecture, init="zeros").output_shape((3, 8, 8)) == (5,)
