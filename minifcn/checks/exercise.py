@@ -24,6 +24,7 @@ from minifcn.checks.saved import save_function
 __all__ = ["check_exercise", "checked", "show_comparison", "whole_numbers"]
 
 _passed: "WeakSet[Callable[..., Any]]" = WeakSet()  # functions whose check printed ok
+_TOLERANCE = 1e-6  # of a number, relative to the largest one
 _SAMPLE = 30  # cases by which similar mistakes are distinguished
 _LINES = 12  # of what the learner's function prints
 
@@ -69,12 +70,12 @@ def check_exercise(
     run: Callable[[Callable[..., Any], Any], Any] | None = None,
     example: Any = None,
     only: Collection[str] | None = None,
-    tolerance: float = 1e-6,
     examples: int = 100,
 ) -> None:
     """Print whether a learner's function is right: todo, ok or no.
 
-    *todo*: it raises `NotImplementedError`, as blanks do. *ok*: it is right in every case that was tried.
+    *todo*: it raises `NotImplementedError`, as blanks do. *ok*: it is right in every case that was tried, its
+    numbers within 1e-6 of the largest one.
     *no*: it is wrong. Then the check prints the likely mistake, if it is a known one, and the smallest
     failing case with its numbers. In a notebook it also draws the result, the expected one and the
     difference, if they have rows and columns. What the function prints is shown for the smallest case only.
@@ -95,7 +96,6 @@ def check_exercise(
             the failing ones.
         only: Names of functions, attributes and modules that the learner's function may use, as a puzzle;
             loops are not allowed then.
-        tolerance: Allowed error of a number, relative to the largest one.
         examples: Number of cases.
 
     Raises:
@@ -120,7 +120,7 @@ def check_exercise(
     for mistake in mistakes:
         if not mistake.__doc__:
             raise ValueError(f"{mistake.__name__} needs a docstring: the sentence that names the mistake")
-    exercise = _Exercise(mine, expected, run or _call, mistakes, tolerance)
+    exercise = _Exercise(mine, expected, run or _call, mistakes)
     failing, sample = None, []
     with _temporary_hypothesis_folder():
         try:
@@ -161,7 +161,6 @@ class _Exercise:
     expected: Callable[..., Any] | None
     call: Callable[..., Any]
     mistakes: Sequence[Callable[..., Any]]
-    tolerance: float
 
     @property
     def name(self) -> str:
@@ -175,7 +174,7 @@ class _Exercise:
         with redirect_stdout(io.StringIO()) as output:
             got, error = self.outcome(self.mine, given)
         problem = error
-        if not error and self.expected and not (problem := problem_with(got, right, self.tolerance)):
+        if not error and self.expected and not (problem := problem_with(got, right, _TOLERANCE)):
             # The value is right, so no mistake may be named by it.
             problem = error = in_place("the function", self.arguments(case), self.arguments(given))
         return _Answer(case, got, error, right, problem, output.getvalue())
@@ -216,7 +215,7 @@ class _Exercise:
         if error or answer.error:
             theirs, mine = (text.partition(" (at ")[0] for text in (error, answer.error))
             return theirs.replace(mistake.__name__, "it") == mine.replace(self.name, "it")
-        return answer.got is not None and not problem_with(answer.got, value, self.tolerance)
+        return answer.got is not None and not problem_with(answer.got, value, _TOLERANCE)
 
     def explanation(self, smallest: _Answer, likely: str) -> str:
         """Return what is printed if the function is wrong."""
