@@ -22,9 +22,9 @@ class Side:
     """A process for one library, which waits for work."""
 
     def __init__(self) -> None:
-        for name in [*os.environ]:  # all libraries choose their kernels and threads as usual
-            if "BLAS" in name or name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_")):
-                del os.environ[name]
+        kept = without_overrides(os.environ)
+        for name in os.environ.keys() - kept.keys():
+            del os.environ[name]
         context = mp.get_context("spawn")
         self._pipe, end = context.Pipe()
         self._process = context.Process(target=_serve, args=(end,), daemon=True)
@@ -73,6 +73,16 @@ def in_turn(sides: Mapping[str, Side], turns: int = 3, seconds: float = 0.3) -> 
         for name, side in sides.items():
             taken[name] += side.turn(seconds)
     return taken
+
+
+def without_overrides(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which all libraries choose their kernels and threads as usual."""
+    prefixes = "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_"
+    return {
+        name: value
+        for name, value in environment.items()
+        if "BLAS" not in name and not name.startswith(prefixes)
+    }
 
 
 def processor() -> str:
