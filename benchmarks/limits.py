@@ -83,8 +83,8 @@ class Recorder:
 def rates() -> tuple[float, float]:
     """Return the multiplications of a matrix product and the bytes of a copy in a second, with all cores."""
     a, b = (np.random.default_rng(i).standard_normal((2048, 2048), np.float32) for i in range(2))
-    large = np.ones((2, 1 << 26), np.float32)
-    parts = [slice(i, i + (1 << 20)) for i in range(0, 1 << 26, 1 << 20)]
+    large = np.ones((2, 1 << 25), np.float32)
+    parts = [slice(i, i + (1 << 20)) for i in range(0, 1 << 25, 1 << 20)]
     copy = lambda: parallel_map(lambda some: np.copyto(large[1, some], large[0, some]), parts)  # noqa: E731
     product = min(seconds(lambda: threads.matmul(a, b)) for _ in range(5))
     return 2048**3 / product, large.nbytes / min(seconds(copy) for _ in range(5))
