@@ -37,15 +37,15 @@ class Row:
     """What is known about a map of a layer in one run.
 
     Attributes:
+        kind: Of the layer, such as "3x3" or "MaxPool2d".
         seconds: Time, without that of the maps inside it.
-        calls: Number of calls.
         multiplications: Of a convolution.
         bytes: Of the arrays that are read and written.
         algorithm: Of a convolution.
     """
 
+    kind: str = ""
     seconds: float = 0.0
-    calls: int = 0
     multiplications: int = 0
     bytes: int = 0
     algorithm: str = ""
@@ -59,22 +59,25 @@ class Recorder:
     thread: threading.local = field(default_factory=threading.local)
 
     def timed(self, function: Callable[..., Any], key: Callable[..., tuple[str, str]]) -> Callable[..., Any]:
-        """Return the function, which adds its time to the row that `key` returns for its arguments."""
+        """Return the function, which adds its time to the row that `key` returns for its arguments.
+
+        `thread.where` is the row of the innermost function, `thread.inside` the time of functions inside it.
+        """
 
         @wraps(function)
         def run(*args: Any, **options: Any) -> Any:
-            where, inside = key(*args), getattr(self.thread, "inside", None)
+            where, before = key(*args), vars(self.thread).copy()
             self.thread.where, self.thread.inside = where, None
             started = time.perf_counter()
             result = function(*args, **options)
             taken = time.perf_counter() - started
             row = self.rows[where]
             row.seconds += taken - (self.thread.inside or 0)
-            row.calls += 1
             if self.thread.inside is None:  # not made of others
                 arrays = (one for one in (*args, result) if isinstance(one, np.ndarray))
                 row.bytes += sum(one.nbytes for one in arrays)
-            self.thread.inside = (inside or 0) + taken
+            self.thread.where = before.get("where")
+            self.thread.inside = (before.get("inside") or 0) + taken
             return result
 
         return run
@@ -108,24 +111,27 @@ def watch(recorder: Recorder, network: mf.layers.Layer) -> None:
                 which = method.partition("_")[0]
 
                 def key(layer: Any, *_: Any, which: str = which) -> tuple[str, str]:
-                    return names.get(id(layer), type(layer).__name__), which
+                    where = names.get(id(layer), type(layer).__name__), which
+                    recorder.rows[where].kind = type(layer).__name__
+                    return where
 
                 setattr(cls, method, recorder.timed(vars(cls)[method], key))
 
     def watched(plan: Plan | None, operation: str, problem: Problem) -> Plan | None:
         def key(*arrays: Any) -> tuple[str, str]:
             layer = next((weights[id(one)] for one in arrays if id(one) in weights), None)
-            return layer or getattr(recorder.thread, "where", ("?", ""))[0], MAPS[operation]
+            return layer or recorder.thread.where[0], MAPS[operation]
 
         if plan is None:
             return None
         run = recorder.timed(plan.run, key)
 
-        def counted(*arrays: Any) -> None:
+        def counted(*arrays: Any, **options: Any) -> None:
             row = recorder.rows[key(*arrays)]
+            row.kind = "x".join(map(str, problem.geometry.kernel_size))
             row.multiplications += problem.positions * problem.filters * problem.column
             row.algorithm = plan.algorithm
-            run(*arrays)
+            run(*arrays, **options)
 
         return replace(plan, run=counted)
 
@@ -179,10 +185,15 @@ def lines(
 ) -> Iterator[tuple[float, float, str]]:
     """Yield the seconds, the limit and the line in the table of each row."""
     for (layer, which), row in rows.items():
-        limit = max(row.multiplications / product, row.bytes / memory)
-        numbers = f"{1e3 * row.seconds:9.2f}{1e3 * limit:9.2f}{1e3 * (row.seconds - limit):9.2f}"
+        least = limit(row, product, memory)
+        numbers = f"{1e3 * row.seconds:9.2f}{1e3 * least:9.2f}{1e3 * (row.seconds - least):9.2f}"
         millions = f"{row.multiplications / 1e6:10.0f}{row.bytes / 1e6:8.1f}"
-        yield row.seconds, limit, f"{layer:32}{which:12}{numbers}{millions}  {row.algorithm}"
+        yield row.seconds, least, f"{layer:32}{which:12}{numbers}{millions}  {row.algorithm}"
+
+
+def limit(row: Row, product: float, memory: float) -> float:
+    """Return the seconds that a map takes at least, unless it multiplies less or reads from a cache."""
+    return max(row.multiplications / product, row.bytes / memory)
 
 
 def main() -> None:
@@ -219,7 +230,7 @@ def main() -> None:
         runs.append((taken, dict(recorder.rows)))
     whole = median(taken for taken, _ in runs)
     rows = {
-        key: replace(row, seconds=median(found[key].seconds for _, found in runs))
+        key: replace(row, seconds=median(found.get(key, Row()).seconds for _, found in runs))
         for key, row in runs[-1][1].items()
     }
     table = sorted(lines(rows, product, memory), key=lambda line: line[1] - line[0])
@@ -230,13 +241,13 @@ def main() -> None:
     )
     print(f"{'layer':32}{'map':12}{'ms':>9}{'limit':>9}{'above':>9}{'M mults':>10}{'MB':>8}")
     print(*(line for *_, line in table[: arguments.rows]), sep="\n")
-    for title, chosen in (
-        ("convolutions", [row for row in rows.values() if row.algorithm]),
-        ("other layers", [row for row in rows.values() if row.bytes and not row.algorithm]),
-        ("between and around them", [row for row in rows.values() if not row.bytes]),
-    ):
-        limit = sum(max(row.multiplications / product, row.bytes / memory) for row in chosen)
-        print(f"{title:44}{1e3 * sum(row.seconds for row in chosen):9.2f}{1e3 * limit:9.2f}")
+    print("\nsums by kind")
+    kinds: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for (name, which), row in rows.items():
+        kinds[row.kind or name, which].append((row.seconds, limit(row, product, memory)))
+    sums = {key: tuple(map(sum, zip(*some, strict=True))) for key, some in kinds.items()}
+    for (kind, which), (taken, least) in sorted(sums.items(), key=lambda item: -item[1][0]):
+        print(f"{kind:32}{which:12}{1e3 * taken:9.2f}{1e3 * least:9.2f}{1e3 * (taken - least):9.2f}")
     idle = num_threads() * sum(alone) / arguments.runs - used
     print(f"the run: {1e3 * median(alone):.1f} ms, {1e3 * whole:.1f} while it is recorded")
     print(
