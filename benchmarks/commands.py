@@ -3,7 +3,8 @@
     python benchmarks/commands.py CAMVID    # a folder of the dataset; 40 + 10 of its images are used
 
 Training: FCN-4s of SqueezeNet with random weights, two epochs of recipe "quick". Predictions: masks and
-overlays of 20 photographs. The overlays of minifcn have a legend, borders and the names of the classes.
+overlays of 20 photographs. The overlays of minifcn have a legend, borders and the names of the classes;
+those of PyTorch's side are blended by Pillow ("predict"), or drawn by Matplotlib with a legend ("draw").
 """
 
 import argparse
@@ -48,29 +49,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("camvid", type=Path, help="folder with train.txt and val.txt")
     parser.add_argument("--runs", type=int, default=3, help="of each command")
-    parser.add_argument("--only", choices=("train", "predict"))
     arguments = parser.parse_args()
     ours, theirs = [sys.executable, "-m", "minifcn"], [sys.executable, str(TORCH)]
     print(processor())
+    print(f"{'command':10}{'minifcn':>10}{'PyTorch':>10}{'ratio':>8}   seconds of whole processes, medians")
     with tempfile.TemporaryDirectory() as folder:
         data, here = Path(folder) / "data", Path(folder)
         data.mkdir()
         photos = list(map(str, subset(arguments.camvid, data, {"train": 40, "val": 10})[:20]))
-        training = [f"camvid:{data}", "--model", "squeezenet1_0", "--from-scratch", "--epochs", "2"]
-        seconds: dict[str, tuple[list[float], list[float]]] = {"train": ([], []), "predict": ([], [])}
-        for i in range(arguments.runs if arguments.only != "predict" else 1):
-            seconds["train"][0].append(run([*ours, "train", *training, "--out", str(here / f"ours{i}")]))
-            seconds["train"][1].append(run([*theirs, "train", str(data), str(here / f"theirs{i}")]))
-        for i in range(arguments.runs if arguments.only != "train" else 0):
-            model, out = str(here / "ours0" / "model.safetensors"), str(here / f"ours-predicted{i}")
-            seconds["predict"][0].append(run([*ours, "predict", model, *photos, "--out", out]))
-            model, out = str(here / "theirs0" / "best.pt"), str(here / f"theirs-predicted{i}")
-            seconds["predict"][1].append(run([*theirs, "predict", model, out, *photos]))
-    print(f"{'command':10}{'minifcn':>10}{'PyTorch':>10}{'ratio':>8}   seconds of whole processes, medians")
-    for name, taken in seconds.items():
-        if all(taken):
-            a, b = map(median, taken)
-            print(f"{name:10}{a:10.2f}{b:10.2f}{a / b:8.2f}")
+        training = ["train", f"camvid:{data}", "--model", "squeezenet1_0", "--from-scratch", "--epochs", "2"]
+        models = str(here / "train-ours-0" / "model.safetensors"), str(here / "train-theirs-0" / "best.pt")
+        for name in ("train", "predict", "draw"):
+            seconds: tuple[list[float], list[float]] = ([], [])
+            for i in range(arguments.runs):
+                a, b = (str(here / f"{name}-{side}-{i}") for side in ("ours", "theirs"))
+                if name == "train":
+                    commands = [*ours, *training, "--out", a], [*theirs, name, str(data), b]
+                else:
+                    commands = (
+                        [*ours, "predict", models[0], *photos, "--out", a],
+                        [*theirs, name, models[1], b, *photos],
+                    )
+                for taken, command in zip(seconds, commands, strict=True):
+                    taken.append(run(command))
+            a_median, b_median = map(median, seconds)
+            print(f"{name:10}{a_median:10.2f}{b_median:10.2f}{a_median / b_median:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

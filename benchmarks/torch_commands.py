@@ -1,7 +1,8 @@
 """What `commands.py` compares the commands with: the same training and the same predictions in PyTorch.
 
     python benchmarks/torch_commands.py train CAMVID OUT
-    python benchmarks/torch_commands.py predict OUT/best.pt OUT IMAGE...
+    python benchmarks/torch_commands.py predict OUT/best.pt OUT IMAGE...    # overlays: blended by Pillow
+    python benchmarks/torch_commands.py draw OUT/best.pt OUT IMAGE...       # drawn by Matplotlib, with a legend
 
 FCN-4s of SqueezeNet with random weights, and recipe "quick" of minifcn: Adam with a warm-up and a rate that
 falls to zero, the mean over pixels, four images in a batch, random flips, validation after each epoch.
@@ -94,7 +95,7 @@ def evaluate(net: Any, validation: Any) -> float:
     return float((matrix.diagonal() / union)[matrix.sum(1) > 0].mean())
 
 
-def predict(model: Path, out: Path, paths: list[Path]) -> None:
+def predict(model: Path, out: Path, paths: list[Path], drawn: bool) -> None:
     net = network(NAME).eval()
     net.load_state_dict(torch.load(model))
     palette = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
@@ -105,8 +106,26 @@ def predict(model: Path, out: Path, paths: list[Path]) -> None:
         mask = Image.fromarray(labels)
         mask.putpalette(palette.tobytes())
         mask.save(out / f"{path.stem}-mask.png")
-        Image.blend(Image.fromarray(image), mask.convert("RGB"), 0.5).save(out / f"{path.stem}-overlay.png")
+        overlay = Image.blend(Image.fromarray(image), mask.convert("RGB"), 0.5)
+        if drawn:
+            draw(overlay, labels, palette, out / f"{path.stem}-overlay.png")
+        else:
+            overlay.save(out / f"{path.stem}-overlay.png")
         print(path, np.bincount(labels.ravel(), minlength=CLASSES).tolist())
+
+
+def draw(overlay: Image.Image, labels: np.ndarray, palette: np.ndarray, path: Path) -> None:
+    """Write an overlay with a legend of the classes in it."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    figure = Figure(figsize=(7, 5.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(overlay)
+    axes.set_axis_off()
+    handles = [Patch(facecolor=palette[k] / 255, label=f"class {k}") for k in np.unique(labels)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6)
+    figure.savefig(path)
 
 
 if __name__ == "__main__":
@@ -116,4 +135,4 @@ if __name__ == "__main__":
     if command == "train":
         train(folders[0], folders[1])
     else:
-        predict(folders[0], folders[1], folders[2:])
+        predict(folders[0], folders[1], folders[2:], drawn=command == "draw")
