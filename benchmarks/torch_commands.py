@@ -1,8 +1,8 @@
 """What `commands.py` compares the commands with: the same training and the same predictions in PyTorch.
 
     python benchmarks/torch_commands.py train CAMVID OUT
-    python benchmarks/torch_commands.py predict OUT/best.pt OUT IMAGE...    # overlays: blended by Pillow
-    python benchmarks/torch_commands.py draw OUT/best.pt OUT IMAGE...       # drawn by Matplotlib, with a legend
+    python benchmarks/torch_commands.py predict OUT/best.pt OUT IMAGE...    # overlays blended by Pillow
+    python benchmarks/torch_commands.py draw OUT/best.pt OUT IMAGE...       # drawn by Matplotlib
 
 FCN-4s of SqueezeNet with random weights, and recipe "quick" of minifcn: Adam with a warm-up and a rate that
 falls to zero, the mean over pixels, four images in a batch, random flips, validation after each epoch.
