@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -39,15 +40,15 @@ class _Figure(Figure):
     def savefig(self, *args: Any, **options: Any) -> None:
         """Save the figure; Matplotlib alone would draw everything twice, first only to arrange it."""
         arrangement = self.get_layout_engine()
-        if arrangement is not None and "dpi" not in options:  # sizes of letters depend on dpi
-            with _boxes():
-                arrangement.execute(self)
-            self.set_layout_engine("none")
-        try:
+        with ExitStack() as restored:
+            if arrangement is not None and "dpi" not in options:  # sizes of letters depend on dpi
+                with _boxes():
+                    arrangement.execute(self)
+                names = "figure.autolayout", "figure.constrained_layout.use"
+                restored.enter_context(rc_context(dict.fromkeys(names, False)))
+                restored.callback(self.set_layout_engine, arrangement)
+                self.set_layout_engine(None)
             super().savefig(*args, **options)
-        finally:
-            if arrangement is not None:
-                self.set_layout_engine(arrangement)
 
 
 def new_figure(width: float, height: float) -> Figure:
