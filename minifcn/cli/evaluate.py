@@ -4,9 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from minifcn import viz
 from minifcn.backend import cuda_device
-from minifcn.cli.figures import save_figure
 from minifcn.cli.outputs import new_files
 from minifcn.cli.shared import DATA, add_device, save_json
 from minifcn.data import Loader, open_dataset
@@ -74,6 +72,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         save_json(about | _numbers(matrix, len(dataset)), arguments.json)
         show("", f"wrote {arguments.json}")
     if arguments.confusion is not None:
+        from minifcn import viz
+        from minifcn.cli.figures import save_figure  # Matplotlib takes longer to import than all else
+
         save_figure(viz.confusion_matrix(matrix.matrix, matrix.class_names), arguments.confusion)
         show("", f"drew {arguments.confusion}")
 
