@@ -1,19 +1,19 @@
-"""Times of all convolutions of VGG16, SqueezeNet and the heads of their FCNs, all three maps, beside PyTorch.
+"""Times of the convolutions of VGG16, SqueezeNet, MobileNetV2 and FCN's heads, each map, beside PyTorch.
 
 python benchmarks/convolutions.py --batch 1 --size 480x360
-python benchmarks/convolutions.py --few        # eight of them, as a quick look at a machine
+python benchmarks/convolutions.py --few        # nine of them, as a quick look at a machine
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any, NamedTuple
 
 import numpy as np
-from beside import Side, in_turn
+from beside import Side, processor, times
 
 from minifcn import functional as F
 from minifcn.backend import Array, to_device
@@ -110,39 +110,74 @@ def all_cases(height: int, width: int) -> list[Case]:
         ]
     found.append(Case("squeezenet skip 4", 256, 11, at(4), 1))
     for kernel, stride, channels, groups in (
-        (64, 32, 21, 1), (64, 32, 21, 21), (16, 8, 21, 21), (7, 4, 11, 11), (4, 2, 21, 21)
+        (64, 32, 21, 1), (64, 32, 21, 21), (16, 8, 21, 1), (16, 8, 21, 21), (8, 4, 21, 1), (8, 4, 21, 21),
+        (7, 4, 11, 11), (4, 2, 21, 1), (4, 2, 21, 21),
     ):  # fmt: skip
         size = -(-height // stride) * stride, -(-width // stride) * stride
         name = f"up {kernel}/{stride}, {'each class' if groups > 1 else 'all to all'}"
         padding = (kernel - stride) // 2
         found.append(Case(name, channels, channels, size, kernel, stride, padding, groups, transposed=True))
+    for channels, smaller, stride in (
+        (32, 2, 1), (96, 2, 2), (144, 4, 1), (144, 4, 2), (192, 8, 1), (384, 16, 1), (576, 16, 2),
+        (960, 32, 1),
+    ):  # fmt: skip
+        name = f"mobilenet {channels} depthwise" + (f" / {stride}" if stride > 1 else "")
+        found.append(Case(name, channels, channels, at(smaller), 3, stride, 1, channels))
     return found
 
 
-def compare(cases: Sequence[Case], batch: int, runs: int) -> list[dict[str, Any]]:
+def compare(cases: Sequence[Case], batch: int, turns: int, seconds: float) -> list[dict[str, Any]]:
     """Time all maps of some convolutions, print a line for each, and return the seconds of all runs."""
     beside = find_spec("torch") is not None
-    makers = {"minifcn": minifcn_job} | ({"PyTorch": torch_job} if beside else {})
-    sides = {name: Side() for name in makers}
+    sides = {name: Side() for name in (["minifcn", "PyTorch"] if beside else ["minifcn"])}
     what = "minifcn / PyTorch = ratio" if beside else "PyTorch is not installed: minifcn alone"
-    print(f"milliseconds, medians of {runs}; {num_threads()} threads, batch {batch}; {what}")
+    print(processor())
+    print(f"milliseconds, medians; {num_threads()} threads, batch {batch}, float32; {what}")
     print(f"{'':26}" + "".join(f"{name:>{26 if beside else 17}}" for name in MAPS))
     results = []
     for case in cases:
-        line = f"{case.name:26}"
-        for which in MAPS:
+        taken: dict[str, dict[str, list[float]]] = {which: {name: [] for name in sides} for which in MAPS}
+        for _ in range(turns):
             for name, side in sides.items():
-                side.make(makers[name], case, batch, which)
-            seconds = in_turn(sides, runs, warm_up=True)
-            results.append({"case": case._asdict(), "batch": batch, "map": which, "seconds": seconds})
-            ours = 1e3 * median(seconds["minifcn"])
+                for which, some in side.call(times_of_maps, name, case, batch, seconds).items():
+                    taken[which][name] += some
+        line = f"{case.name:26}"
+        for which, found in taken.items():
+            results.append({"case": case._asdict(), "batch": batch, "map": which, "seconds": found})
+            ours = 1e3 * median(found["minifcn"])
             if beside:
-                theirs = 1e3 * median(seconds["PyTorch"])
+                theirs = 1e3 * median(found["PyTorch"])
                 line += f"{ours:10.2f} /{theirs:7.2f} = {ours / theirs:4.2f}"
             else:
                 line += f"{ours:17.2f}"
         print(line, flush=True)
+    if beside:
+        print(*summary(results), sep="\n")
     return results
+
+
+def times_of_maps(library: str, case: Case, batch: int, seconds: float) -> dict[str, list[float]]:
+    """Return the seconds of runs of each map of a convolution."""
+    make = {"minifcn": minifcn_job, "PyTorch": torch_job}[library]
+    return {which: times(make(case, batch, which), seconds) for which in MAPS}
+
+
+def summary(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each kind of convolution: the geometric mean of the ratios, and the largest one."""
+    ratios: dict[str, dict[str, float]] = {}
+    for result in results:
+        case = Case(**result["case"])
+        kind = "depthwise" if case.groups == case.channels else "convolutions"
+        kind = "deconvolutions" if case.transposed else kind
+        ours, theirs = (median(result["seconds"][name]) for name in ("minifcn", "PyTorch"))
+        ratios.setdefault(kind, {})[f"{case.name}, {result['map']}"] = ours / theirs
+    for kind, found in ratios.items():
+        mean, worst = geometric_mean(found.values()), max(found, key=found.__getitem__)
+        above = sum(value > 1.2 for value in found.values())
+        yield (
+            f"{kind}: geometric mean {mean:.2f} of {len(found)}, {above} above 1.2, "
+            f"the largest {found[worst]:.2f} ({worst})"
+        )
 
 
 def minifcn_job(case: Case, batch: int, which: str, device: str = "cpu") -> Callable[[], Any]:
@@ -186,15 +221,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", default="480x360", help="WIDTHxHEIGHT")
-    parser.add_argument("--runs", type=int, default=9, help="medians of so many are printed")
-    parser.add_argument("--few", action="store_true", help="only eight typical convolutions")
+    parser.add_argument("--turns", type=int, default=2, help="of each library")
+    parser.add_argument("--seconds", type=float, default=0.05, help="of each map in each turn")
+    parser.add_argument("--few", action="store_true", help="only nine typical convolutions")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     listed = CASES if arguments.few else all_cases(height, width)
     chosen = [case for case in listed if arguments.only in case.name]
-    results = compare(chosen, arguments.batch, arguments.runs)
+    results = compare(chosen, arguments.batch, arguments.turns, arguments.seconds)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(results, file, indent=1)

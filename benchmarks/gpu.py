@@ -180,14 +180,14 @@ def jobs(library: str, device: str, stand_in: bool) -> Iterator[tuple[str, Calla
 
     make_network = {"minifcn": networks.minifcn_job, "PyTorch": networks.torch_job}[library]
     make_convolution = {"minifcn": convolutions.minifcn_job, "PyTorch": convolutions.torch_job}[library]
-    names, batches, size = tuple(networks.NETWORKS), (1, 4), (360, 480)
+    names, size = tuple(networks.NETWORKS), (360, 480)
     cases: tuple[convolutions.Case, ...] = convolutions.CASES
     if stand_in:
-        names, batches, size = names[:1], (1,), (48, 64)
+        names, size = names[:1], (48, 64)
         cases = (convolutions.Case("3 x 3", 2, 3, (8, 9), 3, padding=1),)
     for network in names:
         for what in ("inference", "training"):
-            for batch in batches:
+            for batch in (1,) if stand_in else networks.NETWORKS[network].batches:
                 title = f"{network}, {what}, batch {batch}"
                 yield title, partial(make_network, network, what, batch, size, device)
     for case in cases:

@@ -7,7 +7,7 @@ Each case runs in a process of its own, so that its peak of memory is measured s
 
 import argparse
 
-from networks import HEAD, NETWORKS, Comparison
+from networks import NETWORKS, Comparison, installed
 
 from minifcn.kernels.threads import num_threads
 
@@ -19,15 +19,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=tuple(NETWORKS), default="fcn4s-squeezenet")
     parser.add_argument("--what", choices=("inference", "training"), default="inference")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3, help="of each library")
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     threads = num_threads()
     cases = [(size, 1, threads) for size in SIZES] + [((360, 480), batch, threads) for batch in BATCHES]
     cases += [((360, 480), 4, count) for count in range(1, threads)]
-    print(f"{arguments.network}, {arguments.what}, float32, medians of {arguments.runs}")
-    print(f"{'size':>9}{'batch':>7}{'threads':>9}{HEAD}")
-    comparison = Comparison(arguments.runs)
+    print(f"{arguments.network}, {arguments.what}, float32, medians in ms")
+    libraries = [name for name in ("minifcn", "eager") if name in installed()]
+    comparison = Comparison(libraries, arguments.turns, 0.5)
+    print(f"{'size':>9}{'batch':>7}{'threads':>9}{comparison.head}")
     for (height, width), batch, count in cases:
         line = comparison.time(arguments.network, arguments.what, batch, (height, width), count)
         print(f"{f'{width}x{height}':>9}{batch:7}{count:9}{line}", flush=True)

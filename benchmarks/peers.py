@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from beside import Side, in_turn
+from beside import Side, in_turn, processor
 
 from minifcn.kernels.threads import num_threads
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=32, help="pixels of a side, a multiple of 4")
     parser.add_argument("--only", nargs="*", choices=tuple(PEERS), default=tuple(PEERS))
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3, help="of each library")
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
     sides = {}
@@ -164,11 +164,9 @@ def main() -> None:
         if name in ("minifcn", *arguments.only) and find_spec(package):
             sides[name] = Side()
             sides[name].make(maker, arguments.batch, arguments.size)
-    seconds = in_turn(sides, arguments.runs, warm_up=True)
-    print(
-        f"{num_threads()} threads, batch {arguments.batch}, {arguments.size} x {arguments.size}, "
-        f"medians of {arguments.runs}"
-    )
+    seconds = in_turn(sides, arguments.turns)
+    print(processor())
+    print(f"{num_threads()} threads, batch {arguments.batch}, {arguments.size} x {arguments.size}, medians")
     ours = median(seconds["minifcn"])
     for name, taken in seconds.items():
         print(f"{name:10}{1e3 * median(taken):10.2f} ms  {median(taken) / ours:8.2f} times minifcn's")

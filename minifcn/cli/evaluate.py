@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from minifcn import viz
 from minifcn.backend import cuda_device
-from minifcn.cli.figures import save_figure
 from minifcn.cli.outputs import new_files
 from minifcn.cli.shared import DATA, add_device
 from minifcn.data import Loader, open_dataset
@@ -77,6 +75,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             temporary.write_text(f"{text}\n", encoding="utf-8")
         show("", f"wrote {arguments.json}")
     if arguments.confusion is not None:
+        from minifcn import viz
+        from minifcn.cli.figures import save_figure  # Matplotlib takes longer to import than all else
+
         save_figure(viz.confusion_matrix(matrix.matrix, matrix.class_names), arguments.confusion)
         show("", f"drew {arguments.confusion}")
 

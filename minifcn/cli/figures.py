@@ -14,9 +14,9 @@ from minifcn.training import label
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of Matplotlib as PNG."""
+    """Write a figure of Matplotlib as PNG, with little compression: more takes as long as drawing."""
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", pil_kwargs={"compress_level": 1})
 
 
 def save_strips(dataset: Dataset, indices: Iterable[int], model: Layer, path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np
 
 from minifcn.backend import Array, array_module, device_of, to_device, to_numpy
 from minifcn.data.loader import Preprocess
+from minifcn.kernels.threads import parallel_map
+from minifcn.kernels.workspace import cut
 from minifcn.layers import Layer
 from minifcn.models import Preprocessing
 from minifcn.models.tiling import Rectangle, tiles
 from minifcn.training.memory import tile_size
+
+ROWS_CHUNK = 1 << 15
+"""Pixels whose classes are found in one chunk, whose scores stay in the cache of a core."""
 
 
 @contextmanager
@@ -56,7 +62,30 @@ def predict(model: Layer, x: Array) -> Array:
     if model.training:
         raise ValueError("model must be in evaluation mode; call model.eval() first")
     scores = model(x)
+    if array_module(scores=scores) is np and scores.ndim == 4 and scores.shape[1] <= 256:
+        return _highest(scores)
     classes: Array = scores.argmax(axis=1).astype("uint8" if scores.shape[1] <= 256 else "int64")
+    return classes
+
+
+def _highest(scores: Array) -> Array:
+    """Return what argmax(axis=1) returns, uint8 (N, H, W), several times faster: class after class."""
+    n, num_classes, height, width = scores.shape
+    classes = np.zeros((n, height, width), np.uint8)
+
+    def some_rows(place: tuple[int, slice]) -> None:
+        image, rows = place
+        part, found = scores[image, :, rows], classes[image, rows]
+        highest = part[0].copy()
+        for k in range(1, num_classes):
+            higher = part[k] > highest
+            np.maximum(highest, part[k], out=highest)
+            np.maximum(found, higher.view(np.uint8) * np.uint8(k), out=found)
+        if np.isnan(highest).any():
+            found[...] = part.argmax(axis=0)
+
+    rows = [*cut(height, max(ROWS_CHUNK // max(width, 1), 1))]
+    parallel_map(some_rows, product(range(n), rows))
     return classes
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patheffects import withStroke
-from PIL import Image, ImageDraw
 
 from minifcn.backend import Array
 from minifcn.palette import VOID
@@ -73,10 +72,24 @@ def innermost_pixels(labels: Array) -> Iterator[tuple[int, int, int]]:
         for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
             inner &= (np.roll(padded, shift, axis) == padded) & np.roll(alive, shift, axis)
         alive = inner
-    rest = Image.fromarray(coarse).copy()  # a copy, from which region by region is erased
-    while depth.any():
-        row, col = (int(i) for i in np.unravel_index(int(depth.argmax()), depth.shape))
-        deepest = int(depth[row, col])
-        ImageDraw.floodfill(rest, (col, row), VOID)
-        depth[np.asarray(rest) == VOID] = 0
-        yield row * step, col * step, deepest * step
+    deepest = np.argsort(-depth, axis=None, kind="stable")  # indices of all pixels
+    _, first = np.unique(_regions(coarse).ravel()[deepest], return_index=True)
+    for index in deepest[np.sort(first)].tolist():
+        row, col = divmod(index, coarse.shape[1])
+        if depth[row, col]:
+            yield row * step, col * step, int(depth[row, col]) * step
+
+
+def _regions(labels: Array) -> Array:
+    """Return for each pixel the smallest index of a pixel in its 4-connected region, (H, W)."""
+    indices = np.arange(labels.size).reshape(labels.shape)
+    while True:  # until nothing changes, each run of equal labels takes its smallest index
+        before = indices
+        for _ in range(2):  # the runs in rows, and those in columns
+            begins = np.ones(labels.shape, bool)
+            begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
+            smallest = np.minimum.reduceat(indices.ravel(), np.flatnonzero(begins))
+            indices = smallest[np.cumsum(begins) - 1].reshape(labels.shape).T
+            labels = labels.T
+        if (indices == before).all():
+            return indices

@@ -125,6 +125,12 @@ def test_the_help_of_the_command_loads_no_numpy():
     assert not {"numpy", "tqdm", "minifcn.cli.train"} & modules
 
 
+def test_matplotlib_is_loaded_only_to_draw():
+    _, modules = help_of("evaluate")
+    assert "minifcn.training.fit" in modules
+    assert "matplotlib" not in modules
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_a_help(command, capsys):
     with pytest.raises(SystemExit) as ended:

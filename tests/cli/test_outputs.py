@@ -67,7 +67,7 @@ def model(tmp_path, monkeypatch):
     """A model; its overlays are not drawn, which takes long."""
 
     class Figure:
-        def savefig(self, path, format):
+        def savefig(self, path, **options):
             path.write_bytes(b"drawn")
 
     monkeypatch.setattr(predict.viz, "overlay", lambda *arguments: Figure())

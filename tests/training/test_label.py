@@ -1,3 +1,4 @@
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -6,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from minifcn.layers import Dropout
+from minifcn.layers import Dropout, Sequential
 from minifcn.models import FCN, ModelInfo, Preprocessing, digit_classifier
 from minifcn.training import any_channels, label
-from minifcn.training.label import evaluation_mode
+from minifcn.training.label import evaluation_mode, predict
 
 PLAIN = {name: Preprocessing(name, (0.0,) * n, (1.0,) * n) for name, n in (("L", 1), ("RGB", 3), ("BGR", 3))}
 
@@ -33,6 +34,20 @@ def test_images_that_fit_are_not_changed():
     for name, preprocessing in PLAIN.items():
         images = rng.integers(0, 256, (2, 4, 5, len(preprocessing.mean)), np.uint8)
         assert np.array_equal(any_channels(preprocessing)(images), preprocessing(images)), name
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 11, 256, 257]), st.booleans())
+def test_the_class_is_the_first_of_the_highest_scores(seed, num_classes, with_nan):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-2, 3, (2, num_classes, 9, 5)).astype(np.float32)  # with many equal ones
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    if with_nan:
+        scores[rng.random(scores.shape) < 0.05] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[predict.__module__], "ROWS_CHUNK", 20)  # four rows
+        found = predict(Sequential().eval(), scores)  # which returns its input
+    assert found.dtype == (np.uint8 if num_classes <= 256 else np.int64)
+    np.testing.assert_array_equal(found, scores.argmax(axis=1))
 
 
 def network(channels="L"):

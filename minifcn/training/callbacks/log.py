@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from minifcn import viz
 from minifcn.files import atomic_write, open_foreign
 from minifcn.training.callbacks.base import Callback
 from minifcn.training.progress import attempt, show
@@ -95,5 +94,7 @@ class Curve(Callback):
 
     def epoch(self, training: Training) -> None:
         """Draw the curve."""
+        from minifcn import viz  # Matplotlib takes longer to import than all else
+
         with attempt(f"the curve {self.path}"), atomic_write(self.path) as temporary:
             viz.training_curve(training.records).savefig(temporary)
