@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.cli import COMMANDS, _for_command_line, demo, main
+from minifcn.cli import COMMANDS, demo, for_command_line, main
 
 LOGS = {
     f"{name}.jsonl"
@@ -156,4 +156,4 @@ def test_train_has_at_most_32_options(capsys):
 )
 def test_errors_of_the_library_name_the_option(message, expected):
     options = {"batch_size": "--batch", "start": "--from", "class_weights": "--class-weights", "lr": "--lr"}
-    assert _for_command_line(message, options) == expected
+    assert for_command_line(message, options) == expected

@@ -498,7 +498,7 @@ def test_warnings_are_repeated_and_the_bit_depth_is_recorded(data, tmp_path, out
     image = root / "images" / "photo0.png"
     assert main(["predict", str(out / "model.safetensors"), str(image), str(bright), "--out", f"{out}2"]) == 1
     said = capsys.readouterr()
-    assert "bright.png: has pixels up to 4096, expected at most 4095 (bit_depth 12)" in said.err
+    assert "bright.png: has pixels up to 4096, expected at most 4095 (12 bits)" in said.err
     assert (tmp_path / "out2" / "masks" / "photo0.png").exists()
 
 
