@@ -164,6 +164,7 @@ def test_digits(capsys):
 
 
 @needs_camvid
+@pytest.mark.slow
 def test_camvid_is_clean(capsys):
     assert run(f"camvid:{CAMVID}") == 0
     said = capsys.readouterr().out
