@@ -10,6 +10,7 @@ from PIL import Image
 
 import minifcn as mf
 from minifcn.cli import COMMANDS, demo, for_command_line, main
+from minifcn.optim import Cosine
 
 LOGS = {
     f"{name}.jsonl"
@@ -21,17 +22,18 @@ LOGS = {
 def short(monkeypatch):
     """The demo with so little data that it takes seconds."""
     monkeypatch.setattr(demo, "CROPS", 1)
-    monkeypatch.setattr(demo, "CANVASES", {8: 42, 4: 42, 2: 42})
+    monkeypatch.setattr(demo, "CANVASES", {8: 14, 4: 14, 2: 14})
     monkeypatch.setattr(demo, "UNSEEN", 4)
     monkeypatch.setattr(demo, "FEW", 6)
-    monkeypatch.setattr(demo, "FEW_EPOCHS", 8)
+    monkeypatch.setattr(demo, "FEW_EPOCHS", 2)
+    monkeypatch.setattr(demo, "Cosine", lambda steps, warmup_steps: Cosine(steps))  # shorter than the warm-up
 
 
 def test_demo_writes_figures_logs_and_a_model_that_loads(short, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
-    assert "stride 2, 126 canvases" in said
+    assert "stride 2, 42 canvases" in said
     assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
