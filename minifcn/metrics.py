@@ -9,7 +9,7 @@ import numpy as np
 
 from minifcn.backend import Array, array_module, to_numpy
 from minifcn.functional.labels import check_classes, refuse, valid_pixels
-from minifcn.functional.operands import check_choice, check_same_shape
+from minifcn.functional.operands import check_choice, check_class_names, check_same_shape
 from minifcn.printing import escape
 
 Absent = Literal["exclude", "zero", "one", "truth"]
@@ -70,7 +70,7 @@ class ConfusionMatrix:
         if num_classes > 256:
             raise ValueError(f"num_classes must be at most 256 because labels are uint8, got {num_classes}")
         check_choice(absent, "absent", get_args(Absent))
-        names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
+        names = check_class_names(map(str, range(num_classes)) if class_names is None else class_names)
         if len(names) != num_classes:
             raise ValueError(f"class_names must have {num_classes} names, got {len(names)}")
         self.num_classes = num_classes

@@ -230,7 +230,7 @@ def test_adding_leaves_both_as_they_were():
     [
         (ConfusionMatrix(4), "num_classes must be equal in matrices to be added, got 3 and 4"),
         (ConfusionMatrix(3, ignore_index=0), "ignore_index must"),
-        (ConfusionMatrix(3, class_names="abc"), "got ('0', '1', '2') and ('a', 'b', 'c')"),
+        (ConfusionMatrix(3, class_names=("a", "b", "c")), "got ('0', '1', '2') and ('a', 'b', 'c')"),
         (ConfusionMatrix(3, absent="zero"), "got 'exclude' and 'zero'"),
     ],
 )
@@ -278,6 +278,9 @@ def test_wrong_pixels_are_refused_and_not_counted(labels, predictions, error, me
         ({"num_classes": 257}, "num_classes must be at most 256"),
         ({"ignore_index": -100}, "ignore_index must be an integer >= 0, got -100"),
         ({"class_names": ["a", "b"]}, "class_names must have 3 names, got 2"),
+        ({"class_names": 3}, "class_names must be texts, one for each class, got 3"),
+        ({"class_names": "abc"}, "class_names must be texts, one for each class, got 'abc'"),
+        ({"class_names": [1, 2, 3]}, "class_names must be texts, one for each class, got [1, 2, 3]"),
         ({"absent": "nan"}, "absent must be one of 'exclude', 'zero', 'one', 'truth', got 'nan'"),
     ],
 )

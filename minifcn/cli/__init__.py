@@ -45,6 +45,8 @@ _IN_PYTHON = {
     "accumulate=": "--accumulate ",
     "call freeze_batch_norm(model)": "begin with weights, without --train-batch-norm",
     "train on one rank": "train with one process",
+    "with the argument bands": "with --bands of train and check-data",
+    "pass bit_depth, or save": "save",
 }
 """What messages of the library suggest, and the commands that do the same."""
 
@@ -180,7 +182,7 @@ def _description(error: Exception, options: Mapping[str, str]) -> list[str]:
     if isinstance(error, MemoryError):
         return [f"not enough memory: {message}"]
     if isinstance(error, ValueError | OSError | ImportError):
-        return [_for_command_line(message, options), *lines]
+        return [for_command_line(message, options), *lines]
     return [f"unexpected {type(error).__name__}: {message}; MINIFCN_DEBUG=1 shows where it comes from"]
 
 
@@ -189,11 +191,11 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     say(f"warning: {message}")
 
 
-def _for_command_line(message: str, options: Mapping[str, str]) -> str:
+def for_command_line(message: str, options: Mapping[str, str]) -> str:
     """Return a message of the library with options and commands in place of arguments and functions.
 
     Example:
-        >>> _for_command_line("batch_size must be an integer >= 1, got 0", {"batch_size": "--batch"})
+        >>> for_command_line("batch_size must be an integer >= 1, got 0", {"batch_size": "--batch"})
         '--batch must be an integer >= 1, got 0'
     """
     for words, command in _IN_PYTHON.items():

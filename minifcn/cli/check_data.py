@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from minifcn.cli import for_command_line
 from minifcn.cli.shared import BANDS, DATA, bands
 from minifcn.data import DatasetReport, Finding, check_dataset, dataset_splits, open_dataset
 from minifcn.data.check import KINDS, TITLES
@@ -35,11 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     splits = {name: open_dataset(arguments.data, name, strict=False) for name in names}
     read_like(splits.values(), 8, arguments.bands)
     report = check_dataset(splits, progress="checking")
+    findings = [one._replace(message=for_command_line(one.message, {})) for one in report.findings]
     if not arguments.split:
         needed = "there is no such part, and training needs one"
         lacking = [Finding("void", part, "", needed) for part in ("train", "validation") if part not in names]
-        findings = sorted((*lacking, *report.findings), key=lambda finding: KINDS.index(finding.kind))
-        report = replace(report, findings=tuple(findings))
+        findings = sorted((*lacking, *findings), key=lambda finding: KINDS.index(finding.kind))
+    report = replace(report, findings=tuple(findings))
     show(*json.dumps(_as_json(report), indent=2).split("\n") if arguments.json else _as_text(report))
     return 1 if report.findings else 0
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from minifcn import __version__, viz
 from minifcn.backend import Array, cuda_device
+from minifcn.cli import for_command_line
 from minifcn.cli.figures import save_figure
 from minifcn.cli.outputs import RECORD, OutputFolder, output_folder, recorded, recorded_entries
 from minifcn.cli.shared import add_device
@@ -224,7 +225,7 @@ def _check_list(folder: OutputFolder, paths: Sequence[Path], maker: str, count: 
 def _problem(path: Path, error: Exception) -> str:
     """Return what is wrong with an image."""
     if isinstance(error, ValueError) and str(path) in str(error):
-        return str(error)
+        return for_command_line(str(error), {})
     reason = "not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None)
     return f"{path}: {reason or error}"
 

@@ -210,13 +210,13 @@ def _to_eight_bits(image: Any, values: Array, bit_depth: int | None) -> Any:
         bits = 16 if high > 0x3FFF else 8 if high <= (255 if bit_depth else 0) else None
         if bits is None:
             raise ContentsError(
-                f"has pixels up to {high} in 16 bits, so that it is unknown which value is white: pass "
-                f"bit_depth, {smallest_depth(high)} to 16, or save the image with 8 bits",
+                f"has pixels up to {high} in 16 bits, so that it is unknown which value is white in "
+                f"{smallest_depth(high)} to 16 bits: pass bit_depth, or save the image with 8 bits",
                 "mode",
             )
     bits = bits or bit_depth or 8
     if high >> bits:
-        reason = f"has pixels up to {high}, expected at most {2**bits - 1} (bit_depth {bits})"
+        reason = f"has pixels up to {high}, expected at most {2**bits - 1} ({bits} bits)"
         raise ContentsError(reason, "mode")
     values >>= bits - 8
     return Image.fromarray(values.astype(np.uint8))
@@ -266,4 +266,4 @@ def _check_opacity(counts: list[int]) -> None:
         )
     else:
         return
-    raise ContentsError(f"{reason}: choose bands, such as bands=(0, 1, 2), or save a copy without it", "mode")
+    raise ContentsError(f"{reason}: choose bands with the argument bands, or save a copy without it", "mode")

@@ -109,6 +109,19 @@ def check_choice(value: object, name: str, choices: Iterable[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {brief(value)}")
 
 
+def check_class_names(names: object) -> tuple[str, ...]:
+    """Return names of classes as a tuple, after checking that they are texts.
+
+    Example:
+        >>> check_class_names(["cat", "dog"])
+        ('cat', 'dog')
+    """
+    listed = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise ValueError(f"class_names must be texts, one for each class, got {brief(names)}")
+    return listed
+
+
 def check_channels(channels: int, **arrays: Array) -> None:
     """Raise `ValueError` unless all arrays have the shape (C,), one value for each channel."""
     for name, array in arrays.items():

@@ -68,6 +68,8 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
         raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {brief(operation)}")
     if geometry is None:
         return tuple(_PLANNERS[operation])
+    if not isinstance(geometry, ConvGeometry):
+        raise TypeError(f"geometry must be a ConvGeometry, got {brief(geometry)}")
     size, channels = geometry.input_size_range((1, 1))[0], geometry.groups
     problem = Problem(geometry, 1, channels, channels, size, (1, 1), np.dtype("float32"), np)
     return tuple(plans(operation, problem))

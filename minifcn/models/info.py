@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from minifcn.backend import Array, array_module
+from minifcn.functional.operands import check_class_names
 from minifcn.geometry import check_integer
 from minifcn.palette import palette
 
@@ -134,9 +135,7 @@ class ModelInfo:
     colors: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        names = self.class_names
-        if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"class_names must be texts, one for each class, got {str(names)[:50]!r}")
+        names = check_class_names(self.class_names)
         colors = tuple(_as_tuple(color, "each colour", operator.index) for color in self.colors)
         if len(colors) == 0:
             different = [tuple(map(int, color)) for color in palette(min(len(names), 255))]
@@ -146,7 +145,7 @@ class ModelInfo:
         for color in colors:
             if len(color) != 3 or not all(0 <= value <= 255 for value in color):
                 raise ValueError(f"each colour must be three integers from 0 to 255, got {str(color)[:50]}")
-        object.__setattr__(self, "class_names", tuple(names))
+        object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "colors", colors)
 
     @classmethod

@@ -10,7 +10,7 @@ import numpy as np
 from minifcn.dense import ORDERS
 from minifcn.files import FileError, existing_file
 from minifcn.functional import bilinear_kernel
-from minifcn.functional.operands import check_choice
+from minifcn.functional.operands import check_choice, check_class_names
 from minifcn.layers import freeze_batch_norm as freeze
 from minifcn.layers.parameter import Rng
 from minifcn.models import FCN, AlignedUpsample, Classifier, ModelInfo, Preprocessing, build
@@ -278,7 +278,7 @@ def _loaded(
             f"{file} does not describe the preprocessing for {found.architecture}, which must be given"
         )
     usual = model.info or ModelInfo(tuple(map(str, range(classes))), preprocessing)
-    names = usual.class_names if class_names is None else tuple(class_names)
+    names = usual.class_names if class_names is None else check_class_names(class_names)
     if len(names) != classes:
         raise ValueError(f"{file} has {classes} classes, and {len(names)} class names were given")
     model.info = ModelInfo(names, preprocessing, usual.colors)

@@ -15,6 +15,7 @@ import numpy as np
 
 from minifcn import layers
 from minifcn.files import FileError, open_foreign
+from minifcn.functional.operands import check_class_names
 from minifcn.geometry import Pair, pair
 from minifcn.layers import Graph, Layer, Sequential
 from minifcn.layers.containers import INPUT
@@ -153,7 +154,7 @@ def _info(
         return None
     if len(chosen.mean) != channels:
         raise ValueError(f"it takes images of {channels} channels, and the preprocessing has {chosen}")
-    named = usual if names is None else tuple(names)
+    named = usual if names is None else check_class_names(names)
     if len(named) != classes:
         raise ValueError(f"it has {classes} classes, and {len(named)} class names are given")
     return ModelInfo(named, chosen, colors if names is None else ())

@@ -9,7 +9,7 @@ from minifcn import convolutionalize, layers, models
 from minifcn import functional as F
 from minifcn.checks import CheckFailedError, check_conventions
 from minifcn.geometry import CoordinateMap, Window
-from minifcn.layers import Conv2d, Layer, MaxPool2d, Parameter, ReLU
+from minifcn.layers import Conv2d, Layer, MaxPool2d, Parameter, Pointwise, ReLU
 from minifcn.models.upsampling import AlignedUpsample, PaperUpsample, TorchvisionUpsample
 from tests.checks.broken_layers import PLANTED, Rescale
 
@@ -84,10 +84,11 @@ LAYERS = {
     for alignment in ("exact", "paper")
     for stride in (8, 2)
 }
+SLOW = {"FCN-8s exact", "FCN-8s paper", "FCN-2s paper"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * ("paper" in name)) for name in LAYERS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 )
 def test_built_in_layers_and_models_keep_the_conventions(name):
     make, shape = LAYERS[name]
@@ -160,6 +161,20 @@ def test_a_size_that_is_refused_is_skipped_but_not_the_given_one():
     check_conventions(Conv2d(2, 2, 4, rng=0), (2, 9, 9))
     with pytest.raises(ValueError, match="height 3"):
         check_conventions(Conv2d(2, 2, 4, rng=0), (2, 3, 9))
+
+
+def test_an_output_of_zeros_depends_on_nothing():
+    class Zeros(Pointwise):
+        def forward(self, x):
+            y = 0 * x
+            self.keep(output=y)
+            return y
+
+        def backward(self, dy):
+            self.recall(dy)
+            return 0 * dy
+
+    check_conventions(layers.register(Zeros)(), SHAPE)
 
 
 def test_parameters_of_zero_hide_nothing():

@@ -8,7 +8,7 @@ import pytest
 
 from minifcn.cli import main
 from tests.data.folders import folder
-from tests.data.pictures import write
+from tests.data.pictures import noise, write
 from tests.real_data import CAMVID, needs_camvid
 
 
@@ -133,6 +133,9 @@ def test_bit_depth_and_bands(root, capsys):
     assert "files of 16 bits have 10 bits: 0 to 1023 becomes 0 to 255" in capsys.readouterr().out
     assert run(f"folder:{root}", "--bands", "0,1,2") == 1
     assert "has 1 band (mode I;16), and bands (0, 1, 2) were asked for" in capsys.readouterr().out
+    write(root / "images" / "photo 00.png", noise(6, 8, 4))
+    assert run(f"folder:{root}") == 1
+    assert "choose bands with --bands of train and check-data, or save" in capsys.readouterr().out
     assert run(f"folder:{root}", "--bands", "0,1") == 2
     assert "one or three bands such as 3,0,1, got '0,1'" in capsys.readouterr().err
 
@@ -161,6 +164,7 @@ def test_digits(capsys):
 
 
 @needs_camvid
+@pytest.mark.slow
 def test_camvid_is_clean(capsys):
     assert run(f"camvid:{CAMVID}") == 0
     said = capsys.readouterr().out

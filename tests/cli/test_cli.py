@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import minifcn as mf
-from minifcn.cli import COMMANDS, _for_command_line, demo, main
+from minifcn.cli import COMMANDS, demo, for_command_line, main
+from minifcn.optim import Cosine
 
 LOGS = {
     f"{name}.jsonl"
@@ -21,17 +22,18 @@ LOGS = {
 def short(monkeypatch):
     """The demo with so little data that it takes seconds."""
     monkeypatch.setattr(demo, "CROPS", 1)
-    monkeypatch.setattr(demo, "CANVASES", {8: 42, 4: 42, 2: 42})
+    monkeypatch.setattr(demo, "CANVASES", {8: 14, 4: 14, 2: 14})
     monkeypatch.setattr(demo, "UNSEEN", 4)
     monkeypatch.setattr(demo, "FEW", 6)
-    monkeypatch.setattr(demo, "FEW_EPOCHS", 8)
+    monkeypatch.setattr(demo, "FEW_EPOCHS", 2)
+    monkeypatch.setattr(demo, "Cosine", lambda steps, warmup_steps: Cosine(steps))  # shorter than the warm-up
 
 
 def test_demo_writes_figures_logs_and_a_model_that_loads(short, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     said = capsys.readouterr().out
-    assert "stride 2, 126 canvases" in said
+    assert "stride 2, 42 canvases" in said
     assert "from scratch" in said
     assert str(out) in said
     names = {"heat-maps.png", "strides.png", "predictions.png", "confusion-matrix.png"}
@@ -162,4 +164,4 @@ def test_train_has_at_most_32_options(capsys):
 )
 def test_errors_of_the_library_name_the_option(message, expected):
     options = {"batch_size": "--batch", "start": "--from", "class_weights": "--class-weights", "lr": "--lr"}
-    assert _for_command_line(message, options) == expected
+    assert for_command_line(message, options) == expected

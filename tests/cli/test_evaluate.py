@@ -151,7 +151,7 @@ def test_images_are_read_as_in_training(tmp_path, capsys):
         fcn.info = ModelInfo(("ground", "blob"), Preprocessing("L", (90.0,), (50.0,), bit_depth, bands))
         mf.save(fcn, tmp_path / "m")
         assert main(["evaluate", str(tmp_path / "m"), data]) == expected, bit_depth
-    assert "expected at most 1023 (bit_depth 10)" in capsys.readouterr().err
+    assert "expected at most 1023 (10 bits)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

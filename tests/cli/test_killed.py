@@ -138,11 +138,10 @@ def resumed(out, options):
 @pytest.mark.parametrize(
     ("where", "number"),
     [
-        ("within", 1),
-        ("fsync", 7),
+        ("within", 4),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [("within", 4), ("rename", 11), ("renamed", 9)]
+            for case in [("within", 1), ("fsync", 7), ("rename", 11), ("renamed", 9)]
         ),
     ],
 )
@@ -163,6 +162,7 @@ def kill_at(out, options, seconds):
     finish(process)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(options, whole, tmp_path):
     out = tmp_path / "out"
     kill_at(out, options, 0.7 * whole[1])

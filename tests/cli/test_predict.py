@@ -107,6 +107,18 @@ def test_photographs_are_rotated_by_their_exif_orientation(model, tmp_path):
     assert labels[14:].min() == 1
 
 
+def test_advice_speaks_of_flags(model, tmp_path, capsys):
+    """The library suggests arguments of Python, which the command does not have."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(99, 200, (8, 8, 4)).astype(np.uint8)).save(tmp_path / "bands.png")
+    Image.fromarray(rng.integers(0, 900, (8, 8)).astype(np.uint16)).save(tmp_path / "dark.png")
+    assert run(model, tmp_path / "bands.png", tmp_path / "dark.png", "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "choose bands with --bands of train and check-data, or save" in said
+    assert "in 10 to 16 bits: save the image" in said
+    assert "bit_depth" not in said
+
+
 def test_folders_are_searched_and_names_are_unique(model, tmp_path, capsys):
     folder = tmp_path / "in"
     draw(folder / "one" / "a.png")

@@ -34,7 +34,7 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 10])
+@pytest.mark.parametrize("count", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 2, 10))])
 def test_shares_are_together_one_run(model, photos, tmp_path, count):
     whole, shared = tmp_path / "whole", tmp_path / "shared"
     images = sorted(photos.rglob("*.png"))

@@ -27,6 +27,14 @@ def data(tmp_path):
     return photographs(tmp_path / "photos")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a training of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert run(photographs(folder / "photos"), *SCRATCH, "--epochs", 1, "--out", folder / "out") == 0
+    return folder / "out"
+
+
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
@@ -274,8 +282,8 @@ def test_a_checkpoint_of_something_else_is_refused(out, capsys):
         {"epochs": 3, "records": {}},
     ],
 )
-def test_a_changed_checkpoint_is_refused(data, out, capsys, change):
-    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+def test_a_changed_checkpoint_is_refused(trained, out, capsys, change):
+    shutil.copytree(trained, out)
     capsys.readouterr()
     rewrite(out / "last.safetensors", change)
     assert run("--resume", "--out", out) == 2
@@ -283,8 +291,8 @@ def test_a_changed_checkpoint_is_refused(data, out, capsys, change):
     assert "last.safetensors" in error
 
 
-def test_changed_settings_in_a_checkpoint_are_refused(data, out, capsys):
-    assert run(data, *SCRATCH, "--epochs", 1, "--out", out) == 0
+def test_changed_settings_in_a_checkpoint_are_refused(trained, out, capsys):
+    shutil.copytree(trained, out)
     stored = Checkpoint.read(out / "last.safetensors").entries["settings"]["command"]
     for change in ({"epochs": "many"}, {"crop": 3}, {"seed": [1]}, {"recipe": "none"}, {"scale": "ab"}):
         rewrite(out / "last.safetensors", {"settings": {"command": stored | change}})
@@ -498,7 +506,7 @@ def test_warnings_are_repeated_and_the_bit_depth_is_recorded(data, tmp_path, out
     image = root / "images" / "photo0.png"
     assert main(["predict", str(out / "model.safetensors"), str(image), str(bright), "--out", f"{out}2"]) == 1
     said = capsys.readouterr()
-    assert "bright.png: has pixels up to 4096, expected at most 4095 (bit_depth 12)" in said.err
+    assert "bright.png: has pixels up to 4096, expected at most 4095 (12 bits)" in said.err
     assert (tmp_path / "out2" / "masks" / "photo0.png").exists()
 
 

@@ -2,12 +2,13 @@ import os
 import re
 import shutil
 import struct
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn.data import Folder, check_dataset
+from minifcn.data import Folder, check_dataset, class_counts
 from minifcn.data.check import KINDS
 from tests.data.folders import folder
 from tests.data.pictures import noise, write, write_palette
@@ -270,6 +271,22 @@ def test_pictures_that_would_be_reinterpreted_are_findings(root, mode):
         at = data.index(tag) + len(tag)
         (root / "images/train/a.tif").write_bytes(data[:at] + struct.pack("<I", 2) + data[at + 4 :])
     assert found(root) == [("mode", "train", "images/train/a.tif")]
+
+
+@pytest.mark.parametrize("count", [check_dataset, class_counts])
+def test_a_progress_bar_is_shown_by_name_on_terminals(root, monkeypatch, count):
+    shown = []
+
+    def bar(iterable, *, desc, disable, **options):
+        shown.append((desc, disable))
+        return iterable
+
+    for module in ("minifcn.data.check", "minifcn.data.class_weights"):
+        monkeypatch.setattr(sys.modules[module], "tqdm", bar)
+    dataset = Folder(root, "train")
+    for name in (None, "counting"):
+        count({"train": dataset} if count is check_dataset else dataset, progress=name)
+    assert shown == [(None, True), ("counting", None)]  # None: quiet where there is no terminal
 
 
 def test_twelve_bits_are_reported(root):

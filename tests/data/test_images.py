@@ -15,7 +15,7 @@ from PIL import Image
 from minifcn.data import DataError, images_in, photograph, read_image
 from minifcn.data.images import largest_value, pixel_count
 from minifcn.data.masks import read_mask
-from minifcn.data.opening import MAX_PIXELS
+from minifcn.data.opening import MAX_PIXELS, _webp_size
 from minifcn.files import FileError
 from tests.data.mutations import mutations, survivors, with_right_checksums
 from tests.data.pictures import noise, write, write_palette
@@ -146,10 +146,12 @@ def test_sixteen_bits_are_scaled_by_their_depth(tmp_path, bits, bands):
         if bits == 16:
             assert np.array_equal(read_image(path), image)
             assert np.array_equal(read_image(path, bit_depth=8), image)
-            with pytest.raises(FileError, match=r"65535, expected at most 4095 \(bit_depth 12\)"):
+            with pytest.raises(FileError, match=r"65535, expected at most 4095 \(12 bits\)"):
                 read_image(path, bit_depth=12)
         else:
-            with pytest.raises(FileError, match=f"up to {values.max()} in 16 bits.* bit_depth, {bits} to 16"):
+            with pytest.raises(
+                FileError, match=f"up to {values.max()} in 16 bits.* {bits} to 16 bits: pass bit_depth"
+            ):
                 read_image(path)
 
 
@@ -278,7 +280,7 @@ def test_a_fourth_band_that_is_no_opacity_is_refused(tmp_path, mode):
     for alpha, says in ((pixels[..., 3], "100% of the pixels"), (0, "0 everywhere")):
         pixels[..., 3] = alpha
         Image.fromarray(pixels if mode == "RGBA" else pixels[..., 2:]).save(path)
-        with pytest.raises(DataError, match=rf"a\.png: .*{says}.* bands="):
+        with pytest.raises(DataError, match=rf"a\.png: .*{says}.* argument bands"):
             read_image(path)
     pixels[..., 3] = 128  # all of it half transparent
     Image.fromarray(pixels if mode == "RGBA" else pixels[..., 2:]).save(path)
@@ -440,6 +442,8 @@ def too_large():
     )
     yield "PPM", b"P6 50000 50000 255\n" + bytes(50)
     yield "WebP VP8X", webp_header(b"VP8X", bytes(4) + b"\xff\xff\xff" + b"\xff\xff\xff")
+    edge = (MAX_PIXELS // 2000).to_bytes(3, "little")  # the last column, and one more row than is allowed
+    yield "WebP just beyond", webp_header(b"VP8X", bytes(4) + (999).to_bytes(3, "little") + edge)
     yield "WebP VP8L", webp_header(b"VP8L", b"\x2f\xff\xff\xff\x0f")
     yield "WebP VP8", webp_header(b"VP8 ", b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f")
     tags = (
@@ -467,6 +471,16 @@ def test_sizes_above_the_limit_are_rejected_before_decoding(tmp_path, data, monk
     with pytest.raises(DataError, match=r"a\.png: has \d+ x \d+ pixels, .*(64|32) megapixels") as caught:
         read_image(path)
     assert caught.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (301, 2), (256, 257)])
+@pytest.mark.parametrize(
+    "options", [{}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}], ids=str
+)
+def test_the_declared_size_of_a_webp_is_that_of_its_image(size, options):
+    file = io.BytesIO()
+    Image.new("RGB", size).save(file, "WEBP", **options)
+    assert _webp_size(file.getvalue()[:64]) == size
 
 
 def test_the_largest_size_is_accepted(tmp_path):

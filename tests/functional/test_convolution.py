@@ -60,7 +60,7 @@ def check_adjoints_and_algorithms(case):
             assert np.abs(result - right).max() <= EXACT * np.abs(right).max(), name
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=400)
 @given(conv_geometries())
 def test_the_maps_are_adjoint_and_the_algorithms_agree(case):
     check_adjoints_and_algorithms(case)
@@ -184,7 +184,7 @@ TINY = {
 """Limits so low that every small case is cut into many chunks."""
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(conv_geometries(max_outputs=6, max_stride=4))
 def test_the_maps_are_adjoint_and_the_algorithms_agree_with_many_chunks(case):
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minifcn.checks import check_gradient, strategies
 from minifcn.geometry import CoordinateMap
+from minifcn.kernels import choosing
 from minifcn.layers import Conv2d, ConvTranspose2d, Linear
 
 
@@ -53,6 +54,27 @@ def test_gradients_on_every_geometry(case, seed, bias):
     except ValueError:
         return  # the padding removes the whole output
     check_gradient(up.astype("float64"), y)
+
+
+@pytest.mark.parametrize("kind", [Conv2d, ConvTranspose2d])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_forecast_of_scratch_memory_is_that_of_the_algorithms_that_run(monkeypatch, kind, frozen):
+    used, real = {}, choosing.best
+
+    def best(operation, problem):
+        plan = real(operation, problem)
+        used[f"{operation}, {plan.algorithm}"] = plan.workspace
+        return plan
+
+    monkeypatch.setattr(choosing, "best", best)
+    layer = kind(4, 6, (3, 5), stride=(2, 1), padding=1, groups=2, rng=0)
+    layer.weight.trainable = not frozen
+    x = normal((3, 4, 9, 14), dtype="float32")
+    y = layer(x)
+    assert used == layer.workspace(x.shape[1:], 3, training=False)
+    layer.backward(normal(y.shape, dtype="float32"))
+    assert used == layer.workspace(x.shape[1:], 3, training=True)
+    assert len(used) == 2 + (not frozen)
 
 
 def test_linear_follows_its_definition():

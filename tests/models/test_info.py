@@ -71,8 +71,12 @@ def test_colours_are_chosen_or_given():
     assert given == ModelInfo(("a", "b"), GREY, ((1, 2, 3), (4, 5, 6)))
     with pytest.raises(ValueError, match="2 class names but 1 colours"):
         ModelInfo(("a", "b"), GREY, ((1, 2, 3),))
-    with pytest.raises(ValueError, match="class"):
-        ModelInfo((), GREY)
+    for color in ((1, 2), (1, 2, 3, 4), (0, 0, 256), (-1, 0, 0)):
+        with pytest.raises(ValueError, match=r"three integers from 0 to 255, got \("):
+            ModelInfo(("a", "b"), GREY, ((0, 0, 0), color))
+    for names in ((), 3, "ab", (1, 2)):
+        with pytest.raises(ValueError, match="class_names must be texts"):
+            ModelInfo(names, GREY)
 
 
 def test_a_thousand_classes():

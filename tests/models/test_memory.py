@@ -75,13 +75,14 @@ NETWORKS = {
     "caffenet-paper": (lambda: FCN(caffenet(rng=0), 5, alignment="paper"), (32, 32)),
     "vgg16": (lambda: FCN(vgg16(rng=0), 21, 8), (96, 96)),
 }
-LARGE = ("googlenet", "squeezenet1_0-paper", "resnet18", "mobilenet_v2", "alexnet", "caffenet-paper", "vgg16")
+EVERY_DAY = [("digits", "SGD", 2), ("squeezenet1_1", "Adam", 1), ("squeezenet1_0-frozen", "SGD", 1)]
+CASES = [(name, *rest) for name in NETWORKS for rest in (("SGD", 1), ("SGD", 2), ("Adam", 1))]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in NETWORKS]
+    ("name", "optimizer", "threads"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in EVERY_DAY)) for case in CASES],
 )
-@pytest.mark.parametrize(("optimizer", "threads"), [("SGD", 1), ("SGD", 2), ("Adam", 1)])
 def test_a_peak_is_never_above_the_forecast_nor_far_below(name, optimizer, threads):
     make, size = NETWORKS[name]
     channels = 1 if name == "digits" else 3

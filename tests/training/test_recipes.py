@@ -91,6 +91,15 @@ def test_a_rate_for_a_sum_is_refused_for_a_mean(name):
         RECIPES[name].changed(lr=1e-10).check_rate(1e-10, PIXELS)
 
 
+def test_the_largest_and_the_smallest_rate_are_accepted():
+    RECIPES["online"].check_rate(0.1, 1)  # of one pixel, the sum is the mean
+    with pytest.raises(ValueError, match=r"lr 1\.0e-01"):
+        RECIPES["online"].check_rate(math.nextafter(0.1, 1), 1)
+    RECIPES["quick"].check_rate(5e-9, PIXELS)
+    with pytest.raises(ValueError, match=r"lr 5\.0e-09"):
+        RECIPES["quick"].check_rate(math.nextafter(5e-9, 0), PIXELS)
+
+
 def test_every_recipe_accepts_its_own_rate_and_similar_ones():
     for recipe in RECIPES.values():
         for pixels in (64 * 64, PIXELS, 1024 * 2048):

@@ -53,10 +53,10 @@ def test_rows_are_truth_and_columns_prediction():
     assert bar.get_ylim() == (0, 100)
 
 
-@pytest.mark.parametrize("classes", [2, 11, 21])
-def test_cells_are_wide_enough_for_their_text_and_nothing_is_cut_off(classes):
+@pytest.mark.parametrize(("classes", "more"), [(2, ""), (2, " of a long name" * 3), (11, ""), (21, "")])
+def test_cells_are_wide_enough_for_their_text_and_nothing_is_cut_off(classes, more):
     matrix = np.random.default_rng(0).integers(0, 50, (classes, classes)) + 10**6 * np.eye(classes, dtype=int)
-    figure = confusion_matrix(matrix, [rf"$\class_{i}$" for i in range(classes)])
+    figure = confusion_matrix(matrix, [rf"$\class_{i}${more}" for i in range(classes)])
     figure.savefig(io.BytesIO(), format="png")
     axes = figure.axes[0]
     room = axes.get_window_extent().width / classes

@@ -34,6 +34,11 @@ def test_large_arrays_are_grey_pictures_with_their_range():
     assert panels({"a": array + 1}).axes[0].images[0].get_clim() == (0, 4)
 
 
+def test_arrays_of_up_to_16_x_16_show_numbers():
+    numbered = panels({"a": np.ones((16, 16)), "rows": np.ones((17, 1)), "columns": np.ones((1, 17))}).axes
+    assert [len(axes.texts) for axes in numbered] == [256, 0, 0]
+
+
 def test_photographs_are_shown_as_they_are():
     photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     figure = panels({"photo": photo, "grey": photo[..., :1]})

@@ -159,6 +159,8 @@ def test_wrong_arguments_are_refused_before_the_file_is_read(file):
         load_classifier(file, "resnet")
     with pytest.raises(ValueError, match="has 5 classes, and 2 class names were given"):
         load_classifier(file, class_names=["cat", "dog"])
+    with pytest.raises(ValueError, match="class_names must be texts, one for each class, got 3"):
+        load_classifier(file, class_names=3)
 
 
 def test_class_names_and_preprocessing_are_stored(file):

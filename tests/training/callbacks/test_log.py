@@ -74,9 +74,9 @@ def test_a_curve_is_drawn_after_each_epoch(tmp_path):
             "8.1 s at 2.0 images/s, best so far",
         ),
         (
-            {"mean_iou": 0.25, "classes_in_mean_iou": 1},
-            "epoch  2 of 15: loss 1.5000, mean IoU 0.2500 over 1 of 2 classes, 8.1 s at 2.0 images/s, "
-            "best so far",
+            {"mean_iou": 0.25, "pixel_accuracy": 0.5, "classes_in_mean_iou": 1},
+            "epoch  2 of 15: loss 1.5000, pixel accuracy 0.5000, mean IoU 0.2500 over 1 of 2 classes, "
+            "8.1 s at 2.0 images/s, best so far",
         ),
         (
             {"mean_iou": 0.1, "classes_in_mean_iou": 2},

@@ -39,7 +39,7 @@ def sound(alignment="exact", **options):
     return FCN(digit_classifier(rng=0), 2, 2, alignment=alignment, **options)
 
 
-@pytest.mark.parametrize("alignment", ["exact", "paper"])
+@pytest.mark.parametrize("alignment", ["exact", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_sound_training_gives_no_warning(alignment):
     assert watched(sound(alignment), images=14, epochs=5) == {}
 
