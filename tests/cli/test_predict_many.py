@@ -10,6 +10,7 @@ import pytest
 from minifcn.cli import predict
 from minifcn.data import tiff
 from minifcn.models.tiling import smallest_tile
+from minifcn.training import progress
 from minifcn.weights import load
 from tests.cli.test_predict import draw, mask, model, run
 
@@ -116,6 +117,9 @@ def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys)
     assert run(model, path, "--out", tmp_path / "whole") == 0
     monkeypatch.setattr(tiff, "MAX_PIXELS", 10_000)
     monkeypatch.setattr(predict, "_LARGEST_OVERLAY", 200)
+    drawn, draw_overlay = [], predict.viz.overlay
+    monkeypatch.setattr(predict.viz, "overlay", lambda *args: [drawn.append(args), draw_overlay(*args)][1])
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     out = tmp_path / "parts"
     assert run(model, path, "--out", out, "--tile", smallest_tile(load(model)) + 30) == 0
     with tifffile.TiffFile(out / "masks" / "large.tif") as file:
@@ -124,6 +128,14 @@ def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys)
     row, before = ((folder / "areas.csv").read_text().splitlines()[1] for folder in (out, tmp_path / "whole"))
     assert row.replace("large.tif,masks/large.tif", "") == before.replace("large.tif,masks/large.png", "")
     assert (out / "overlays" / "large.png").exists()
+    small, small_labels, *_ = drawn[0]  # every fourth pixel
+    assert np.array_equal(small, image[::4, :610:4])
+    assert np.array_equal(small_labels, mask(tmp_path / "whole" / "masks" / "large.png")[0][::4, ::4])
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("labelling large.tif: ")
+    ]
+    assert "of 213,500 pixels, " in lines[0]
+    assert lines[-1].startswith("labelling large.tif: 213,500 of 213,500 pixels, ")
     assert run(model, path, "--out", out) == 0
     assert "1 of 1 images labelled (1 of them before)" in capsys.readouterr().out
 
