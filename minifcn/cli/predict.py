@@ -45,7 +45,7 @@ from minifcn.training.progress import Progress, say, show
 
 MASKS, OVERLAYS = "masks", "overlays"
 _COLUMNS = ("image", "mask", "height", "width")
-_LARGEST_OVERLAY = 2000  # pixels of the longer side, for an image that is read in parts
+_LARGEST_OVERLAY = 2000  # pixels of the longer side; drawing takes 80 bytes for each pixel
 _LONGEST_NAME = 255  # bytes, in most file systems
 _ABOUT_ONE_FILE = (None, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 """Numbers of the errors in writing that concern a single file; others, such as a full disk, concern all."""
@@ -152,7 +152,8 @@ class _Task:
         height, width = image.shape[:2]
         tile = self._tile((height, width))
         labels = label(self.model, image, tile=tile)
-        figure = self._figure(image, labels)
+        step = _step((height, width))
+        figure = self._figure(image[::step, ::step], labels[::step, ::step])
         self.writing = True
         _write_mask(self.out / self.mask, labels, self.info)
         save_figure(figure, self.out / self.overlay)
@@ -168,7 +169,7 @@ class _Task:
 
     def _label_large(self, image: Tiff) -> list[int]:
         """Label an image in parts, write the mask as they come, and draw a smaller image."""
-        size, step = image.size, -(-max(image.size) // _LARGEST_OVERLAY)
+        size, step = image.size, _step(image.size)
         counts = [0] * len(self.info.class_names)
         rows, cols = (-(-edge // step) for edge in size)
         small = np.zeros((rows, cols, image.channels), np.uint8)
@@ -206,6 +207,11 @@ class _Task:
     def _counts(self, labels: Array) -> list[int]:
         counts: list[int] = np.bincount(labels.ravel(), minlength=len(self.info.class_names)).tolist()
         return counts
+
+
+def _step(size: tuple[int, int]) -> int:
+    """Return the distance of the pixels of an image that an overlay shows."""
+    return -(-max(size) // _LARGEST_OVERLAY)
 
 
 def _areas(info: ModelInfo, counts: Sequence[int]) -> list[str]:
