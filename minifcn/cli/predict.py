@@ -14,6 +14,7 @@ import csv
 import errno
 import hashlib
 import io
+import math
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ from minifcn.training.progress import Progress, say, show
 
 MASKS, OVERLAYS = "masks", "overlays"
 _COLUMNS = ("image", "mask", "height", "width")
-_LARGEST_OVERLAY = 2000  # pixels of the longer side, for an image that is read in parts
+_LARGEST_OVERLAY = 2000  # pixels of the longer side; drawing takes 80 bytes for each pixel
 _LONGEST_NAME = 255  # bytes, in most file systems
 _ABOUT_ONE_FILE = (None, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 """Numbers of the errors in writing that concern a single file; others, such as a full disk, concern all."""
@@ -152,7 +153,8 @@ class _Task:
         height, width = image.shape[:2]
         tile = self._tile((height, width))
         labels = label(self.model, image, tile=tile)
-        figure = self._figure(image, labels)
+        step = _step((height, width))
+        figure = self._figure(image[::step, ::step], labels[::step, ::step])
         self.writing = True
         _write_mask(self.out / self.mask, labels, self.info)
         save_figure(figure, self.out / self.overlay)
@@ -162,28 +164,40 @@ class _Task:
         """Return the size of the tiles, for which memory is free; an image that fits into one is not cut."""
         tile: int = self.arguments.tile or tile_size(self.model, size) or max(size)
         part = min(size[0], tile), min(size[1], tile)
-        check_inference(self.model, f"{self.path}: labelling an image", part, self.arguments.device)
+        what = "an image" if part == size else "a tile"
+        check_inference(self.model, f"{self.path}: labelling {what}", part, self.arguments.device)
         return tile
 
     def _label_large(self, image: Tiff) -> list[int]:
         """Label an image in parts, write the mask as they come, and draw a smaller image."""
-        size, step = image.size, -(-max(image.size) // _LARGEST_OVERLAY)
+        size, step = image.size, _step(image.size)
         counts = [0] * len(self.info.class_names)
         rows, cols = (-(-edge // step) for edge in size)
         small = np.zeros((rows, cols, image.channels), np.uint8)
         small_labels = np.zeros((rows, cols), np.uint8)
 
+        def sampled(part: Rectangle) -> tuple[Rectangle, Rectangle]:
+            """Return which elements of a small image a part has, and which of its pixels they are."""
+            rows, cols = (slice(-(-edge.start // step), -(-edge.stop // step)) for edge in part)
+            top, left = (slice(-edge.start % step, None, step) for edge in part)
+            return (rows, cols), (top, left)
+
+        def read(crop: Rectangle) -> Array:
+            pixels, (there, here) = image.read(crop), sampled(crop)
+            small[there] = pixels[here]
+            return pixels
+
         def parts() -> Iterator[tuple[Rectangle, Array]]:
-            for core, labels in label_tiles(self.model, image.read, size, self._tile(size)):
-                first = [-edge.start % step for edge in core]
-                there = tuple(slice(-(-edge.start // step), -(-edge.stop // step)) for edge in core)
-                small[there] = image.read(core)[first[0] :: step, first[1] :: step]
-                small_labels[there] = labels[first[0] :: step, first[1] :: step]
+            for core, labels in label_tiles(self.model, read, size, self._tile(size)):
+                there, here = sampled(core)
+                small_labels[there] = labels[here]
                 counts[:] = map(sum, zip(counts, self._counts(labels), strict=True))
+                bar.update(labels.size)
                 yield core, labels
 
         self.mask, self.writing = self.large_mask, True  # what is wrong with the image is no `OSError`
-        with atomic_write(self.out / self.mask) as temporary:
+        bar = Progress(f"labelling {self.path.name}", math.prod(size), unit="pixels")
+        with bar, atomic_write(self.out / self.mask) as temporary:
             write_mask(temporary, size, _colors(self.info), parts(), image.georeference())
         save_figure(self._figure(small, small_labels), self.out / self.overlay)
         return counts
@@ -194,6 +208,11 @@ class _Task:
     def _counts(self, labels: Array) -> list[int]:
         counts: list[int] = np.bincount(labels.ravel(), minlength=len(self.info.class_names)).tolist()
         return counts
+
+
+def _step(size: tuple[int, int]) -> int:
+    """Return the distance of the pixels of an image that an overlay shows."""
+    return -(-max(size) // _LARGEST_OVERLAY)
 
 
 def _areas(info: ModelInfo, counts: Sequence[int]) -> list[str]:

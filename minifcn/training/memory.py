@@ -88,9 +88,10 @@ def tile_size(model: Layer, size: tuple[int, int]) -> int | None:
     """Return the size of the tiles in which an image of (H, W) is labelled, or `None`: as a whole.
 
     An image is cut if it has more than a megapixel and labelling it would take more than a gigabyte: into
-    tiles of 4096, 2048, 1024 or 512 pixels, the largest of which one takes less, or of the smallest size that
-    the network permits. This does not depend on the memory that is free, so that a network gives the same
-    labels everywhere. Where an output sees the whole image, the image is not cut.
+    tiles of 4096, 2048, 1024 or 512 pixels, the largest of which one takes less. They have at least twice the
+    smallest size that the network permits, because most of a smaller one would be its surroundings, which
+    other tiles compute, too. This does not depend on the memory that is free, so that a network gives the
+    same labels everywhere. Where an output sees the whole image, the image is not cut.
 
     Example:
         >>> from minifcn.models import FCN, digit_classifier
@@ -109,7 +110,7 @@ def tile_size(model: Layer, size: tuple[int, int]) -> int | None:
         for side in (4096, 2048, 1024, 512)
         if inference_memory(model, (side, side)) <= _MOST_WITHOUT_TILES
     )
-    return max(smallest, next(fits, 0))
+    return max(2 * smallest, next(fits, 0))
 
 
 def largest_item(dataset: Dataset) -> int:

@@ -24,12 +24,13 @@ def attempt(what: str) -> Iterator[None]:
 
 
 class Progress:
-    """Progress over a number of images, on standard error.
+    """Progress over a number of images, or of other units, on standard error.
 
     Args:
         name: What is being done, such as "training"; `None` for no output.
         total: Images in all.
         done: Images that were done before.
+        unit: What is counted.
 
     Example:
         >>> with Progress(None, 10) as progress:
@@ -38,10 +39,11 @@ class Progress:
         4
     """
 
-    def __init__(self, name: str | None, total: int, done: int = 0):
-        self.name, self.total, self.done, self._before = name, total, done, done
+    def __init__(self, name: str | None, total: int, done: int = 0, unit: str = "images"):
+        self.name, self.total, self.done, self.unit, self._before = name, total, done, unit, done
         off = True if name is None else None  # None: a bar on terminals only
-        self._bar = tqdm(total=total, initial=done, desc=name, unit="img", leave=False, disable=off)
+        options = {"unit": f" {unit}", "unit_scale": total >= 1_000_000, "leave": False, "disable": off}
+        self._bar = tqdm(total=total, initial=done, desc=name, **options)
         self._started = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -67,5 +69,6 @@ class Progress:
         self._told = now
         rate = (self.done - self._before) / (now - self._started)
         left = f", {(self.total - self.done) / rate / 60:.0f} min left" if rate else ""
-        extra = f", {note}" if note else ""
-        say(f"{self.name.strip()}: {self.done:,} of {self.total:,} images, {rate:.2g} images/s{left}{extra}")
+        speed, extra = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}", f", {note}" if note else ""
+        done = f"{self.done:,} of {self.total:,} {self.unit}"
+        say(f"{self.name.strip()}: {done}, {speed} {self.unit}/s{left}{extra}")

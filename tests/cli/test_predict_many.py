@@ -6,14 +6,34 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minifcn.cli import predict
 from minifcn.data import tiff
 from minifcn.models.tiling import smallest_tile
+from minifcn.training import progress
 from minifcn.weights import load
 from tests.cli.test_predict import draw, mask, model, run
 
 __all__ = ["model"]
+
+
+class Overlay:
+    """An overlay that Matplotlib does not draw, which takes most of the time of a small image."""
+
+    def __init__(self, image, labels, class_names, palette):
+        self.image, self.labels = image, labels
+
+    def savefig(self, path, format):
+        Image.fromarray(self.image.squeeze()).save(path, format=format)
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """The overlays that have been drawn."""
+    overlays = []
+    monkeypatch.setattr(predict.viz, "overlay", lambda *args: overlays.append(Overlay(*args)) or overlays[-1])
+    return overlays
 
 
 @pytest.fixture
@@ -100,7 +120,7 @@ def test_tiles_give_the_same_labels(model, tmp_path, capsys):
     assert f"at least {least}" in capsys.readouterr().err
 
 
-def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys):
+def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys, drawn):
     tifffile = pytest.importorskip("tifffile")
     rng = np.random.default_rng(0)
     image = (
@@ -111,19 +131,24 @@ def test_a_large_tiff_is_labelled_in_parts(model, tmp_path, monkeypatch, capsys)
         .repeat(3, 2)
     )
     tags = [(33550, "d", 3, (0.5, 0.5, 0.0), True)]
-    path = tmp_path / "large.tif"
+    path, out = tmp_path / "large.tif", tmp_path / "parts"
     tifffile.imwrite(path, image[:, :610], photometric="rgb", tile=(64, 64), extratags=tags, metadata=None)
-    assert run(model, path, "--out", tmp_path / "whole") == 0
-    monkeypatch.setattr(tiff, "MAX_PIXELS", 10_000)
     monkeypatch.setattr(predict, "_LARGEST_OVERLAY", 200)
-    out = tmp_path / "parts"
+    assert run(model, path, "--out", tmp_path / "whole") == 0
+    labels = mask(tmp_path / "whole" / "masks" / "large.png")[0]
+    monkeypatch.setattr(tiff, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     assert run(model, path, "--out", out, "--tile", smallest_tile(load(model)) + 30) == 0
     with tifffile.TiffFile(out / "masks" / "large.tif") as file:
-        assert np.array_equal(file.asarray(), mask(tmp_path / "whole" / "masks" / "large.png")[0])
+        assert np.array_equal(file.asarray(), labels)
         assert file.pages[0].tags[33550].value == (0.5, 0.5, 0.0)
     row, before = ((folder / "areas.csv").read_text().splitlines()[1] for folder in (out, tmp_path / "whole"))
     assert row.replace("large.tif,masks/large.tif", "") == before.replace("large.tif,masks/large.png", "")
     assert (out / "overlays" / "large.png").exists()
+    for overlay in drawn:  # read as a whole, and in parts
+        assert np.array_equal(overlay.image, image[::4, :610:4])
+        assert np.array_equal(overlay.labels, labels[::4, ::4])
+    assert "labelling large.tif: 213,500 of 213,500 pixels, " in capsys.readouterr().err
     assert run(model, path, "--out", out) == 0
     assert "1 of 1 images labelled (1 of them before)" in capsys.readouterr().out
 

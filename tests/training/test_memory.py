@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from minifcn.models import FCN, digit_classifier
+from minifcn.models import FCN, digit_classifier, dilated_resnet50, resnet101, squeezenet1_0
+from minifcn.models.tiling import smallest_tile, tiles
 from minifcn.optim import SGD, Adam
 from minifcn.training import memory
 from minifcn.training.memory import (
@@ -15,6 +16,7 @@ from minifcn.training.memory import (
     check_memory,
     check_step,
     inference_memory,
+    tile_size,
     training_memory,
 )
 
@@ -137,6 +139,16 @@ def test_the_largest_image_that_can_be_labelled_is_named(monkeypatch):
     assert refusal(monkeypatch, 10, lambda: check((600, 800))).endswith(" are free: make it smaller")
 
 
+@pytest.mark.parametrize("make", [digit_classifier, squeezenet1_0, dilated_resnet50, resnet101])
+def test_at_least_half_of_a_tile_is_not_computed_twice(make):
+    """Else deep networks, which see far, would compute thousands of times as much as for the whole image."""
+    model = FCN(make(init="zeros"), 3)
+    size = tile_size(model, (20_000, 20_000))
+    assert size >= 2 * smallest_tile(model)
+    crop, core = next((t.crop[1], t.core[1]) for t in tiles(model, (1, 9 * size), size) if t.crop[1].start)
+    assert core.stop - core.start >= 0.49 * (crop.stop - crop.start)
+
+
 def test_larger_steps_need_more():
     model = FCN(digit_classifier(rng=0), 11, 2)
     parameters = dict(model.named_parameters())
@@ -160,7 +172,8 @@ def test_the_prediction_is_what_a_step_takes():
 from pathlib import Path
 import numpy as np
 from minifcn.losses import softmax_cross_entropy
-from minifcn.models import FCN, digit_classifier
+from minifcn.models import FCN, digit_classifier, dilated_resnet50, resnet101, squeezenet1_0
+from minifcn.models.tiling import smallest_tile, tiles
 from minifcn.optim import SGD
 from minifcn.training.memory import training_memory
 model = FCN(digit_classifier(), 11, 2)

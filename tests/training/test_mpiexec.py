@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from minifcn.cli import main
 from tests.cli.folders import SCRATCH, photographs
+from tests.real_data import CAMVID, WEIGHTS, needs_camvid, needs_weights
 from tests.training.small import timeless
 
 pytest.importorskip("mpi4py")
@@ -178,6 +179,31 @@ def test_another_algorithm_in_the_library_changes_nothing(
     status, _, error = several(3, "train", data, *OPTIONS, 2, "--out", tmp_path, **forced)
     assert status == 0, error
     assert result(tmp_path) == expected(2)
+
+
+@pytest.mark.slow
+@needs_camvid
+@needs_weights
+def test_crops_of_camvid_and_real_weights(tmp_path):
+    root = tmp_path / "camvid"
+    for split, count in (("train", 9), ("val", 2)):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+            for file in sorted((CAMVID / folder).glob("*.png"))[::30][:count]:
+                shutil.copy(file, root / folder)
+    options = [f"camvid:{root}", "--weights", WEIGHTS, *OPTIONS[len(SCRATCH) :], 3, "--crop", "112x96"]
+    status, *_ = several(1, "train", *options, "--out", tmp_path / "alone")
+    assert status == 0
+    alone = result(tmp_path / "alone")
+    for size in (2, 3, 4):
+        status, _, error = several(size, "train", *options, "--out", tmp_path / str(size))
+        assert status == 0, error
+        assert result(tmp_path / str(size)) == alone
+    process = start(4, "train", *options, "--out", tmp_path / "stopped")
+    wait_for_epoch(tmp_path / "stopped", 1, process)
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    assert resumed(tmp_path / "stopped", 3) == alone
 
 
 @pytest.mark.slow

@@ -43,6 +43,15 @@ def test_without_a_terminal_there_is_one_line_per_minute(clock, capsys):
     assert lines[0] == "training: 220 of 1,000 images, 2 images/s, 6 min left, loss=0.5"
 
 
+def test_fast_progress_in_other_units(clock, capsys):
+    with Progress("labelling a.tif", 400_000_000, unit="pixels") as bar:
+        clock.now = 100
+        bar.update(41_234_567)
+    assert capsys.readouterr().err == (
+        "labelling a.tif: 41,234,567 of 400,000,000 pixels, 412,346 pixels/s, 15 min left\n"
+    )
+
+
 def test_without_a_name_nothing_is_printed(clock, capsys):
     with Progress(None, 10) as bar:
         clock.now = 1000
