@@ -267,7 +267,13 @@ def _add_to_winners(dy: Array, geometry: ConvGeometry, input_size: tuple[int, in
 
 
 def avg_pool2d(
-    x: Array, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0, *, ceil_mode: bool = False
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Array:
     """Average each window.
 
@@ -279,6 +285,7 @@ def avg_pool2d(
         stride: Step of the window, likewise; `None` means the kernel size.
         padding: Zeros around the image, at most half of the kernel; as in `max_pool2d`.
         ceil_mode: Round the output size up.
+        count_include_pad: Whether padding counts; without it, the mean is over pixels of the image only.
 
     Returns:
         (N, C, OH, OW).
@@ -292,10 +299,10 @@ def avg_pool2d(
         >>> avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2), 2)
         array([[[[1.5]]]])
     """
-    return avg_pooling(x, pool_geometry(kernel_size, stride, padding, ceil_mode))
+    return avg_pooling(x, pool_geometry(kernel_size, stride, padding, ceil_mode), count_include_pad)
 
 
-def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
+def avg_pooling(x: Array, geometry: ConvGeometry, count_padding: bool) -> Array:
     """Return `avg_pool2d` for the window of a geometry."""
 
     def total(grid: PhaseGrid, sums: Array) -> None:
@@ -305,7 +312,7 @@ def avg_pooling(x: Array, geometry: ConvGeometry) -> Array:
             sums += tap
 
     (y,) = _pool(x, geometry, 0.0, total)
-    y /= count_taps(array_module(x), geometry, (x.shape[2], x.shape[3]), x.dtype)
+    y /= count_taps(array_module(x), geometry, (x.shape[2], x.shape[3]), x.dtype, count_padding)
     return y
 
 
@@ -317,16 +324,18 @@ def avg_pool2d_grad(
     stride: Pair | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Array:
     """Return the gradient of `avg_pool2d`: each window passes every tap an equal part.
 
     Args:
         dy: Gradient to the output, (N, C, OH, OW).
         input_size: (H, W) of the input.
-        kernel_size: As in `avg_pool2d`; so are `stride`, `padding` and `ceil_mode`.
+        kernel_size: As in `avg_pool2d`; so are the arguments after it.
         stride: See `avg_pool2d`.
         padding: See `avg_pool2d`.
         ceil_mode: See `avg_pool2d`.
+        count_include_pad: See `avg_pool2d`.
 
     Returns:
         dx (N, C, H, W).
@@ -341,13 +350,15 @@ def avg_pool2d_grad(
                [1., 1.]])
     """
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
-    return avg_pooling_grad(dy, geometry, pair(input_size, "input_size", 1))
+    return avg_pooling_grad(dy, geometry, pair(input_size, "input_size", 1), count_include_pad)
 
 
-def avg_pooling_grad(dy: Array, geometry: ConvGeometry, input_size: tuple[int, int]) -> Array:
+def avg_pooling_grad(
+    dy: Array, geometry: ConvGeometry, input_size: tuple[int, int], count_padding: bool
+) -> Array:
     """Return the gradient of `avg_pooling`."""
     _check_gradient(dy, geometry, input_size)
-    share = dy / count_taps(array_module(dy), geometry, input_size, dy.dtype)
+    share = dy / count_taps(array_module(dy), geometry, input_size, dy.dtype, count_padding)
     return _add_to_taps(share, geometry, input_size)
 
 

@@ -143,14 +143,16 @@ def cut_planes(xp: Any, planes: int, size: int) -> list[slice]:
     return list(cut(planes, PLANE_CHUNK // max(size, 1) if xp is np else planes))
 
 
-def count_taps(xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any) -> Array:
-    """Return (OH, OW): how many taps of each window lie inside the padded input."""
-    rows, cols = (
-        [
-            min(i * window.stride + window.extent, n + sum(window.padding)) - i * window.stride
-            for i in range(window.output_size(n))
-        ]
-        for window, n in zip((geometry.rows, geometry.cols), size, strict=True)
-    )
+def count_taps(
+    xp: Any, geometry: ConvGeometry, size: tuple[int, int], dtype: Any, count_padding: bool = True
+) -> Array:
+    """Return (OH, OW): how many taps of each window lie inside the input, with or without its padding."""
+    counted = []
+    for window, n in zip((geometry.rows, geometry.cols), size, strict=True):
+        before, after = window.padding
+        first, end = (0, before + n + after) if count_padding else (before, before + n)
+        starts = [i * window.stride for i in range(window.output_size(n))]
+        counted.append([min(start + window.extent, end) - max(start, first) for start in starts])
+    rows, cols = counted
     counts: Array = xp.asarray(rows, dtype)[:, None] * xp.asarray(cols, dtype)
     return counts

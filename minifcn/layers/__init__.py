@@ -26,7 +26,7 @@ from minifcn.layers.normalization import (
     freeze_batch_norm,
 )
 from minifcn.layers.parameter import Buffer, Parameter
-from minifcn.layers.pointwise import Dropout, Flatten, seed_dropout
+from minifcn.layers.pointwise import ChannelShuffle, ChannelSlice, Dropout, Flatten, seed_dropout
 from minifcn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minifcn.layers.resizing import Upsample
 from minifcn.layers.visitor import Visitor
@@ -38,6 +38,8 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Buffer",
+    "ChannelShuffle",
+    "ChannelSlice",
     "Concat",
     "Conv2d",
     "ConvTranspose2d",

@@ -6,7 +6,8 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.functional.operands import check_float
-from minifcn.layers.base import Layer, Pointwise, Shape
+from minifcn.geometry import check_integer
+from minifcn.layers.base import Layer, Pointwise, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.parameter import Rng
 
@@ -120,3 +121,101 @@ class Flatten(Layer):
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: the output is a view."""
         return Cost(reuses_input=True)
+
+
+class ChannelShuffle(Pointwise):
+    """Mix groups of channels: one of each group, in turn, as in ShuffleNet (Zhang et al. 2017).
+
+    Args:
+        groups: Number of groups, of which the number of channels is a multiple.
+
+    Raises:
+        ValueError: If it is less than 1; in `forward`, if the channels do not divide into as many groups.
+
+    Example:
+        >>> import numpy as np
+        >>> ChannelShuffle(2)(np.arange(6.0).reshape(1, 6, 1, 1)).reshape(-1)
+        array([0., 3., 1., 4., 2., 5.])
+    """
+
+    def __init__(self, groups: int):
+        self.groups = check_integer(groups, "groups", 1)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, C, H, W) in another order."""
+        y = self._shuffled(x, self.groups)
+        self.keep(output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy in the order of the input."""
+        self.recall(dy)
+        return self._shuffled(dy, dy.shape[1] // self.groups)
+
+    def _shuffled(self, x: Array, groups: int) -> Array:
+        array_module(x=x)
+        self.output_shape(x.shape[1:])
+        # (N, C, H, W) -> (N, groups, C / groups, H, W) -> (N, C / groups, groups, H, W)
+        parts = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:]).swapaxes(1, 2)
+        shuffled: Array = parts.copy().reshape(x.shape)  # a copy even if the order stays the same
+        return shuffled
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        check_image_shape(self, shape)
+        if shape[0] % self.groups:
+            raise ValueError(
+                f"{self!r} takes a multiple of {self.groups} channels, got items of shape {shape}"
+            )
+        return shape
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: nothing is kept."""
+        return Cost()
+
+
+class ChannelSlice(Pointwise):
+    """Keep the channels from `start` to before `stop`.
+
+    Args:
+        start: First channel that is kept.
+        stop: The one after the last.
+
+    Raises:
+        ValueError: If no channel is kept; in `forward`, if the input has fewer than `stop`.
+
+    Example:
+        >>> import numpy as np
+        >>> ChannelSlice(1, 3)(np.arange(4.0).reshape(1, 4, 1, 1)).reshape(-1)
+        array([1., 2.])
+    """
+
+    def __init__(self, start: int, stop: int):
+        self.start = check_integer(start, "start", 0)
+        self.stop = check_integer(stop, "stop", self.start + 1)
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, stop - start, H, W)."""
+        array_module(x=x)
+        self.output_shape(x.shape[1:])
+        y: Array = x[:, self.start : self.stop].copy()
+        self.keep(x.shape, output=y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy among channels of zeros."""
+        (shape,) = self.recall(dy)
+        dx: Array = array_module(dy=dy).zeros(shape, dy.dtype)
+        dx[:, self.start : self.stop] = dy
+        return dx
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (stop - start, H, W)."""
+        check_image_shape(self, shape)
+        if shape[0] < self.stop:
+            raise ValueError(f"{self!r} takes {self.stop} channels or more, got items of shape {shape}")
+        return (self.stop - self.start, *shape[1:])
+
+    def cost(self, shape: Shape) -> Cost:
+        """Return the cost: nothing is kept."""
+        return Cost()

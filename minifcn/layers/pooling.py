@@ -73,6 +73,7 @@ class AvgPool2d(Pool2d):
         stride: Step of the window; the kernel size unless given.
         padding: Zeros around the image, at most half of the kernel.
         ceil_mode: Round the output size up.
+        count_include_pad: Whether padding counts; without it, the mean is over pixels of the image only.
 
     Example:
         >>> import numpy as np
@@ -80,16 +81,28 @@ class AvgPool2d(Pool2d):
         (1, 3, 2, 2)
     """
 
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        *,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
+        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+
     def forward(self, x: Array) -> Array:
         """Return (N, C, OH, OW)."""
-        y = avg_pooling(x, self.geometry)
+        y = avg_pooling(x, self.geometry, self.count_include_pad)
         self.keep(x.shape[2:], output=y)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""
         (input_size,) = self.recall(dy)
-        return avg_pooling_grad(dy, self.geometry, input_size)
+        return avg_pooling_grad(dy, self.geometry, input_size, self.count_include_pad)
 
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: nothing is kept."""

@@ -23,7 +23,7 @@ from minifcn.layers.parameter import element_limit
 from minifcn.models import Classifier, ModelInfo, Preprocessing
 from minifcn.weights.foreign import named_by_start
 from minifcn.weights.onnx_file import UINT8, Message, attributes, decode, to_array
-from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, fold
+from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, folded
 from minifcn.weights.onnx_operators import OPERATORS
 from minifcn.weights.tensors import MAX_BYTES, shown
 
@@ -219,13 +219,8 @@ def _images(
     dims = [dim.get("dim_value", 0) for dim in _type(described).get("shape", {"dim": []})["dim"]]
     if len(dims) != 4:
         raise ValueError(f"its input has {len(dims)} axes, expected images (N, C, H, W)")
-    moves = [
-        attributes(node).get("perm")
-        for node in nodes
-        if node["input"][:1] == [described.get("name")] and node.get("op_type") == "Transpose"
-    ]
     batch, *rest = dims
-    order = "HWC" if [0, 3, 1, 2] in moves else "CHW"
+    order = "HWC" if _channels_last(described.get("name", ""), nodes) else "CHW"
     channels, height, width = (rest[2], *rest[:2]) if order == "HWC" else rest
     if size is not None:
         if any(given > 0 and given != side for given, side in zip((height, width), size, strict=True)):
@@ -242,6 +237,17 @@ def _images(
     return network, Flow(INPUT, (channels, height, width), order)
 
 
+def _channels_last(images: str, nodes: Iterable[Message]) -> bool:
+    """Return whether the channels of images are brought to the front before the first convolution."""
+    reached = {images}
+    for node in nodes:
+        if reached.intersection(node["input"]):
+            if node.get("op_type") in ("Transpose", "Conv"):
+                return attributes(node).get("perm") == [0, 3, 1, 2]
+            reached.update(node["output"])
+    return False
+
+
 def _values(
     network: Network, nodes: list[Message], values: dict[str, Value], wanted: str, readers: Counter[str]
 ) -> dict[str, Value]:
@@ -252,12 +258,16 @@ def _values(
     """
     problems: Counter[str] = Counter()
     unknown: set[str] = set()
+    ends = {wanted} - readers.keys()  # values that are the output
+    for node in reversed(nodes):
+        if node.get("op_type") == "Identity" and node["output"][0] in ends:
+            ends |= {name for name in node["input"] if readers[name] == 1}
     for node in nodes:
         op, outputs = node.get("op_type", ""), node["output"]
         if node.get("domain", "") not in _DOMAINS:
             op = f"{node['domain']}.{op}"
         try:
-            dropped = op in _SOFTMAX and outputs[:1] == [wanted] and readers[wanted] == 0
+            dropped = op in _SOFTMAX and outputs[0] in ends
             if not dropped and op not in OPERATORS and op not in FOLDED:
                 raise _UnknownError(op)
             if unknown.intersection(node["input"]):
@@ -265,19 +275,20 @@ def _values(
                 continue
             if dropped:
                 network.notices[f"the {op} at the end is left out"] = None
-                values[wanted] = values[node["input"][0]]
+                values[outputs[0]] = values[node["input"][0]]
                 continue
             inputs = [values[name] if name else None for name in node["input"]]
-            call = Call(op, inputs, attributes(node))
+            call = Call(op, inputs, attributes(node), len(outputs))
             if any(isinstance(value, Flow) for value in inputs):
                 if op not in OPERATORS:
                     raise ValueError("its input depends on the images")
-                value = OPERATORS[op](network, call)
+                made = OPERATORS[op](network, call)
             else:
                 if op not in FOLDED:
                     raise ValueError("its inputs are constants")
-                value = fold(network, call)
-            if any(name in readers for name in outputs[1:]):
+                made = folded(network, call)
+            several = made if isinstance(made, list) else [made]
+            if any(name in readers for name in outputs[len(several) :]):
                 raise ValueError("it has more than one output")
         except _UnknownError as error:
             problems[str(error)] += 1
@@ -289,9 +300,10 @@ def _values(
             problems[f"{op} ({error})"] += 1
             unknown.update(outputs)
         else:
-            values[outputs[0]] = value
-            if isinstance(value, Flow):
-                network.count(value, readers[outputs[0]])
+            for name, value in zip(outputs, several, strict=False):
+                values[name] = value
+                if isinstance(value, Flow):
+                    network.count(value, readers[name])
     if problems:
         listed = [shown(what, 150) + (f" {n} times" if n > 1 else "") for what, n in problems.items()]
         more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""

@@ -229,10 +229,12 @@ def _score(graph: Exporter, layer: Any, x: str) -> str:
     return _convolution(graph, layer, scaled)
 
 
-def _pool(op: str, **attributes: int) -> Callable[[Exporter, Any, str], str]:
-    return lambda graph, layer, x: graph.node(
-        op, x, **_window(layer.geometry), ceil_mode=int(layer.ceil_mode), **attributes
-    )
+def _pool(graph: Exporter, layer: Any, x: str, op: str = "MaxPool", **attributes: int) -> str:
+    return graph.node(op, x, **_window(layer.geometry), ceil_mode=int(layer.ceil_mode), **attributes)
+
+
+def _average(graph: Exporter, layer: Any, x: str) -> str:
+    return _pool(graph, layer, x, "AveragePool", count_include_pad=int(layer.count_include_pad))
 
 
 def _linear(graph: Exporter, layer: Any, x: str) -> str:
@@ -247,6 +249,19 @@ def _batch_norm(graph: Exporter, layer: Any, x: str) -> str:
 def _local_norm(graph: Exporter, layer: Any, x: str) -> str:
     values = {"alpha": float(layer.alpha), "beta": float(layer.beta), "bias": float(layer.k)}
     return graph.node("LRN", x, size=layer.size, **values)
+
+
+def _channels(graph: Exporter, layer: Any, x: str) -> str:
+    start, stop, axis = (graph.constant(np.array([n])) for n in (layer.start, layer.stop, 1))
+    return graph.node("Slice", x, start, stop, axis)
+
+
+def _shuffle(graph: Exporter, layer: Any, x: str) -> str:
+    """Exchange two axes of (N, groups, C / groups, H, W)."""
+    first = graph.constant(np.array([0, layer.groups, -1]))
+    grouped = graph.node("Concat", first, graph.node("Shape", x, start=2), axis=0)
+    parts = graph.node("Transpose", graph.node("Reshape", x, grouped), perm=[0, 2, 1, 3, 4])
+    return graph.node("Reshape", parts, graph.node("Shape", x))
 
 
 def _clip(graph: Exporter, layer: Any, x: str) -> str:
@@ -283,9 +298,11 @@ def _plain(op: str, **attributes: Any) -> Callable[[Exporter, Any, str], str]:
 
 
 LAYERS: dict[type[Layer], Callable[[Exporter, Any, str], str]] = {
-    layers.AvgPool2d: _pool("AveragePool", count_include_pad=1),
+    layers.AvgPool2d: _average,
     layers.BatchNorm1d: _batch_norm,
     layers.BatchNorm2d: _batch_norm,
+    layers.ChannelShuffle: _shuffle,
+    layers.ChannelSlice: _channels,
     layers.Conv2d: _convolution,
     layers.ConvTranspose2d: _convolution,
     layers.Dropout: lambda graph, layer, x: x,
@@ -298,7 +315,7 @@ LAYERS: dict[type[Layer], Callable[[Exporter, Any, str], str]] = {
     layers.LeakyReLU: lambda graph, layer, x: graph.node("LeakyRelu", x, alpha=float(layer.negative_slope)),
     layers.Linear: _linear,
     layers.LocalResponseNorm: _local_norm,
-    layers.MaxPool2d: _pool("MaxPool"),
+    layers.MaxPool2d: _pool,
     layers.PReLU: lambda graph, layer, x: graph.node("PRelu", x, graph.per_channel(layer.weight, x)),
     layers.ReLU: _plain("Relu"),
     layers.ReLU6: _clip,

@@ -14,7 +14,7 @@ import numpy as np
 from minifcn import layers
 from minifcn.backend import Array
 from minifcn.layers import Layer, Parameter
-from minifcn.weights.onnx_network import NO_PADS, Call, Flow, Network, Value
+from minifcn.weights.onnx_network import NO_PADS, Call, Flow, Network, Value, slices
 from minifcn.weights.tensors import check_finite
 
 _FLOATS = 1, 10, 11, 16  # data types
@@ -49,24 +49,22 @@ def _window(network: Network, call: Call, x: Flow, kernel: Sequence[int]) -> dic
 
 
 def _convolution(network: Network, call: Call) -> Flow:
-    x, weight = call.flow(), call.weights(1)
-    groups = call.integer("group", 1)
-    if weight.ndim != 4:
+    x, groups, shape = call.flow(), call.integer("group", 1), np.shape(call.constant(1))
+    if len(shape) != 4:
         raise ValueError("it has not two dimensions")
-    options = _window(network, call, x, weight.shape[2:]) | {"groups": groups, "init": "zeros"}
-    bias = call.constant(2)
-    options["bias"] = bias is not None
+    options = _window(network, call, x, shape[2:]) | {"groups": groups, "init": "zeros"}
+    options["bias"] = call.constant(2) is not None
     conv: Any
     if call.op == "Conv":
-        conv = layers.Conv2d(weight.shape[1] * groups, weight.shape[0], **options)
+        conv = layers.Conv2d(shape[1] * groups, shape[0], **options)
     else:
         if "output_shape" in call.attributes or call.attributes.get("auto_pad", "NOTSET") != "NOTSET":
             raise ValueError("its padding follows from the size")
         options["output_padding"] = call.attributes.get("output_padding", [0, 0])
-        conv = layers.ConvTranspose2d(weight.shape[0], weight.shape[1] * groups, **options)
-    conv.weight.data[...] = weight
-    if bias is not None:
-        conv.bias.data[...] = call.weights(2)
+        conv = layers.ConvTranspose2d(shape[0], shape[1] * groups, **options)
+    conv.weight.data[...] = call.weights(1, shape)
+    if conv.bias is not None:
+        conv.bias.data[...] = call.weights(2, conv.bias.data.shape)
     return network.layer(replace(x, pads=NO_PADS), conv)
 
 
@@ -83,8 +81,10 @@ def _pool(network: Network, call: Call) -> Flow:
             raise ValueError("Pad before it may win")
     else:
         kind = layers.AvgPool2d
-        if own_pads and not call.flag("count_include_pad"):
-            raise ValueError("padding does not count in its averages (count_include_pad=0)")
+        counted = call.flag("count_include_pad")
+        if own_pads and x.pads != NO_PADS and not counted:
+            raise ValueError("its own padding does not count in its averages, and that of Pad before does")
+        options["count_include_pad"] = counted or not own_pads
         if options["kernel_size"] == [*x.shape[1:]] and not any(map(any, options["padding"])):
             return network.layer(x, layers.GlobalAvgPool2d())
     pool = kind(**options, ceil_mode=call.flag("ceil_mode"))
@@ -93,14 +93,10 @@ def _pool(network: Network, call: Call) -> Flow:
 
 def _pad(network: Network, call: Call) -> Flow:
     x = call.flow()
-    pads = [int(side) for side in call.constant(1, "pads")]
-    value = call.constant(2, "value")
-    axes = call.constant(3)
-    if axes is not None:
-        full = [0] * 8
-        for i, axis in enumerate(axes):
-            full[axis % 4], full[axis % 4 + 4] = pads[i], pads[i + len(axes)]
-        pads = full
+    given, axes = call.integers(1, "pads") or (), call.integers(3)
+    value, pads = call.constant(2, "value"), [0] * 8
+    for i, axis in enumerate(range(4) if axes is None else axes):
+        pads[axis % 4], pads[axis % 4 + 4] = given[i], given[i + len(given) // 2]
     rows, cols = _SPATIAL[x.order]
     sides = (pads[rows], pads[rows + 4]), (pads[cols], pads[cols + 4])
     zeros = call.attributes.get("mode", "constant") == "constant" and not np.any(value or 0)
@@ -116,43 +112,49 @@ def _pad(network: Network, call: Call) -> Flow:
 
 def _linear(network: Network, call: Call) -> Flow:
     """Add a dense layer; weights of a map that was flattened with its channels last are brought in order."""
-    x, weight = call.flow(), call.weights(1)
-    if len(x.shape) != 1 or weight.ndim != 2 or call.flag("transA"):
+    x, shape, transposed = call.flow(), np.shape(call.constant(1)), call.flag("transB")
+    if len(x.shape) != 1 or len(shape) != 2 or call.flag("transA"):
         raise ValueError(f"it does not multiply vectors (N, features) but {x.onnx_shape}")
-    weight = call.number("alpha", 1.0) * (weight if call.flag("transB") else weight.T)
+    outputs, features = shape if transposed else shape[::-1]
+    bias = call.constant(2)
+    linear = layers.Linear(features, outputs, bias is not None, init="zeros")
+    weight = call.weights(1, shape)
+    weight = call.number("alpha", 1.0) * (weight if transposed else weight.T)
     if x.order == "HWC":
         channels, height, width = x.before
         maps = weight.reshape(-1, height, width, channels)  # (O, H * W * C) -> (O, H, W, C)
         weight = maps.transpose(0, 3, 1, 2).reshape(len(weight), -1)  # -> (O, C * H * W)
-    bias = call.constant(2)
-    linear = layers.Linear(weight.shape[1], weight.shape[0], bias is not None, init="zeros")
     linear.weight.data[...] = weight
     if linear.bias is not None:
-        linear.bias.data[...] = call.number("beta", 1.0) * call.weights(2).reshape(-1)
+        if np.size(bias) not in (1, outputs):
+            raise ValueError(f"its input 2 has {np.size(bias):,} numbers, expected {outputs}")
+        linear.bias.data[...] = call.number("beta", 1.0) * call.weights(2, np.shape(bias)).reshape(-1)
     return network.layer(replace(x, order="CHW"), linear)
 
 
 def _per_channel(values: Array, x: Flow) -> Array:
-    """Return (C,) values that are added to, or multiplied with, a map or a vector."""
+    """Return (C,) values, in float64, that are added to, or multiplied with, a map or a vector."""
     rank = len(x.shape) + 1
     channel = 1 if x.order == "CHW" else 3
     full = values.reshape((1,) * (rank - values.ndim) + values.shape)
     several = full.size > 1 and full.shape[channel:][:1] != (full.size,)
     if full.ndim > rank or several or full.size not in (1, x.shape[0]):
         raise ValueError(f"a constant of shape {values.shape} has not one value for each channel")
-    return np.broadcast_to(full.reshape(-1), x.shape[:1])
+    return np.broadcast_to(full.reshape(-1).astype(np.float64), x.shape[:1])
 
 
 def _affine(network: Network, x: Flow, scale: Array, shift: Array) -> Flow:
     """Scale and shift each channel, in the layer before if it can do that, and nobody else reads it."""
-    if x.groups or x.pads != NO_PADS:
+    if x.view or x.pads != NO_PADS:
         raise ValueError("its input is reshaped or padded")
     layer = network.writable(x, layers.Conv2d, layers.Linear, layers.BatchNorm2d, layers.GroupNorm)
     if layer is None:
         layer = (layers.BatchNorm1d if len(x.shape) == 1 else layers.BatchNorm2d)(x.shape[0], eps=0.0)
         x = replace(x, name=network.layer(replace(x, order="CHW"), layer).name)
     weight, bias = layer.weight.data, 0 if layer.bias is None else layer.bias.data
-    layer.weight.data = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
+    if not (scale == 1).all():
+        network.fold(weight.size)
+        layer.weight.data = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
     layer.bias = layer.bias or Parameter(shift)
     layer.bias.data = (bias * scale + shift).astype(np.float32)
     for parameter in (layer.weight, layer.bias):
@@ -169,7 +171,7 @@ def _arithmetic(network: Network, call: Call) -> Flow:
         return network.joint("add" if call.op == "Add" else "multiply", [a, b])
     first = isinstance(a, Flow)
     x, values = (a, b) if first else (b, a)
-    given = _per_channel(np.asarray(values, np.float64), x)
+    given = _per_channel(np.asarray(values), x)
     one, zero = np.ones_like(given), np.zeros_like(given)
     if call.op == "Div" and not first:
         raise ValueError("it divides by what depends on the images")
@@ -187,28 +189,29 @@ def _batch_norm(network: Network, call: Call) -> Flow:
     norm = kind(x.shape[0], eps=call.number("epsilon", 1e-5), momentum=1 - call.number("momentum", 0.9))
     arrays: tuple[Any, ...] = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     for number, array in enumerate(arrays, 1):
-        array.data = call.weights(number).copy()
-    if any(array.data.shape != x.shape[:1] for array in arrays) or norm.running_var.data.min() <= -norm.eps:
-        raise ValueError("its weights do not fit")
+        array.data[...] = call.weights(number, x.shape[:1])
+    if norm.running_var.data.min() <= -norm.eps:
+        raise ValueError("its variances are negative")
     return network.layer(x, norm)
 
 
 def _instance_norm(network: Network, call: Call) -> Flow:
     x = call.flow()
-    groups, eps = x.groups or x.shape[0], call.number("epsilon", 1e-5)
+    groups, eps = x.onnx_shape[0], call.number("epsilon", 1e-5)
     norm = layers.GroupNorm(groups, x.shape[0], eps=eps)
     for number, parameter in enumerate((norm.weight, norm.bias), 1):
-        parameter.data = np.repeat(call.weights(number), x.shape[0] // groups)
-    if x.groups and not (np.ptp(norm.weight.data) == np.ptp(norm.bias.data) == 0):
+        parameter.data = np.repeat(call.weights(number, (groups,)), x.shape[0] // groups)
+    if x.view and not (np.ptp(norm.weight.data) == np.ptp(norm.bias.data) == 0):
         raise ValueError("its groups have different weights")
-    return replace(network.layer(replace(x, groups=0), norm), groups=x.groups)
+    return replace(network.layer(replace(x, view=()), norm), view=x.view)
 
 
 def _prelu(network: Network, call: Call) -> Flow:
-    x, slope = call.flow(), call.weights(1)
-    each = slope.reshape(-1) if slope.size == 1 else _per_channel(slope, x)
-    prelu = layers.PReLU(len(each))
-    prelu.weight.data = each.copy()
+    x, slope = call.flow(), call.constant(1)
+    each = _per_channel(np.asarray(slope), x)
+    prelu = layers.PReLU(1 if np.size(slope) == 1 else len(each))
+    prelu.weight.data[...] = each[: len(prelu.weight.data)]
+    check_finite("input 1", prelu.weight.data)
     return network.layer(x, prelu)
 
 
@@ -216,9 +219,7 @@ def _prelu(network: Network, call: Call) -> Flow:
 
 
 def _reshape(network: Network, call: Call) -> Flow:
-    """Flatten a map, or leave it as it is."""
-    x = call.flow()
-    batch, *rest = (int(side) for side in call.constant(1, "shape"))
+    x, (batch, *rest) = call.flow(), call.integers(1, "shape") or ()
     here = x.onnx_shape
     if not call.flag("allowzero"):
         rest = [here[i] if side == 0 and i < len(here) else side for i, side in enumerate(rest)]
@@ -226,37 +227,58 @@ def _reshape(network: Network, call: Call) -> Flow:
     size = math.prod(x.shape)
     if batch not in (0, -1, network.batch) or known < 1 or size % known:
         raise ValueError(f"it makes {(batch, *rest)} of {('N', *here)}")
-    target = tuple(size // known if side == -1 else side for side in rest)
-    if math.prod(target) != size:
-        raise ValueError(f"it makes {(batch, *rest)} of {('N', *here)}")
-    if target == here:
+    return _viewed(network, x, tuple(size // known if side == -1 else side for side in rest))
+
+
+def _viewed(network: Network, x: Flow, target: tuple[int, ...]) -> Flow:
+    """Give a value another shape in ONNX: flatten it, or note how its elements are grouped."""
+    plain, channels = replace(x, view=()), x.shape[0]
+    if target == x.onnx_shape:
         return x
-    if x.groups and target == replace(x, groups=0).onnx_shape:
-        return replace(x, groups=0)
-    if len(target) == 1 and not x.groups:
-        return network.flatten(x)
-    if len(x.shape) == 3 and x.order == "CHW" and len(target) == 2 and x.shape[0] % target[0] == 0:
-        return replace(x, groups=target[0])
-    raise ValueError(f"it makes {('N', *target)} of {('N', *here)}")
+    if target == plain.onnx_shape:
+        return plain
+    if target and min(target) > 0 and math.prod(target) == math.prod(x.shape):
+        if target in ((channels, 1, 1), (1, 1, channels)):  # a map of one pixel
+            pixel = network.unflattened(plain) if len(x.shape) == 1 else plain
+            return replace(pixel, order="CHW" if target[0] == channels else "HWC")
+        if len(target) == 1:
+            return network.flatten(plain)
+        groups, rest = target[0], channels // target[0]
+        fits = len(target) == 2 or target == (groups, rest, *x.shape[1:])
+        if x.order == "CHW" and channels % groups == 0 and fits:
+            return replace(x, view=target)
+    raise ValueError(f"it makes {('N', *target)} of {('N', *x.onnx_shape)}")
 
 
 def _flatten(network: Network, call: Call) -> Flow:
     x = call.flow()
     if call.integer("axis", 1) not in (1, -len(x.onnx_shape)):
         raise ValueError("it joins images")
-    return x if len(x.shape) == 1 else network.flatten(x)
+    return _viewed(network, x, (math.prod(x.shape),))
 
 
 def _squeeze(network: Network, call: Call) -> Flow:
-    x, axes = call.flow(), call.constant(1, "axes")
-    if x.shape[1:] != (1, 1) or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
-        raise ValueError(f"it takes axes out of {('N', *x.onnx_shape)}")
-    return network.flatten(x)
+    x, axes = call.flow(), call.integers(1, "axes") or ()
+    sides = dict(enumerate(x.onnx_shape, 1))
+    taken = [sides.pop(axis % (len(x.onnx_shape) + 1), 0) for axis in axes]
+    if not taken or max(taken) > 1 or min(taken) < 1:
+        raise ValueError(f"it takes the axes {axes} out of {('N', *x.onnx_shape)}")
+    return _viewed(network, x, tuple(sides.values()))
+
+
+def _unsqueeze(network: Network, call: Call) -> Flow:
+    x, axes = call.flow(), call.integers(1, "axes") or ()
+    target = [0, *x.onnx_shape]
+    for axis in sorted(axis % (len(target) + len(axes)) for axis in axes):
+        target.insert(axis, 1)
+    if target[0]:
+        raise ValueError("it adds an axis before the images")
+    return _viewed(network, x, tuple(target[1:]))
 
 
 def _mean(network: Network, call: Call) -> Flow:
-    x, axes = call.flow(), call.constant(1, "axes")
-    if len(x.shape) != 3 or axes is None or {int(axis) % 4 for axis in axes} != {*_SPATIAL[x.order]}:
+    x, axes = call.flow(), call.integers(1, "axes") or ()
+    if len(x.shape) != 3 or {axis % 4 for axis in axes} != {*_SPATIAL[x.order]}:
         raise ValueError("it does not average over rows and columns")
     y = network.layer(replace(x, order="CHW"), layers.GlobalAvgPool2d())
     return replace(y, order=x.order) if call.flag("keepdims", 1) else network.flatten(y)
@@ -264,20 +286,52 @@ def _mean(network: Network, call: Call) -> Flow:
 
 def _transpose(network: Network, call: Call) -> Flow:
     x, perm = call.flow(), tuple(call.attributes.get("perm", ()))
-    if perm == tuple(range(len(x.shape) + 1)):
+    if perm == tuple(range(len(x.onnx_shape) + 1)):
         return x
+    if perm == (0, 2, 1, 3, 4) and len(x.view) == 4:
+        groups, rest, *size = x.view
+        shuffled = network.layer(replace(x, view=()), layers.ChannelShuffle(groups))
+        return replace(shuffled, view=(rest, groups, *size))
     moves = {("CHW", (0, 2, 3, 1)): "HWC", ("HWC", (0, 3, 1, 2)): "CHW"}
-    if len(x.shape) != 3 or (x.order, perm) not in moves:
+    if len(x.shape) != 3 or x.view or (x.order, perm) not in moves:
         raise ValueError(f"it reorders the axes as {perm}")
     return replace(x, order=moves[x.order, perm])
 
 
-def _concat(network: Network, call: Call) -> Flow:
-    x = call.flow()
+def _is_channels(x: Flow, axis: int) -> bool:
+    """Return whether an axis in ONNX is that of the channels."""
     rank = len(x.onnx_shape) + 1
-    if call.integer("axis") % rank != (rank - 1 if x.order == "HWC" else 1):
+    return axis % rank == (rank - 1 if x.order == "HWC" else 1)
+
+
+def _concat(network: Network, call: Call) -> Flow:
+    if not _is_channels(call.flow(), call.integer("axis")):
         raise ValueError("it does not join channels")
     return network.joint("concat", call.inputs)
+
+
+def _slice(network: Network, call: Call) -> Flow:
+    """Keep some channels."""
+    x, (channels, *_) = call.flow(), call.flow().shape
+    for axis, kept in slices(call):
+        if not _is_channels(x, axis) or kept.step != 1:
+            raise ValueError("it does not keep neighbouring channels")
+        start, stop, _ = kept.indices(channels)
+        y = network.layer(replace(x, order="CHW"), layers.ChannelSlice(start, stop))
+        x, channels = replace(y, order=x.order), stop - start
+    return x
+
+
+def _split(network: Network, call: Call) -> list[Flow]:
+    """Divide the channels."""
+    x, (channels, *_) = call.flow(), call.flow().shape
+    sizes = call.integers(1, "split") or (-(-channels // call.outputs),) * call.outputs
+    ends = np.minimum(np.cumsum(sizes), channels).tolist()
+    axis = call.integer("axis")
+    each = [
+        Call("Slice", [x, [start], [end], [axis]], {}) for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    return [_slice(network, one) for one in each]
 
 
 def _resize(network: Network, call: Call) -> Flow:
@@ -331,10 +385,11 @@ def _cast(network: Network, call: Call) -> Flow:
 
 
 def _hard_sigmoid(network: Network, call: Call) -> Flow:
-    alpha, beta = call.number("alpha", 0.2), call.number("beta", 0.5)
-    if abs(alpha - 1 / 6) > 1e-6 or beta != 0.5:
-        raise ValueError(f"its line is {alpha} x + {beta}, expected x / 6 + 1 / 2")
-    return network.layer(call.flow(), layers.Hardsigmoid())
+    x, alpha, beta = call.flow(), call.number("alpha", 0.2), call.number("beta", 0.5)
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        return network.layer(x, layers.Hardsigmoid())
+    line = _affine(network, x, np.full(x.shape[0], alpha), np.full(x.shape[0], beta))
+    return network.layer(line, layers.Hardtanh(0.0, 1.0))
 
 
 def _dropout(network: Network, call: Call) -> Flow:
@@ -357,7 +412,7 @@ def _activation(make: Callable[[Call], Layer]) -> Callable[[Network, Call], Flow
     return lambda network, call: network.layer(call.flow(), make(call))
 
 
-OPERATORS: dict[str, Callable[[Network, Call], Value]] = {
+OPERATORS: dict[str, Callable[[Network, Call], Value | list[Flow]]] = {
     "Add": _arithmetic,
     "AveragePool": _pool,
     "BatchNormalization": _batch_norm,
@@ -387,10 +442,13 @@ OPERATORS: dict[str, Callable[[Network, Call], Value]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Shape": _shape,
+    "Slice": _slice,
+    "Split": _split,
     "Sigmoid": _activation(lambda call: layers.Sigmoid()),
     "Squeeze": _squeeze,
     "Sub": _arithmetic,
     "Sum": lambda network, call: network.joint("add", call.inputs),
     "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
 }
 """How each operator becomes a layer or a joint, where an input depends on the images."""

@@ -74,11 +74,12 @@ def test_gradients_equal_differences(xp, case, seed):
     assert dx.shape == shape
     assert np.vdot(dx, u) == pytest.approx(np.vdot(rise, dy), rel=1e-9, abs=1e-9)
 
-    dx = xp.numpy(avg_pool2d_grad(xp.array(dy), **given_size))
-    assert dx.shape == shape
-    assert np.vdot(dx, u) == pytest.approx(
-        np.vdot(xp.numpy(avg_pool2d(xp.array(u), **options)), dy), rel=1e-12, abs=1e-12
-    )
+    for counted in ({}, {"count_include_pad": False}):
+        dx = xp.numpy(avg_pool2d_grad(xp.array(dy), **given_size, **counted))
+        assert dx.shape == shape
+        assert np.vdot(dx, u) == pytest.approx(
+            np.vdot(xp.numpy(avg_pool2d(xp.array(u), **options, **counted)), dy), rel=1e-12, abs=1e-12
+        )
 
 
 @given(case=strategies.pool_geometries(max_kernel=5, max_stride=5, asymmetric=False), seed=seeds)
@@ -99,12 +100,14 @@ def test_results_equal_pytorch(case, seed):
     dx = max_pool2d_grad(dy, indices, input_size=case.input_size, **options)
     assert np.allclose(dx, x.grad, rtol=1e-14, atol=1e-14)  # ties are broken in the same way
 
-    x.grad = None
-    theirs = functional.avg_pool2d(x, **options)
-    assert np.allclose(avg_pool2d(x.detach().numpy(), **options), theirs.detach(), rtol=1e-14, atol=1e-14)
-    theirs.backward(torch.tensor(dy))
-    dx = avg_pool2d_grad(dy, input_size=case.input_size, **options)
-    assert np.allclose(dx, x.grad, rtol=1e-14, atol=1e-14)
+    for counted in (True, False):
+        x.grad, options["count_include_pad"] = None, counted
+        theirs = functional.avg_pool2d(x, **options)
+        ours = avg_pool2d(x.detach().numpy(), **options)
+        assert np.allclose(ours, theirs.detach(), rtol=1e-14, atol=1e-14)
+        theirs.backward(torch.tensor(dy))
+        dx = avg_pool2d_grad(dy, input_size=case.input_size, **options)
+        assert np.allclose(dx, x.grad, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -11,6 +11,8 @@ from minifcn.layers import (
     Add,
     AvgPool2d,
     BatchNorm2d,
+    ChannelShuffle,
+    ChannelSlice,
     Concat,
     Conv2d,
     ConvTranspose2d,
@@ -41,6 +43,8 @@ LEAVES = {
     "ReLU": lambda: (ReLU(), (2, 3, 4)),
     "Dropout": lambda: (Dropout(0.4, rng=3), (2, 3, 4, 5)),
     "Flatten": lambda: (Flatten(), (2, 3, 4, 5)),
+    "ChannelShuffle": lambda: (ChannelShuffle(3), (2, 6, 4, 5)),
+    "ChannelSlice": lambda: (ChannelSlice(1, 3), (2, 4, 4, 5)),
     "MaxPool2d": lambda: (MaxPool2d(3, 2, 1, ceil_mode=True), (2, 3, 6, 5)),
     "AvgPool2d": lambda: (AvgPool2d((3, 2), (2, 1), ceil_mode=True), (2, 3, 6, 5)),
     "GlobalAvgPool2d": lambda: (GlobalAvgPool2d(), (2, 3, 4, 5)),
@@ -261,8 +265,8 @@ def test_train_and_eval_reach_every_part(make):
 @every_layer
 def test_other_dtypes_are_refused_and_change_nothing(make, dtype):
     layer, shape = make()
-    if isinstance(layer, Flatten):
-        return  # it only rearranges elements
+    if isinstance(layer, Flatten | ChannelShuffle | ChannelSlice):
+        return  # these layers only rearrange elements
     before = {name: array.copy() for name, array in layer.state_dict().items()}
     said = rf"x must be float32 or float64, got {dtype}; convert it with x.astype\('float32'\)"
     with pytest.raises(TypeError, match=said):

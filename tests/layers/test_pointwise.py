@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minifcn import functional as F
-from minifcn.layers import Dropout, Flatten, ReLU
+from minifcn.layers import ChannelShuffle, ChannelSlice, Dropout, Flatten, ReLU
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -71,3 +71,28 @@ def test_flatten_has_the_order_channel_row_column(xp, seed, shape):
 
 def test_flatten_of_no_images():
     assert Flatten()(np.zeros((0, 2, 3))).shape == (0, 6)
+
+
+def test_shuffled_channels_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, 12, 3, 4))
+    for groups in (1, 2, 3, 4, 6, 12):
+        expected = torch.nn.ChannelShuffle(groups)(torch.tensor(x)).numpy()
+        layer = ChannelShuffle(groups)
+        assert np.array_equal(layer(x), expected)
+        assert np.array_equal(layer.backward(layer(x)), x)
+    with pytest.raises(ValueError, match=r"multiple of 5 .*\(12, 3, 4\)"):
+        ChannelShuffle(5)(x)
+
+
+def test_slices_of_channels():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3, 4))
+    layer = ChannelSlice(1, 4)
+    assert np.array_equal(layer(x), x[:, 1:4])
+    dx = layer.backward(x[:, 1:4].copy())
+    assert np.array_equal(dx[:, 1:4], x[:, 1:4])
+    assert not dx[:, [0, 4]].any()
+    with pytest.raises(ValueError, match=r"6 channels .*\(5, 3, 4\)"):
+        ChannelSlice(0, 6)(x)
+    with pytest.raises(ValueError, match="stop must be an integer >= 3, got 2"):
+        ChannelSlice(2, 2)

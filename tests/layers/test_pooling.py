@@ -23,7 +23,10 @@ def test_the_layers_call_the_functions():
     x = np.random.default_rng(0).normal(size=(2, 3, 7, 8))
     options = {"stride": (1, 2), "padding": (1, 0), "ceil_mode": True}
     assert np.array_equal(MaxPool2d((3, 2), **options)(x), F.max_pool2d(x, (3, 2), **options))
-    assert np.array_equal(AvgPool2d((3, 2), **options)(x), F.avg_pool2d(x, (3, 2), **options))
+    for counted in (True, False):
+        options["count_include_pad"] = counted
+        assert np.array_equal(AvgPool2d((3, 2), **options)(x), F.avg_pool2d(x, (3, 2), **options))
+        check_gradient(AvgPool2d((3, 2), **options), x)
 
 
 def test_global_average_is_the_average_of_any_size():

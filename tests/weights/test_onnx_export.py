@@ -99,6 +99,9 @@ LEAVES = [
     layers.ConvTranspose2d(4, 6, 3, 2, ((0, 1), (1, 0)), (1, 0), 2, dilation=(1, 2), rng=0),
     layers.LocalResponseNorm(3, alpha=0.5, beta=0.6, k=1.5),
     layers.LocalResponseNorm(11, alpha=2.0),  # more channels than there are
+    layers.ChannelShuffle(2),
+    layers.ChannelSlice(1, 3),
+    layers.AvgPool2d(3, 2, ((1, 0), (0, 1)), count_include_pad=False),
     layers.Dropout(rng=0),
     layers.GlobalAvgPool2d(),
     altered(layers.BatchNorm2d(4, eps=0.3)),

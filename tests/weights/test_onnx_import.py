@@ -96,6 +96,32 @@ def squeezed(net, x):
     return net("Mul", net("Sigmoid", gate), x)
 
 
+def dense_gate(net, x, *viewed):
+    """Squeeze-and-excitation by dense layers; `viewed` are operators that make a map of the vector."""
+    vector = net("Squeeze", net("Squeeze", net("GlobalAveragePool", x), net.ints(3)), net.ints(2))
+    inner = net("Relu", net("Gemm", vector, net.random(4, 3), net.random(3)))
+    gate = net("Sigmoid", net("Add", net("MatMul", inner, net.random(3, 4)), net.random(4)))
+    for op, axes in viewed or [("Reshape", [0, 4, 1, 1])]:
+        gate = net(op, gate, net.ints(*axes))
+    return net("Mul", x, gate)
+
+
+def shuffled(net, x, groups):
+    y = net("Reshape", x, net.ints(0, groups, 4 // groups, 12, 10))
+    return net("Reshape", net("Transpose", y, perm=[0, 2, 1, 3, 4]), net.ints(-1, 4, 12, 10))
+
+
+def parts(net, x):
+    """The first part goes through a convolution, as in ShuffleNet v2, and the third is not used."""
+    names = ["a", "b", "c"]
+    net.nodes.append(helper.make_node("Split", [x, net.ints(1, 2, 1)], names, axis=1))
+    return net("Concat", "b", net.conv("a", 1, 2, pads=[1, 1, 1, 1]), axis=1)
+
+
+def number(value):
+    return numpy_helper.from_array(np.float32([value]))
+
+
 def padded(net, x, op, **attributes):
     y = net("Pad", x, net.ints(0, 0, 1, 0, 0, 0, 0, 1))
     return net.conv(y) if op == "Conv" else net(op, y, kernel_shape=[3, 3], **attributes)
@@ -152,6 +178,29 @@ MAPS = {
     "hardsigmoid": lambda net, x: net("HardSigmoid", x, alpha=1 / 6, beta=0.5),
     "hardswish": lambda net, x: net("HardSwish", x),
     "gate": squeezed,
+    "gate of dense layers": dense_gate,
+    "gate of dense layers, by Unsqueeze": lambda net, x: dense_gate(
+        net, x, ("Unsqueeze", [2]), ("Unsqueeze", [3])
+    ),
+    "shuffled": lambda net, x: shuffled(net, x, 2),
+    "parts": parts,
+    "slice": lambda net, x: net.conv(
+        net("Slice", x, net.ints(-3), net.ints(9), net.ints(1)), channels_in=3
+    ),
+    "average of pixels": lambda net, x: net(
+        "AveragePool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
+    ),
+    "average of pixels, rounding up": lambda net, x: net(
+        "AveragePool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0], ceil_mode=1
+    ),
+    "average with padding SAME": lambda net, x: net(
+        "AveragePool", x, kernel_shape=[3, 3], strides=[2, 3], auto_pad="SAME_UPPER"
+    ),
+    "hardsigmoid of Keras": lambda net, x: net("HardSigmoid", x),
+    "hardsigmoid after a convolution": lambda net, x: net("HardSigmoid", net.conv(x), alpha=0.3, beta=0.4),
+    "weights of one number": lambda net, x: net(
+        "Conv", x, net("ConstantOfShape", net.ints(4, 4, 3, 3), value=number(0.25)), net.random(4)
+    ),
     "sum": lambda net, x: net("Sum", x, net.conv(x, kernel=1), net("Relu", x)),
     "residual": lambda net, x: net("Add", x, net("Relu", net.conv(x, kernel=1))),
     "joined": lambda net, x: net.conv(net("Concat", x, net("Relu", x), axis=1), channels_in=8),
@@ -209,6 +258,9 @@ HEADS = {
     ),
     "dropout": lambda net, v, n: net("MatMul", net("Dropout", v), net.random(n, 5)),
     "softmax": lambda net, v, n: net("Softmax", net("MatMul", v, net.random(n, 5)), axis=1),
+    "softmax, identity": lambda net, v, n: net(
+        "Identity", net("Softmax", net("MatMul", v, net.random(n, 5)), axis=1)
+    ),
 }  # fmt: skip
 
 
@@ -227,6 +279,9 @@ FLATTENING = {
     "mean": lambda net, y: net("Reshape", net("ReduceMean", y, axes=[2, 3]), net.ints(-1, 4)),
     "mean of one axis less": lambda net, y: net("ReduceMean", y, axes=[-1, -2], keepdims=0),
     "squeeze": lambda net, y: net("Squeeze", net("GlobalAveragePool", y), net.ints(2, 3)),
+    "mean with channels last": lambda net, y: net(
+        "Reshape", net("Reshape", net("GlobalAveragePool", y), net.ints(0, 1, 1, 4)), net.ints(0, 4)
+    ),
     "channels last": lambda net, y: net("Reshape", net("Transpose", y, perm=[0, 2, 3, 1]), net.ints(-1, 16)),
 }
 
@@ -239,8 +294,9 @@ def test_dense_layers(flattening, head, tmp_path):
     vector = FLATTENING[flattening](net, y)
     n = 4 if "mean" in flattening or flattening == "squeeze" else n
     output = HEADS[head](net, vector, n)
-    if head == "softmax":
-        net.save(tmp_path / "net.onnx", net.nodes[-1].input[0])
+    if "softmax" in head:
+        (softmax,) = (node for node in net.nodes if node.op_type == "Softmax")
+        net.save(tmp_path / "net.onnx", softmax.input[0])
         expected = run(tmp_path / "net.onnx", normal((2, 4, 12, 10)).astype("float32"))
         net.save(tmp_path / "net.onnx", output)
         classifier = load_onnx(tmp_path / "net.onnx")
@@ -271,9 +327,11 @@ def test_elements_of_a_map_that_was_flattened_with_channels_last_are_not_mixed_u
         load_onnx(tmp_path / "net.onnx")
 
 
-def test_channels_last_from_the_image_on(tmp_path):
+@pytest.mark.parametrize("pad", [False, True])
+def test_channels_last_from_the_image_on(pad, tmp_path):
     net = Builder(("N", 12, 10, 4))
-    x = net("Transpose", "x", perm=[0, 3, 1, 2])
+    x = net("Pad", net("Cast", "x", to=1), net.ints(0, 1, 2, 0, 0, 0, 1, 0)) if pad else "x"
+    x = net("Transpose", x, perm=[0, 3, 1, 2])
     y = net("Transpose", net("Relu", net.conv(x, kernel=5, strides=[4, 4])), perm=[0, 2, 3, 1])
     y = net("Add", y, net.random(4))
     y = net("Concat", y, net("Sigmoid", y), axis=3)
@@ -402,14 +460,25 @@ REFUSED = {
     "Softplus 2 times, Erf, com.acme.Conv": lambda net, x: net(
         "Conv", net("Erf", net("Softplus", net("Softplus", x))), net.random(4, 4, 1, 1), domain="com.acme"
     ),
-    r"Reshape \(.*2, 2, 12, 10": lambda net, x: net("Reshape", x, net.ints(0, 2, 2, 12, 10)),
-    "AveragePool .*count_include_pad": lambda net, x: net(
-        "AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+    r"Reshape \(.*2, 2, 10, 12": lambda net, x: net("Reshape", x, net.ints(0, 2, 2, 10, 12)),
+    "AveragePool .*of Pad": lambda net, x: padded(net, x, "AveragePool", pads=[1, 1, 1, 1]),
+    "Split .*neighbouring": lambda net, x: net("Split", x, net.ints(12), axis=2),
+    "Slice .*neighbouring": lambda net, x: net(
+        "Slice", x, net.ints(0), net.ints(4), net.ints(1), net.ints(2)
     ),
+    r"Slice .*stop must be an integer >= 4": lambda net, x: net(
+        "Slice", x, net.ints(3), net.ints(3), net.ints(1)
+    ),
+    r"Unsqueeze .*1, 1, 1, 5": lambda net, x: net(
+        "Unsqueeze", net("Unsqueeze", net.head(x), net.ints(1)), net.ints(1, 2)
+    ),
+    r"Reshape .*map of a vector": lambda net, x: net(
+        "Reshape", net("MatMul", net("Flatten", x), net.random(480, 4)), net.ints(0, 4, 1, 1)
+    ),
+    "Squeeze .*12, 10": lambda net, x: net("Squeeze", x, net.ints(2)),
     "MaxPool .*Pad": lambda net, x: padded(net, x, "MaxPool"),
     "Relu .*Pad": lambda net, x: net("Relu", net("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1))),
     "Pad ": lambda net, x: net("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1), net.array(np.float32(1))),
-    "HardSigmoid .*0.2": lambda net, x: net("HardSigmoid", x),
     "MaxPool .*dilations": lambda net, x: net("MaxPool", x, kernel_shape=[2, 2], dilations=[2, 2]),
     "Softmax": lambda net, x: net("Softmax", x, axis=1),
     "Resize .*nearest, half_pixel": lambda net, x: net("Resize", x, "", net.array(np.float32([1, 1, 2, 3]))),
