@@ -346,7 +346,7 @@ check_exercise(
 #
 # `mf.functional.conv2d` has both: `"im2col"` is the matrix product of lesson 4, with all
 # multiplications of the definition; `"winograd"` is F(4 x 4, 3 x 3), with a quarter of them. Its matrices
-# contain other values, too, such as 4 and 5, so its transforms multiply. $B^T d B$ is a linear map of the 36
+# contain other values than 0, 1 and -1, so its transforms multiply. $B^T d B$ is a linear map of the 36
 # values of a tile: a matrix of 36 x 36 for each channel, and on the way back 16 x 36 for each filter. Two
 # passes with small matrices would need fewer multiplications, but one large product is faster (lesson 4).
 #

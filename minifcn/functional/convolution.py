@@ -60,9 +60,9 @@ def conv2d(
             convolution is depthwise.
         algorithm: `"auto"` or one of `algorithms_for("conv2d")`. `"auto"` chooses `"winograd"` for many
             windows of 3 x 3 in float32, which computes tiles of 4 x 4 outputs from 6 x 6 inputs. The error of
-            an output is up to 5e-5 times the largest |x| of its tile times the sum of |w|, so a value more
+            an output is up to 2e-5 times the largest |x| of its tile times the sum of |w|, so a value more
             than 1,000 times as large as its neighbours costs their accuracy. NaN and infinity reach whole
-            tiles, up to 8 x 8 positions instead of 3 x 3. Inputs above 3e36, and outputs above 1e36, may
+            tiles, up to 8 x 8 positions instead of 3 x 3. Inputs above 1e37, and outputs above 1e36, may
             overflow. Give `"im2col"` where that matters. So it is for the gradient to the input.
 
     Returns:

@@ -8,11 +8,10 @@ and Cook); a correlation is the transpose of such a product, and so takes the sa
     y  =  A^T [ (G g) * (B^T d) ],        * element by element,
 
 where G evaluates the filter at the points, B^T combines the inputs, and A^T puts the outputs together. With
-the points 0, 1, -1, 2, -2 and "infinity" (the leading coefficient), six multiplications give m = 4 outputs:
-F(4, 3). In two dimensions rows and columns are transformed alike, and a *tile* of 6 x 6 inputs gives 4 x 4
-outputs by 36 multiplications instead of 144: F(4 x 4, 3 x 3) (Lavin & Gray 2016). Over C channels, and over
-all tiles of an image, the multiplications are 36 matrix products, one for each of the 36 elements k of a
-tile:
+five points and "infinity" (the leading coefficient), six multiplications give m = 4 outputs: F(4, 3). In two
+dimensions rows and columns are transformed alike, and a *tile* of 6 x 6 inputs gives 4 x 4 outputs by 36
+multiplications instead of 144: F(4 x 4, 3 x 3) (Lavin & Gray 2016). Over C channels, and over all tiles of an
+image, the multiplications are 36 matrix products, one for each of the 36 elements k of a tile:
 
     M[k]  =  U[k] @ V[k],     (O, tiles) = (O, C) @ (C, tiles),
 
@@ -25,16 +24,17 @@ The gradient to the filters is the same steps transposed, in the opposite order,
 
 The gradient to the input is a convolution again, of dy with the filters turned by half a turn.
 
-The price is rounding: points as large as 2 lead to sums of terms of different magnitude. In float32 the error
-is about 1e-5 of the largest output, ten times that of the definition. All inputs of a tile take part in all
-of its outputs, with weights that cancel only up to rounding, so:
+The price is rounding: powers of the points lead to sums of terms of different magnitude. How much is lost
+depends on the points (Barabasz et al. 2020). With 0, 5/8, -5/8, 3/2 and -3/2 the error in float32 is three to
+four times that of the definition; with the usual 0, 1, -1, 2 and -2 it would be more than twice as large. All
+inputs of a tile take part in all of its outputs, with weights that cancel only up to rounding, so:
 
-- The error of an output is up to 5e-5 times the largest |input| of its tile, in any channel, times the sum of
-  |w| of its filter (the sums of |A^T|, |G| and |B^T| multiply a rounding of 2^-24 by up to 860). Beside one
+- The error of an output is up to 2e-5 times the largest |input| of its tile, in any channel, times the sum of
+  |w| of its filter (the sums of |A^T|, |G| and |B^T| multiply a rounding of 2^-24 by up to 204). Beside one
   pixel that is far larger than its neighbours, this can be more than the outputs themselves.
 - NaN or infinity in one input reaches all outputs of the tiles that it lies in, at most 8 x 8 positions. By
   the definition these are 3 x 3.
-- Inputs above 3e36 may overflow, and so may outputs above a 256th of the largest float32.
+- Inputs above 1e37 may overflow, and so may outputs above a 256th of the largest float32.
 """
 
 from collections.abc import Callable
@@ -50,6 +50,10 @@ from minifcn.kernels.windows import MIN_CHUNKS, Chunk, cut_rows, region
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
 TAPS = 3
+
+POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 0.625, -0.625, 1.5, -1.5)}
+"""Where polynomials are evaluated, for each number of outputs of a tile: those with small errors among
+numbers with few binary digits."""
 
 MIN_TILES = 96
 """Tiles of a chunk, at least: fewer make thin matrix products."""
@@ -91,7 +95,7 @@ def transforms(outputs: int) -> tuple[Array, Array, Array]:
         >>> a @ ((g @ f) * (b @ d)), np.correlate(d, f)
         (array([321., 432.]), array([321., 432.]))
     """
-    points = np.array([0.0, 1.0, -1.0, 2.0, -2.0][: outputs + TAPS - 2])
+    points = np.array(POINTS[outputs])
     # Values at the points, and the leading coefficient, of polynomials with so many coefficients.
     values = [np.vander(points, n, increasing=True) for n in (outputs, TAPS)]
     at_infinity = [np.eye(n)[-1:] for n in (outputs, TAPS)]
@@ -179,8 +183,8 @@ class _Tiling:
         rows: Array = y[chunk.images, :, chunk.rows.start * self.m : chunk.rows.stop * self.m]
         return rows.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, chunk: Chunk, y: Array, relu: bool) -> None:
-        """Write y = A^T M A, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
+    def outputs(self, products: Array, chunk: Chunk, b: Array | None, y: Array, relu: bool) -> None:
+        """Write y = A^T M A + b, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
         xp, m, (rows, cols), part = self.xp, self.m, chunk.size, self._rows(y, chunk)
         filters, images = part.shape[:2]
         tiles = workspace(xp, (m, m, filters, images, rows, cols), self.dtype, "tiles")
@@ -190,7 +194,11 @@ class _Tiling:
         image = workspace(xp, (filters, images, rows, m, cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
-            image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
+            column, place = tiles[:, j].transpose(1, 2, 3, 0, 4), image[..., j]
+            if b is None:
+                place[...] = column
+            else:
+                xp.add(column, b[:, None, None, None, None], out=place)
         whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
             xp.maximum(whole, 0, out=part)
@@ -242,10 +250,7 @@ def _correlate(
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
         products = workspace(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
         xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
-        if b is not None:
-            # At the point 1 every power is 1: what is added to this product is added to all outputs.
-            products[tiling.n + 1] += b[some, None]
-        tiling.outputs(products, chunk, y[:, some], relu)
+        tiling.outputs(products, chunk, None if b is None else b[some], y[:, some], relu)
 
     if tiling.few:
         v = tiling.of_all_tiles(tiling.inputs, x, "all inputs")
