@@ -13,6 +13,8 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 """A NumPy or CuPy array; both have the same annotations."""
 
+_NUMPY = {np.ndarray, type(None)}
+
 
 def array_module(*arrays: Array | None, **named: Array | None) -> Any:
     """Return the library of the given arrays, `numpy` or `cupy`.
@@ -33,7 +35,7 @@ def array_module(*arrays: Array | None, **named: Array | None) -> Any:
         >>> array_module(x=np.zeros(3), b=None) is np
         True
     """
-    if all(array is None or type(array) is np.ndarray for array in (*arrays, *named.values())):
+    if {*map(type, arrays), *map(type, named.values())} <= _NUMPY:  # nearly always; it has to be quick
         return np
     arguments = {f"argument {i}": array for i, array in enumerate(arrays)} | named
     homes: dict[str, str] = {}

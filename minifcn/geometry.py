@@ -15,7 +15,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, TypeAlias
 
 from minifcn.printing import brief
@@ -158,7 +158,7 @@ class Window:
             ceil_mode=bool(ceil_mode),
         )
 
-    @property
+    @cached_property
     def extent(self) -> int:
         """Input positions from the first tap to the last one: d (k - 1) + 1."""
         return self.dilation * (self.kernel - 1) + 1
@@ -359,12 +359,12 @@ class ConvGeometry:
         names = "kernel_size", "stride", "padding", "dilation", "groups", "ceil_mode"
         return ConvGeometry.of(**{name: getattr(self, name) for name in names} | changes)
 
-    @property
+    @cached_property
     def kernel_size(self) -> tuple[int, int]:
         """(KH, KW)."""
         return self.rows.kernel, self.cols.kernel
 
-    @property
+    @cached_property
     def stride(self) -> tuple[int, int]:
         """(rows, columns)."""
         return self.rows.stride, self.cols.stride
@@ -385,7 +385,7 @@ class ConvGeometry:
         """Whether output sizes are rounded up."""
         return self.rows.ceil_mode
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Number of inputs of one channel in a window."""
         return self.rows.kernel * self.cols.kernel

@@ -65,8 +65,7 @@ def check_padded_size(geometry: ConvGeometry, size: Sequence[int]) -> None:
 
     Some algorithms copy it, even if padding and dilation are so large that the output is small.
     """
-    sides = zip(size, (geometry.rows, geometry.cols), strict=True)
-    height, width = (n + sum(window.padding) for n, window in sides)
+    height, width = size[0] + sum(geometry.rows.padding), size[1] + sum(geometry.cols.padding)
     if height * width > MAX_PIXELS:
         raise ValueError(
             f"an image with padding must have at most {MAX_PIXELS} pixels, got {height} x {width}"

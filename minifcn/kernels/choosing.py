@@ -93,9 +93,9 @@ def _problem(x: Array, y: Array, geometry: ConvGeometry) -> Problem:
     _, filters, *size = y.shape
     outputs = size[0], size[1]
     # A stride larger than the padded image has no meaning, but there are algorithms with work for each phase.
-    axes = zip(geometry.stride, (height, width), (geometry.rows, geometry.cols), strict=True)
-    stride = tuple(min(step, max(n + sum(window.padding), 1)) for step, n, window in axes)
-    if stride != geometry.stride:
+    if max(geometry.stride) > min(height, width):
+        axes = zip(geometry.stride, (height, width), (geometry.rows, geometry.cols), strict=True)
+        stride = tuple(min(step, max(n + sum(window.padding), 1)) for step, n, window in axes)
         geometry = geometry.replace(stride=stride)
     return Problem(geometry, n, channels, filters, (height, width), outputs, y.dtype, array_module(x=x, y=y))
 

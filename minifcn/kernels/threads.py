@@ -10,10 +10,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -40,6 +38,41 @@ core."""
 _thread = threading.local()
 _state: dict[str, Any] = {"threads": None, "pool": None, "blas": None}
 _turn = threading.Lock()  # of two threads that have chunks to run, one waits: there is one limit on BLAS
+
+
+class _Pool:
+    """Threads that take calls from one queue, beside the calling thread.
+
+    `ThreadPoolExecutor` does the same, but takes twice as long to pass on a call as a chunk of a small layer
+    takes to run.
+    """
+
+    def __init__(self, threads: int):
+        self.calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
+        self.threads: list[threading.Thread] = []
+        with suppress(RuntimeError):  # this platform has no threads, or no more: the caller does the work
+            for _ in range(threads):
+                thread = threading.Thread(target=self._work, name="minifcn", daemon=True)
+                thread.start()
+                self.threads.append(thread)
+
+    def _work(self) -> None:
+        np.setbufsize(BUFFER)
+        while (call := self.calls.get()) is not None:
+            call()
+            del call  # and the arrays that it knows
+
+    def submit(self, call: Callable[[], None], threads: int) -> None:
+        """Let so many threads make a call, or as many as there are."""
+        for _ in range(min(threads, len(self.threads))):
+            self.calls.put(call)
+
+    def shutdown(self) -> None:
+        """End the threads when they have done their work."""
+        for _ in self.threads:
+            self.calls.put(None)
+        for thread in self.threads:
+            thread.join()
 
 
 def _forget_threads() -> None:
@@ -128,13 +161,29 @@ def parallel_map(function: Callable[[T], R], chunks: Iterable[T], xp: Any = np) 
     # Chunks within a chunk run in its thread: all other threads are busy.
     if xp is not np or getattr(_thread, "busy", False):
         return [function(chunk) for chunk in work]
-    with _turn:
-        if _state["blas"] is None:
-            _state["blas"] = ThreadpoolController()
-            _keep_memory()
-        with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
-            np.setbufsize(BUFFER)
-            return _run(function, work)
+    with _turn, _one_blas_thread(), np.errstate():
+        np.setbufsize(BUFFER)
+        return _run(function, work)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread in a `with` block.
+
+    `threadpoolctl.threadpool_limits` does the same, but takes as long as a small matrix product.
+    """
+    if _state["blas"] is None:
+        _state["blas"] = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+        _keep_memory()
+    before = [(library, library.get_num_threads()) for library in _state["blas"]]
+    changed = [(library, threads) for library, threads in before if threads != 1]
+    try:
+        for library, _ in changed:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, threads in changed:
+            library.set_num_threads(threads)
 
 
 def _run(function: Callable[[T], R], work: list[T]) -> list[R]:
@@ -164,10 +213,10 @@ def _run(function: Callable[[T], R], work: list[T]) -> list[R]:
             finished.put(None)
 
     try:
-        for _ in range(min(num_threads(), len(work)) - 1):
-            _pool().submit(run_chunks)
-    except RuntimeError:  # this platform has no threads, or no more of them: the caller does the work
-        pass
+        if len(work) > 1:
+            if _state["pool"] is None:
+                _state["pool"] = _Pool(num_threads() - 1)
+            _state["pool"].submit(run_chunks, len(work) - 1)
     except BaseException as error:
         errors.append(error)
         waiting.clear()
@@ -185,14 +234,6 @@ def _run(function: Callable[[T], R], work: list[T]) -> list[R]:
     return results
 
 
-def _pool() -> ThreadPoolExecutor:
-    """Return the thread pool; the calling thread works beside it."""
-    if _state["pool"] is None:
-        _state["pool"] = ThreadPoolExecutor(num_threads() - 1, "minifcn", partial(np.setbufsize, BUFFER))
-    pool: ThreadPoolExecutor = _state["pool"]
-    return pool
-
-
 def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     """Cut arrays of one shape into flat views for `parallel_map`, for element-wise work.
 
@@ -205,20 +246,22 @@ def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     """
     if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]
+    slices = list(cut(arrays[0].size, FLAT_CHUNK))
     flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
-    return [tuple(array[some] for array in flat) for some in cut(flat[0].size, FLAT_CHUNK)]
+    return list(zip(*([array[some] for some in slices] for array in flat), strict=True))
 
 
-def add_to(total: Array, part: Array) -> Array:
-    """Add `part` to `total`, in place and on all cores, and return `total`.
+def add(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return a + b, for arrays of one shape, on all cores; with `out=a` in place.
 
     Example:
         >>> import numpy as np
-        >>> add_to(np.ones(3), np.ones(3)).tolist()
+        >>> add(np.ones(3), np.ones(3)).tolist()
         [2.0, 2.0, 2.0]
     """
-    xp = array_module(total=total, part=part)
-    parallel_map(lambda chunk: xp.add(chunk[0], chunk[1], out=chunk[0]), flat_chunks(total, part), xp)
+    xp = array_module(a=a, b=b)
+    total: Array = xp.empty(a.shape, a.dtype) if out is None else out
+    parallel_map(lambda chunk: xp.add(chunk[0], chunk[1], out=chunk[2]), flat_chunks(a, b, total), xp)
     return total
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.geometry import ConvGeometry
+from minifcn.geometry import ConvGeometry, Window
 from minifcn.kernels.workspace import chunk_bytes, cut, workspace
 
 MIN_POSITIONS = 64
@@ -141,13 +142,16 @@ def region(x: Array, top: int, left: int, size: tuple[int, int]) -> Array:
 
 def places(padded: Array, geometry: ConvGeometry, chunk: Chunk) -> Iterator[Array]:
     """Yield for each tap the elements (..., rows, cols) of padded images that it meets, as views."""
-    rows, cols = geometry.rows, geometry.cols
-    for a, b in np.ndindex(geometry.kernel_size):
-        top = chunk.rows.start * rows.stride + a * rows.dilation
-        left = chunk.cols.start * cols.stride + b * cols.dilation
-        down = slice(top, top + (chunk.size[0] - 1) * rows.stride + 1, rows.stride)
-        across = slice(left, left + (chunk.size[1] - 1) * cols.stride + 1, cols.stride)
+    for down, across in product(_taps(geometry.rows, chunk.rows), _taps(geometry.cols, chunk.cols)):
         yield padded[..., down, across]
+
+
+def _taps(window: Window, positions: slice) -> list[slice]:
+    """Return for each tap along one axis the elements that it meets at some positions."""
+    first = positions.start * window.stride
+    length = (positions.stop - positions.start - 1) * window.stride + 1
+    starts = range(first, first + window.extent, window.dilation)
+    return [slice(start, start + length, window.stride) for start in starts]
 
 
 def run_length(geometry: ConvGeometry, width: int) -> int:

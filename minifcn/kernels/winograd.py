@@ -45,7 +45,7 @@ import numpy as np
 from minifcn.backend import Array
 from minifcn.kernels.costs import CORES, Work, copy, matmul
 from minifcn.kernels.plans import Plan, Problem, elapsed
-from minifcn.kernels.threads import add_to, parallel_map
+from minifcn.kernels.threads import add, parallel_map
 from minifcn.kernels.windows import MIN_CHUNKS, Chunk, cut_rows, region
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
 
@@ -321,7 +321,7 @@ def _weight_grad(tiling: _Tiling, x: Array, dy: Array, dw: Array) -> None:
     parallel_map(partial_sum, range(count), xp)
     du, *others = totals
     for other in others:
-        add_to(du, other)
+        add(du, other, out=du)
     some_filters = cut(filters, -(-filters // parts(xp)))
     parallel_map(lambda some: tiling.taps(du[:, some], dw[some]), some_filters, xp)
 

@@ -41,7 +41,7 @@ def cut(total: int, size: int) -> Iterator[slice]:
     """
     count = -(-total // max(size, 1))
     bounds = [total * i // count for i in range(count + 1)] if count else []
-    yield from map(slice, bounds, bounds[1:])
+    return map(slice, bounds, bounds[1:])
 
 
 def workspace(xp: Any, shape: tuple[int, ...], dtype: Any, slot: str = "") -> Array:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from minifcn.backend import Array
 from minifcn.geometry import CoordinateMap
+from minifcn.kernels.threads import add as add_arrays
 from minifcn.layers.base import Layer, Shape, indented
 from minifcn.layers.cost import Reach
 from minifcn.layers.joints import Place, join, join_grad, joint_map, joint_shape
@@ -217,7 +218,7 @@ class Stack(Layer):
 
         def add(value: str, gradient: Array) -> None:
             before = gradients.get(value)
-            gradients[value] = gradient if before is None else before + gradient
+            gradients[value] = gradient if before is None else add_arrays(before, gradient)
 
         for name, kind, reads in reversed(steps):
             if name in taps:

@@ -11,7 +11,7 @@ from minifcn.backend import Array, array_module
 from minifcn.functional.convolution import check_convolution
 from minifcn.geometry import CoordinateMap
 from minifcn.kernels import convolve
-from minifcn.kernels.threads import add_to
+from minifcn.kernels.threads import add
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Shape
 from minifcn.layers.config import register
@@ -79,9 +79,8 @@ class Fire(Layer):
         self.recall(dy)
         dbranches = self.activation.backward(dy)
         half = dbranches.shape[1] // 2
-        dsqueezed = add_to(
-            self.expand1x1.backward(dbranches[:, :half]), self.expand3x3.backward(dbranches[:, half:])
-        )
+        d1x1 = self.expand1x1.backward(dbranches[:, :half])
+        dsqueezed = add(d1x1, self.expand3x3.backward(dbranches[:, half:]), out=d1x1)
         return self.squeeze_activation.backward(dsqueezed)
 
     def walk(self, visitor: Visitor, x: Value) -> Value:

@@ -1,7 +1,9 @@
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -59,6 +61,17 @@ def test_chunks_may_be_nested(threads):
         assert len({ident for *_, ident in inner}) == 1
 
 
+def test_a_finished_map_keeps_no_arrays(threads):
+    array = np.zeros(3)
+    alive = weakref.ref(array)
+    parallel_map(lambda one: one.sum(), [array] * 20)
+    parallel_map(abs, [1, 2])
+    time.sleep(0.05)  # the last thread may be about to end its call
+    del array
+    gc.collect()
+    assert alive() is None
+
+
 def test_an_exception_in_a_chunk_is_raised_and_the_pool_still_works(threads):
     def fails(i):
         if i == 2:
@@ -112,10 +125,10 @@ def test_an_interrupt_waits_for_running_chunks(threads):
 
 @pytest.mark.parametrize("threads", [3], indirect=True)
 def test_no_chunk_begins_after_an_interrupt(threads, monkeypatch):
-    submit, begun = ThreadPoolExecutor.submit, []
+    submit, begun = kernel_threads._Pool.submit, []
 
-    def interrupted(pool, function):
-        submit(pool, function)
+    def interrupted(pool, call, threads):
+        submit(pool, call, 1)
         time.sleep(0.1)
         raise KeyboardInterrupt
 
@@ -124,7 +137,7 @@ def test_no_chunk_begins_after_an_interrupt(threads, monkeypatch):
         time.sleep(0.2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ThreadPoolExecutor, "submit", interrupted)
+        patch.setattr(kernel_threads._Pool, "submit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             parallel_map(slow, range(9))
     assert len(begun) == 1  # the chunk that was running; the caller waits for it
