@@ -44,8 +44,8 @@ class _Figure(Figure):
             if arrangement is not None and "dpi" not in options:  # sizes of letters depend on dpi
                 with _boxes():
                     arrangement.execute(self)
-                names = "figure.autolayout", "figure.constrained_layout.use"
-                restored.enter_context(rc_context(dict.fromkeys(names, False)))
+                off = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+                restored.enter_context(rc_context(off))
                 restored.callback(self.set_layout_engine, arrangement)
                 self.set_layout_engine(None)
             super().savefig(*args, **options)
