@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import choosing, taps
+from minifcn.kernels import bands, choosing
 from minifcn.kernels.plans import Problem
 
 
@@ -30,8 +30,8 @@ def operands(operation, p):
 @pytest.mark.parametrize(("channels", "size"), [(32, 112), (144, 56), (192, 28), (384, 14), (960, 7)])
 def test_it_is_chosen_for_the_depthwise_layers_of_mobilenet(operation, channels, size):
     for images in (1, 4):
-        assert choosing.best(operation, problem(channels, size, images=images)).algorithm == "taps"
-    assert choosing.best(operation, problem(channels, size, groups=1)).algorithm != "taps"
+        assert choosing.best(operation, problem(channels, size, images=images)).algorithm == "bands"
+    assert choosing.best(operation, problem(channels, size, groups=1)).algorithm != "bands"
 
 
 @pytest.mark.parametrize("operation", choosing.OPERATIONS)
@@ -45,9 +45,9 @@ def test_its_forecast_of_the_workspace_covers_what_it_takes(monkeypatch, operati
         taken[slot] = max(taken.get(slot, 0), np.dtype(dtype).itemsize * int(np.prod(shape)))
         return workspace(xp, shape, dtype, slot)
 
-    workspace = taps.workspace
-    monkeypatch.setattr(taps, "workspace", counted)
-    plan = choosing.plans(operation, p)["taps"]
+    workspace = bands.workspace
+    monkeypatch.setattr(bands, "workspace", counted)
+    plan = choosing.plans(operation, p)["bands"]
     plan.run(*operands(operation, p))
     assert 0 < sum(taken.values()) <= plan.workspace
 
@@ -55,11 +55,11 @@ def test_its_forecast_of_the_workspace_covers_what_it_takes(monkeypatch, operati
 @pytest.mark.parametrize("operation", choosing.OPERATIONS)
 def test_results_do_not_depend_on_how_the_work_is_cut(monkeypatch, operation):
     p, results = problem(12, 11, images=3), []
-    for chunk, joined in ((1 << 20, 1024), (1 << 20, 1), (1, 1024), (1000, 200)):
-        monkeypatch.setattr(taps, "CHUNK", chunk)
-        monkeypatch.setattr(taps, "JOINED", joined)
+    for chunk, few in ((1 << 20, 16), (1, 16), (1, 3), (9000, 3)):
+        monkeypatch.setattr(bands, "CHUNK", chunk)
+        monkeypatch.setattr(bands, "FEW_ROWS", few)
         arrays = operands(operation, p)
-        choosing.plans(operation, p)["taps"].run(*arrays)
+        choosing.plans(operation, p)["bands"].run(*arrays)
         results.append(arrays[3 if operation == "conv2d" else 2])
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], rtol=1e-4, atol=1e-4)
