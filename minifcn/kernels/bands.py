@@ -1,4 +1,4 @@
-"""Products with banded matrices: for depthwise convolution and other small groups.
+"""Depthwise convolution as products with banded matrices.
 
 Filters of a depthwise convolution are too small for matrix products with windows: each channel has one filter
 w of its own, with KH KW taps. But the taps of a column b of the filter, slid over the rows of an image, are a
@@ -40,8 +40,8 @@ FEW_ROWS = 16
 LONG_ROW = 64
 """Rows of a block, at most: all of them if there are few, and half as many if they are long."""
 
-FEW_CHANNELS = 8
-"""Groups of more channels or filters are left to other algorithms, whose chunks can be smaller."""
+FACTOR = 0.6
+"""Of the estimated time: other algorithms take longer for groups of one channel than they estimate."""
 
 
 class _Rows(NamedTuple):
@@ -159,7 +159,9 @@ class _Bands:
         if self.xp is not np:
             return [slice(0, groups)]
         count = -(-groups * self.elements * self.joined // CHUNK)
-        return list(cut(groups, -(-groups // (count + count % 2))))  # an even number, for two cores
+        if count > 1:  # smaller work is done before another thread has begun
+            count += count % 2  # for two cores
+        return list(cut(groups, -(-groups // count)))
 
     def images(self) -> list[slice]:
         """Cut the images into those that are computed at once."""
@@ -315,11 +317,11 @@ def _plan(run: Any, turned: bool, p: Problem) -> Plan:
         products=planes * bands.inner * rows.reach + matrices * p.geometry.kernel_size[0],
         operands=planes,
         copied=1.2 * planes,
-        strided=planes / 4 if p.geometry.cols.stride > 1 else 0,
+        strided=planes * (0, 0.25, 1)[min(p.geometry.cols.stride, 3) - 1],
         calls=chunks * (16 + 4 * p.geometry.kernel_size[1]) + maps * rows.blocks / 10,
     )
-    many = max(bands.inner, bands.outer) > FEW_CHANNELS
-    work = work * (elapsed(chunks) * (10 if many else 1)) + Work(maps=1)
+    depthwise = bands.inner == bands.outer == 1  # other matrices would be mostly zeros without need
+    work = work * (elapsed(chunks) * (FACTOR if depthwise else 10)) + Work(maps=chunks > 1)
     some = max(groups[0].stop if groups else 0, 1)
     space = 2 * bands.elements * bands.joined * some * p.dtype.itemsize
     return Plan("bands", p.dtype, work, space, partial(run, bands))

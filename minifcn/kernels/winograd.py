@@ -137,7 +137,7 @@ class _Tiling:
         A^T has one more column, of ones: what it multiplies is added to all outputs of a tile.
         """
         a, g, b = (np.kron(one, one) for one in transforms(self.m))
-        a = np.append(a, np.ones((len(a), 1)), axis=1)
+        a = np.hstack([a, np.ones((len(a), 1))])
         return self.xp.asarray(a, self.dtype), self.xp.asarray(g, self.dtype), self.xp.asarray(b, self.dtype)
 
     def _cut(self) -> list[Chunk]:
