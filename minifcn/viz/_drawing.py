@@ -44,7 +44,7 @@ class _Figure(Figure):
             if arrangement is not None and "dpi" not in options:  # sizes of letters depend on dpi
                 with _boxes():
                     arrangement.execute(self)
-                off = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+                off: dict[Any, Any] = {"figure.autolayout": False, "figure.constrained_layout.use": False}
                 restored.enter_context(rc_context(off))
                 restored.callback(self.set_layout_engine, arrangement)
                 self.set_layout_engine(None)
