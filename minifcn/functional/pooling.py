@@ -345,9 +345,8 @@ def avg_pool2d_grad(
 
     Example:
         >>> import numpy as np
-        >>> avg_pool2d_grad(np.array([[[[4.0]]]]), input_size=(2, 2), kernel_size=2)[0, 0]
-        array([[1., 1.],
-               [1., 1.]])
+        >>> avg_pool2d_grad(np.array([[[[4.0]]]]), input_size=(2, 2), kernel_size=2).tolist()
+        [[[[1.0, 1.0], [1.0, 1.0]]]]
     """
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
     return avg_pooling_grad(dy, geometry, pair(input_size, "input_size", 1), count_include_pad)

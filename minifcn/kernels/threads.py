@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -161,29 +161,13 @@ def parallel_map(function: Callable[[T], R], chunks: Iterable[T], xp: Any = np) 
     # Chunks within a chunk run in its thread: all other threads are busy.
     if xp is not np or getattr(_thread, "busy", False):
         return [function(chunk) for chunk in work]
-    with _turn, _one_blas_thread(), np.errstate():
-        np.setbufsize(BUFFER)
-        return _run(function, work)
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread in a `with` block.
-
-    `threadpoolctl.threadpool_limits` does the same, but takes as long as a small matrix product.
-    """
-    if _state["blas"] is None:
-        _state["blas"] = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-        _keep_memory()
-    before = [(library, library.get_num_threads()) for library in _state["blas"]]
-    changed = [(library, threads) for library, threads in before if threads != 1]
-    try:
-        for library, _ in changed:
-            library.set_num_threads(1)
-        yield
-    finally:
-        for library, threads in changed:
-            library.set_num_threads(threads)
+    with _turn:
+        if _state["blas"] is None:
+            _state["blas"] = ThreadpoolController()
+            _keep_memory()
+        with _state["blas"].limit(limits=1, user_api="blas"), np.errstate():
+            np.setbufsize(BUFFER)
+            return _run(function, work)
 
 
 def _run(function: Callable[[T], R], work: list[T]) -> list[R]:

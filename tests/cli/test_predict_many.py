@@ -24,7 +24,7 @@ class Overlay:
     def __init__(self, image, labels, class_names, palette):
         self.image, self.labels = image, labels
 
-    def savefig(self, path, format):
+    def savefig(self, path, format, pil_kwargs):
         Image.fromarray(self.image.squeeze()).save(path, format=format)
 
 

