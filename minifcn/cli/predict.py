@@ -46,7 +46,7 @@ from minifcn.training.progress import Progress, say, show
 
 MASKS, OVERLAYS = "masks", "overlays"
 _COLUMNS = ("image", "mask", "height", "width")
-_LARGEST_OVERLAY = 2000  # pixels of the longer side; drawing takes 80 bytes for each pixel
+_LARGEST_OVERLAY = 2000  # pixels of the longer side; drawing makes copies in float64
 _LONGEST_NAME = 255  # bytes, in most file systems
 _ABOUT_ONE_FILE = (None, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 """Numbers of the errors in writing that concern a single file; others, such as a full disk, concern all."""
