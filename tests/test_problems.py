@@ -120,9 +120,8 @@ def test_01_labels_are_aligned_with_objects(alignment, stride):
 
 def test_01_exact_alignment_needs_no_padding_of_100(capsys):
     """100 pixels around an image double the multiplications; exact alignment, the default, needs none."""
-    assert run("explain", "vgg16", "--size", "500x375", "--stride", 8, "--json") == 0
-    totals = json.loads(capsys.readouterr().out)["alignments"]
-    assert totals["exact"]["multiplications"] < 0.56 * totals["paper"]["multiplications"]
+    assert run("explain", "vgg16", "--size", "500x375", "--stride", 8) == 0
+    assert "exact alignment needs 55% of the multiplications" in capsys.readouterr().out
 
 
 # 2. Sizes that are not multiples of 32 (tests/models/test_fcn.py)

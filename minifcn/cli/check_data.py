@@ -1,10 +1,8 @@
 """`minifcn check-data`: check a dataset before training."""
 
 import argparse
-import json
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 from minifcn.cli import for_command_line
 from minifcn.cli.shared import BANDS, DATA, bands
@@ -27,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part = "only this part (default: all that exist)"
     parser.add_argument("--split", choices=("train", "validation", "test"), help=part)
     parser.add_argument("--bands", type=bands, metavar="N,N,N", help=BANDS)
-    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,11 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         lacking = [Finding("void", part, "", needed) for part in ("train", "validation") if part not in names]
         findings = sorted((*lacking, *findings), key=lambda finding: KINDS.index(finding.kind))
     report = replace(report, findings=tuple(findings))
-    show(*json.dumps(_as_json(report), indent=2).split("\n") if arguments.json else _as_text(report))
+    show(*_lines(report))
     return 1 if report.findings else 0
 
 
-def _as_text(report: DatasetReport) -> list[str]:
+def _lines(report: DatasetReport) -> list[str]:
     lines = []
     for name, split in report.splits.items():
         common = split.sizes.most_common(3)
@@ -68,23 +65,3 @@ def _as_text(report: DatasetReport) -> list[str]:
             lines += f"  {class_lines(report.unknown)}".split("\n")
     lines.append(counted(len(report.findings), "finding") if report.findings else "no findings")
     return lines
-
-
-def _as_json(report: DatasetReport) -> dict[str, Any]:
-    return {
-        "class_names": report.class_names,
-        "splits": {
-            name: {
-                "items": split.items,
-                "chosen": split.chosen,
-                "sizes": [[*size, count] for size, count in split.sizes.most_common()],
-                "pixels": split.counts.pixels.tolist(),
-                "images": split.counts.images.tolist(),
-            }
-            for name, split in report.splits.items()
-        },
-        "bit_depth": report.bit_depth,
-        "void": report.void,
-        "unknown_colors": [[*color, count] for color, count in report.unknown.most_common()],
-        "findings": [finding._asdict() for finding in report.findings],
-    }

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minifcn import viz
 from minifcn.data import Dataset
 from minifcn.files import atomic_write
@@ -23,5 +21,5 @@ def save_strips(dataset: Dataset, indices: Iterable[int], model: Layer, path: Pa
     """Draw items of a dataset, each with its labels and the labels that a network predicts."""
     images, labels = zip(*(dataset[index] for index in indices), strict=True)
     found = [label(model, image) for image in images]
-    names, palette = dataset.class_names, np.asarray(dataset.palette)
-    save_figure(viz.prediction_strips(images, labels, found, names, palette), path)
+    strips = viz.prediction_strips(images, labels, found, dataset.class_names, dataset.palette)
+    save_figure(strips, path)

@@ -124,9 +124,10 @@ def check_class_names(names: object) -> tuple[str, ...]:
 def check_channels(channels: int, **arrays: Array) -> None:
     """Raise `ValueError` unless all arrays have the shape (C,), one value for each channel."""
     for name, array in arrays.items():
-        if array is None or array.shape != (channels,):
-            got = "NoneType" if array is None else array.shape
-            raise ValueError(f"{name} must have shape ({channels},), one value for each channel, got {got}")
+        if array.shape != (channels,):
+            raise ValueError(
+                f"{name} must have shape ({channels},), one value for each channel, got {array.shape}"
+            )
 
 
 def check_bias(b: Array | None, channels: int) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import blocks, im2col, loops, plain, polyphase, taps, winograd
+from minifcn.kernels import bands, blocks, im2col, loops, plain, polyphase, taps, winograd
 from minifcn.kernels.plans import Plan, Problem
 from minifcn.printing import brief
 
 Planner: TypeAlias = Callable[[Problem], Plan | None]
 """Makes a plan for a problem, or returns `None` if the algorithm is not suitable."""
 
-ALGORITHMS = polyphase, im2col, blocks, winograd, taps, plain, loops
+ALGORITHMS = polyphase, im2col, blocks, winograd, bands, taps, plain, loops
 
 _PLANNERS: dict[str, dict[str, Planner]] = {
     operation: {
@@ -60,9 +60,9 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
 
     Example:
         >>> algorithms_for("conv2d_input_grad")
-        ('polyphase', 'im2col', 'winograd', 'taps', 'plain', 'loops')
+        ('polyphase', 'im2col', 'winograd', 'bands', 'taps', 'plain', 'loops')
         >>> algorithms_for("conv2d", ConvGeometry.of(kernel_size=5))
-        ('im2col', 'blocks', 'taps', 'plain', 'loops')
+        ('im2col', 'blocks', 'bands', 'taps', 'plain', 'loops')
     """
     if operation not in OPERATIONS:
         raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}, got {brief(operation)}")

@@ -1,4 +1,4 @@
-"""Products with the columns of a kernel, shifted by its rows: for depthwise and other small groups.
+"""Products with the columns of a kernel, shifted by its rows: for groups of few channels.
 
 In `im2col` the matrix of a depthwise convolution has KH KW rows, all of them copies, and each is used for one
 output. Here the input is copied once for each *column* of the kernel only, with its padding, in lines as long

@@ -132,9 +132,13 @@ class _Tiling:
 
     @cached_property
     def matrices(self) -> tuple[Array, Array, Array]:
-        """The transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T."""
-        a, g, b = (self.xp.asarray(np.kron(one, one), self.dtype) for one in transforms(self.m))
-        return a, g, b
+        """The transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T.
+
+        A^T has one more column, of ones: what it multiplies is added to all outputs of a tile.
+        """
+        a, g, b = (np.kron(one, one) for one in transforms(self.m))
+        a = np.hstack([a, np.ones((len(a), 1))])
+        return self.xp.asarray(a, self.dtype), self.xp.asarray(g, self.dtype), self.xp.asarray(b, self.dtype)
 
     def _cut(self) -> list[Chunk]:
         """Cut all tiles into chunks."""
@@ -183,22 +187,22 @@ class _Tiling:
         rows: Array = y[chunk.images, :, chunk.rows.start * self.m : chunk.rows.stop * self.m]
         return rows.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, chunk: Chunk, b: Array | None, y: Array, relu: bool) -> None:
-        """Write y = A^T M A + b, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
+    def outputs(self, products: Array, chunk: Chunk, y: Array, relu: bool) -> None:
+        """Write y = A^T M A, or max(y, 0), for products M, to the tiles of a chunk.
+
+        M is (n * n, O, tiles), or (n * n + 1, O, tiles) with the bias.
+        """
         xp, m, (rows, cols), part = self.xp, self.m, chunk.size, self._rows(y, chunk)
         filters, images = part.shape[:2]
         tiles = workspace(xp, (m, m, filters, images, rows, cols), self.dtype, "tiles")
         # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
-        xp.matmul(self.matrices[0], products.reshape(self.n**2, -1), out=tiles.reshape(m * m, -1))
+        count = len(products)
+        xp.matmul(self.matrices[0][:, :count], products.reshape(count, -1), out=tiles.reshape(m * m, -1))
         # Side by side, in workspace: the last tiles may reach beyond y.
         image = workspace(xp, (filters, images, rows, m, cols, m), self.dtype, "part")
         for j in range(m):
             # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
-            column, place = tiles[:, j].transpose(1, 2, 3, 0, 4), image[..., j]
-            if b is None:
-                place[...] = column
-            else:
-                xp.add(column, b[:, None, None, None, None], out=place)
+            image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
         whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
         if relu:
             xp.maximum(whole, 0, out=part)
@@ -209,7 +213,8 @@ class _Tiling:
         """Return dM = A dy A^T of the tiles of a chunk, (n * n, O, tiles), in workspace or in `out`."""
         rows, cols = chunk.size
         part = region(self._rows(dy, chunk), 0, 0, (rows * self.m, cols * self.m))
-        return self._transform(self.matrices[0].T, part, (self.m, self.m, rows, cols), "products", out)
+        a = self.matrices[0][:, :-1]
+        return self._transform(a.T, part, (self.m, self.m, rows, cols), "products", out)
 
     def weights(self, w: Array, u: Array, *, turned: bool) -> None:
         """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
@@ -248,9 +253,12 @@ def _correlate(
 
     def multiply(u: Array, v: Array, chunk: Chunk, some: slice) -> None:
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
-        products = workspace(xp, (*u.shape[:2], v.shape[2]), x.dtype, "products")
-        xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
-        tiling.outputs(products, chunk, None if b is None else b[some], y[:, some], relu)
+        count = len(u) + (b is not None)
+        products = workspace(xp, (count, u.shape[1], v.shape[2]), x.dtype, "products")
+        xp.matmul(u, v, out=products[: len(u)])  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
+        if b is not None:
+            products[-1] = b[some, None]
+        tiling.outputs(products, chunk, y[:, some], relu)
 
     if tiling.few:
         v = tiling.of_all_tiles(tiling.inputs, x, "all inputs")

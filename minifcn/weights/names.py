@@ -230,6 +230,8 @@ def fcn_naming(
         >>> naming = fcn_naming(FCN(classifier, 21, alignment="paper"), classifier)
         >>> naming.names["head.fc6.weight"], naming.names["upsamples.32to1.deconv.weight"]
         ('fc6.weight', 'upscore.weight')
+        >>> naming.channels_last
+        False
     """
     trunk = {name.replace("classifier.", "head."): caffe for name, caffe in caffe_layers(classifier).items()}
     layers = trunk | _FCN_LAYERS

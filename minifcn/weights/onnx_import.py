@@ -25,6 +25,7 @@ from minifcn.weights.foreign import named_by_start
 from minifcn.weights.onnx_file import UINT8, Message, attributes, decode, to_array
 from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, folded
 from minifcn.weights.onnx_operators import OPERATORS
+from minifcn.weights.series_parallel import nested
 from minifcn.weights.tensors import MAX_BYTES, shown
 
 _MAX_NODES = 10_000
@@ -340,11 +341,5 @@ def _split(network: Network, output: str, input_shape: tuple[int, ...]) -> Class
     head = Sequential(**{name: nodes[name][0] for name in chain[first:]})
     body = {name: node for name, node in nodes.items() if name not in chain[first:]}
     last = [name, *chain][first]
-    straight = all(isinstance(kind, Layer) for kind, *_ in body.values())
-    features: Graph | Sequential
-    if straight and len({read for _, read in body.values()}) == len(body):
-        features = Sequential(**{name: layer for name, (layer, _) in body.items()})
-    else:
-        features = Graph(body, last)
     channels, height, width = input_shape
-    return Classifier(features, head, input_shape=(channels, height, width))
+    return Classifier(nested(body, last), head, input_shape=(channels, height, width))

@@ -29,6 +29,8 @@ _MAX_INTEGERS = 1000  # of a shape, axes and the like
 _VIEWS = "Constant", "ConstantOfShape", "Identity", "Squeeze", "Transpose", "Unsqueeze"  # take no memory
 
 NO_PADS: Sides = ((0, 0), (0, 0))
+SPATIAL = {"CHW": (2, 3), "HWC": (1, 2)}
+"""The axes of rows and columns in ONNX."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ A function gets the network under construction and a call, adds a layer or a joi
 raises `ValueError` for what layers cannot do.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,11 +13,11 @@ import numpy as np
 from minifcn import layers
 from minifcn.backend import Array
 from minifcn.layers import Layer, Parameter
-from minifcn.weights.onnx_network import NO_PADS, Call, Flow, Network, Value, slices
+from minifcn.weights import onnx_shapes
+from minifcn.weights.onnx_network import NO_PADS, SPATIAL, Call, Flow, Network, Value
 from minifcn.weights.tensors import check_finite
 
 _FLOATS = 1, 10, 11, 16  # data types
-_SPATIAL = {"CHW": (2, 3), "HWC": (1, 2)}
 
 
 # Windows
@@ -97,7 +96,7 @@ def _pad(network: Network, call: Call) -> Flow:
     value, pads = call.constant(2, "value"), [0] * 8
     for i, axis in enumerate(range(4) if axes is None else axes):
         pads[axis % 4], pads[axis % 4 + 4] = given[i], given[i + len(given) // 2]
-    rows, cols = _SPATIAL[x.order]
+    rows, cols = SPATIAL[x.order]
     sides = (pads[rows], pads[rows + 4]), (pads[cols], pads[cols + 4])
     zeros = call.attributes.get("mode", "constant") == "constant" and not np.any(value or 0)
     if len(x.shape) != 3 or not zeros or min(pads) < 0 or sum(pads) != sum(map(sum, sides)):
@@ -215,152 +214,6 @@ def _prelu(network: Network, call: Call) -> Flow:
     return network.layer(x, prelu)
 
 
-# Shapes
-
-
-def _reshape(network: Network, call: Call) -> Flow:
-    x, (batch, *rest) = call.flow(), call.integers(1, "shape") or ()
-    here = x.onnx_shape
-    if not call.flag("allowzero"):
-        rest = [here[i] if side == 0 and i < len(here) else side for i, side in enumerate(rest)]
-    known = math.prod(side for side in rest if side != -1)
-    size = math.prod(x.shape)
-    if batch not in (0, -1, network.batch) or known < 1 or size % known:
-        raise ValueError(f"it makes {(batch, *rest)} of {('N', *here)}")
-    return _viewed(network, x, tuple(size // known if side == -1 else side for side in rest))
-
-
-def _viewed(network: Network, x: Flow, target: tuple[int, ...]) -> Flow:
-    """Give a value another shape in ONNX: flatten it, or note how its elements are grouped."""
-    plain, channels = replace(x, view=()), x.shape[0]
-    if target == x.onnx_shape:
-        return x
-    if target == plain.onnx_shape:
-        return plain
-    if target and min(target) > 0 and math.prod(target) == math.prod(x.shape):
-        if target in ((channels, 1, 1), (1, 1, channels)):  # a map of one pixel
-            pixel = network.unflattened(plain) if len(x.shape) == 1 else plain
-            return replace(pixel, order="CHW" if target[0] == channels else "HWC")
-        if len(target) == 1:
-            return network.flatten(plain)
-        groups, rest = target[0], channels // target[0]
-        fits = len(target) == 2 or target == (groups, rest, *x.shape[1:])
-        if x.order == "CHW" and channels % groups == 0 and fits:
-            return replace(x, view=target)
-    raise ValueError(f"it makes {('N', *target)} of {('N', *x.onnx_shape)}")
-
-
-def _flatten(network: Network, call: Call) -> Flow:
-    x = call.flow()
-    if call.integer("axis", 1) not in (1, -len(x.onnx_shape)):
-        raise ValueError("it joins images")
-    return _viewed(network, x, (math.prod(x.shape),))
-
-
-def _squeeze(network: Network, call: Call) -> Flow:
-    x, axes = call.flow(), call.integers(1, "axes") or ()
-    sides = dict(enumerate(x.onnx_shape, 1))
-    taken = [sides.pop(axis % (len(x.onnx_shape) + 1), 0) for axis in axes]
-    if not taken or max(taken) > 1 or min(taken) < 1:
-        raise ValueError(f"it takes the axes {axes} out of {('N', *x.onnx_shape)}")
-    return _viewed(network, x, tuple(sides.values()))
-
-
-def _unsqueeze(network: Network, call: Call) -> Flow:
-    x, axes = call.flow(), call.integers(1, "axes") or ()
-    target = [0, *x.onnx_shape]
-    for axis in sorted(axis % (len(target) + len(axes)) for axis in axes):
-        target.insert(axis, 1)
-    if target[0]:
-        raise ValueError("it adds an axis before the images")
-    return _viewed(network, x, tuple(target[1:]))
-
-
-def _mean(network: Network, call: Call) -> Flow:
-    x, axes = call.flow(), call.integers(1, "axes") or ()
-    if len(x.shape) != 3 or {axis % 4 for axis in axes} != {*_SPATIAL[x.order]}:
-        raise ValueError("it does not average over rows and columns")
-    y = network.layer(replace(x, order="CHW"), layers.GlobalAvgPool2d())
-    return replace(y, order=x.order) if call.flag("keepdims", 1) else network.flatten(y)
-
-
-def _transpose(network: Network, call: Call) -> Flow:
-    x, perm = call.flow(), tuple(call.attributes.get("perm", ()))
-    if perm == tuple(range(len(x.onnx_shape) + 1)):
-        return x
-    if perm == (0, 2, 1, 3, 4) and len(x.view) == 4:
-        groups, rest, *size = x.view
-        shuffled = network.layer(replace(x, view=()), layers.ChannelShuffle(groups))
-        return replace(shuffled, view=(rest, groups, *size))
-    moves = {("CHW", (0, 2, 3, 1)): "HWC", ("HWC", (0, 3, 1, 2)): "CHW"}
-    if len(x.shape) != 3 or x.view or (x.order, perm) not in moves:
-        raise ValueError(f"it reorders the axes as {perm}")
-    return replace(x, order=moves[x.order, perm])
-
-
-def _is_channels(x: Flow, axis: int) -> bool:
-    """Return whether an axis in ONNX is that of the channels."""
-    rank = len(x.onnx_shape) + 1
-    return axis % rank == (rank - 1 if x.order == "HWC" else 1)
-
-
-def _concat(network: Network, call: Call) -> Flow:
-    if not _is_channels(call.flow(), call.integer("axis")):
-        raise ValueError("it does not join channels")
-    return network.joint("concat", call.inputs)
-
-
-def _slice(network: Network, call: Call) -> Flow:
-    """Keep some channels."""
-    x, (channels, *_) = call.flow(), call.flow().shape
-    for axis, kept in slices(call):
-        if not _is_channels(x, axis) or kept.step != 1:
-            raise ValueError("it does not keep neighbouring channels")
-        start, stop, _ = kept.indices(channels)
-        y = network.layer(replace(x, order="CHW"), layers.ChannelSlice(start, stop))
-        x, channels = replace(y, order=x.order), stop - start
-    return x
-
-
-def _split(network: Network, call: Call) -> list[Flow]:
-    """Divide the channels."""
-    x, (channels, *_) = call.flow(), call.flow().shape
-    sizes = call.integers(1, "split") or (-(-channels // call.outputs),) * call.outputs
-    ends = np.minimum(np.cumsum(sizes), channels).tolist()
-    axis = call.integer("axis")
-    each = [
-        Call("Slice", [x, [start], [end], [axis]], {}) for start, end in zip([0, *ends], ends, strict=False)
-    ]
-    return [_slice(network, one) for one in each]
-
-
-def _resize(network: Network, call: Call) -> Flow:
-    x, mode = call.flow(), call.attributes.get("mode", "nearest")
-    place = call.attributes.get("coordinate_transformation_mode", "half_pixel")
-    scales, sizes = call.constant(2), call.constant(3)
-    nearest = (mode, place, call.attributes.get("nearest_mode")) == ("nearest", "asymmetric", "floor")
-    linear = mode == "linear" and place in ("half_pixel", "pytorch_half_pixel", "align_corners")
-    full, channels = (scales, 1) if sizes is None else (sizes, x.shape[0])
-    other = call.flag("antialias") or call.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
-    if not (nearest or linear) or other or "axes" in call.attributes or full[1] != channels:
-        raise ValueError(f"its mode is {mode}, {place}, or it resizes more than rows and columns")
-    target: Any = tuple(float(side) if sizes is None else int(side) for side in full[2:])
-    how: dict[str, Any] = {"mode": "nearest" if nearest else "bilinear"}
-    how["size" if scales is None or sizes is not None else "scale_factor"] = target
-    y = network.layer(x, layers.Upsample(**how, align_corners=place == "align_corners"))
-    if place == "pytorch_half_pixel" and 1 in y.shape[1:]:
-        raise ValueError("it resizes to a single row or column")
-    return y
-
-
-def _shape(network: Network, call: Call) -> Array:
-    x = call.input(0)
-    shape = (network.batch, *x.onnx_shape) if isinstance(x, Flow) else np.shape(x)
-    if isinstance(x, Flow) and x.pads != NO_PADS:
-        raise ValueError("its input is padded by Pad")
-    return np.array(shape[call.integer("start") : call.attributes.get("end")], np.int64)
-
-
 # Activations and the rest
 
 
@@ -418,12 +271,12 @@ OPERATORS: dict[str, Callable[[Network, Call], Value | list[Flow]]] = {
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Clip": _clip,
-    "Concat": _concat,
+    "Concat": onnx_shapes.concat,
     "Conv": _convolution,
     "ConvTranspose": _convolution,
     "Div": _arithmetic,
     "Dropout": _dropout,
-    "Flatten": _flatten,
+    "Flatten": onnx_shapes.flatten,
     "Gemm": _linear,
     "GlobalAveragePool": _activation(lambda call: layers.GlobalAvgPool2d()),
     "HardSigmoid": _hard_sigmoid,
@@ -437,18 +290,18 @@ OPERATORS: dict[str, Callable[[Network, Call], Value | list[Flow]]] = {
     "Mul": _arithmetic,
     "PRelu": _prelu,
     "Pad": _pad,
-    "ReduceMean": _mean,
+    "ReduceMean": onnx_shapes.mean,
     "Relu": _relu,
-    "Reshape": _reshape,
-    "Resize": _resize,
-    "Shape": _shape,
-    "Slice": _slice,
-    "Split": _split,
+    "Reshape": onnx_shapes.reshape,
+    "Resize": onnx_shapes.resize,
+    "Shape": onnx_shapes.shape,
+    "Slice": onnx_shapes.keep_channels,
+    "Split": onnx_shapes.split,
     "Sigmoid": _activation(lambda call: layers.Sigmoid()),
-    "Squeeze": _squeeze,
+    "Squeeze": onnx_shapes.squeeze,
     "Sub": _arithmetic,
     "Sum": lambda network, call: network.joint("add", call.inputs),
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Transpose": onnx_shapes.transpose,
+    "Unsqueeze": onnx_shapes.unsqueeze,
 }
 """How each operator becomes a layer or a joint, where an input depends on the images."""

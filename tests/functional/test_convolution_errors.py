@@ -136,10 +136,10 @@ TABLE = [
     (up, {"output_padding": 1, "output_size": (8, 11), "stride": 2}, ValueError, "output_size and output_padding exclude each other"),
     (up, {"padding": 3}, ValueError, "padding 3 removes more than there is"),
     # Algorithms
-    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, taps, plain, loops, got 'fft'"),
-    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, taps, plain, loops, got 'polyphase'"),
+    (conv, {"algorithm": "fft"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, bands, taps, plain, loops, got 'fft'"),
+    (conv, {"algorithm": "polyphase"}, ValueError, "algorithm for conv2d must be one of auto, im2col, blocks, bands, taps, plain, loops, got 'polyphase'"),
     (weight_grad, {"algorithm": None}, ValueError, "algorithm for conv2d_weight_grad must be one of auto"),
-    (up, {"algorithm": "winograd?"}, ValueError, "must be one of auto, polyphase, im2col, taps, plain, loops, got 'winograd?'"),
+    (up, {"algorithm": "winograd?"}, ValueError, "must be one of auto, polyphase, im2col, bands, taps, plain, loops, got 'winograd?'"),
 ]  # fmt: skip
 
 

@@ -144,7 +144,7 @@ def test_large_strides_take_no_more_than_small_ones(stride, dtype):
         (lambda: F.local_response_norm(X, alpha=float("nan")), "alpha must be a finite number, got nan"),
         (lambda: F.local_response_norm(X, k=10**5000), "k must be a finite number"),
         (lambda: F.local_response_norm_grad(X, X, X[:, :1]), "shapes differ"),
-        (lambda: F.batch_norm(X, np.ones(3), C, C, C), r"gamma must have shape \(2,\)"),
+        (lambda: F.batch_norm(X, np.ones(3), C, C, C), r"gamma must have shape \(2,\), .* got \(3,\)"),
         (lambda: F.batch_norm_grad(X, np.ones(1), CACHE, of_batch=True), r"gamma must have shape \(2,\)"),
         (lambda: F.avg_pool2d_grad(X, input_size="x", kernel_size=1), "input_size must be an integer"),
     ],

@@ -1,6 +1,7 @@
 """Plans: what they may depend on, and that the fastest one is chosen."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from minifcn import num_threads, set_num_threads
 from minifcn.checks.strategies import conv_geometries
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels import choosing
+from minifcn.kernels import threads as kernel_threads
 from minifcn.kernels.plans import Problem
+from minifcn.kernels.workspace import _thread
 
 
 def problem_of(case, dtype="float32"):
@@ -50,6 +53,34 @@ def test_the_choice_does_not_depend_on_the_number_of_threads(operation):
     finally:
         set_num_threads(before)
     assert chosen[0] == chosen[1] == chosen[2]
+
+
+@pytest.mark.parametrize("operation", choosing.OPERATIONS)
+@pytest.mark.parametrize(
+    "geometry",
+    [ConvGeometry.of(3, padding=1), ConvGeometry.of(3, 2, groups=2), ConvGeometry.of(5), ConvGeometry.of(1)],
+    ids=str,
+)
+def test_a_run_takes_little_more_than_the_forecast_of_its_workspace(monkeypatch, operation, geometry):
+    monkeypatch.setitem(kernel_threads._state, "threads", 1)
+    rng, size, outputs = np.random.default_rng(0), (60, 70), geometry.output_size((60, 70))
+    problem = Problem(geometry, 2, 16, 24, size, outputs, np.dtype("float32"), np)
+    x = rng.standard_normal((2, 16, *size), np.float32)
+    y = rng.standard_normal((2, 24, *outputs), np.float32)
+    w = rng.standard_normal((24, 16 // geometry.groups, *geometry.kernel_size), np.float32)
+    for name, plan in choosing.plans(operation, problem).items():
+        if name != "loops":
+            _thread.__dict__.clear()  # what was kept of earlier runs
+            arguments = {
+                "conv2d": (x, w, None, np.empty_like(y), False),
+                "conv2d_input_grad": (y, w, np.empty_like(x)),
+                "conv2d_weight_grad": (x, y, np.empty_like(w)),
+            }[operation]
+            tracemalloc.start()
+            plan.run(*arguments)
+            taken = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert taken < 3.5 * plan.workspace, name
 
 
 def test_an_unsuitable_algorithm_has_no_plan():

@@ -355,6 +355,9 @@ def test_blocks_are_named_as_their_parameters_are():
     layers = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
     assert layers < names
     assert "features.12" in names  # where its branches are joined
+    resized = FCN(digit_classifier(init="zeros"), 2, 4, alignment="torchvision")
+    last = [row.name for row in explain(resized, 40).rows][-4:]
+    assert last == ["skips.4", "upsamples.8to4", "add", "upsamples.4to1"]
 
 
 def test_branches_that_do_not_lie_over_one_another_have_no_place():

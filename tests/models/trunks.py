@@ -1,10 +1,13 @@
 """Three trunks with a few channels each, because the tests of FCN depend on their windows only."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from minifcn.layers import Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential
+from minifcn.layers import BatchNorm2d, Conv2d, Dropout, Linear, MaxPool2d, ReLU, Sequential
 from minifcn.models import FCN, Classifier
+from minifcn.models.registry import CLASSIFIERS
 
 
 def classifier(convs, pool, taps, dense, *, channels=2, make_pool=MaxPool2d, rng=0):
@@ -55,6 +58,30 @@ coarser = [
     pytest.param(make, stride, id=f"{make.__name__}-{stride}") for make, all_ in TRUNKS for stride in all_[:2]
 ]
 every_step = pytest.mark.parametrize(("make", "stride"), coarser)
+
+
+def narrow(name, **options):
+    """Build a classifier of the package with an eighth of the channels; windows are the same."""
+
+    def eighth(value):
+        return value // 8 if isinstance(value, int) and value >= 16 and value % 8 == 0 else value
+
+    def narrower(cls, channels):
+        initialise = cls.__init__
+
+        def init(layer, *arguments, **options):
+            options |= {name: eighth(value) for name, value in options.items() if name == "groups"}
+            initialise(layer, *map(eighth, arguments[:channels]), *arguments[channels:], **options)
+
+        return init
+
+    with pytest.MonkeyPatch.context() as patch:
+        for cls, channels in ((Conv2d, 2), (Linear, 2), (BatchNorm2d, 1)):
+            patch.setattr(cls, "__init__", narrower(cls, channels))
+        return CLASSIFIERS[name](rng=0, **options)
+
+
+NARROW = {name: partial(narrow, name) for name in sorted(CLASSIFIERS)}
 
 
 def normal(shape, seed=0):

@@ -43,9 +43,10 @@ def test_cells_show_the_share_of_their_row(matrix):
 
 
 def test_rows_are_truth_and_columns_prediction():
-    figure = confusion_matrix(np.array([[3, 1], [0, 8]]), ["cat", "dog"])
+    figure = confusion_matrix(np.array([[3, 1], [0, 1]]), ["cat", "dog"])
     axes, bar = figure.axes
     assert cells(figure) == {(0, 0): "75.0", (0, 1): "25.0", (1, 0): "0", (1, 1): "100.0"}
+    assert [text.get_color() for text in axes.texts] == ["white", "black", "0.7", "white"]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("truth", "prediction")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["cat", "dog"]

@@ -76,6 +76,7 @@ def test_the_figure_fits_its_contents():
         box = artist.get_tightbbox()
         assert inside.x0 <= box.x0 < box.x1 <= inside.x1
         assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+    assert min(axes.get_window_extent().width for axes in figure.axes) > 2.3 * figure.dpi  # of 2.4 inches
     lowest = min(axes.get_tightbbox().y0 for axes in figure.axes)
     assert figure.legends[0].get_tightbbox().y1 <= lowest
 

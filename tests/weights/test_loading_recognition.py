@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minifcn.layers.parameter import shapes_only
 from minifcn.models.registry import CLASSIFIERS
-from minifcn.weights import Tensors
+from minifcn.weights import Tensors, recognition
 from minifcn.weights.matching import filter_shapes
 from minifcn.weights.model_file import class_count
 from minifcn.weights.names import classifier_namings
@@ -71,6 +72,24 @@ def test_unknown_tensors_are_not_recognised():
         assert recognise_fcn(Path("file"), Tensors(arrays)) is None
     with pytest.raises(ValueError, match="unknown architecture 'fcn': known are alexnet"):
         recognise_classifier({}, "fcn")
+
+
+@pytest.mark.parametrize(
+    ("scores", "more"),
+    [("score_fr.weight", ("conv1.weight",)), ("classifier.4.weight", ("backbone.conv1.weight",))],
+    ids=["reference", "torchvision"],
+)
+def test_an_fcn_has_2_to_255_classes(monkeypatch, scores, more):
+    for name in ("FCN", "fcn_naming", "torchvision_fcn_naming"):  # which would take seconds
+        monkeypatch.setattr(recognition, name, lambda *_, **__: None)
+    monkeypatch.setattr(recognition, "match", lambda *_: "found")
+
+    def found(classes):
+        arrays = dict.fromkeys(more, ZERO) | {scores: np.broadcast_to(ZERO, (classes, 4096, 1, 1))}
+        with shapes_only():
+            return recognise_fcn(Path("file"), Tensors(arrays))
+
+    assert [found(classes) for classes in (1, 2, 255, 256)] == [None, "found", "found", None]
 
 
 def test_the_number_of_classes_is_bounded_by_the_file():

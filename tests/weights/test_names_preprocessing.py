@@ -59,10 +59,18 @@ def test_std_and_scale_have_defaults():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Caffe", "{}", '{"mean": [1]}', '{"channels": "RGB", "mean": [1]}', "null"]
+    ("text", "why"),
+    [
+        ("", "Expecting value: .*"),
+        ("Caffe", "Expecting value: .*"),
+        ("{}", "'channel_order' is missing"),
+        ('{"channels": "L"}', "'mean' is missing"),
+        ('{"mean": [1]}', "'channel_order' is missing"),
+        ('{"channels": "RGB", "mean": [1]}', "mean must be 3 .*"),
+        ("null", ".*NoneType.*"),
+    ],
 )
-def test_malformed_descriptions_are_refused(text):
-    with pytest.raises(
-        ValueError, match="expected one of torchvision, half, caffe, tensorflow, keras, or JSON"
-    ):
+def test_malformed_descriptions_are_refused(text, why):
+    names = "torchvision, half, caffe, tensorflow, keras, or JSON"
+    with pytest.raises(ValueError, match=rf"expected one of {names} .* \({why}\)$"):
         parse_preprocessing(text)

@@ -89,7 +89,28 @@ def padded():
     return [node("Pad", ["x", "sides"], "p"), node("Conv", ["p", "w"], "y")], [sides, floats(4, 3, 1, 1)]
 
 
+def one_number(shape, *users):
+    """A constant that is one number repeated takes no memory until it is used."""
+    return [node("ConstantOfShape", ["s"], "c"), *users], [to_tensor(np.array(shape), "s"), floats(3)]
+
+
 FILES = {
+    r"ConstantOfShape \(it makes 1,000,000,000,000 elements": lambda: one_number(
+        [10**6, 10**6], node("MatMul", ["x", "c"], "y")
+    ),
+    r"Reshape \(its input 1 has 1,000,000,000 numbers": lambda: one_number(
+        [10**9], node("Reshape", ["x", "c"], "y")
+    ),
+    r"InstanceNormalization \(its input 1 has the shape \(1000000000,\), expected \(3,\)": lambda: one_number(
+        [10**9], node("InstanceNormalization", ["x", "c", "w"], "y")
+    ),
+    r"BatchNormalization \(its input 4 .*1000000000": lambda: one_number(
+        [10**9], node("BatchNormalization", ["x", "w", "w", "w", "c"], "y")
+    ),
+    r"Mul \(a constant of shape \(1000000000,\)": lambda: one_number([10**9], node("Mul", ["x", "c"], "y")),
+    r"Conv .*elements that are left": lambda: one_number(
+        [10**8, 3, 1, 1], node("Conv", ["x", "c"], "y")
+    ),
     r"a tensor of shape \(1099511627776, 1099511627776\)": huge_tensor,
     r"a tensor of shape \(100000, 10000\)": no_data,
     r"a tensor of shape \(4611686018427387904, 0\)": huge_by_axis_of_zero,

@@ -9,7 +9,7 @@ import minifcn as mf
 from minifcn import layers
 from minifcn.cli import main
 from minifcn.files import FileError
-from minifcn.layers import Graph, Sequential
+from minifcn.layers import Sequential
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier, explain
 from minifcn.weights import load_onnx, save_onnx
 from tests.models.test_flow import SMALL
@@ -379,14 +379,17 @@ def test_preprocessing_inside_the_file_is_not_done_twice(layout, tmp_path):
 
 
 def test_parts_and_taps(tmp_path):
-    """Branches make a graph, and a chain a sequence; the last map at each stride is a tap."""
+    """Branches that meet again are one layer; the last map at each stride is a tap."""
     net = Builder()
     stem = net("Relu", net.conv("x", pads=[1, 1, 1, 1]))
     pooled = net("MaxPool", stem, kernel_shape=[2, 2], strides=[2, 2])
     both = net("Add", pooled, net.conv(pooled, pads=[1, 1, 1, 1]))
     last = net.conv(net("Relu", both), strides=[2, 2], pads=[1, 1, 1, 1])
     classifier = check(net, net.head(last), tmp_path / "net.onnx")
-    assert isinstance(classifier.features, Graph)
+    assert isinstance(classifier.features, Sequential)
+    names = ["conv2d_1", "relu_1", "maxpool2d_1", "add_1", "relu_2", "conv2d_3"]
+    assert list(classifier.features.parts) == names
+    assert [type(branch) for branch in classifier.features["add_1"]] == [Sequential, layers.Conv2d]
     assert list(classifier.classifier.parts) == ["globalavgpool2d_1", "flatten_1", "linear_1"]
     assert classifier.taps == {1: "relu_1", 2: "relu_2"}
     assert classifier.report.operators == {"Conv": 3, "Relu": 2, "MaxPool": 1, "Add": 1} | {
@@ -462,7 +465,7 @@ REFUSED = {
     ),
     r"Reshape \(.*2, 2, 10, 12": lambda net, x: net("Reshape", x, net.ints(0, 2, 2, 10, 12)),
     "AveragePool .*of Pad": lambda net, x: padded(net, x, "AveragePool", pads=[1, 1, 1, 1]),
-    "Split .*neighbouring": lambda net, x: net("Split", x, net.ints(12), axis=2),
+    "Split .*channels": lambda net, x: net("Split", x, net.ints(12), axis=2),
     "Slice .*neighbouring": lambda net, x: net(
         "Slice", x, net.ints(0), net.ints(4), net.ints(1), net.ints(2)
     ),
