@@ -25,6 +25,7 @@ from minifcn.weights.foreign import named_by_start
 from minifcn.weights.onnx_file import UINT8, Message, attributes, decode, to_array
 from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, folded
 from minifcn.weights.onnx_operators import OPERATORS
+from minifcn.weights.onnx_shapes import is_channels
 from minifcn.weights.series_parallel import nested
 from minifcn.weights.tensors import MAX_BYTES, shown
 
@@ -187,6 +188,8 @@ def _classifier(model: Message, size: tuple[int, int] | None) -> Classifier:
     wanted = graph["output"][0].get("name", "")
     nodes = _needed(graph["node"], wanted)
     network, images = _images(inputs[0], nodes, size)
+    versions = (one.get("version", 0) for one in model["opset_import"] if one.get("domain", "") in _DOMAINS)
+    network.opset = max(versions, default=network.opset)
     if len(graph["output"]) > 1:
         network.notices[f"only the first output, {shown(wanted, 30)}, is read"] = None
     readers = Counter(name for node in nodes for name in node["input"])
@@ -269,14 +272,18 @@ def _values(
             op = f"{node['domain']}.{op}"
         try:
             dropped = op in _SOFTMAX and outputs[0] in ends
-            if not dropped and op not in OPERATORS and op not in FOLDED:
-                raise _UnknownError(op)
-            if unknown.intersection(node["input"]):
+            is_known = dropped or op in OPERATORS or op in FOLDED
+            if not is_known:
+                problems[op] += 1
+            if not is_known or unknown.intersection(node["input"]):
                 unknown.update(outputs)
                 continue
             if dropped:
+                values[outputs[0]] = x = values[node["input"][0]]
+                axis = attributes(node).get("axis", -1 if network.opset >= 13 else 1)
+                if isinstance(x, Flow) and not is_channels(x, axis):
+                    raise ValueError("it is not over the classes")
                 network.notices[f"the {op} at the end is left out"] = None
-                values[outputs[0]] = values[node["input"][0]]
                 continue
             inputs = [values[name] if name else None for name in node["input"]]
             call = Call(op, inputs, attributes(node), len(outputs))
@@ -291,14 +298,9 @@ def _values(
             several = made if isinstance(made, list) else [made]
             if any(name in readers for name in outputs[len(several) :]):
                 raise ValueError("it has more than one output")
-        except _UnknownError as error:
-            problems[str(error)] += 1
-            unknown.update(outputs)
-        except KeyError as error:
-            problems[f"{op} ({error} is missing)"] += 1
-            unknown.update(outputs)
-        except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError, AssertionError) as error:
-            problems[f"{op} ({error})"] += 1
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+            missing = " is missing" if isinstance(error, KeyError) else ""
+            problems[f"{op} ({error}{missing})"] += 1
             unknown.update(outputs)
         else:
             for name, value in zip(outputs, several, strict=False):
@@ -310,10 +312,6 @@ def _values(
         more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
         raise ValueError(f"operators that are not known here: {', '.join(listed[:10])}{more}")
     return values
-
-
-class _UnknownError(ValueError):
-    """An operator is in no table."""
 
 
 def _split(network: Network, output: str, input_shape: tuple[int, ...]) -> Classifier:

@@ -26,7 +26,8 @@ _MAX_ELEMENTS = 10**9  # of a map of one image, and of a constant that is one nu
 _MAX_FOLDED = 10**8  # elements of all constants that are computed, in total
 _MAX_EXCITING = 10  # layers of a squeeze-and-excitation
 _MAX_INTEGERS = 1000  # of a shape, axes and the like
-_VIEWS = "Constant", "ConstantOfShape", "Identity", "Squeeze", "Transpose", "Unsqueeze"  # take no memory
+_VIEWS = "Constant", "ConstantOfShape", "Identity", "Shape", "Squeeze", "Transpose", "Unsqueeze"
+"""Operators on constants that take no memory."""
 
 NO_PADS: Sides = ((0, 0), (0, 0))
 SPATIAL = {"CHW": (2, 3), "HWC": (1, 2)}
@@ -133,7 +134,10 @@ class Network:
         nodes: As `Graph` takes them.
         batch: What the file says about the number of images, -1 if it is free.
         notices: What was changed.
+        opset: Version of the operators; they have changed their defaults.
     """
+
+    opset = 13
 
     def __init__(self, batch: int):
         self.nodes: dict[str, tuple[Any, ...]] = {}
@@ -249,6 +253,11 @@ def _slice(call: Call) -> Any:
     return array[tuple(index)]
 
 
+def _shape(call: Call) -> Any:
+    sides = np.shape(call.inputs[0])
+    return np.array(sides[call.integer("start") : call.attributes.get("end")], np.int64)
+
+
 def _divided(call: Call) -> Any:
     a, b = call.inputs
     if a.dtype.kind in "iu":
@@ -268,6 +277,7 @@ FOLDED: dict[str, Callable[[Call], Any]] = {
     "Identity": lambda call: call.inputs[0],
     "Mul": lambda call: np.multiply(*call.inputs),
     "Reshape": lambda call: np.reshape(call.inputs[0], call.integers(1) or ()),
+    "Shape": _shape,
     "Slice": _slice,
     "Squeeze": lambda call: np.squeeze(call.inputs[0], call.integers(1, "axes")),
     "Sub": lambda call: np.subtract(*call.inputs),

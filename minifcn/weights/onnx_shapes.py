@@ -98,15 +98,15 @@ def transpose(network: Network, call: Call) -> Flow:
     return replace(x, order=moves[x.order, perm])
 
 
-def _is_channels(x: Flow, axis: int) -> bool:
-    """Return whether an axis in ONNX is that of the channels."""
+def is_channels(x: Flow, axis: int) -> bool:
+    """Return whether an axis in ONNX is that of the channels, or of the features of a vector."""
     rank = len(x.onnx_shape) + 1
     return axis % rank == (rank - 1 if x.order == "HWC" else 1)
 
 
 def concat(network: Network, call: Call) -> Flow:
     """Join values along their channels."""
-    if not _is_channels(call.flow(), call.integer("axis")):
+    if not is_channels(call.flow(), call.integer("axis")):
         raise ValueError("it does not join channels")
     return network.joint("concat", call.inputs)
 
@@ -115,7 +115,7 @@ def keep_channels(network: Network, call: Call) -> Flow:
     """Keep some neighbouring channels."""
     x = call.flow()
     for axis, kept in slices(call):
-        if not _is_channels(x, axis) or kept.step != 1:
+        if not is_channels(x, axis) or kept.step != 1:
             raise ValueError("it does not keep neighbouring channels")
         x = _slice(network, x, *kept.indices(x.shape[0])[:2])
     return x
@@ -127,7 +127,7 @@ def split(network: Network, call: Call) -> list[Flow]:
     channels = x.shape[0]
     sizes = call.integers(1, "split") or (-(-channels // call.outputs),) * call.outputs
     ends = [min(end, channels) for end in accumulate(sizes)]
-    if not _is_channels(x, call.integer("axis")) or ends[-1] != channels:
+    if not is_channels(x, call.integer("axis")) or ends[-1] != channels:
         raise ValueError("it does not divide channels")
     return [_slice(network, x, start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
 

@@ -198,6 +198,9 @@ MAPS = {
     ),
     "hardsigmoid of Keras": lambda net, x: net("HardSigmoid", x),
     "hardsigmoid after a convolution": lambda net, x: net("HardSigmoid", net.conv(x), alpha=0.3, beta=0.4),
+    "shape of a constant": lambda net, x: net(
+        "Conv", x, net("Reshape", net.random(64), net("Shape", net.random(4, 4, 2, 2)))
+    ),
     "weights of one number": lambda net, x: net(
         "Conv", x, net("ConstantOfShape", net.ints(4, 4, 3, 3), value=number(0.25)), net.random(4)
     ),
@@ -262,6 +265,25 @@ HEADS = {
         "Identity", net("Softmax", net("MatMul", v, net.random(n, 5)), axis=1)
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("opset", "axis"), [(11, None), (11, 1), (17, 1), (17, -3)])
+def test_softmax_of_a_map_of_one_pixel(opset, axis, tmp_path):
+    """The default of its axis was 1, and is -1 since opset 13, which is no use here."""
+    net = Builder(opset=opset)
+    y = net("GlobalAveragePool", net.conv("x", channels=5))
+    net.save(tmp_path / "net.onnx", net("Softmax", y, **({} if axis is None else {"axis": axis})))
+    scores = load_onnx(tmp_path / "net.onnx")(normal((2, 4, 12, 10)).astype("float32"))
+    expected = run(tmp_path / "net.onnx", normal((2, 4, 12, 10)).astype("float32"))
+    assert_same_scores(np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True), expected[:, :, 0, 0])
+
+
+def test_softmax_over_another_axis_than_the_classes(tmp_path):
+    net = Builder()
+    y = net("GlobalAveragePool", net.conv("x", channels=5))
+    net.save(tmp_path / "net.onnx", net("Softmax", y))
+    with pytest.raises(FileError, match=r"Softmax .*classes"):
+        load_onnx(tmp_path / "net.onnx")
 
 
 def view(net, y, *size):

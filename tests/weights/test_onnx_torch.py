@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from minifcn.layers import Sequential
 from minifcn.models import FCN
 from minifcn.weights import load_onnx
 from tests.models.trunks import normal
@@ -27,6 +28,34 @@ class Block(nn.Module):
         ys = [branch(x) for branch in self.branches]
         y = torch.cat(ys, 1) if self.kind == "cat" else sum(ys[1:], start=ys[0])
         return self.after(y if self.gate is None else y * self.gate(y))
+
+
+class Shuffle(nn.Module):
+    """A unit of ShuffleNet v2: one half of the channels goes through a branch, and both are mixed."""
+
+    def __init__(self, branch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x):
+        kept, changed = x.chunk(2, 1)
+        y = torch.cat([kept, self.branch(changed)], 1)
+        n, channels, height, width = y.shape
+        return y.view(n, 2, channels // 2, height, width).transpose(1, 2).reshape(n, -1, height, width)
+
+
+class DenseGate(nn.Module):
+    """Squeeze-and-excitation by dense layers, as in the first code of SENet."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(channels, 4), nn.ReLU(inplace=True), nn.Linear(4, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x):
+        gate = self.layers(x.mean((2, 3)))
+        return x * gate.view(gate.shape[0], gate.shape[1], 1, 1)
 
 
 def conv(channels_in, channels, *, stride=1, groups=1, act=nn.ReLU, kernel=3, dilation=1):
@@ -63,6 +92,14 @@ NETS = {
         Block(conv(8, 8, groups=8), gate=gate(8, nn.Sigmoid)),
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6)),
         nn.Sequential(nn.Hardswish(), nn.Linear(6, 5)),
+    ),
+    "shuffled": lambda: nn.Sequential(
+        conv(3, 8, stride=2),
+        Shuffle(nn.Sequential(conv(4, 4, groups=4), conv(4, 4, kernel=1))),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        DenseGate(8),
+        Shuffle(conv(4, 4)),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
     ),
     "joined": lambda: nn.Sequential(
         conv(3, 8, stride=2),
@@ -112,5 +149,6 @@ def test_exports_of_pytorch(name, free, dynamo, tmp_path):
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
     assert_same_scores(scores, expected)
+    assert isinstance(classifier.features, Sequential)
     if name != "joined":  # its sizes are fixed
         assert FCN(classifier, 3, min(classifier.taps, default=None)).output_shape((3, 50, 70)) == (3, 50, 70)
