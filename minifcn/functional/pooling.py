@@ -202,9 +202,8 @@ def max_pool2d_grad(
     Example:
         >>> import numpy as np
         >>> y, indices = max_pool2d(np.array([[[[1.0, 5.0], [3.0, 4.0]]]]), 2, return_indices=True)
-        >>> max_pool2d_grad(np.array([[[[7.0]]]]), indices, input_size=(2, 2), kernel_size=2)[0, 0]
-        array([[0., 7.],
-               [0., 0.]])
+        >>> max_pool2d_grad(np.array([[[[7.0]]]]), indices, input_size=(2, 2), kernel_size=2).tolist()
+        [[[[0.0, 7.0], [0.0, 0.0]]]]
     """
     xp = array_module(dy=dy, indices=indices)
     geometry = pool_geometry(kernel_size, stride, padding, ceil_mode)
