@@ -11,6 +11,7 @@ from minifcn.functional.convolution import (
 from minifcn.functional.normalization import (
     batch_norm,
     batch_norm_grad,
+    batch_statistics,
     group_norm,
     group_norm_grad,
     local_response_norm,
@@ -27,6 +28,7 @@ __all__ = [
     "avg_pool2d_grad",
     "batch_norm",
     "batch_norm_grad",
+    "batch_statistics",
     "bilinear_kernel",
     "conv2d",
     "conv2d_bias_grad",

@@ -1,8 +1,11 @@
 """Local response (AlexNet), batch and group normalisation, with their gradients."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from minifcn.backend import Array
+import numpy as np
+
+from minifcn.backend import Array, array_module
 from minifcn.functional.operands import (
     check_channels,
     check_float,
@@ -11,6 +14,8 @@ from minifcn.functional.operands import (
     check_same_shape,
 )
 from minifcn.geometry import check_integer
+from minifcn.kernels.threads import FLAT_CHUNK, parallel_map
+from minifcn.kernels.workspace import cut
 
 
 def _channel_sums(x: Array, size: int) -> Array:
@@ -138,9 +143,44 @@ def batch_norm(
     check_number(eps, "eps")
     check_channels(x.shape[1], gamma=gamma, beta=beta, mean=mean, variance=variance)
     inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
-    normalized = (x - mean[:, None, None]) * inverse_std[:, None, None]
-    y = normalized * gamma[:, None, None] + beta[:, None, None]
+    y, normalized = xp.empty_like(x), xp.empty_like(x)
+
+    def normalize(some: slice) -> None:
+        part, result = normalized[:, some], y[:, some]
+        xp.subtract(x[:, some], mean[some, None, None], out=part)
+        part *= inverse_std[some, None, None]
+        xp.multiply(part, gamma[some, None, None], out=result)
+        result += beta[some, None, None]
+
+    _for_channels(normalize, x)
     return y, BatchNormCache(normalized, inverse_std)
+
+
+def _for_channels(function: Callable[[slice], None], x: Array) -> None:
+    """Call a function with slices that cover the channels of x (N, C, H, W), on all cores."""
+    xp, channels = array_module(x=x), x.shape[1]
+    step = FLAT_CHUNK * channels // max(x.size, 1) if xp is np else channels
+    parallel_map(function, cut(channels, step), xp)
+
+
+def batch_statistics(x: Array) -> tuple[Array, Array]:
+    """Return the mean and the variance of each channel of x (N, C, H, W), each (C,).
+
+    Example:
+        >>> import numpy as np
+        >>> batch_statistics(np.array([1.0, 3.0]).reshape(1, 1, 1, 2))
+        (array([2.]), array([1.]))
+    """
+    xp = check_float(x=x)
+    check_rank(4, "(N, C, H, W)", x=x)
+    mean, variance = xp.empty(x.shape[1], x.dtype), xp.empty(x.shape[1], x.dtype)
+
+    def measure(some: slice) -> None:
+        mean[some] = x[:, some].mean(axis=(0, 2, 3))
+        variance[some] = x[:, some].var(axis=(0, 2, 3))
+
+    _for_channels(measure, x)
+    return mean, variance
 
 
 def batch_norm_grad(
@@ -167,13 +207,24 @@ def batch_norm_grad(
     check_rank(4, "(N, C, H, W)", dy=dy, normalized=normalized)
     check_same_shape(dy=dy, normalized=normalized)
     check_channels(dy.shape[1], gamma=gamma, inverse_std=inverse_std)
-    dgamma = (dy * normalized).sum(axis=(0, 2, 3))
-    dbeta = dy.sum(axis=(0, 2, 3))
-    dx: Array = dy
-    if of_batch:
-        count = max(dy.size // max(dy.shape[1], 1), 1)
-        dx = dy - (dbeta[:, None, None] + normalized * dgamma[:, None, None]) / count
-    return dx * (gamma * inverse_std)[:, None, None], dgamma, dbeta
+    xp = array_module(dy=dy)
+    count = max(dy.size // max(dy.shape[1], 1), 1)
+    dx, dgamma, dbeta = xp.empty_like(dy), xp.empty_like(gamma), xp.empty_like(gamma)
+    scale = gamma * inverse_std
+
+    def gradients(some: slice) -> None:
+        gradient, values = dy[:, some], normalized[:, some]
+        dgamma[some] = (gradient * values).sum(axis=(0, 2, 3))
+        dbeta[some] = gradient.sum(axis=(0, 2, 3))
+        if of_batch:
+            shared = values * dgamma[some, None, None]
+            shared += dbeta[some, None, None]
+            shared /= count
+            gradient = gradient - shared
+        xp.multiply(gradient, scale[some, None, None], out=dx[:, some])
+
+    _for_channels(gradients, dy)
+    return dx, dgamma, dbeta
 
 
 def group_norm(

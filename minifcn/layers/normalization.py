@@ -8,6 +8,7 @@ from minifcn.backend import Array, array_module
 from minifcn.functional import (
     batch_norm,
     batch_norm_grad,
+    batch_statistics,
     group_norm,
     group_norm_grad,
     local_response_norm,
@@ -99,7 +100,7 @@ class BatchNorm2d(Pointwise):
             count = x.size // self.num_features
             if count < 2:
                 raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
-            mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+            mean, variance = batch_statistics(x)
             unbiased = variance * (count / (count - 1))  # as PyTorch keeps it
             for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
                 running.data += self.momentum * (new - running.data)
@@ -130,8 +131,8 @@ class BatchNorm2d(Pointwise):
         """Return the cost: the normalised values are kept, unless the layer is frozen."""
         elements = math.prod(shape)
         if self.frozen:
-            return Cost(forward=2 * elements)
-        return Cost(extra=elements, forward=elements, backward=3 * elements)
+            return Cost(forward=elements)
+        return Cost(extra=elements)
 
 
 class BatchNorm1d(BatchNorm2d):

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minifcn.functional import batch_norm, batch_norm_grad, local_response_norm, local_response_norm_grad
+from minifcn.functional import (
+    batch_norm,
+    batch_norm_grad,
+    batch_statistics,
+    local_response_norm,
+    local_response_norm_grad,
+    normalization,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
@@ -140,3 +147,21 @@ def test_mixed_dtypes_or_libraries_raise(strict):
         batch_norm(x, strict.array(one), one, one, one)
     with pytest.raises(TypeError, match=r"dy is on the GPU \(CuPy\), x is on the CPU \(NumPy\)"):
         local_response_norm_grad(strict.array(x), x, x)
+
+
+def test_channels_may_be_cut_anywhere(monkeypatch):
+    """Threads share the channels, some at a time."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(3, 2, (2, 2, 7, 3, 5))
+    gamma, beta = rng.normal(size=(2, 7))
+
+    def everything():
+        mean, variance = batch_statistics(x)
+        y, cache = batch_norm(x, gamma, beta, mean, variance)
+        return mean, variance, y, *batch_norm_grad(dy, gamma, cache, of_batch=True)
+
+    whole = everything()
+    for chunk in (1, 2 * len(x) * 15):
+        monkeypatch.setattr(normalization, "FLAT_CHUNK", chunk)
+        for one, other in zip(everything(), whole, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)

@@ -93,6 +93,6 @@ def test_a_peak_is_never_above_the_forecast_nor_far_below(name, optimizer, threa
         total = explain(make(), size, batch=2).total
     finally:
         set_num_threads(before)
-    far = 1.5 if threads == 1 else 2  # a busy machine may run the threads one after the other
+    far = 1.5 if threads == 1 else 2.2  # a busy machine may run the threads one after the other
     assert 1 <= total.inference_bytes / inference < far
     assert 1 <= total.training_bytes[optimizer] / training < far
