@@ -53,6 +53,11 @@ class LocalResponseNorm(Pointwise):
         x, scale = self.recall(dy)
         return local_response_norm_grad(dy, x, scale, self.size, self.alpha, self.beta)
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, H, W)."""
+        check_image_shape(self, shape)
+        return shape
+
     def cost(self, shape: Shape) -> Cost:
         """Return the cost: input and scale are kept."""
         elements = math.prod(shape)

@@ -261,6 +261,17 @@ def test_train_and_eval_reach_every_part(make):
 # Inputs
 
 
+@pytest.mark.parametrize("item", [(), (4,), (4, 5), (4, 5, 6, 7)], ids=str)
+@every_leaf
+def test_a_shape_that_is_not_refused_can_be_computed(make, item):
+    layer = make()[0].astype("float64")
+    try:
+        expected = layer.output_shape(item)
+    except ValueError:
+        return
+    assert layer(normal((2, *item))).shape == (2, *expected)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "bool"])
 @every_layer
 def test_other_dtypes_are_refused_and_change_nothing(make, dtype):
