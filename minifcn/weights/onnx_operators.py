@@ -57,6 +57,8 @@ def _convolution(network: Network, call: Call) -> Flow:
     if call.op == "Conv":
         conv = layers.Conv2d(shape[1] * groups, shape[0], **options)
     else:
+        if x.pads != NO_PADS:  # its own padding takes rows and columns away
+            raise ValueError("its input is padded by Pad")
         if "output_shape" in call.attributes or call.attributes.get("auto_pad", "NOTSET") != "NOTSET":
             raise ValueError("its padding follows from the size")
         options["output_padding"] = call.attributes.get("output_padding", [0, 0])

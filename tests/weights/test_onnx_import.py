@@ -503,6 +503,9 @@ REFUSED = {
     "Squeeze .*12, 10": lambda net, x: net("Squeeze", x, net.ints(2)),
     "MaxPool .*Pad": lambda net, x: padded(net, x, "MaxPool"),
     "Relu .*Pad": lambda net, x: net("Relu", net("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1))),
+    "ConvTranspose .*Pad": lambda net, x: net(
+        "ConvTranspose", net("Pad", x, net.ints(0, 0, 1, 0, 0, 0, 0, 1)), net.random(4, 4, 3, 3)
+    ),
     "Pad ": lambda net, x: net("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1), net.array(np.float32(1))),
     "MaxPool .*dilations": lambda net, x: net("MaxPool", x, kernel_shape=[2, 2], dilations=[2, 2]),
     "Softmax": lambda net, x: net("Softmax", x, axis=1),
