@@ -14,7 +14,7 @@ from minifcn.functional import (
     local_response_norm,
     local_response_norm_grad,
 )
-from minifcn.functional.operands import check_float
+from minifcn.functional.operands import check_float, check_number
 from minifcn.geometry import CoordinateMap, check_integer
 from minifcn.layers.base import Pointwise, Shape, check_image_shape
 from minifcn.layers.containers import AnyLayer
@@ -40,6 +40,8 @@ class LocalResponseNorm(Pointwise):
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         if check_integer(size, "size", 1) % 2 == 0:
             raise ValueError(f"size must be an odd number of channels, got {size}")
+        for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+            check_number(value, name)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Array) -> Array:
@@ -88,6 +90,7 @@ class BatchNorm2d(Pointwise):
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
         self.num_features = check_integer(num_features, "num_features", 1)
+        check_number(eps, "eps")
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
         self.weight = Parameter(np.ones(num_features, np.float32), trainable=not frozen)
         self.bias = Parameter(np.zeros(num_features, np.float32), trainable=not frozen)
@@ -181,6 +184,7 @@ class GroupNorm(Pointwise):
         self.num_channels = check_integer(num_channels, "num_channels", 1)
         if num_channels % num_groups:
             raise ValueError(f"num_groups must divide num_channels {num_channels}, got {num_groups}")
+        check_number(eps, "eps")
         self.eps = eps
         self.weight = Parameter(np.ones(num_channels, np.float32))
         self.bias = Parameter(np.zeros(num_channels, np.float32))

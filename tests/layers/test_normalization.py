@@ -205,3 +205,13 @@ def test_group_norm_has_places_although_it_sees_all_of_the_image():
 def test_groups_divide_the_channels(groups):
     with pytest.raises(ValueError, match=f"num_groups must .*, got {groups}"):
         GroupNorm(groups, 6)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, None])
+def test_constants_must_be_finite(value):
+    for make in (lambda: BatchNorm2d(3, eps=value), lambda: GroupNorm(1, 3, eps=value)):
+        with pytest.raises(ValueError, match=f"eps must be a finite number, got {value}"):
+            make()
+    for name in ("alpha", "beta", "k"):
+        with pytest.raises(ValueError, match=f"{name} must be a finite number, got {value}"):
+            LocalResponseNorm(**{name: value})
