@@ -5,6 +5,7 @@ table in `onnx_operators`. Nothing is executed: what is not in the table is refu
 """
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from minifcn.layers.parameter import element_limit
 from minifcn.models import Classifier, ModelInfo, Preprocessing
 from minifcn.weights.foreign import named_by_start
 from minifcn.weights.onnx_file import UINT8, Message, attributes, decode, to_array
-from minifcn.weights.onnx_network import FOLDED, Call, Flow, Network, Value, folded
+from minifcn.weights.onnx_network import FOLDED, NO_PADS, Call, Flow, Network, Value, folded
 from minifcn.weights.onnx_operators import OPERATORS
 from minifcn.weights.onnx_shapes import is_channels
 from minifcn.weights.series_parallel import nested
@@ -198,6 +199,8 @@ def _classifier(model: Message, size: tuple[int, int] | None) -> Classifier:
     if not isinstance(output, Flow) or output.shape[1:] not in ((), (1, 1)):
         shape = output.onnx_shape if isinstance(output, Flow) else "a constant"
         raise ValueError(f"its output is {shape}, and the scores of a classifier are (classes,)")
+    if math.prod(output.before[1:]) > 1 or output.pads != NO_PADS:
+        raise ValueError("its output is padded, or a map that is flattened with channels last")
     classifier = _split(network, output.name, images.shape)
     operators = Counter(node.get("op_type", "") for node in nodes)
     count = sum(not isinstance(part, Graph | Sequential) for part in classifier.layers())

@@ -35,7 +35,10 @@ def _window(network: Network, call: Call, x: Flow, kernel: Sequence[int]) -> dic
         pads = [0, 0, 0, 0]
         sizes = [side + sum(added) for side, added in zip(x.shape[1:], x.pads, strict=True)]
         for axis, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
-            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            total = (-(-size // s) - 1) * s + (k - 1) * d + 1 - size
+            if total < -1:  # onnxruntime begins with the second element or later, TensorFlow with the first
+                raise ValueError(f"its stride {s} is larger than its window, with padding {auto}")
+            total = max(total, 0)
             less, more = total // 2, total - total // 2
             pads[axis], pads[axis + 2] = (less, more) if auto == "SAME_UPPER" else (more, less)
             if s > 1:

@@ -141,6 +141,7 @@ MAPS = {
     "conv without bias": lambda net, x: net("Conv", x, net.random(4, 4, 3, 2)),
     "depthwise": lambda net, x: net.conv(x, group=4),
     "same upper": lambda net, x: net.conv(x, kernel=4, strides=[2, 3], auto_pad="SAME_UPPER"),
+    "same, pixels": lambda net, x: net.conv(x, kernel=1, strides=[2, 2], auto_pad="SAME_UPPER"),
     "same lower": lambda net, x: net.conv(x, kernel=4, strides=[3, 2], auto_pad="SAME_LOWER"),
     "valid": lambda net, x: net.conv(x, auto_pad="VALID", strides=[2, 2]),
     "transposed": lambda net, x: net(
@@ -503,6 +504,7 @@ REFUSED = {
     "Squeeze .*12, 10": lambda net, x: net("Squeeze", x, net.ints(2)),
     "MaxPool .*Pad": lambda net, x: padded(net, x, "MaxPool"),
     "Relu .*Pad": lambda net, x: net("Relu", net("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1))),
+    "Conv .*stride 12": lambda net, x: net.conv(x, kernel=4, strides=[11, 12], auto_pad="SAME_UPPER"),
     "ConvTranspose .*Pad": lambda net, x: net(
         "ConvTranspose", net("Pad", x, net.ints(0, 0, 1, 0, 0, 0, 0, 1)), net.random(4, 4, 3, 3)
     ),
@@ -534,6 +536,24 @@ def test_what_layers_cannot_do_is_refused_by_name(message, tmp_path):
     net = Builder()
     net.save(tmp_path / "net.onnx", net.head(REFUSED[message](net, "x")))
     with pytest.raises(FileError, match=rf"net\.onnx: operators that are not known here: .*{message}"):
+        load_onnx(tmp_path / "net.onnx")
+
+
+def test_an_output_in_another_order_is_refused(tmp_path):
+    """Its scores would be those of other classes."""
+    net = Builder()
+    y = net("Transpose", net.conv("x", kernel=5, strides=[4, 4]), perm=[0, 2, 3, 1])
+    net.save(tmp_path / "net.onnx", net("Reshape", y, net.ints(-1, 16)))
+    with pytest.raises(FileError, match=r"net\.onnx: .*channels last"):
+        load_onnx(tmp_path / "net.onnx")
+
+
+def test_an_output_that_is_padded_is_refused(tmp_path):
+    net = Builder()
+    net.save(
+        tmp_path / "net.onnx", net("Pad", net("GlobalAveragePool", "x"), net.ints(0, 0, 0, 0, 0, 0, 1, 1))
+    )
+    with pytest.raises(FileError, match=r"net\.onnx: .*padded"):
         load_onnx(tmp_path / "net.onnx")
 
 
