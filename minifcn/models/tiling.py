@@ -121,7 +121,11 @@ def _inside(model: Layer, axis: int) -> tuple[int, "_Span"]:
         size *= 2
     halo = size - int(inside.last - inside.first + 1)
     # A core takes at least a stride, and the last crop must not be one that an FCN extends to `smallest`.
-    return max(halo + inside.stride, getattr(model, "smallest", 1) + inside.stride - 1), inside
+    least = max(halo + inside.stride, getattr(model, "smallest", 1) + inside.stride - 1)
+    # Outputs that are unchanged may end where a pool does, so that some lengths have less than a stride.
+    while _follow(model, axis, least, (True, True)).last - inside.first + 1 < inside.stride:
+        least += 1
+    return least, inside
 
 
 @dataclass(frozen=True)

@@ -126,3 +126,13 @@ def test_networks_without_tiles():
         assert smallest_tile(model) is None
         with pytest.raises(ValueError, match=r"GlobalAvgPool2d|Sequential.*\(128, 128\)|resized"):
             list(tiles(model, (1000, 1000), 500))
+
+
+def test_tiles_of_every_length_come_to_an_end():
+    """With less than a stride of new pixels, the next tile would begin where the last one began."""
+    model = FCN(NARROW["vgg13"](), 5, 16).eval()
+    least = smallest_tile(model)
+    for longest in range(least, least + 34):
+        cores = [tile.core[1] for tile in tiles(model, (1, longest + 300), longest)]
+        assert [core.stop for core in cores[:-1]] == [core.start for core in cores[1:]]
+        assert all(core.stop > core.start for core in cores)

@@ -88,7 +88,7 @@ def test_two_hundred_random_cuts_of_photographs():
         alignment = str(rng.choice(["exact", "paper"]))
         model = randomised(FCN(classifier, 5, int(rng.choice(strides)), alignment=alignment), number).eval()
         longest = smallest_tile(model) + int(rng.integers(200))
-        size = rng.permutation([rng.integers(1, 300), longest + rng.integers(1, 100)])
+        size = rng.permutation([rng.integers(1, 60), longest + rng.integers(1, 100)])
         image = photograph(rng.choice(["cat", "cup"]))
         top, left = (int(rng.integers(edge)) for edge in image.shape[:2])
         image = np.pad(image[top:, left:], ((0, size[0]), (0, size[1]), (0, 0)), "symmetric")
@@ -103,7 +103,7 @@ def test_two_hundred_random_cuts_of_photographs():
         varied += len(np.unique(labels)) > 1
     print(f"{different} of {pixels} labels differ; {varied} of 200 images have several classes")
     assert different < 1e-5 * pixels
-    assert varied > 100
+    assert varied > 50
 
 
 def test_a_preprocessing_can_be_given_and_one_is_needed():

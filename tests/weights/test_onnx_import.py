@@ -62,7 +62,7 @@ class Builder:
         graph = helper.make_graph(self.nodes, "net", [self.input], given, self.weights)
         versions = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.acme", 1)]
         model = helper.make_model(graph, opset_imports=versions, ir_version=8)
-        model = onnx.shape_inference.infer_shapes(model)
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         helper.set_model_props(model, texts)
         onnx.save(model, str(path))
 
