@@ -15,7 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -88,7 +88,10 @@ def rates() -> tuple[float, float]:
     a, b = (np.random.default_rng(i).standard_normal((2048, 2048), np.float32) for i in range(2))
     large = np.ones((2, 1 << 25), np.float32)
     parts = [slice(i, i + (1 << 20)) for i in range(0, 1 << 25, 1 << 20)]
-    copy = lambda: parallel_map(lambda some: np.copyto(large[1, some], large[0, some]), parts)  # noqa: E731
+
+    def copy() -> None:
+        parallel_map(lambda some: np.copyto(large[1, some], large[0, some]), parts)
+
     product = min(seconds(lambda: threads.matmul(a, b)) for _ in range(5))
     return 2048**3 / product, large.nbytes / min(seconds(copy) for _ in range(5))
 
@@ -209,7 +212,7 @@ def main() -> None:
     product, memory = rates()
     x, labels = inputs(arguments.network, arguments.batch, (height, width))
     network = minifcn_network(arguments.network).eval()
-    job: Callable[[], Any] = lambda: network(x)  # noqa: E731
+    job: Callable[[], Any] = partial(network, x)
     if arguments.what == "training":
         job = minifcn_step(network, arguments.network, x, labels)
     job()

@@ -27,8 +27,8 @@ from minifcn.viz import label_map, panels, prediction_strips, show, training_cur
 #
 # The task is small, so that plain Python loops can learn it in half a minute: the digits 0 to 4, 8 x 8 pixels
 # each, on a dark canvas of 10 x 30. As in lesson 9 there is one label for each pixel: 0 for background, 1 to
-# 5 for the digits 0 to 4, and 255 for *void*, where the class is not clear or nobody has painted. Void counts
-# nowhere.
+# 5 for the digits 0 to 4, and 255 for *void*: pixels whose class is unclear, or that nobody has painted. They
+# do not count anywhere.
 #
 # As in most photographs, the classes are unequal: three quarters of the pixels are background. For training,
 # only about every seventh pixel of the background, chosen at random, keeps its label.

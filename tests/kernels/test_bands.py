@@ -1,10 +1,10 @@
-"""The algorithm for groups of few channels; that its results are right is tested with those of all others."""
+"""The algorithm for depthwise convolution; that its results are right is tested with those of all others."""
 
 import numpy as np
 import pytest
 
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import bands, choosing
+from minifcn.kernels import bands, choosing, taps
 from minifcn.kernels.plans import Problem
 
 
@@ -35,19 +35,20 @@ def test_it_is_chosen_for_the_depthwise_layers_of_mobilenet(operation, channels,
 
 
 @pytest.mark.parametrize("operation", choosing.OPERATIONS)
+@pytest.mark.parametrize("module", [bands, taps])
 @pytest.mark.parametrize(
     "p", [problem(32, 40), problem(48, 9, images=4), problem(24, 31, stride=2, images=2)]
 )
-def test_its_forecast_of_the_workspace_covers_what_it_takes(monkeypatch, operation, p):
+def test_the_forecast_of_the_workspace_covers_what_is_taken(monkeypatch, operation, p, module):
     taken = {}
 
     def counted(xp, shape, dtype, slot=""):
         taken[slot] = max(taken.get(slot, 0), np.dtype(dtype).itemsize * int(np.prod(shape)))
         return workspace(xp, shape, dtype, slot)
 
-    workspace = bands.workspace
-    monkeypatch.setattr(bands, "workspace", counted)
-    plan = choosing.plans(operation, p)["bands"]
+    workspace = module.workspace
+    monkeypatch.setattr(module, "workspace", counted)
+    plan = choosing.plans(operation, p)[module.__name__.rpartition(".")[2]]
     plan.run(*operands(operation, p))
     assert 0 < sum(taken.values()) <= plan.workspace
 
