@@ -28,6 +28,7 @@ import minifcn as mf
 from minifcn.kernels import choosing, threads
 from minifcn.kernels.plans import Plan, Problem
 from minifcn.kernels.threads import num_threads, parallel_map
+from minifcn.layers.convolution import FusedConv2d
 
 MAPS = {"conv2d": "forward", "conv2d_input_grad": "to input", "conv2d_weight_grad": "to weights"}
 
@@ -108,12 +109,13 @@ def watch(recorder: Recorder, network: mf.layers.Layer) -> None:
     names = {id(layer): name or "network" for name, layer in network.named_layers()}
     weights = {id(p.data): name.rpartition(".")[0] for name, p in network.named_parameters()}
 
-    for cls in {base for layer in network.layers() for base in type(layer).__mro__}:
+    for cls in {base for layer in network.layers() for base in type(layer).__mro__} | {FusedConv2d}:
         for method in ("forward", "backward", "backward_parameters"):
             if method in vars(cls) and cls is not mf.layers.Layer:
                 which = method.partition("_")[0]
 
                 def key(layer: Any, *_: Any, which: str = which) -> tuple[str, str]:
+                    layer = layer.conv if isinstance(layer, FusedConv2d) else layer
                     where = names.get(id(layer), type(layer).__name__), which
                     recorder.rows[where].kind = type(layer).__name__
                     return where

@@ -11,7 +11,6 @@ from minifcn.functional.convolution import (
 from minifcn.functional.normalization import (
     batch_norm,
     batch_norm_grad,
-    batch_statistics,
     group_norm,
     group_norm_grad,
     local_response_norm,
@@ -28,7 +27,6 @@ __all__ = [
     "avg_pool2d_grad",
     "batch_norm",
     "batch_norm_grad",
-    "batch_statistics",
     "bilinear_kernel",
     "conv2d",
     "conv2d_bias_grad",

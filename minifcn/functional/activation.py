@@ -2,6 +2,7 @@
 
 from minifcn.backend import Array
 from minifcn.functional.operands import check_axis, check_float, check_out, check_same_shape
+from minifcn.kernels.plans import rectify
 from minifcn.kernels.threads import flat_chunks, parallel_map
 
 
@@ -24,7 +25,7 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
     if out is not None:
         check_out(out, x.shape, x.dtype)
     y: Array = xp.empty_like(x) if out is None else out
-    parallel_map(lambda chunk: xp.maximum(chunk[0], 0, out=chunk[1]), flat_chunks(x, y), xp)
+    parallel_map(lambda chunk: rectify(*chunk), flat_chunks(x, y), xp)
     return y
 
 

@@ -85,12 +85,22 @@ def conv2d(
 
 
 def convolution(
-    x: Array, w: Array, b: Array | None, geometry: ConvGeometry, algorithm: str = "auto"
+    x: Array,
+    w: Array,
+    b: Array | None,
+    geometry: ConvGeometry,
+    algorithm: str = "auto",
+    *,
+    relu: bool = False,
+    out: Array | None = None,
 ) -> Array:
-    """Return `conv2d` for the window of a geometry, whose kernel is that of w."""
+    """Return `conv2d` for the window of a geometry, whose kernel is that of w.
+
+    `relu=True` returns max(y, 0), in one pass; `out` may be some channels of a larger array.
+    """
     shape = check_convolution(x, w, b, geometry)
-    y: Array = array_module(x).empty(shape, x.dtype)
-    convolve(x, w, b, geometry, y, algorithm=algorithm)
+    y: Array = array_module(x).empty(shape, x.dtype) if out is None else out
+    convolve(x, w, b, geometry, y, relu=relu, algorithm=algorithm)
     return y
 
 

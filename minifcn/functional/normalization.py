@@ -1,7 +1,7 @@
 """Local response (AlexNet), batch and group normalisation, with their gradients."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,15 @@ from minifcn.functional.operands import (
     check_same_shape,
 )
 from minifcn.geometry import check_integer
-from minifcn.kernels.threads import FLAT_CHUNK, parallel_map
+from minifcn.kernels.threads import parallel_map
 from minifcn.kernels.workspace import cut
+
+PAIR = 1 << 21
+"""Elements of two chunks of channels, at most. Chunks are larger than the cache of a core, because each takes
+a dozen calls of NumPy, and threads often wait for the interpreter's lock if calls are short."""
+
+SMALL = 1 << 18
+"""So many elements are not worth a second thread."""
 
 
 def _channel_sums(x: Array, size: int) -> Array:
@@ -103,14 +110,21 @@ def _check_size(size: int) -> None:
 
 
 class BatchNormCache(NamedTuple):
-    """What the gradient of `batch_norm` needs."""
+    """What the gradient of `batch_norm` needs, and the statistics by which it normalised, each (C,)."""
 
     normalized: Array
     inverse_std: Array
+    mean: Array
+    variance: Array
 
 
 def batch_norm(
-    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, eps: float = 1e-5
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array | None = None,
+    variance: Array | None = None,
+    eps: float = 1e-5,
 ) -> tuple[Array, BatchNormCache]:
     """Normalise each channel with a mean and a variance, then scale and shift it.
 
@@ -120,7 +134,7 @@ def batch_norm(
         x: (N, C, H, W), float32 or float64.
         gamma: Scale (C,).
         beta: Shift (C,).
-        mean: (C,), of this batch in training, of all batches afterwards.
+        mean: (C,), of all batches; `None` means that of x, as in training.
         variance: (C,), likewise, dividing by the number of values.
         eps: Added to the variance.
 
@@ -128,59 +142,62 @@ def batch_norm(
         y and the cache that the gradient needs.
 
     Raises:
-        TypeError: If x is not a floating-point array.
+        TypeError: If x is not a floating-point array, or only one of mean and variance is given.
         ValueError: If x does not have 4 axes.
 
     Example:
         >>> import numpy as np
         >>> x = np.array([1.0, 3.0]).reshape(1, 1, 1, 2)
-        >>> one, zero = np.ones(1), np.zeros(1)
-        >>> batch_norm(x, one, zero, mean=np.full(1, 2.0), variance=one, eps=0.0)[0]
-        array([[[[-1.,  1.]]]])
+        >>> y, cache = batch_norm(x, np.ones(1), np.zeros(1), eps=0.0)
+        >>> y, cache.mean, cache.variance
+        (array([[[[-1.,  1.]]]]), array([2.]), array([1.]))
     """
-    xp = check_float(x=x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    xp = check_float(x=x, gamma=gamma, beta=beta)
     check_rank(4, "(N, C, H, W)", x=x)
     check_number(eps, "eps")
-    check_channels(x.shape[1], gamma=gamma, beta=beta, mean=mean, variance=variance)
-    inverse_std = 1 / xp.sqrt(variance + x.dtype.type(eps))
-    y, normalized = xp.empty_like(x), xp.empty_like(x)
+    of_batch = mean is None and variance is None
+    means: Any = xp.empty_like(gamma) if of_batch else mean
+    variances: Any = xp.empty_like(gamma) if of_batch else variance
+    check_float(x=x, mean=means, variance=variances)
+    check_channels(x.shape[1], gamma=gamma, beta=beta, mean=means, variance=variances)
+    inverse_std = xp.empty_like(gamma)
+    y, normalized = (xp.empty(x.shape, x.dtype) for _ in range(2))
+    count = max(x.size // max(x.shape[1], 1), 1)
 
     def normalize(some: slice) -> None:
-        part, result = normalized[:, some], y[:, some]
-        xp.subtract(x[:, some], mean[some, None, None], out=part)
-        part *= inverse_std[some, None, None]
-        xp.multiply(part, gamma[some, None, None], out=result)
-        result += beta[some, None, None]
+        # The channels of a chunk stay in the cache for all of this, (N, some of C, pixels).
+        values, part, result = (_planes(array[:, some]) for array in (x, normalized, y))
+        if of_batch:
+            means[some] = values.mean(axis=(0, 2))
+        xp.subtract(values, means[some, None], out=part)
+        if of_batch:
+            variances[some] = _sums(xp.multiply(part, part, out=result)) / count
+        inverse_std[some] = 1 / xp.sqrt(variances[some] + x.dtype.type(eps))
+        part *= inverse_std[some, None]
+        xp.multiply(part, gamma[some, None], out=result)
+        result += beta[some, None]
 
     _for_channels(normalize, x)
-    return y, BatchNormCache(normalized, inverse_std)
+    return y, BatchNormCache(normalized, inverse_std, means, variances)
+
+
+def _planes(x: Array) -> Array:
+    """Return x (N, C, H, W) as (N, C, H * W): a view of an array whose pixels lie side by side."""
+    return x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
+
+
+def _sums(planes: Array) -> Array:
+    """Return the sum (C,) of each channel of planes (N, C, pixels), by a product with ones, which is fast."""
+    xp = array_module(planes)
+    total: Array = xp.dot(planes, xp.ones(planes.shape[2], planes.dtype)).sum(axis=0)
+    return total
 
 
 def _for_channels(function: Callable[[slice], None], x: Array) -> None:
     """Call a function with slices that cover the channels of x (N, C, H, W), on all cores."""
     xp, channels = array_module(x=x), x.shape[1]
-    step = FLAT_CHUNK * channels // max(x.size, 1) if xp is np else channels
-    parallel_map(function, cut(channels, step), xp)
-
-
-def batch_statistics(x: Array) -> tuple[Array, Array]:
-    """Return the mean and the variance of each channel of x (N, C, H, W), each (C,).
-
-    Example:
-        >>> import numpy as np
-        >>> batch_statistics(np.array([1.0, 3.0]).reshape(1, 1, 1, 2))
-        (array([2.]), array([1.]))
-    """
-    xp = check_float(x=x)
-    check_rank(4, "(N, C, H, W)", x=x)
-    mean, variance = xp.empty(x.shape[1], x.dtype), xp.empty(x.shape[1], x.dtype)
-
-    def measure(some: slice) -> None:
-        mean[some] = x[:, some].mean(axis=(0, 2, 3))
-        variance[some] = x[:, some].var(axis=(0, 2, 3))
-
-    _for_channels(measure, x)
-    return mean, variance
+    chunks = 2 * -(-x.size // PAIR) if xp is np and x.size > SMALL else 1
+    parallel_map(function, cut(channels, -(-channels // chunks)), xp)
 
 
 def batch_norm_grad(
@@ -196,32 +213,32 @@ def batch_norm_grad(
 
     Example:
         >>> import numpy as np
-        >>> cache = BatchNormCache(np.array([[[[-1.0, 1.0]]]]), np.ones(1))
+        >>> y, cache = batch_norm(np.array([[[[1.0, 3.0]]]]), np.ones(1), np.zeros(1), eps=0.0)
         >>> batch_norm_grad(np.array([[[[0.0, 2.0]]]]), np.ones(1), cache, of_batch=True)[0]
         array([[[[0., 0.]]]])
     """
     if not isinstance(cache, BatchNormCache):
         raise TypeError(f"cache must come from batch_norm, got {type(cache).__name__}")
-    normalized, inverse_std = cache
+    normalized, inverse_std, *_ = cache
     check_float(dy=dy, gamma=gamma, normalized=normalized, inverse_std=inverse_std)
     check_rank(4, "(N, C, H, W)", dy=dy, normalized=normalized)
     check_same_shape(dy=dy, normalized=normalized)
     check_channels(dy.shape[1], gamma=gamma, inverse_std=inverse_std)
     xp = array_module(dy=dy)
     count = max(dy.size // max(dy.shape[1], 1), 1)
-    dx, dgamma, dbeta = xp.empty_like(dy), xp.empty_like(gamma), xp.empty_like(gamma)
+    dx = xp.empty(dy.shape, dy.dtype)
+    dgamma, dbeta = (xp.empty_like(gamma) for _ in range(2))
     scale = gamma * inverse_std
 
     def gradients(some: slice) -> None:
-        gradient, values = dy[:, some], normalized[:, some]
-        dgamma[some] = (gradient * values).sum(axis=(0, 2, 3))
-        dbeta[some] = gradient.sum(axis=(0, 2, 3))
-        if of_batch:
-            shared = values * dgamma[some, None, None]
-            shared += dbeta[some, None, None]
-            shared /= count
-            gradient = gradient - shared
-        xp.multiply(gradient, scale[some, None, None], out=dx[:, some])
+        gradient, values, result = (_planes(array[:, some]) for array in (dy, normalized, dx))
+        dgamma[some] = _sums(xp.multiply(gradient, values, out=result))
+        dbeta[some] = _sums(gradient)
+        if of_batch:  # without what mean and variance take away
+            xp.multiply(values, dgamma[some, None] / count, out=result)
+            result += dbeta[some, None] / count
+            gradient = xp.subtract(gradient, result, out=result)
+        xp.multiply(gradient, scale[some, None], out=result)
 
     _for_channels(gradients, dy)
     return dx, dgamma, dbeta
@@ -259,12 +276,11 @@ def group_norm(
     if x.shape[1] % check_integer(num_groups, "num_groups", 1):
         raise ValueError(f"num_groups must divide the {x.shape[1]} channels of x, got {num_groups}")
     groups = x.reshape(1, len(x) * num_groups, -1, 1)  # (N, C, H, W) -> (1, N * G, C / G * H * W, 1)
-    mean, variance = groups.mean(axis=(0, 2, 3)), groups.var(axis=(0, 2, 3))
-    one = xp.ones(len(mean), x.dtype)
-    _, (normalized, inverse_std) = batch_norm(groups, one, one, mean, variance, eps)
-    normalized = normalized.reshape(x.shape)
+    one = xp.ones(groups.shape[1], x.dtype)
+    _, cache = batch_norm(groups, one, one, eps=eps)
+    normalized = cache.normalized.reshape(x.shape)
     y = normalized * gamma[:, None, None] + beta[:, None, None]
-    return y, BatchNormCache(normalized, inverse_std)
+    return y, cache._replace(normalized=normalized)
 
 
 def group_norm_grad(dy: Array, gamma: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
@@ -278,7 +294,7 @@ def group_norm_grad(dy: Array, gamma: Array, cache: BatchNormCache) -> tuple[Arr
     """
     xp = check_float(dy=dy, gamma=gamma, normalized=cache.normalized)
     grouped = 1, len(cache.inverse_std), -1, 1  # (N, C, H, W) -> (1, N * G, C / G * H * W, 1)
-    of_groups = BatchNormCache(cache.normalized.reshape(grouped), cache.inverse_std)
+    of_groups = cache._replace(normalized=cache.normalized.reshape(grouped))
     dgroups = (dy * gamma[:, None, None]).reshape(grouped)
     one = xp.ones(len(cache.inverse_std), dy.dtype)
     dx, _, _ = batch_norm_grad(dgroups, one, of_groups, of_batch=True)

@@ -20,7 +20,7 @@ from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
 from minifcn.kernels.im2col import multiply_long
 from minifcn.kernels.padding import pad_or_crop
-from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.plans import Plan, Problem, elapsed, rectify
 from minifcn.kernels.threads import parallel_map
 from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_rows, run_length
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
@@ -96,7 +96,7 @@ def _conv2d(blocks: _Blocks, x: Array, w: Array, b: Array | None, y: Array, relu
         if shift is not None:
             total += shift
         if relu:
-            xp.maximum(total, 0, out=total)
+            rectify(total, total)
         outputs[chunk.images.start, :, :, chunk.rows] = total
 
     parallel_map(outputs_of, blocks.chunks, xp)

@@ -15,7 +15,7 @@ from minifcn.backend import Array
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import Work, copy, matmul
 from minifcn.kernels.padding import padded_zeros
-from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.plans import Plan, Problem, elapsed, rectify
 from minifcn.kernels.threads import parallel_map
 from minifcn.kernels.windows import CALLS, Chunk, Windows, cut_positions, matrix, part_of, places, run_length
 from minifcn.kernels.workspace import cut, parts, workspace
@@ -61,7 +61,7 @@ def multiply(filters: Array, windows: Windows, b: Array | None, y: Array, relu: 
         if shift is not None:
             outputs += shift[:, some]
         if relu:
-            xp.maximum(outputs, 0, out=outputs)
+            rectify(outputs, outputs)
         if not direct:
             part[...] = outputs.reshape(part.shape)
 

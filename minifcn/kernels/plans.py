@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minifcn.backend import Array, array_module
 from minifcn.geometry import ConvGeometry
 from minifcn.kernels.costs import CORES, NANOSECONDS, Work
@@ -92,11 +94,26 @@ class Plan:
 
 
 def add_bias(y: Array, b: Array | None, relu: bool) -> None:
-    """Add a bias (O,) to y (N, O, OH, OW) in place, and then set negative elements to 0, if asked for."""
+    """Add a bias (O,) to y (N, O, ...) in place, and then set negative elements to 0, if asked for."""
     if b is not None:
-        y += b[:, None, None]
+        y += b.reshape(-1, *[1] * (y.ndim - 2))
     if relu:
-        array_module(y=y).maximum(y, 0, out=y)
+        rectify(y, y)
+
+
+ZEROS = {dtype: np.zeros(1 << 17, dtype) for dtype in map(np.dtype, ("float32", "float64"))}
+"""What `rectify` compares with; read only."""
+
+
+def rectify(x: Array, out: Array) -> None:
+    """Write max(x, 0) to out.
+
+    NumPy compares two arrays several times as fast as an array and a number.
+    """
+    if array_module(x=x) is np and 0 < x.shape[-1] <= len(ZEROS[x.dtype]):
+        np.maximum(x, ZEROS[x.dtype][: x.shape[-1]], out=out)
+    else:
+        array_module(x=x).maximum(x, 0, out=out)
 
 
 def elapsed(chunks: int) -> float:

@@ -31,9 +31,9 @@ beside rows of an image, through buffers; with the usual 8192 elements this take
 
 MOST_THREADS = 1024
 
-FLAT_CHUNK = 1 << 17
-"""Elements of a chunk of element-wise work: few enough for all its operands to stay in the cache of a
-core."""
+FLAT_CHUNK = 1 << 19
+"""Elements of a chunk of element-wise work: so many that threads seldom wait for the interpreter's lock,
+which each call of NumPy takes again at its end."""
 
 _thread = threading.local()
 _state: dict[str, Any] = {"threads": None, "pool": None, "blas": None}
@@ -230,8 +230,10 @@ def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     """
     if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]
-    slices = list(cut(arrays[0].size, FLAT_CHUNK))
     flat = [array.reshape(-1) for array in arrays]  # (...) -> (elements,), views
+    if 0 < arrays[0].size <= FLAT_CHUNK:
+        return [tuple(flat)]
+    slices = list(cut(arrays[0].size, FLAT_CHUNK))
     return list(zip(*([array[some] for some in slices] for array in flat), strict=True))
 
 
@@ -247,6 +249,26 @@ def add(a: Array, b: Array, out: Array | None = None) -> Array:
     total: Array = xp.empty(a.shape, a.dtype) if out is None else out
     parallel_map(lambda chunk: xp.add(chunk[0], chunk[1], out=chunk[2]), flat_chunks(a, b, total), xp)
     return total
+
+
+def scaled(a: Array, factors: Array) -> Array:
+    """Return an array (N, ...) with each of its N items times a factor, on all cores.
+
+    Example:
+        >>> import numpy as np
+        >>> scaled(np.ones((2, 1, 2)), np.array([3.0, 4.0])).tolist()
+        [[[3.0, 3.0]], [[4.0, 4.0]]]
+    """
+    xp = array_module(a=a, factors=factors)
+    rows = a.reshape(len(a), -1)  # (N, ...) -> (N, elements)
+    product: Array = xp.empty(rows.shape, a.dtype)
+
+    def some_rows(some: slice) -> None:
+        xp.multiply(rows[some], factors[some, None], out=product[some])
+
+    step = max(FLAT_CHUNK // max(rows.shape[1], 1), 1) if xp is np else len(a)
+    parallel_map(some_rows, cut(len(a), step), xp)
+    return product.reshape(a.shape)
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -15,8 +15,8 @@ image, the multiplications are 36 matrix products, one for each of the 36 elemen
 
     M[k]  =  U[k] @ V[k],     (O, tiles) = (O, C) @ (C, tiles),
 
-with U = G w G^T of the filters and V = B^T x B of the tiles. Each transform, too, is one matrix product: on
-flattened tiles, B^T d B is multiplication by the Kronecker product of B^T with itself.
+with U = G w G^T of the filters and V = B^T x B of the tiles. Each transform, too, is two matrix products for
+all tiles at once: first along the rows of the tiles, then along their columns.
 
 The gradient to the filters is the same steps transposed, in the opposite order, and with dM = A dy A^T
 
@@ -44,7 +44,7 @@ import numpy as np
 
 from minifcn.backend import Array
 from minifcn.kernels.costs import CORES, Work, copy, matmul
-from minifcn.kernels.plans import Plan, Problem, elapsed
+from minifcn.kernels.plans import Plan, Problem, add_bias, elapsed
 from minifcn.kernels.threads import add, parallel_map
 from minifcn.kernels.windows import MIN_CHUNKS, Chunk, cut_rows, region
 from minifcn.kernels.workspace import chunk_bytes, cut, parts, workspace
@@ -132,12 +132,8 @@ class _Tiling:
 
     @cached_property
     def matrices(self) -> tuple[Array, Array, Array]:
-        """The transforms of both axes at once, as matrices on flattened tiles: A^T, G, B^T.
-
-        A^T has one more column, of ones: what it multiplies is added to all outputs of a tile.
-        """
-        a, g, b = (np.kron(one, one) for one in transforms(self.m))
-        a = np.hstack([a, np.ones((len(a), 1))])
+        """A^T, G and B^T."""
+        a, g, b = transforms(self.m)
         return self.xp.asarray(a, self.dtype), self.xp.asarray(g, self.dtype), self.xp.asarray(b, self.dtype)
 
     def _cut(self) -> list[Chunk]:
@@ -152,12 +148,17 @@ class _Tiling:
 
     def work(self, inputs: int, outputs: int, chunks: int) -> Work:
         """Return the work on all tiles, whose inputs are transformed so many times, and so the outputs."""
-        n, m, channels, filters = self.n**2, self.m**2, self.channels, self.filters
+        n, channels, filters = self.n**2, self.channels, self.filters
         tiles = self.tiles // max(chunks, 1)
         once = matmul(filters, channels, tiles, n) + Work(calls=12 + self.m)
-        once += (matmul(n, n, channels * tiles) + copy(n * channels * tiles, 1)) * inputs
-        once += (matmul(m, n, filters * tiles) + copy(m * filters * tiles, 1)) * outputs
+        once += self._transforms(channels * tiles, self.n, self.n) * inputs + copy(n * channels * tiles, 1)
+        once += self._transforms(filters * tiles, self.m, self.n) * outputs
         return once * chunks
+
+    def _transforms(self, tiles: int, small: int, large: int) -> Work:
+        """Return the work of a transform of tiles between (small, small) and (large, large)."""
+        both = matmul(large, small, small * tiles) + matmul(large, small, tiles, large)
+        return both + copy(self.m * small * tiles, self.m * self.cols)
 
     def inputs(self, x: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return V = B^T x B of the tiles of a chunk, (n * n, C, tiles), in workspace or in `out`."""
@@ -165,21 +166,31 @@ class _Tiling:
         # The part of the padded image below the chunk, (C, images, rows, columns).
         size = rows * self.m + TAPS - 1, cols * self.m + TAPS - 1
         part = region(x[chunk.images].transpose(1, 0, 2, 3), chunk.rows.start * self.m - top, -left, size)
-        return self._transform(self.matrices[2], part, (self.n, self.n, rows, cols), "inputs", out)
+        return self._transform(self.matrices[2], part, rows, cols, "inputs", out)
 
     def _transform(
-        self, matrix: Array, image: Array, shape: tuple[int, ...], slot: str, out: Array | None
+        self, matrix: Array, image: Array, rows: int, cols: int, slot: str, out: Array | None
     ) -> Array:
-        """Return a matrix times the flattened tiles of an image (C, images, ...), (n * n, C, tiles)."""
-        xp, (height, width, rows, cols), (channels, images) = self.xp, shape, image.shape[:2]
+        """Return M d M^T for the tiles d of an image (C, images, H, W) and M (n, k): (n * n, C, tiles)."""
+        xp, m, n, k, (channels, images, _, width) = self.xp, self.m, *matrix.shape, image.shape
+        as_strided = xp.lib.stride_tricks.as_strided
         c, i, h, w = image.strides
-        # (height, width, C, images, rows, columns): tiles begin m apart
-        tiles = workspace(xp, (height, width, channels, images, rows, cols), self.dtype, "tiles")
-        tiles[...] = xp.lib.stride_tricks.as_strided(image, tiles.shape, (h, w, c, i, self.m * h, self.m * w))
+        # (k, C, images, rows, W): tiles begin m rows apart
+        tall = workspace(xp, (k, channels, images, rows, width), self.dtype, "tall")
+        tall[...] = as_strided(image, tall.shape, (h, c, i, m * h, w))
+        half = workspace(xp, (n, *tall.shape[1:]), self.dtype, "half")
+        xp.matmul(matrix, tall.reshape(k, -1), out=half.reshape(n, -1))
+        if k == m:  # tiles side by side: (n, C * tiles, m) -> (n, m, C * tiles), a view
+            tiles = half.reshape(n, -1, m).transpose(0, 2, 1)
+        else:
+            first, *others, w = half.strides
+            wide = workspace(xp, (n, k, channels, images, rows, cols), self.dtype, "wide")
+            wide[...] = as_strided(half, wide.shape, (first, w, *others, m * w))
+            tiles = wide.reshape(n, k, -1)
         if out is None:
-            out = workspace(xp, (self.n**2, channels, images * rows * cols), self.dtype, slot)
-        # (n * n, C * tiles) = (n * n, height * width) @ (height * width, C * tiles)
-        xp.matmul(matrix, tiles.reshape(height * width, -1), out=out.reshape(self.n**2, -1))
+            out = workspace(xp, (n * n, channels, images * rows * cols), self.dtype, slot)
+        # (n, n, C * tiles) = (n, k) @ (n, k, C * tiles)
+        xp.matmul(matrix, tiles, out=out.reshape(n, n, -1))
         return out
 
     def _rows(self, y: Array, chunk: Chunk) -> Array:
@@ -187,48 +198,49 @@ class _Tiling:
         rows: Array = y[chunk.images, :, chunk.rows.start * self.m : chunk.rows.stop * self.m]
         return rows.transpose(1, 0, 2, 3)
 
-    def outputs(self, products: Array, chunk: Chunk, y: Array, relu: bool) -> None:
-        """Write y = A^T M A, or max(y, 0), for products M, to the tiles of a chunk.
-
-        M is (n * n, O, tiles), or (n * n + 1, O, tiles) with the bias.
-        """
-        xp, m, (rows, cols), part = self.xp, self.m, chunk.size, self._rows(y, chunk)
-        filters, images = part.shape[:2]
-        tiles = workspace(xp, (m, m, filters, images, rows, cols), self.dtype, "tiles")
-        # (m * m, O * tiles) = (m * m, n * n) @ (n * n, O * tiles)
-        count = len(products)
-        xp.matmul(self.matrices[0][:, :count], products.reshape(count, -1), out=tiles.reshape(m * m, -1))
-        # Side by side, in workspace: the last tiles may reach beyond y.
-        image = workspace(xp, (filters, images, rows, m, cols, m), self.dtype, "part")
-        for j in range(m):
-            # (m, O, images, rows, columns) -> (O, images, rows, m, columns)
-            image[..., j] = tiles[:, j].transpose(1, 2, 3, 0, 4)
-        whole = image.reshape(filters, images, rows * m, -1)[:, :, : part.shape[2], : part.shape[3]]
-        if relu:
-            xp.maximum(whole, 0, out=part)
-        else:
-            part[...] = whole
+    def outputs(self, products: Array, b: Array | None, chunk: Chunk, y: Array, relu: bool) -> None:
+        """Write y = A^T M A + b, or max(y, 0), for products M (n * n, O, tiles), to the tiles of a chunk."""
+        xp, m, n, (rows, cols), part = self.xp, self.m, self.n, chunk.size, self._rows(y, chunk)
+        filters, images, _, width = part.shape
+        half = workspace(xp, (m, n, products[0].size), self.dtype, "half")
+        # (m, n * O * tiles) = (m, n) @ (n, n * O * tiles)
+        xp.matmul(self.matrices[0], products.reshape(n, -1), out=half.reshape(m, -1))
+        wide = workspace(xp, (m, products[0].size, m), self.dtype, "wide")
+        # (m, O * tiles, m) = (m, O * tiles, n) @ (n, m): the outputs of a row of tiles side by side
+        xp.matmul(half.transpose(0, 2, 1), self.matrices[0].T, out=wide)
+        image = wide.reshape(m, filters, images, rows, cols * m)
+        for i in range(m):
+            here = part[:, :, i::m]  # the last tiles may reach beyond y
+            here[...] = image[i, :, :, : here.shape[2], :width]
+        part = part.transpose(1, 0, 2, 3)
+        # As long rows, if they touch one another: (images, O, H, W) -> (images, O, H * W), a view
+        touch = part.strides[2] == width * part.strides[3]
+        add_bias(part.reshape(images, filters, -1) if touch else part, b, relu)
 
     def gradients(self, dy: Array, chunk: Chunk, out: Array | None = None) -> Array:
         """Return dM = A dy A^T of the tiles of a chunk, (n * n, O, tiles), in workspace or in `out`."""
         rows, cols = chunk.size
         part = region(self._rows(dy, chunk), 0, 0, (rows * self.m, cols * self.m))
-        a = self.matrices[0][:, :-1]
-        return self._transform(a.T, part, (self.m, self.m, rows, cols), "products", out)
+        return self._transform(self.matrices[0].T, part, rows, cols, "products", out)
 
     def weights(self, w: Array, u: Array, *, turned: bool) -> None:
         """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
-        g = self.matrices[1][:, ::-1] if turned else self.matrices[1]
-        # (n * n, O * C) = (n * n, 9) @ (9, O * C)
-        self.xp.matmul(g, w.reshape(-1, TAPS**2).T, out=u.reshape(self.n**2, -1))
+        g, n = self.matrices[1][:, ::-1] if turned else self.matrices[1], self.n
+        half = workspace(self.xp, (TAPS, n, w[:, :, 0, 0].size), self.dtype, "half")
+        # (3, n, O * C) = (n, 3) @ (3, 3, O * C), and with rows and columns exchanged
+        # (n, n, O * C) = (n, 3) @ (n, 3, O * C)
+        self.xp.matmul(g, w.reshape(-1, TAPS, TAPS).transpose(1, 2, 0), out=half)
+        self.xp.matmul(g, half.transpose(1, 0, 2), out=u.reshape(n, n, -1).transpose(1, 0, 2))
 
     def taps(self, du: Array, dw: Array) -> None:
         """Write dw = G^T dU G (O, C, 3, 3) for dU (n * n, O, C)."""
-        taps = workspace(self.xp, (TAPS**2, *dw.shape[:2]), self.dtype, "tiles")
-        # (9, O * C) = (9, n * n) @ (n * n, O * C)
-        self.xp.matmul(self.matrices[1].T, du.reshape(self.n**2, -1), out=taps.reshape(TAPS**2, -1))
-        # (9, O, C) -> (O, C, 3, 3)
-        dw[...] = taps.reshape(TAPS, TAPS, *dw.shape[:2]).transpose(2, 3, 0, 1)
+        g, n = self.matrices[1], self.n
+        half = workspace(self.xp, (TAPS, n, du[0].size), self.dtype, "half")
+        # (n, 3, O * C) = (3, n) @ (n, n, O * C), with rows and columns exchanged
+        self.xp.matmul(g.T, du.reshape(n, n, -1).transpose(1, 0, 2), out=half.transpose(1, 0, 2))
+        taps = workspace(self.xp, (TAPS, du[0].size, TAPS), self.dtype, "wide")
+        self.xp.matmul(half.transpose(0, 2, 1), g, out=taps)  # (3, O * C, 3) = (3, O * C, n) @ (n, 3)
+        dw[...] = taps.reshape(TAPS, *dw.shape[:2], TAPS).transpose(1, 2, 0, 3)  # (O, C, 3, 3)
 
     def of_all_tiles(self, transform: Callable[..., Array], x: Array, slot: str) -> Array:
         """Return a transform of all tiles of x (N, C, H, W); threads share the channels."""
@@ -253,12 +265,9 @@ def _correlate(
 
     def multiply(u: Array, v: Array, chunk: Chunk, some: slice) -> None:
         u = u.transpose(0, 2, 1) if turned else u  # (n * n, O, C), for x and y of C and O channels
-        count = len(u) + (b is not None)
-        products = workspace(xp, (count, u.shape[1], v.shape[2]), x.dtype, "products")
-        xp.matmul(u, v, out=products[: len(u)])  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
-        if b is not None:
-            products[-1] = b[some, None]
-        tiling.outputs(products, chunk, y[:, some], relu)
+        products = workspace(xp, (len(u), u.shape[1], v.shape[2]), x.dtype, "products")
+        xp.matmul(u, v, out=products)  # (n * n, O, tiles) = (n * n, O, C) @ (n * n, C, tiles)
+        tiling.outputs(products, b if b is None else b[some], chunk, y[:, some], relu)
 
     if tiling.few:
         v = tiling.of_all_tiles(tiling.inputs, x, "all inputs")

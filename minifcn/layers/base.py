@@ -144,6 +144,13 @@ class Layer:
         """
         return {}
 
+    def fused(self, following: "Layer") -> "Layer | None":
+        """Return a layer that computes this one and the one that follows at once, in evaluation.
+
+        By default there is none: `None`.
+        """
+        return None
+
     def overwrites_input(self) -> bool:
         """Return whether `forward` writes over its input, as `ReLU(inplace=True)` does."""
         return False

@@ -107,6 +107,36 @@ def sees_whole_input(layer: Layer) -> bool:
     return False
 
 
+def fuse(steps: list[Step], taps: Taps = None, *, modes: bool = True) -> list[Step]:
+    """Return steps in which layers include what follows them, where nothing else reads the value between.
+
+    Args:
+        steps: The steps.
+        taps: Names of values that are wanted, too.
+        modes: Leave layers out that are in training mode.
+
+    Example:
+        >>> from minifcn.layers import BatchNorm2d, Conv2d, ReLU
+        >>> net = Sequential(conv=Conv2d(1, 4, 3), norm=BatchNorm2d(4), relu=ReLU())
+        >>> [name for name, *_ in fuse(net.eval().steps())], [name for name, *_ in fuse(net.train().steps())]
+        (['relu'], ['conv', 'norm', 'relu'])
+    """
+    readers = Counter(read for _, _, reads in steps for read in reads)
+    made: dict[str, Step] = {}
+    for name, kind, reads in steps:
+        before, read = made.get(reads[0]), reads[0]
+        if before and readers[read] == 1 and read not in (taps or ()) and isinstance(kind, Layer):
+            first = before[1]
+            if isinstance(first, Layer) and not (modes and (first.training or kind.training)):
+                both = first.fused(kind)
+                if both:
+                    both.training = False
+                    del made[read]
+                    reads, kind = before[2], both
+        made[name] = name, kind, reads
+    return list(made.values())
+
+
 class Stack(Layer):
     """Layers and joints in steps: `steps` describes how data flows, once for every purpose.
 
@@ -151,6 +181,7 @@ class Stack(Layer):
         layer: Callable[[Layer, Any], Any],
         joint: Callable[[str, str, list[str], list[Any]], Any],
         taps: Taps = None,
+        steps: list[Step] | None = None,
     ) -> Any:
         """Return the output for x, which may be an array or anything else that the two functions take.
 
@@ -160,8 +191,9 @@ class Stack(Layer):
             joint: Called with a description of the place, the kind of a joint, and the names and the values
                 of what it reads.
             taps: Filled in with the values whose names are its keys.
+            steps: Other steps that make the same values; by default those of `steps()`.
         """
-        steps, values, name = self.steps(), {INPUT: x}, INPUT
+        steps, values, name = self.steps() if steps is None else steps, {INPUT: x}, INPUT
         left = Counter(read for _, _, reads in steps for read in reads)
         for name, kind, reads in steps:
             inputs = [values[read] for read in reads]
@@ -197,7 +229,8 @@ class Stack(Layer):
             saved.append(needed)
             return y
 
-        y: Array = self.follow(x, lambda layer, x: layer(x), meet, taps)
+        steps = self.steps() if self.training else fuse(self.steps(), taps)
+        y: Array = self.follow(x, lambda layer, x: layer(x), meet, taps, steps)
         self.keep(saved, output=y)
         return y
 

@@ -16,9 +16,11 @@ from minifcn.functional.operands import check_float
 from minifcn.geometry import ConvGeometry, Padding, Pair, Transposed, check_integer, pair
 from minifcn.kernels.choosing import OPERATIONS, best
 from minifcn.kernels.plans import Problem
-from minifcn.kernels.threads import matmul
+from minifcn.kernels.threads import matmul, scaled
+from minifcn.layers.activations import ReLU
 from minifcn.layers.base import Layer, Shape
 from minifcn.layers.cost import Cost, Reach
+from minifcn.layers.normalization import BatchNorm2d
 from minifcn.layers.parameter import Init, Parameter, Rng, initial_weights, zeros
 from minifcn.layers.window import WindowLayer
 
@@ -136,6 +138,10 @@ class Conv2d(_Convolution):
         (x,) = self.recall(dy)
         self._add_gradients(x, dy, dy)
 
+    def fused(self, following: Layer) -> "FusedConv2d | None":
+        """Return a convolution that includes the batch normalisation or the ReLU that follows it."""
+        return FusedConv2d(self).fused(following) if type(self) is Conv2d else None  # not a subclass
+
     def cost(self, shape: Shape) -> Cost:
         """Return the cost. The gradient to a padded input may be cut out of a larger array."""
         taps = self.in_channels // self.groups * self.geometry.taps
@@ -143,6 +149,47 @@ class Conv2d(_Convolution):
         return Cost(
             products, keeps_input=True, backward=self._padded(shape), backward_weights=self.weight.data.size
         )
+
+
+class FusedConv2d(Layer):
+    """A convolution, and the batch normalisation and the ReLU that follow it, for one pass in evaluation.
+
+    Normalisation by a fixed mean and variance scales and shifts each channel, and so does a convolution with
+    other weights:
+
+    norm(conv(x, w) + b) = conv(x, s w) + s (b - mean) + beta,    s = gamma / sqrt(variance + eps)
+
+    Args:
+        conv: The convolution.
+        norm: What follows it, or `None`.
+        relu: Whether a ReLU follows.
+
+    Example:
+        >>> from minifcn.layers import ReLU
+        >>> FusedConv2d(Conv2d(1, 4, 3)).fused(BatchNorm2d(4)).fused(ReLU()).relu
+        True
+    """
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d | None = None, *, relu: bool = False):
+        self.conv, self.norm, self.relu = conv, norm, relu
+
+    def fused(self, following: Layer) -> "FusedConv2d | None":
+        """Return the same with one more layer; the ReLU is the last one."""
+        if type(following) is ReLU and not self.relu:
+            return FusedConv2d(self.conv, self.norm, relu=True)
+        if type(following) is BatchNorm2d and not (self.norm or self.relu):
+            fits = following.num_features == self.conv.out_channels
+            return FusedConv2d(self.conv, following) if fits else None
+        return None
+
+    def forward(self, x: Array) -> Array:
+        """Return (N, O, OH, OW)."""
+        w, b = self.conv.weight.data, self.conv.bias.data if self.conv.bias else None
+        if norm := self.norm:
+            scale, shift = norm.scale_and_shift()
+            w = scaled(w, scale)
+            b = shift if b is None else b * scale + shift
+        return convolution(x, w, b, self.conv.geometry, relu=self.relu)
 
 
 class ConvTranspose2d(_Convolution):

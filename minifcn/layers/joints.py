@@ -8,6 +8,7 @@ from typing import Any
 
 from minifcn.backend import Array, array_module
 from minifcn.geometry import CoordinateMap
+from minifcn.kernels.threads import add
 
 Shape = tuple[int, ...]
 Place = CoordinateMap | None
@@ -74,7 +75,7 @@ def join(kind: str, inputs: list[Array]) -> tuple[Array, Any]:
         return inputs[0].copy(), inputs if kind == "multiply" else 1
     if kind == "multiply":
         return reduce(operator.mul, inputs), inputs
-    return reduce(operator.add, inputs), len(inputs)
+    return reduce(add, inputs), len(inputs)
 
 
 def join_grad(kind: str, dy: Array, saved: Any) -> Iterator[Array]:

@@ -8,7 +8,6 @@ from minifcn.backend import Array, array_module
 from minifcn.functional import (
     batch_norm,
     batch_norm_grad,
-    batch_statistics,
     group_norm,
     group_norm_grad,
     local_response_norm,
@@ -103,19 +102,24 @@ class BatchNorm2d(Pointwise):
         self.output_shape(x.shape[1:])
         shape = x.shape
         x = x.reshape(*shape, *[1] * (4 - x.ndim))  # (N, C) -> (N, C, 1, 1), in BatchNorm1d
-        mean, variance = self.running_mean.data, self.running_var.data
-        if self.training and not self.frozen:
-            count = x.size // self.num_features
-            if count < 2:
-                raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
-            mean, variance = batch_statistics(x)
-            unbiased = variance * (count / (count - 1))  # as PyTorch keeps it
-            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
-                running.data += self.momentum * (new - running.data)
+        count, learns = x.size // self.num_features, self.training and not self.frozen
+        if learns and count < 2:
+            raise ValueError(f"{self!r} needs two values a channel in training, got x {x.shape}")
+        mean, variance = (None, None) if learns else (self.running_mean.data, self.running_var.data)
         y, cache = batch_norm(x, self.weight.data, self.bias.data, mean, variance, self.eps)
+        if learns:
+            unbiased = cache.variance * (count / (count - 1))  # as PyTorch keeps it
+            for buffer, new in ((self.running_mean, cache.mean), (self.running_var, unbiased)):
+                buffer.data += self.momentum * (new - buffer.data)
         y = y.reshape(shape)
         self.keep(self.weight.data * cache.inverse_std if self.frozen else cache, output=y)
         return y
+
+    def scale_and_shift(self) -> tuple[Array, Array]:
+        """Return s and t, each (C,), of y = s x + t, which it computes by its running averages."""
+        gamma, variance = self.weight.data, self.running_var.data
+        scale = gamma / array_module(gamma).sqrt(variance + gamma.dtype.type(self.eps))
+        return scale, self.bias.data - self.running_mean.data * scale
 
     def backward(self, dy: Array) -> Array:
         """Return dx (N, C, H, W)."""

@@ -12,7 +12,7 @@ from minifcn.functional.pooling import (
     pool_geometry,
 )
 from minifcn.geometry import Padding, Pair
-from minifcn.kernels.threads import FLAT_CHUNK
+from minifcn.kernels.phases import PLANE_CHUNK
 from minifcn.layers.base import Layer, Shape, check_image_shape
 from minifcn.layers.cost import Cost, Reach
 from minifcn.layers.window import WindowLayer
@@ -28,8 +28,8 @@ class Pool2d(WindowLayer):
 
     def workspace(self, shape: Shape, images: int, *, training: bool) -> dict[str, int]:
         """Return the scratch memory: an array for each phase of a chunk, and some for their maximum."""
-        chunk = 4 * min(math.prod(shape) * images, FLAT_CHUNK)
         rows, cols = self.geometry.stride
+        chunk = 4 * min(math.prod(shape) * images, PLANE_CHUNK // (rows * cols))
         return {"pool": (rows * cols + (8 if training else 1)) * chunk}
 
 

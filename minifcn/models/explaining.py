@@ -11,7 +11,7 @@ from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, check_in
 from minifcn.kernels.threads import num_threads
 from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
 from minifcn.layers.base import Shape
-from minifcn.layers.containers import sees_whole_input
+from minifcn.layers.containers import INPUT, Stack, fuse, sees_whole_input
 from minifcn.layers.cost import Reach
 from minifcn.layers.joints import joint_shape
 from minifcn.models.classifiers import Classifier
@@ -144,6 +144,7 @@ class _Reader(Visitor):
             for part in (fcn.features, fcn.head)
             for layer in part.layers()
         }
+        self.fused: set[int] = set()
         self.rows: list[Row] = []
         self.steps: list[Step] = []
         self.sizes: list[int] = []
@@ -159,6 +160,9 @@ class _Reader(Visitor):
     def visit(self, layer: Layer, x: _Map, *arguments: Any) -> _Map:
         first = len(self.steps)
         self.parts.append((layer, x.array))
+        if isinstance(layer, Stack):
+            made = {name for name, *_ in fuse(layer.steps(), *arguments, modes=False)}
+            self.fused |= {id(part) for read, _, part in layer.readers() if read not in made | {INPUT}}
         try:
             y: _Map = layer.walk(self, x, *arguments)
         except ValueError as error:
@@ -259,7 +263,10 @@ class _Reader(Visitor):
         kind, words = (what, "") if isinstance(what, str) else (type(what).__name__, detail(what))
         count = sum(parameter.data.size for parameter in parameters)
         products = None if cost.multiplications is None else cost.multiplications * self.batch
-        self.rows.append(Row(name, kind, words, shape, views, count, products, self.bytes_of(shape)))
+        fused = id(what) in self.fused
+        self.rows.append(
+            Row(name, kind, words, shape, views, count, products, self.bytes_of(shape), fused=fused)
+        )
         learns = self._learns()
         inputs = tuple(x.array for x in xs)
         if cost.reuses_input:

@@ -68,6 +68,7 @@ class Row:
         output_bytes: Size of its output.
         activation_bytes: What training keeps of it for backward: its output, if this or a later layer needs
             that, and what it keeps besides.
+        fused: Whether evaluation computes it together with the convolution before it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Row:
     multiplications: int | None
     output_bytes: int
     activation_bytes: int = 0
+    fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,13 @@ class Explanation:
     def __str__(self) -> str:
         head = ["layer", "kind", "C x H x W", "sees", "every", "from"]
         head += ["parameters", "products", "output", "kept"]
-        legend = (
+        legend: tuple[str, ...] = (
             "sees: pixels (rows x columns, where they differ) that one output depends on",
             "every, from: output i lies at pixel  every * i + from",
             "products: multiplications of a forward pass; kept: bytes that training holds for backward",
         )
+        if any(row.fused for row in self.rows):
+            legend += ("fused: evaluation computes the layer together with the convolution before it",)
         return "\n".join(
             [escape(self.title), "", *_table(head, map(_cells, self.rows)), "", *legend, "", *self._sums()]
         )
@@ -167,7 +171,7 @@ def _cells(row: Row) -> list[str]:
     seen = row.views or ()
     return [
         escape(row.name),
-        escape(f"{row.kind} {row.detail}".strip()),
+        escape(" ".join(filter(None, (row.kind, row.detail, "(fused)" if row.fused else "")))),
         " x ".join(map(str, row.output_shape)),
         along(view.field for view in seen),
         along(f"{float(view.grid.scale):g}" for view in seen),

@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minifcn.backend import Array, array_module
-from minifcn.functional.convolution import check_convolution
+from minifcn.functional.convolution import convolution
 from minifcn.geometry import CoordinateMap
-from minifcn.kernels import convolve
 from minifcn.kernels.threads import add
 from minifcn.layers import Conv2d, Dropout, GlobalAvgPool2d, Layer, MaxPool2d, ReLU, Sequential
 from minifcn.layers.base import Shape
@@ -100,9 +99,8 @@ class Fire(Layer):
 
 def _convolve_relu(conv: Conv2d, x: Array, y: Array) -> None:
     """Write max(conv(x), 0) to y in one pass, while the outputs are in the cache."""
-    w, b = conv.weight.data, conv.bias.data if conv.bias else None
-    check_convolution(x, w, b, conv.geometry)
-    convolve(x, w, b, conv.geometry, y, relu=True)
+    bias = conv.bias.data if conv.bias else None
+    convolution(x, conv.weight.data, bias, conv.geometry, relu=True, out=y)
     conv.keep(x, output=y)
 
 

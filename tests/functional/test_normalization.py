@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from minifcn.functional import (
     batch_norm,
     batch_norm_grad,
-    batch_statistics,
     local_response_norm,
     local_response_norm_grad,
     normalization,
@@ -70,9 +69,11 @@ def test_batch_norm_with_statistics_of_the_batch_and_its_gradients(xp, shape, se
     rng = np.random.default_rng(seed)
     x, u, dy = rng.normal(3, 2, shape), rng.normal(size=shape), rng.normal(size=shape)
     gamma, dgamma_u, beta, dbeta_u = rng.normal(size=(4, shape[1]))
-    there = [xp.array(a) for a in (x, gamma, beta, x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3)))]
-    y, cache = batch_norm(*there, eps)
+    there = [xp.array(a) for a in (x, gamma, beta)]
+    y, cache = batch_norm(*there, eps=eps)
     assert np.allclose(xp.numpy(y), normalized(x, gamma, beta, eps), rtol=1e-9, atol=1e-9)
+    assert np.allclose(xp.numpy(cache.mean), x.mean(axis=(0, 2, 3)), rtol=1e-12)
+    assert np.allclose(xp.numpy(cache.variance), x.var(axis=(0, 2, 3)), rtol=1e-10, atol=1e-12)
 
     gradients = batch_norm_grad(xp.array(dy), there[1], cache, of_batch=True)
     for gradient, moved, direction in zip(
@@ -156,12 +157,19 @@ def test_channels_may_be_cut_anywhere(monkeypatch):
     gamma, beta = rng.normal(size=(2, 7))
 
     def everything():
-        mean, variance = batch_statistics(x)
-        y, cache = batch_norm(x, gamma, beta, mean, variance)
-        return mean, variance, y, *batch_norm_grad(dy, gamma, cache, of_batch=True)
+        y, cache = batch_norm(x, gamma, beta)
+        return y, *cache, *batch_norm_grad(dy, gamma, cache, of_batch=True)
 
     whole = everything()
-    for chunk in (1, 2 * len(x) * 15):
-        monkeypatch.setattr(normalization, "FLAT_CHUNK", chunk)
+    monkeypatch.setattr(normalization, "SMALL", 0)
+    for pair in (1, x.size):
+        monkeypatch.setattr(normalization, "PAIR", pair)
         for one, other in zip(everything(), whole, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_mean_and_variance_are_given_together():
+    x, one = np.zeros((1, 3, 2, 2)), np.ones(3)
+    for one_of_them, missing in ({"mean": one}, "variance"), ({"variance": one}, "mean"):
+        with pytest.raises(TypeError, match=f"{missing} must be an array of numbers, got NoneType"):
+            batch_norm(x, one, one, **one_of_them)
