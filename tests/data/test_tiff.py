@@ -100,6 +100,20 @@ def test_other_images_are_refused_by_what_they_are(tmp_path, image, options, fou
         Tiff(tmp_path / "a.tif")
 
 
+def test_numbers_and_sizes_of_tiles_up_to_the_limits_are_read(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", picture(3), photometric="rgb", tile=(32, 48))  # 5 x 5 tiles
+    monkeypatch.setattr("minifcn.data.tiff._LARGEST_SEGMENT", 32 * 48 * 3)
+    monkeypatch.setattr("minifcn.data.tiff._MOST_SEGMENTS", 25)
+    with Tiff(tmp_path / "a.tif") as image:
+        assert np.array_equal(image.read((slice(0, 150), slice(0, 211))), picture(3))
+    said = r"a\.tif has 25 tiles or strips of 4,608 bytes, expected at most"
+    for limit, value in (("_LARGEST_SEGMENT", 32 * 48 * 3 - 1), ("_MOST_SEGMENTS", 24)):
+        with monkeypatch.context() as lower:
+            lower.setattr(f"minifcn.data.tiff.{limit}", value)
+            with pytest.raises(FileError, match=f"{said} .*{value:,}"):
+                Tiff(tmp_path / "a.tif")
+
+
 def test_smaller_copies_are_no_further_pages(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(picture(3), photometric="rgb")
