@@ -56,10 +56,12 @@ def test_tiffs_up_to_the_limits_are_read(order, allowed, refused, says):
         check(tiff(image(**refused), order=order))
 
 
-@pytest.mark.parametrize("kind", [1, 3, 4, 5, 12])
-def test_tags_may_be_as_large_as_the_file(kind):
-    """Integers, fractions and floating point; values of up to 4 bytes are in the entry itself."""
-    size = {1: 1, 3: 2, 4: 4, 5: 8, 12: 8}[kind]
+BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 1, 99: 1}
+
+
+@pytest.mark.parametrize(("kind", "size"), BYTES.items())
+def test_tags_may_be_as_large_as_the_file(kind, size):
+    """With values of each type in TIFF 6.0, 13 and others; up to 4 bytes are in the entry itself."""
     data = tiff([*image(), (700, kind, 100, 8), (701, 1, 4, 8)])
     check(data, size=100 * size)
     with pytest.raises(ContentsError, match=f"has {100 * size} bytes of tags"):

@@ -68,6 +68,15 @@ def test_masks_are_written_in_strips(tmp_path, band):
         assert np.array_equal(file.pages[0].colormap[:, :9].T // 257, GREY[:9])
 
 
+@pytest.mark.parametrize(("size", "big"), [((1 << 16, 1 << 15), False), ((1 << 15, (1 << 16) + 1), True)])
+def test_large_masks_are_bigtiff(monkeypatch, size, big):
+    """The offsets of other TIFF files have 32 bits."""
+    written = {}
+    monkeypatch.setattr(tifffile, "imwrite", lambda path, tiles, **options: written.update(options))
+    write_mask("mask.tif", size, GREY, [])
+    assert (written["shape"], written["bigtiff"]) == (size, big)
+
+
 def test_the_mask_lies_where_the_image_lies(tmp_path):
     tags = [(33550, "d", 3, (0.5, 0.5, 0.0), True), (33922, "d", 6, (0, 0, 0, 4e5, 5e6, 0.0), True)]
     tags += [(34735, "H", 8, (1, 1, 0, 1, 3072, 0, 1, 25832), True), (42113, "s", 0, "255", True)]
