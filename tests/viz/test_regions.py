@@ -112,3 +112,11 @@ def test_all_pixels_are_used_up_to_160_rows_and_columns(shape):
     labels[1, 1] = 1
     found = {int(labels[row, col]) for row, col, _ in innermost_pixels(labels)}
     assert found == ({0, 1} if max(shape) == 160 else {0})  # every second pixel leaves out the speck
+
+
+@pytest.mark.parametrize(("rows", "named"), [(20, True), (18, False)])
+def test_a_name_needs_three_quarters_of_a_letter_on_each_side(rows, named):
+    labels = np.zeros((120, 120), np.uint8)
+    labels[:rows, 60:] = 1  # the middle is 10 or 9 pixels away from the border
+    found = names(labels, ["ground", "A"], width=1.0)  # letters of 8 points are 13.3 pixels
+    assert ("A" in dict(found)) == named
