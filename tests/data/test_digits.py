@@ -102,7 +102,7 @@ def test_other_seeds_splits_and_indices_give_other_images():
 
 
 def test_the_images_of_a_seed_stay_as_they_are():
-    """So that scores on them can be compared with those of other versions; libraries may round differently."""
+    """So that scores can be compared with those of other versions; libraries may round differently."""
 
     def blocks(image):
         height, width = (edge // 4 for edge in image.shape[:2])
