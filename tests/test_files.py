@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from minifcn.files import FileError, atomic_write, check_ending, existing_file, open_foreign
+from minifcn.files import FileError, atomic_write, check_ending, existing_file, open_foreign, remove_leftovers
 
 
 def test_the_new_file_takes_the_place_of_the_old_one(tmp_path):
@@ -139,3 +139,11 @@ def test_a_foreign_file_is_read_as_bytes(tmp_path):
     with open_foreign(str(tmp_path / "a")) as file:
         assert file.read(2) == b"1\r"
         assert file.read() == b"\n\x1a2"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="where a file that is open cannot be replaced")
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path):
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        remove_leftovers(tmp_path)
+    assert (tmp_path / "a.txt").read_text() == "new"

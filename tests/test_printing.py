@@ -67,3 +67,10 @@ def test_a_line_does_not_disturb_a_bar(monkeypatch):
 )
 def test_values_in_messages_are_short(value):
     assert len(brief(value)) <= 61
+
+
+def test_values_of_up_to_60_characters_are_shown_whole():
+    assert brief(int("1" * 60)) == "1" * 60
+    assert brief(int("1" * 61)) == "1" * 60 + "…"
+    assert brief(16**5000) == "1" + "0" * 59 + "…"  # too long for a decimal number
+    assert brief([10**5000]) == "list"

@@ -1,5 +1,6 @@
 """Every public function and class has a docstring with an example that is run as a doctest."""
 
+import dataclasses
 import inspect
 import pkgutil
 from importlib import import_module
@@ -31,3 +32,9 @@ def test_every_public_name_has_an_example(name):
     assert documented
     missing = {f"{name}.{key}" for key, value in documented.items() if ">>>" not in (value.__doc__ or "")}
     assert missing == set()
+
+
+def test_public_dataclasses_do_not_change():
+    values = [value for name in PUBLIC for value in public(import_module(name)).values()]
+    classes = {value for value in values if inspect.isclass(value) and dataclasses.is_dataclass(value)}
+    assert {cls.__name__ for cls in classes if not cls.__dataclass_params__.frozen} == {"Film", "Training"}

@@ -135,7 +135,7 @@ def short(number: float) -> str:
         >>> short(-3.0), short(0.0625), short(1234.5), short(2.0000000001)
         ('-3', '0.062', '1234', '2')
     """
-    if abs(number - round(number)) < 1e-6 or abs(number) >= 100:
+    if np.isfinite(number) and (abs(number - round(number)) < 1e-6 or abs(number) >= 100):
         return str(round(number))
     return f"{number:.2g}"
 

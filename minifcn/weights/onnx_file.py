@@ -87,9 +87,7 @@ def decode(data: memoryview, message: str, left: list[int] | None = None) -> Mes
     fields = _FIELDS[message]
     values: Message = {field.name: [] for field in fields.values() if field.repeated}
     for number, raw in _raw_fields(data):
-        left[0] -= 1
-        if left[0] < 0:
-            raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
+        _count(left)
         if (field := fields.get(number)) is None:
             continue
         if field.repeated:
@@ -151,8 +149,8 @@ def _values(raw: int | memoryview, kind: str, left: list[int]) -> list[Any]:
     if kind == "float":
         if len(raw) % 4:
             raise ValueError("it is damaged: numbers are cut off")
-        left[0] -= len(raw) // 4
-        return list(struct.unpack(f"<{len(raw) // 4}f", raw)) if left[0] >= 0 else []
+        _count(left, len(raw) // 4)
+        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
     if kind != "int":
         return [decode(raw, kind, left)]
     numbers: list[int] = []
@@ -160,10 +158,15 @@ def _values(raw: int | memoryview, kind: str, left: list[int]) -> list[Any]:
     while at < len(raw):
         number, at = _varint(raw, at)
         numbers.append(_signed(number))
-        left[0] -= 1
-        if left[0] < 0:
-            raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
+        _count(left)
     return numbers
+
+
+def _count(left: list[int], fields: int = 1) -> None:
+    """Subtract from the fields that may still be read."""
+    left[0] -= fields
+    if left[0] < 0:
+        raise ValueError(f"it has more than {MAX_FIELDS:,} fields")
 
 
 def _signed(value: int) -> int:

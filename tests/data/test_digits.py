@@ -101,6 +101,26 @@ def test_other_seeds_splits_and_indices_give_other_images():
     assert len(set(images)) == len(images)  # the backgrounds alone differ, too
 
 
+def test_the_images_of_a_seed_stay_as_they_are():
+    """So that scores can be compared with those of other versions; libraries may round differently."""
+
+    def blocks(image):
+        height, width = (edge // 4 for edge in image.shape[:2])
+        return image.reshape(4, height, 4, width).mean(axis=(1, 3))
+
+    image, label = DigitCrops("test", size=32, seed=5, repeats=2)[450]
+    expected = [[188, 173.5, 171.3, 190.5], [161.3, 114.2, 88.5, 162.7]]
+    expected += [[191, 143.5, 128.9, 177.8], [171.8, 144.7, 150.6, 167.5]]
+    np.testing.assert_allclose(blocks(image), expected, atol=0.5)
+    assert label == 3
+    image, labels = DigitCanvases("validation", 9)[3]
+    expected = [[172.7, 167.1, 176.6, 203.1], [179.6, 181.7, 169.5, 185.9]]
+    expected += [[202.3, 164, 203.9, 181.4], [207.3, 183.1, 205.4, 198.9]]
+    np.testing.assert_allclose(blocks(image), expected, atol=0.5)
+    counts = [7357, 432, 233, 0, 122, 127, 0, 0, 237, 0, 0, 708]
+    np.testing.assert_allclose(np.bincount(np.minimum(labels, 11).ravel()), counts, atol=5)
+
+
 def test_items_are_the_same_in_threads():
     canvases = DigitCanvases("train", 30)
     alone = [canvases[i][0].tobytes() for i in range(30)]

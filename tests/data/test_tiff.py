@@ -68,6 +68,15 @@ def test_masks_are_written_in_strips(tmp_path, band):
         assert np.array_equal(file.pages[0].colormap[:, :9].T // 257, GREY[:9])
 
 
+@pytest.mark.parametrize(("size", "big"), [((1 << 16, 1 << 15), False), ((1 << 15, (1 << 16) + 1), True)])
+def test_large_masks_are_bigtiff(monkeypatch, size, big):
+    """The offsets of other TIFF files have 32 bits."""
+    written = {}
+    monkeypatch.setattr(tifffile, "imwrite", lambda path, tiles, **options: written.update(options))
+    write_mask("mask.tif", size, GREY, [])
+    assert (written["shape"], written["bigtiff"]) == (size, big)
+
+
 def test_the_mask_lies_where_the_image_lies(tmp_path):
     tags = [(33550, "d", 3, (0.5, 0.5, 0.0), True), (33922, "d", 6, (0, 0, 0, 4e5, 5e6, 0.0), True)]
     tags += [(34735, "H", 8, (1, 1, 0, 1, 3072, 0, 1, 25832), True), (42113, "s", 0, "255", True)]
@@ -98,6 +107,20 @@ def test_other_images_are_refused_by_what_they_are(tmp_path, image, options, fou
     tifffile.imwrite(tmp_path / "a.tif", image, **options)
     with pytest.raises(FileError, match=rf"a\.tif.*{found}"):
         Tiff(tmp_path / "a.tif")
+
+
+def test_numbers_and_sizes_of_tiles_up_to_the_limits_are_read(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", picture(3), photometric="rgb", tile=(32, 48))  # 5 x 5 tiles
+    monkeypatch.setattr("minifcn.data.tiff._LARGEST_SEGMENT", 32 * 48 * 3)
+    monkeypatch.setattr("minifcn.data.tiff._MOST_SEGMENTS", 25)
+    with Tiff(tmp_path / "a.tif") as image:
+        assert np.array_equal(image.read((slice(0, 150), slice(0, 211))), picture(3))
+    said = r"a\.tif has 25 tiles or strips of 4,608 bytes, expected at most"
+    for limit, value in (("_LARGEST_SEGMENT", 32 * 48 * 3 - 1), ("_MOST_SEGMENTS", 24)):
+        with monkeypatch.context() as lower:
+            lower.setattr(f"minifcn.data.tiff.{limit}", value)
+            with pytest.raises(FileError, match=f"{said} .*{value:,}"):
+                Tiff(tmp_path / "a.tif")
 
 
 def test_smaller_copies_are_no_further_pages(tmp_path):

@@ -255,6 +255,7 @@ def test_workspace_belongs_to_a_thread_and_is_used_again():
     again = workspace(np, (3, 2), np.float64)
     assert (first.shape, first.dtype, again.shape, again.dtype) == ((4, 5), np.float32, (3, 2), np.float64)
     assert np.shares_memory(first, again)
+    assert np.shares_memory(*(workspace(np, (5, 4), np.float32, "a slot of its own") for _ in range(2)))
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(workspace, np, (4, 5), np.float32).result()
     assert not np.shares_memory(first, other)

@@ -187,3 +187,38 @@ def test_the_limit_counts_all_elements():
     with pytest.raises(ValueError, match=r"\(2,\) are more than the 1 elements"):
         from_config(config, max_elements=23)
     Linear(100, 100, init="zeros")  # the limit ends with the call
+
+
+def nested(depth):
+    value = None
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("largest", "larger", "max_elements", "message"),
+    [
+        (nested(64), nested(65), None, "more than 64 deep"),
+        ([None] * 99_999, [None] * 100_000, None, "more than 100,000 values"),  # the list is one of them
+        ("x" * 1_000, "x" * 1_001, None, "a text of 1,001 characters"),
+        (10**12, 10**12 + 1, None, "at most 1,000,000,000,000"),
+        (-100_000, -100_001, 5, "at most 100,000"),
+        (200_000, 200_001, 200_000, "at most 200,000"),
+    ],
+    ids=["depth", "values", "text", "number", "number of a small file", "number of a large file"],
+)
+def test_descriptions_up_to_the_limits_are_read(largest, larger, max_elements, message):
+    with pytest.raises(ValueError, match="a layer is described by a dictionary with a class"):
+        from_config(largest, max_elements=max_elements)
+    with pytest.raises(ValueError, match=message):
+        from_config(larger, max_elements=max_elements)
+
+
+def test_arguments_are_written_up_to_the_depth_that_is_read(own):
+    register(own)
+    config = to_config(own(nested(63)))
+    with pytest.raises(ValueError, match="Own: amount must be float"):
+        from_config(config)
+    with pytest.raises(ValueError, match="nested more than 64 deep"):
+        to_config(own(nested(64)))

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -265,6 +266,32 @@ def test_a_checkpoint_is_replaced_at_every_steps(tmp_path, every_steps, steps):
     loader.dataset.length = 12
     keep = Checkpoints(tmp_path / "last", every_steps=every_steps)
     fit(model, loader, optimizer, progress=None, callbacks=[keep, Look()])
+    assert stored == {
+        step: max(s for s in (*steps, 0, *([12] if step == 12 else [])) if s <= step) for step in range(1, 13)
+    }
+
+
+@pytest.mark.parametrize(
+    ("every_minutes", "steps"), [(1, [2, 4, 6, 8, 10]), (1.2, [3, 6, 9]), (0.1, range(1, 13)), (None, [])]
+)
+def test_a_checkpoint_is_replaced_at_every_minutes(tmp_path, monkeypatch, every_minutes, steps):
+    """Of 12 steps of 30 seconds each, which are counted from the last checkpoint on."""
+    seconds, stored = 0, {}
+
+    class Clock(Callback):
+        def step(self, training):
+            nonlocal seconds
+            seconds += 30
+
+    class Look(Callback):
+        def step(self, training):
+            stored[training.step] = Checkpoint.read(tmp_path / "last").entries["step"]
+
+    monkeypatch.setattr(callback, "time", SimpleNamespace(monotonic=lambda: seconds))
+    model, loader, optimizer = parts(batch_size=1)
+    loader.dataset.length = 12
+    keep = Checkpoints(tmp_path / "last", every_minutes=every_minutes)
+    fit(model, loader, optimizer, progress=None, callbacks=[Clock(), keep, Look()])
     assert stored == {
         step: max(s for s in (*steps, 0, *([12] if step == 12 else [])) if s <= step) for step in range(1, 13)
     }

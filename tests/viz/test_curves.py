@@ -85,3 +85,16 @@ def test_a_log_read_from_a_file_can_be_drawn_and_saved():
 def test_what_cannot_be_drawn_is_refused(records, message):
     with pytest.raises(ValueError, match=message):
         training_curve(records)
+
+
+@pytest.mark.parametrize(("count", "marked"), [(1, True), (40, True), (41, False)])
+def test_up_to_40_points_are_marked(count, marked):
+    records = [{"epoch": i, "loss": 1.0, "mean_iou": 0.5} for i in range(count)]
+    for axes in training_curve(records).axes:
+        assert [line.get_marker() != "" for line in axes.lines] == [marked]
+
+
+def test_only_the_axes_are_drawn_and_epochs_are_whole():
+    for axes in training_curve([{"epoch": i, "loss": 1.0, "mean_iou": 0.5} for i in (1, 2)]).axes:
+        assert {side for side, spine in axes.spines.items() if spine.get_visible()} == {"left", "bottom"}
+        assert all(float(place).is_integer() for place in axes.get_xticks())

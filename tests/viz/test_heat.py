@@ -79,6 +79,25 @@ def test_dark_parts_of_the_picture_darken_the_heat(shape):
     assert 100 < colors(10, 20).max() < 180
 
 
+def test_a_map_has_an_outline_and_the_last_class_may_be_chosen_first():
+    figure = heat_maps(IMAGE, SCORES, NAMES, classes=[6, 0], extent=(3.5, 51.5, 35.5, 3.5))
+    assert [heat.axes.get_title() for heat in maps(figure)] == ["g", "a"]
+    for heat in maps(figure):
+        (outline,) = heat.axes.patches
+        assert not outline.get_fill()
+        assert outline.get_bbox().extents.tolist() == [3.5, 3.5, 51.5, 35.5]
+
+
+@pytest.mark.parametrize(
+    ("count", "grid"), [(1, (1, 1)), (4, (1, 4)), (5, (1, 5)), (6, (2, 4)), (7, (2, 4)), (8, (2, 4))]
+)
+def test_panels_stand_in_rows_of_at_most_five(count, grid):
+    figure = heat_maps(IMAGE, np.ones((count, 2, 2)), "abcdefgh"[:count])
+    panels = figure.axes[:-1]
+    assert panels[0].get_subplotspec().get_gridspec().get_geometry() == grid
+    assert [axes.axison for axes in panels] == [True] * count + [False] * (grid[0] * grid[1] - count)
+
+
 def test_any_name_will_do_and_inputs_are_left_alone():
     image, scores = IMAGE.copy(), SCORES.copy()
     heat_maps(image, scores, [rf"$\{name}$" for name in NAMES]).savefig(io.BytesIO(), format="png")

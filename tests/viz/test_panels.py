@@ -65,6 +65,76 @@ def test_boxes_lie_on_their_cells_and_can_be_told_apart_without_colour():
     }
 
 
+def test_each_box_is_an_outline_with_its_own_line_and_a_number_at_one_of_its_corners():
+    boxes = [(row, 2, 1.0, 3) for row in range(6)]
+    axes = panels({"a": np.full((8, 8), np.nan)}, boxes={"a": boxes}).axes[0]
+    assert not any(box.get_fill() for box in axes.patches)
+    assert {box.get_linewidth() for box in axes.patches} == {2}
+    looks = [(box.get_edgecolor(), box.get_linestyle(), box._dash_pattern) for box in axes.patches]
+    assert len({color for color, *_ in looks}) == len({str(look[1:]) for look in looks}) == 5
+    assert looks[5] == looks[0]
+    corners = [tuple(float(part) for part in text.xy) for text in axes.texts]
+    left, right = 1.5, 4.5
+    expected = [(left, -0.5), (right, 0.5), (right, 2.5), (left, 3.5), (left, 3.5), (right, 4.5)]
+    assert corners == expected
+    assert [text.get_text() for text in axes.texts] == list("123456")
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ([2.0, 8], (0, 8)),  # white is 0
+        ([0.0, 0], (0, 1)),
+        ([-3.0, 1], (-3, 3)),
+        ([-1.0, 3], (-3, 3)),
+        ([np.nan, 5], (0, 5)),
+        ([np.inf, 5], (0, 5)),
+        ([np.nan, np.nan], (0, 1)),
+    ],
+)
+def test_the_scale_of_numbers(values, limits):
+    assert panels({"a": np.array([values])}).axes[0].images[0].get_clim() == limits
+
+
+def test_grey_pictures_take_their_own_range_or_the_shared_one():
+    ramp = np.linspace(2, 4, 400).reshape(20, 20)
+    low, high = panels({"a": ramp, "b": ramp + 2}).axes
+    assert (low.images[0].get_clim(), high.images[0].get_clim()) == ((2, 4), (4, 6))
+    assert (low.get_xlabel(), high.get_xlabel()) == ("2 to 4", "4 to 6")
+    shared = panels({"a": ramp, "b": ramp + 2}, shared=True).axes
+    assert [axes.images[0].get_clim() for axes in shared] == [(2, 6), (2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0, "0"),
+        (-0.25, "-0.25"),
+        (1e-7, "0"),
+        (1e-5, "1e-05"),
+        (99.4, "99"),
+        (100.4, "100"),
+        (-150.6, "-151"),
+        (7.99999999, "8"),
+        (0.125, "0.12"),
+        (np.inf, "inf"),
+        (-np.inf, "-inf"),
+    ],
+)
+def test_numbers_in_cells_are_short(number, text):
+    assert [shown.get_text() for shown in panels({"a": np.array([number])}).axes[0].texts] == [text]
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "grid"), [(3, None, (1, 3)), (5, 2, (3, 2)), (2, 9, (1, 2)), (4, 4, (1, 4))]
+)
+def test_panels_stand_in_rows(count, columns, grid):
+    figure = panels({f"p{k}": np.eye(2) for k in range(count)}, columns=columns)
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
+    shown = [axes.axison for axes in figure.axes]
+    assert shown == [True] * count + [False] * (grid[0] * grid[1] - count)
+
+
 @pytest.mark.parametrize("shapes", [[(6, 12), (12, 6)], [(4, 9), (9, 4)], [(12, 3), (2, 2)]])
 def test_names_are_not_cut(shapes):
     figure = panels({f"panel {k}": np.zeros(shape) for k, shape in enumerate(shapes)})

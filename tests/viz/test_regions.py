@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -95,3 +96,27 @@ def test_names_stay_inside_the_picture_and_off_each_other():
         names(np.kron([[0, 1]], np.ones((40, 30))).astype(np.uint8), ["one long name", "another"], 1.0)[1:]
         == []
     )
+
+
+def test_a_second_name_lies_within_its_region_up_to_the_edge_of_the_picture():
+    labels = np.zeros((160, 160), np.uint8)
+    labels[60:, 60:] = labels[:20, :60] = 1
+    assert [name for name, _ in names(labels, ["ground", "ONE"], 1.6)].count("ONE") == 2
+    labels[:20, 0] = 0  # where the name begins
+    assert [name for name, _ in names(labels, ["ground", "ONE"], 1.6)].count("ONE") == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 160), (160, 3), (3, 161), (161, 3)])
+def test_all_pixels_are_used_up_to_160_rows_and_columns(shape):
+    labels = np.zeros(shape, np.uint8)
+    labels[1, 1] = 1
+    found = {int(labels[row, col]) for row, col, _ in innermost_pixels(labels)}
+    assert found == ({0, 1} if max(shape) == 160 else {0})  # every second pixel leaves out the speck
+
+
+@pytest.mark.parametrize(("rows", "named"), [(20, True), (18, False)])
+def test_a_name_needs_three_quarters_of_a_letter_on_each_side(rows, named):
+    labels = np.zeros((120, 120), np.uint8)
+    labels[:rows, 60:] = 1  # the middle is 10 or 9 pixels away from the border
+    found = names(labels, ["ground", "A"], width=1.0)  # letters of 8 points are 13.3 pixels
+    assert ("A" in dict(found)) == named

@@ -136,3 +136,15 @@ def test_writing_makes_no_copy_of_everything(file):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_values_begin_at_a_multiple_of_8(file, length):
+    write_safetensors(file, {"a": np.ones(3)}, {"text": "x" * length})
+    data = file.read_bytes()
+    header = int.from_bytes(data[:8], "little")
+    assert header % 8 == 0
+    assert len(data) == 8 + header + 24
+    text = data[8 : 8 + header].decode()
+    assert json.loads(text)["__metadata__"] == {"text": "x" * length}
+    assert len(text) - len(text.rstrip()) < 8

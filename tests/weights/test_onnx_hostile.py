@@ -9,7 +9,7 @@ import pytest
 from minifcn.files import FileError
 from minifcn.models import digit_classifier
 from minifcn.weights import load_onnx, onnx_file, onnx_import, onnx_network, save_onnx
-from minifcn.weights.onnx_file import Message, decode, encode, to_attribute, to_tensor
+from minifcn.weights.onnx_file import Message, attributes, decode, encode, to_array, to_attribute, to_tensor
 
 
 def node(op, inputs, output, **attributes):
@@ -201,3 +201,73 @@ def test_mutations(tmp_path):
             outcomes.append(str(error))
     assert len(outcomes) > 50
     assert all(said.isprintable() and len(said) < 3000 for said in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("message", "values", "fields"),
+    [
+        ("Opset", {"domain": "", "version": 17}, 2),
+        ("Graph", {"input": [{"name": "x"}, {"name": "y"}]}, 4),
+        ("Tensor", b"\x0a\x03\x03\x96\x01", 3),  # two packed integers
+        ("Attribute", b"\x3a\x08" + bytes(8), 3),  # two packed numbers in floating point
+    ],
+    ids=["numbers", "messages", "packed integers", "packed floats"],
+)
+def test_the_number_of_fields_is_limited(message, values, fields):
+    data = memoryview(values if isinstance(values, bytes) else encode(message, values))
+    decode(data, message, [fields])
+    with pytest.raises(ValueError, match="more than 300,000 fields"):
+        decode(data, message, [fields - 1])
+
+
+def test_texts_up_to_the_limit_are_read():
+    assert len(decode(memoryview(encode("Opset", {"domain": "x" * 10**6})), "Opset")["domain"]) == 10**6
+    with pytest.raises(ValueError, match="a text of 1,000,001 bytes"):
+        decode(memoryview(encode("Opset", {"domain": "x" * (10**6 + 1)})), "Opset")
+
+
+def decoded(message, values):
+    return decode(memoryview(encode(message, values)), message)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 0, 3), (1,) * 8, (0, 10**9)])
+@pytest.mark.parametrize("dtype", ["f4", "u1", "i1", "i2", "i4", "i8", "?", "f8"])
+def test_tensors_there_and_back(dtype, shape):
+    size = int(np.prod(shape))
+    array = np.random.default_rng(0).integers(0, 2, size).astype(dtype).reshape(shape)
+    back = to_array(decoded("Tensor", to_tensor(array)))
+    assert (back.dtype, back.shape) == (array.dtype, shape)
+    assert np.array_equal(back, array)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dims": [1] * 9}, r"shape \(1, 1, 1, 1, 1, 1, 1, 1\) and float32 has 4 bytes"),
+        ({"dims": [0, 10**9 + 1], "raw_data": b""}, r"shape \(0, 1000000001\)"),
+        ({"dims": [-1, -1]}, r"shape \(-1, -1\)"),
+        ({"dims": [2]}, r"shape \(2,\) and float32 has 4 bytes"),
+        ({"data_type": 0}, "data type 0, which is not known"),
+        ({"data_type": 8}, "data type 8, which is not known"),
+        ({"data_location": 1}, "another file"),
+        ({"external_data": [b"weights"]}, "another file"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(change, said):
+    tensor = to_tensor(np.zeros(1, np.float32))
+    assert to_array(decoded("Tensor", tensor)).tolist() == [0]
+    with pytest.raises(ValueError, match=said):
+        to_array(decoded("Tensor", tensor | change))
+
+
+def test_a_tensor_without_a_data_type_is_refused():
+    with pytest.raises(ValueError, match="data type 0, which is not known"):
+        to_array(decoded("Tensor", {"dims": [1], "raw_data": bytes(4)}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(1, 0), (2, 0), (3, None), (4, None), (5, None), (6, []), (7, []), (0, None)]
+)
+def test_attributes_whose_value_is_left_out(kind, value):
+    """Protocol Buffers may leave out numbers that are 0."""
+    assert attributes(decoded("Node", {"attribute": [{"name": "a", "type": kind}]})) == {"a": value}

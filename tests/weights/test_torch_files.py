@@ -243,6 +243,34 @@ def test_sizes_are_compared_with_the_file(file, write, value):
 
 @FORMATS
 @pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (9, "a declares a shape that is refused, expected at most 8 axes"),
+        (65, r"cut off or damaged \(ValueError\)"),
+    ],
+)
+def test_too_many_axes(file, write, axes, said):
+    assert read(file, write({"a": tensor(SIX, (1,) * 8, (1,) * 8)}, [SIX])).arrays["a"].shape == (1,) * 8
+    refused(file, write({"a": tensor(SIX, (1,) * axes, (1,) * axes)}, [SIX]), rf"weights\.pth.*{said}")
+
+
+@FORMATS
+def test_a_view_may_end_where_its_storage_ends(file, write):
+    last = {
+        "whole": ((6,), (1,)),
+        "rows": ((2, 2), (3, 1), 1),
+        "steps": ((3,), (2,), 1),
+        "one": ((1,), (9,), 5),
+    }
+    content = {name: tensor(SIX, *view) for name, view in last.items()}
+    assert [float(array.flat[-1]) for array in read(file, write(content, [SIX])).arrays.values()] == [5] * 4
+    for name, (shape, steps, *offset) in last.items():
+        beyond = {name: tensor(SIX, shape, steps, sum(offset) + 1)}
+        refused(file, write(beyond, [SIX]), rf"weights\.pth is cut off or damaged: {name} is not complete")
+
+
+@FORMATS
+@pytest.mark.parametrize(
     "content",
     [3, None, [1], {}, {"a": 3}, ONE, {"state_dict": {}}, {1: ONE}],
     ids=["number", "None", "list", "nothing", "no tensor", "tensor", "empty state", "number as a name"],

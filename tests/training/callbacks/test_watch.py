@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +143,8 @@ def test_predictions_of_one_class_come_with_the_histogram():
         ([[1000, 0], [1, 9]], False),
         ([[100, 0], [0, 0]], False),  # there is nothing else to predict
         ([[0, 0], [0, 0]], False),
+        ([[900, 5], [95, 0]], True),
+        ([[900, 6], [94, 0]], False),
     ],
 )
 def test_which_predictions_count_as_one_class(counts, told):
@@ -159,6 +162,78 @@ def test_a_warning_of_several_lines_is_printed_as_such(capsys):
     assert "\n  ground " in printed
     assert r"a\nwarning: forged" in printed
     assert printed.count("\n") == 6
+
+
+# When each warning comes, in a training that is played back
+
+
+def played(losses, *, steps=100, scores=None, matrix=None):
+    """Return the step at which each warning came, with two classes."""
+    told: dict[str, int] = {}
+    watch = Watch(lambda warning: None)
+    varied = np.random.default_rng(0).normal(size=(1, 2, 8, 8))
+    for step, loss in enumerate(losses, 1):
+        given = varied if scores is None else scores(step)
+        training = SimpleNamespace(
+            scores=given, step=step, steps=steps, loss=loss, lr=0.5, epoch=1, matrix=matrix
+        )
+        watch.step(training)
+        watch.epoch(training)
+        for about in watch.told.keys() - told.keys():
+            told[about] = step
+    return told
+
+
+CHANCE = math.log(2)
+
+
+@pytest.mark.parametrize(("steps", "last"), [(100, 30), (30, 30), (29, 29), (2, 2), (1, None)])
+def test_a_loss_at_chance_is_reported_after_30_steps_or_at_the_end(steps, last):
+    told = played([CHANCE] * steps, steps=steps)
+    assert told == ({} if last is None else {"loss at chance": last})
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.9e-4, True), (-0.9e-4, True), (1.1e-4, False), (-1.1e-4, False)]
+)
+def test_a_loss_near_chance(share, told):
+    losses = [1.0] * 29 + [CHANCE * (1 + share)] + [1.0] * 9
+    assert played(losses) == ({"loss at chance": 30} if told else {})
+
+
+@pytest.mark.parametrize(("steps", "first"), [(100, 10), (10, 10), (9, 9), (2, 2), (1, None)])
+def test_a_loss_that_is_high_from_the_beginning(steps, first):
+    told = played([3.1 * CHANCE] * steps, steps=steps)
+    assert told == ({} if first is None else {"loss blown up": first})
+    assert played([2.9 * CHANCE] * steps, steps=steps) == {}
+
+
+def test_the_median_of_ten_losses_counts():
+    assert played([1.0] * 20 + [99.0] * 4 + [1.0] * 20) == {}
+    assert played([1.0] * 20 + [99.0] * 20) == {"loss blown up": 25}  # half of the last ten
+
+
+@pytest.mark.parametrize(("steps", "looks"), [(100, 3), (4, 3), (3, 2), (2, 1), (1, 0)])
+def test_scores_that_are_constant_in_the_first_steps_after_the_first(steps, looks):
+    def constant(step):
+        return np.full((1, 2, 8, 8), 0.5)
+
+    expected = {"constant scores": 1 + looks} if looks else {}
+    assert played([1.0] * steps, steps=steps, scores=constant) == expected
+
+    def varied_once(step):
+        scores = constant(step)
+        scores[0, 1, 3, 3] += step == 2
+        return scores
+
+    assert played([1.0] * steps, steps=steps, scores=varied_once) == {}
+
+
+def test_predictions_of_one_class_are_reported_from_step_30_on():
+    matrix = ConfusionMatrix(2)
+    matrix._matrix = np.array([[50, 0], [50, 0]])
+    for steps, first in ((100, 30), (30, 30), (7, 7)):
+        assert played([1.0] * steps, steps=steps, matrix=matrix) == {"one class": first}
 
 
 # Before the first step
@@ -180,6 +255,15 @@ def test_dead_features(alignment):
     mode = [layer.training for layer in alive.layers()]
     assert dead_features(alive, images_()) is None
     assert [layer.training for layer in alive.layers()] == mode
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_dead_features_of_narrow_images(wide):
+    dead = FCN(digit_classifier(init="zeros"), 2, 2)
+    dead.head[0].bias.data[:] = 1
+    narrow = np.tile(images_(), (1, 1, 4, 1))[..., :8]  # its features have two columns
+    images = narrow.swapaxes(2, 3) if wide else narrow
+    assert "the same at every position" in dead_features(dead, images)
 
 
 def test_features_of_a_tiny_image_are_not_called_dead():
