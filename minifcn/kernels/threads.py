@@ -226,7 +226,7 @@ def flat_chunks(*arrays: Array) -> list[tuple[Array, ...]]:
     Example:
         >>> import numpy as np
         >>> [(a.size, b.size) for a, b in flat_chunks(np.zeros((512, 300)), np.zeros((512, 300)))]
-        [(76800, 76800), (76800, 76800)]
+        [(153600, 153600)]
     """
     if array_module(*arrays) is not np or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]

@@ -110,6 +110,8 @@ def sees_whole_input(layer: Layer) -> bool:
 def fuse(steps: list[Step], taps: Taps = None, *, modes: bool = True) -> list[Step]:
     """Return steps in which layers include what follows them, where nothing else reads the value between.
 
+    A layer whose `forward` or `keep` has been replaced, as by `minifcn.training.record`, is called itself.
+
     Args:
         steps: The steps.
         taps: Names of values that are wanted, too.
@@ -124,17 +126,23 @@ def fuse(steps: list[Step], taps: Taps = None, *, modes: bool = True) -> list[St
     readers = Counter(read for _, _, reads in steps for read in reads)
     made: dict[str, Step] = {}
     for name, kind, reads in steps:
-        before, read = made.get(reads[0]), reads[0]
-        if before and readers[read] == 1 and read not in (taps or ()) and isinstance(kind, Layer):
-            first = before[1]
-            if isinstance(first, Layer) and not (modes and (first.training or kind.training)):
-                both = first.fused(kind)
-                if both:
-                    both.training = False
-                    del made[read]
-                    reads, kind = before[2], both
+        before, wanted = made.get(reads[0]), readers[reads[0]] > 1 or reads[0] in (taps or ())
+        if before and not wanted and (both := _fused(before[1], kind, modes)):
+            del made[reads[0]]
+            kind, reads = both, before[2]
         made[name] = name, kind, reads
     return list(made.values())
+
+
+def _fused(first: Any, second: Any, modes: bool) -> Layer | None:
+    """Return a layer that computes both steps, or `None` if they have to be made one by one."""
+    layers = [step for step in (first, second) if isinstance(step, Layer)]
+    replaced = any({"forward", "keep"} & vars(layer).keys() for layer in layers)
+    trained = modes and any(layer.training for layer in layers)
+    both: Layer | None = None if len(layers) < 2 or replaced or trained else first.fused(second)
+    if both:
+        both.training = False
+    return both
 
 
 class Stack(Layer):

@@ -85,6 +85,15 @@ def test_which_layers_are_fused():
     assert names(net) == ["0", "1", "2", "3", "5", "6"]
 
 
+@pytest.mark.parametrize("method", ["forward", "keep"])
+def test_a_layer_with_a_method_of_its_own_is_called(method):
+    for replaced, expected in (("0", ["0", "1", "2"]), ("1", ["0", "1", "2"]), ("2", ["1", "2"])):
+        net = network(["conv", "norm", "relu"], 0).eval()
+        layer = net[replaced]
+        setattr(layer, method, getattr(layer, method))
+        assert names(net) == expected
+
+
 class Doubled(Conv2d):
     def forward(self, x):
         return 2 * super().forward(x)
