@@ -75,12 +75,18 @@ def algorithms_for(operation: str, geometry: ConvGeometry | None = None) -> tupl
     return tuple(plans(operation, problem))
 
 
+@lru_cache(maxsize=64)
+def _planned(operation: str, algorithm: str, problem: Problem) -> Plan | None:
+    """Return the plan of one algorithm, if it is known and suitable."""
+    planner = _PLANNERS[operation].get(algorithm)
+    return planner(problem) if planner else None
+
+
 def _plan(operation: str, algorithm: str, problem: Problem) -> Plan:
     """Return the plan of an algorithm, or the best one for "auto"."""
     if algorithm == "auto":
         return best(operation, problem)
-    planner = _PLANNERS[operation].get(algorithm) if isinstance(algorithm, str) else None
-    plan = planner(problem) if planner else None
+    plan = _planned(operation, algorithm, problem) if isinstance(algorithm, str) else None
     if plan is None:
         offered = ", ".join(("auto", *plans(operation, problem)))
         raise ValueError(f"algorithm for {operation} must be one of {offered}, got {algorithm!r}")
