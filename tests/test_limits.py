@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minifcn.data.classes import read_bytes, read_classes, read_lines
+from minifcn.data.errors import class_lines
+from minifcn.data.folder import _doubts
+from minifcn.data.masks import _unknown_colors
 from minifcn.data.matlab import _elements
 from minifcn.functional.labels import check_classes
+from minifcn.functional.operands import check_padded_size
 from minifcn.functional.pooling import pool_geometry
-from minifcn.geometry import Window
+from minifcn.geometry import ConvGeometry, Window
+from minifcn.kernels.threads import num_threads, set_num_threads
+from minifcn.layers import Conv2d, Sequential
 from minifcn.metrics import ConfusionMatrix
-from minifcn.models import FCN, build, digit_classifier
+from minifcn.models import FCN, build, digit_classifier, explain
 from minifcn.viz.film import Film
 from minifcn.weights.model_file import _json
 from minifcn.weights.tensors import check_declared, check_size
@@ -27,6 +34,20 @@ def text(content, read=read_lines):
     return list(read(FILE))
 
 
+def set_and_restore(threads):
+    before = num_threads()
+    set_num_threads(threads)
+    set_num_threads(before)
+
+
+def grey_levels(count):
+    pixels = np.arange(256) < count
+    for doubt in _doubts({"mask.png": pixels}, pixels.astype(int)):
+        raise doubt
+
+
+PADDED = ConvGeometry.of((3, 3), padding=((0, 0), (2, 3)))
+POINTWISE = Sequential(Conv2d(1, 1, 1, rng=0))
 ELEMENT = b"\1\0\0\0" + bytes(4)
 
 LIMITS = {
@@ -35,6 +56,19 @@ LIMITS = {
     "padding": (lambda n: Window(1, padding=n), 2**31 - 1, "padding must be an integer <= 2147483647"),
     "dilation": (lambda n: Window(1, dilation=n), 2**31 - 1, "dilation must be an integer <= 2147483647"),
     "window of a pool": (lambda n: pool_geometry((1, n)), 2**18, "at most 262144 elements"),
+    "pixels with padding": (
+        lambda n: check_padded_size(PADDED, (8, n)),
+        2**26 - 5,
+        "at most 536870912 pixels",
+    ),
+    "pixels to explain": (lambda n: explain(POINTWISE, (1, n)), 2**29, "at most 536,870,912 pixels"),
+    "images to explain": (
+        lambda n: explain(POINTWISE, (2**10, 2**10), batch=n),
+        2**9,
+        "at most 536,870,912 pixels",
+    ),
+    "threads": (set_and_restore, 1024, "threads must be an integer <= 1024, got 1025"),
+    "grey levels": (grey_levels, 32, "has some of the 33 values in the masks, more than 32"),
     "classes of an FCN": (lambda n: FCN(digit_classifier(rng=0), n), 255, "255"),
     "classes of a matrix": (lambda n: ConfusionMatrix(n), 256, "256"),
     "classes of a classifier": (
@@ -76,3 +110,18 @@ def test_arguments_and_files_up_to_the_limits_are_accepted(call, largest, messag
     call(largest)
     with pytest.raises(ValueError, match=message):
         call(largest + 1)
+
+
+def test_up_to_8_colours_are_listed_for_a_list_of_classes():
+    colors = {(value, 0, 0): 10 - value for value in range(9)}
+    assert class_lines(dict(list(colors.items())[:8])).count("\n    class") == 8
+    assert "more" not in class_lines(dict(list(colors.items())[:8]))
+    assert class_lines(colors).endswith("class8 7 0 0  # 3 pixels\n    # and 1 more colour")
+
+
+@pytest.mark.parametrize("count", [20, 21])
+def test_more_than_20_unknown_colours_come_from_a_soft_brush(count):
+    error = _unknown_colors(np.repeat(np.arange(count), 2), FILE)
+    assert f"has {count} colours that are no class" in str(error)
+    assert ("soft brushes mix colours" in str(error)) == (count > 20)
+    assert len(error.colors) == (20 if count == 20 else 0)

@@ -180,10 +180,11 @@ def test_an_output_of_zeros_depends_on_nothing():
     check_conventions(layers.register(Zeros)(), SHAPE)
 
 
-def test_parameters_of_zero_hide_nothing():
-    class Zero(Rescale):
+@pytest.mark.parametrize("value", [0, 1])
+def test_initial_values_hide_nothing(value):
+    class Initial(Rescale):
         def __init__(self):
-            self.factor = Parameter(np.zeros(1, np.float32))
+            self.factor = Parameter(np.full(1, value, np.float32))
 
         def output_shape(self, shape):
             return shape
@@ -191,7 +192,7 @@ def test_parameters_of_zero_hide_nothing():
         def load_state_dict(self, state, *, strict=True):
             pass
 
-    assert "state" in failure_of(Zero())
+    assert "state" in failure_of(Initial())
 
 
 def test_functions_of_the_library_make_a_layer_that_passes():

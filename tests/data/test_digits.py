@@ -113,6 +113,9 @@ def test_the_images_of_a_seed_stay_as_they_are():
     expected += [[191, 143.5, 128.9, 177.8], [171.8, 144.7, 150.6, 167.5]]
     np.testing.assert_allclose(blocks(image), expected, atol=0.5)
     assert label == 3
+    crops = DigitCrops("validation")
+    sums = [int(crops[i][0].sum()) for i in (12, 14, 36, 40)]
+    np.testing.assert_allclose(sums, [124866, 164311, 140283, 119953], atol=20)
     image, labels = DigitCanvases("validation", 9)[3]
     expected = [[172.7, 167.1, 176.6, 203.1], [179.6, 181.7, 169.5, 185.9]]
     expected += [[202.3, 164, 203.9, 181.4], [207.3, 183.1, 205.4, 198.9]]

@@ -1,10 +1,12 @@
 """Values, shapes, dtypes and all gradients equal those of PyTorch, where it is installed."""
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from minifcn import layers
+from minifcn import functional, layers, optim
 from minifcn.checks.strategies import conv_geometries, pool_geometries
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -154,3 +156,24 @@ REAL = [
 )
 def test_layers_as_networks_use_them(layer, function, shape, dtype):
     check_parity(layer, function, np.random.default_rng(5).standard_normal(shape), dtype)
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+
+
+MODULES = (layers, torch.nn), (optim, torch.optim), (functional, torch.nn.functional)
+SHARED = [
+    pytest.param(getattr(ours, name), getattr(theirs, name), id=f"{ours.__name__}.{name}")
+    for ours, theirs in MODULES
+    for name in sorted(vars(ours).keys() & vars(theirs).keys())
+    if inspect.isclass(getattr(theirs, name)) or inspect.isfunction(getattr(theirs, name))
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), SHARED)
+def test_defaults_are_those_of_pytorch(ours, theirs):
+    mine, usual = defaults(ours), defaults(theirs)
+    shared = mine.keys() & usual.keys() - {"align_corners"}  # `None` there, which warns and means `False`
+    assert {name: mine[name] for name in shared} == {name: usual[name] for name in shared}

@@ -80,6 +80,17 @@ def test_each_box_is_an_outline_with_its_own_line_and_a_number_at_one_of_its_cor
     assert [text.get_text() for text in axes.texts] == list("123456")
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (3, 2)])
+def test_the_figure_has_space_for_cells_and_names(rows, columns):
+    figure = panels({f"p{k}": np.zeros((8, 9)) for k in range(rows * columns)}, columns=columns)
+    np.testing.assert_allclose(
+        figure.get_size_inches(), (columns * (9 * 0.32 + 0.25), rows * (8 * 0.32 + 0.45))
+    )
+    narrow = panels({f"p{k}": np.zeros((16, 16)) for k in range(2)}, width=4.0)
+    side = ((4 - 0.2) / 2 - 0.1) / 16
+    np.testing.assert_allclose(narrow.get_size_inches(), (4, 16 * side + 0.45))
+
+
 @pytest.mark.parametrize(
     ("values", "limits"),
     [

@@ -13,8 +13,9 @@ from minifcn.cli import main
 from minifcn.functional.resizing import interpolate
 from minifcn.layers import config
 from minifcn.models import FCN, Classifier, ModelInfo, Preprocessing, digit_classifier
+from minifcn.models.scoring import ScoreLayer
 from minifcn.weights import OnnxGraph, onnx_export, save_onnx
-from minifcn.weights.onnx_nodes import LAYERS
+from minifcn.weights.onnx_nodes import LAYERS, Exporter
 from tests.models.test_flow import LARGE, SMALL, every_network
 from tests.models.trunks import normal, randomised
 from tests.weights.onnx_sessions import assert_same_scores, onnx, run, session
@@ -322,3 +323,24 @@ def test_equal_nodes_are_made_once():
     assert graph.node("Relu", "x") == graph.node("Relu", "x") != graph.node("Relu", "y")
     assert graph.constant(2.0) == graph.constant(np.float32(2.0)) != graph.constant(3.0)
     assert len(graph.nodes) == len(graph.weights) == 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "operators"),
+    [
+        (ScoreLayer(4, 3), ["Conv"]),
+        (ScoreLayer(4, 3, scale=2.0), ["Mul", "Conv"]),
+        (layers.Conv2d(4, 6, 3, padding=1, bias=False, rng=0), ["Conv"]),
+        (layers.ConvTranspose2d(4, 6, 3, rng=0), ["ConvTranspose"]),
+        (layers.Dropout(rng=0), []),
+        (layers.PReLU(4), ["Reshape", "PRelu"]),
+        (layers.Sequential(layers.Flatten(), layers.PReLU(4)), ["Flatten", "PRelu"]),
+        (layers.SiLU(), ["Sigmoid", "Mul"]),
+        (layers.MaxPool2d(2), ["MaxPool"]),
+    ],
+    ids=repr,
+)
+def test_no_more_operators_than_needed(layer, operators):
+    exporter = Exporter({})
+    layer.walk(exporter, "images")
+    assert [node["op_type"] for node in exporter.nodes.values()] == operators
