@@ -7,6 +7,7 @@ import numpy as np
 from minifcn.backend import Array, to_numpy
 from minifcn.functional.labels import refuse
 from minifcn.palette import VOID
+from minifcn.printing import brief
 
 
 def rgb_image(image: Array, name: str = "image") -> Array:
@@ -22,6 +23,12 @@ def rgb_image(image: Array, name: str = "image") -> Array:
         raise ValueError(f"{name} must be {expected}, got {image.dtype} of shape {image.shape}")
     height, width = image.shape[:2]
     return np.broadcast_to(image.reshape(height, width, -1), (height, width, 3))  # grey: (H, W, 1) -> 3
+
+
+def check_names(class_names: Sequence[str]) -> None:
+    """Raise `TypeError` unless these are texts, one for each class."""
+    if not isinstance(class_names, Sequence) or not all(isinstance(name, str) for name in class_names):
+        raise TypeError(f"class_names must be a sequence of texts, got {brief(class_names)}")
 
 
 def class_palette(palette: Array, class_names: Sequence[str] | None = None) -> Array:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from minifcn.backend import Array, to_numpy
 from minifcn.viz._drawing import FONT_SIZE, draw_grid, new_figure, write_text
+from minifcn.viz._inputs import check_names
 
 
 def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
@@ -28,6 +29,7 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['90.0', '10.0']
     """
+    check_names(class_names)
     matrix, classes = to_numpy(matrix), len(class_names)
     if matrix.dtype.kind not in "iu" or matrix.shape != (classes, classes) or classes == 0:
         expected = f"integers ({classes}, {classes}), a row and a column for each of the class_names"

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from minifcn.backend import Array, to_numpy
 from minifcn.viz._drawing import FONT_SIZE, image_size, new_figure, show_image
-from minifcn.viz._inputs import rgb_image
+from minifcn.viz._inputs import check_names, rgb_image
 
 _PANEL = (2.2, 3.3)
 _HEAT = LinearSegmentedColormap.from_list("heat", ["white", "#FFB000", "#D00040"])
@@ -55,6 +55,7 @@ def heat_maps(
     """
     picture = rgb_image(image)
     scores = to_numpy(scores)
+    check_names(class_names)
     if scores.ndim != 3 or scores.size == 0 or len(scores) != len(class_names):
         expected = f"(K, h, w) with one map for each of the {len(class_names)} class_names"
         raise ValueError(f"scores must be {expected}, got shape {scores.shape}")

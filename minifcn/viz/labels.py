@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from minifcn.backend import Array
 from minifcn.palette import VOID, VOID_COLOR
 from minifcn.viz._drawing import Swatch, class_swatches, figure_with_legend, image_size, show_image
-from minifcn.viz._inputs import class_palette, label_image, rgb_image
+from minifcn.viz._inputs import check_names, class_palette, label_image, rgb_image
 from minifcn.viz._regions import draw_borders, write_names
 
 
@@ -69,6 +69,7 @@ def overlay(
         ['background', 'seven']
     """
     picture = rgb_image(image)
+    check_names(class_names)
     palette = class_palette(palette, class_names)
     labels = label_image(labels, len(palette), size=picture.shape[:2])
     if not 0 <= opacity <= 1:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from minifcn.backend import Array
 from minifcn.palette import VOID, VOID_COLOR
 from minifcn.viz._drawing import FONT_SIZE, class_swatches, figure_with_legend, image_size, show_image
-from minifcn.viz._inputs import class_palette, label_image, rgb_image
+from minifcn.viz._inputs import check_names, class_palette, label_image, rgb_image
 from minifcn.viz._regions import write_names
 from minifcn.viz.labels import label_map
 
@@ -53,6 +53,7 @@ def prediction_strips(
         >>> figure.axes[3].get_xlabel()
         '12.5 % wrong'
     """
+    check_names(class_names)
     palette = class_palette(palette, class_names)
     if not len(images) == len(labels) == len(predictions) or len(images) == 0:
         got = f"{len(images)}, {len(labels)} and {len(predictions)}"
