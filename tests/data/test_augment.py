@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from minifcn.data import Augment, CamVid
+from minifcn.data.augment import _recolored
 from tests.data.pictures import noise
 from tests.real_data import CAMVID, needs_camvid
 
@@ -151,6 +153,16 @@ def test_grey_pixels_stay_grey():
     for seed in range(10):
         seen, _ = Augment(color=1)(grey, grey[..., 0], rng(seed))
         assert np.ptp(seen.astype(int), axis=2).max() <= 1
+
+
+@pytest.mark.parametrize("tint", [[0.5, 0.5, 0, 0], [-0.5, 0.9, 0.3, 0.3], [0.2, -0.7, 0, 0], [0, 0, 1, 1]])
+def test_grey_images_have_brightness_and_contrast_alone(tint):
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    mean = image[::4, ::4].mean()
+    bright, contrast = 1 + tint[0], 1 + tint[1]
+    expected = np.clip(mean * bright + contrast * (image[..., 0] * bright - mean * bright), 0, 255)
+    changed = np.asarray(_recolored(Image.fromarray(image[..., 0]), image, tint))
+    assert np.abs(changed - expected).max() <= 0.5 + 1e-9
 
 
 def test_grey_images_and_one_label_per_image():

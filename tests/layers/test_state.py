@@ -161,3 +161,25 @@ def test_converting():
     for dtype in ("float16", "int32"):
         with pytest.raises((TypeError, ValueError), match=dtype):
             layer.astype(dtype)
+
+
+@pytest.mark.parametrize("change", ["missing", "left over", "none"])
+def test_every_name_must_fit_unless_told_otherwise(change):
+    layer, other = Linear(3, 2, rng=0), Linear(3, 2, rng=1)
+    state = {"weight": other.weight.data}
+    state |= {
+        "missing": {},
+        "left over": {"bias": np.ones(2), "more": np.ones(2)},
+        "none": {"bias": np.ones(2)},
+    }[change]
+    before = layer.weight.data.copy()
+    if change != "none":
+        said = "bias is missing" if change == "missing" else "more is not known here"
+        with pytest.raises(ValueError, match=f"nothing was loaded: {said}$"):
+            layer.load_state_dict(state)
+        np.testing.assert_array_equal(layer.weight.data, before)
+        layer.load_state_dict(state, strict=False)
+    else:
+        layer.load_state_dict(state)
+    np.testing.assert_array_equal(layer.weight.data, other.weight.data)
+    assert (layer.bias.data == (0 if change == "missing" else 1)).all()

@@ -197,3 +197,14 @@ print(peak() - before, training_memory(model, optimizer, 2, (600, 800)))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     measured, predicted = map(int, result.stdout.split())
     assert 0.7 < measured / predicted < 1.1, (measured, predicted)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_crop_that_would_fit_is_named_with_its_batch_size(monkeypatch, batch_size):
+    model, adam = network()
+    free = training_memory(model, adam, 1, (60, 80)) - 1
+    word = refusal(
+        monkeypatch, free, lambda: check_step(model, adam, batch_size, batch_size, (60, 80), "cpu")
+    )
+    assert " would fit, or freeze the trunk" in word
+    assert ("with batch size 1 would fit" in word) == (batch_size > 1)
