@@ -136,17 +136,17 @@ def in_validation_only(root):
             "images.train.a.png.* train$",
         ),
         (same_bytes, ("overlap", "validation", "images/val/k.png"), "in train.* images.train.c.png"),
-        (absent, ("absent", "train", ""), r"unicorn \(1 of 4 classes\)"),
+        (absent, ("absent", "train", ""), r"unicorn \(1 of 4 classes\) in any split$"),
         (void_split, ("void", "validation", ""), "void.* 4 masks"),
         (
             in_training_only,
             ("absent", "validation", ""),
-            r"cat, dog \(2 of 3 classes\)",
+            r"cat, dog \(2 of 3 classes\), but other splits have some$",
         ),
         (
             in_validation_only,
             ("absent", "train", ""),
-            r"dog \(1 of 3 classes\)",
+            r"dog \(1 of 3 classes\), but other splits have some$",
         ),
     ],
 )

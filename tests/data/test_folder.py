@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minifcn.data import DataError, Folder, read_image
+from minifcn.data.classes import Classes
 from minifcn.data.dataset import read_like
 from minifcn.data.folder import _held_back
 from minifcn.files import FileError
@@ -258,6 +259,8 @@ def grey(root, *masks):
     [
         (([0, 128], [0, 255], [0, 128, 255]), r"c\.png: .* \(0, 128, 255 in all masks\).*\n.*class1 0 0 0 "),
         (([0, 85, 170, 255],) * 2, r"a\.png: .*0, 85, 170, 255"),
+        (([0, 16, 255],) * 2, r"a\.png: .*\(0, 16, 255"),
+        (([0, 239, 255],) * 2, r"a\.png: .*\(0, 239, 255"),
         ((range(48), range(10)), r"a\.png: .*48 values .* more than 32"),
         ((range(200, 248), [0]), r"a\.png: .*49 values .* more than 32"),
     ],
@@ -276,11 +279,50 @@ def test_grey_masks_whose_values_are_no_classes(tmp_path, masks, says):
 
 
 @pytest.mark.parametrize(
-    "masks", [([0, 1, 255],) * 2, ([0, 128],) * 2, ([0, 255],) * 2, ([1, 2, 3], [0, 255]), (range(32), [0])]
+    "masks",
+    [
+        ([0, 1, 255],) * 2,
+        ([0, 15, 255],) * 2,
+        ([0, 240, 255],) * 2,
+        ([0, 128],) * 2,
+        ([0, 255],) * 2,
+        ([1, 2, 3], [0, 255]),
+        (range(32), [0]),
+    ],
 )
 def test_grey_masks_whose_values_may_be_classes(tmp_path, masks):
     grey(tmp_path, *masks)
     assert Folder(tmp_path, "train").problems == ()
+
+
+@pytest.mark.parametrize("bands", [(), (3,)])
+def test_each_pixel_of_grey_masks_counts_once(tmp_path, bands):
+    levels = np.resize(np.array([0, 128, 128, 255], np.uint8), (6, 8))
+    masks(tmp_path, *[np.broadcast_to(levels.reshape(6, 8, *[1] * len(bands)), (6, 8, *bands))] * 2)
+    with pytest.raises(DataError, match="0, 128, 255 in all masks") as caught:
+        Folder(tmp_path, "train")
+    assert caught.value.colors == {(0, 0, 0): 24, (128, 128, 128): 48, (255, 255, 255): 24}
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong", "message"),
+    [
+        ([0, 1, 2], [9], "no class: 9 on 1 pixel; expected 0 to 2 or 255 for void"),
+        ([1, 2], [0, 0], "no class: 0 on 2 pixels; expected 1 to 2 or 255"),
+        ([0, 2], [9], r"no class: 9 on 1 pixel; expected \[0, 2\] or 255"),
+        ([0, 1], [9, 8, 8, 7], "no class: 8 on 2 pixels, 7 on 1 pixel, 9 on 1 pixel; expected"),
+        ([0, 1], [9, 8, 8, 7, 6], "8 on 2 pixels, 6 on 1 pixel, 7 on 1 pixel and 1 other value; expected"),
+    ],
+)
+def test_values_that_are_no_class_are_counted(tmp_path, classes, wrong, message):
+    dataset = Folder(folder(tmp_path, "ab"), "train")
+    labels = {value: label for label, value in enumerate(classes)}
+    dataset.classes = Classes.of(tuple(map(str, classes)), values=labels)
+    values = np.array([*classes, 255, *wrong], np.uint8)[None]
+    with pytest.raises(DataError, match=message):
+        dataset.to_labels(0, values)
+    good = values[:, : len(classes) + 1]
+    assert dataset.to_labels(0, good).tolist() == [[*range(len(classes)), 255]]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +332,8 @@ def test_grey_masks_whose_values_may_be_classes(tmp_path, masks):
         (([0, 1, 2, 3, 4, 255], [0], [0, 1, 255]), True),
         ((range(5), range(5), range(5)), False),
         ((range(5), [0, 2], range(3)), False),
+        ((range(5), range(2)), True),
+        ((range(4), range(2)), False),
         ((range(3), range(2), range(3)), False),
     ],
 )

@@ -198,6 +198,12 @@ def test_lists_name_images_and_masks(root, up):
     assert VOC.splits(path) == ("train", "validation")
 
 
+def test_colours_of_camvid_are_steps_of_a_quarter(tmp_path):
+    colors = CamVid(camvid(tmp_path), "train").palette.tolist()
+    assert {value for color in colors for value in color} == {0, 64, 128, 192}
+    assert len({tuple(color) for color in colors}) == 11
+
+
 def test_colours_are_those_published_with_voc():
     """As published; 255 is the colour of outlines."""
     published = {1: (128, 0, 0), 6: (0, 128, 128), 8: (64, 0, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
