@@ -161,12 +161,15 @@ def structure(step, names, fields):
     ("data", "message"),
     [
         (structure(1, bytes(24_000_000), []), "names of 1 bytes in 24,000,000 bytes"),
+        (structure(1, bytes(10_001), []), "names of 1 bytes in 10,001 bytes"),
+        (structure(1, bytes(10_000), []), "has no field 'Segmentation'"),
+        (structure(0, bytes(100), []), "names of 0 bytes"),
         (structure(-5, bytes(100), []), "names of -5 bytes"),
         (structure(32, bytes(32 * 9_000), [element(14, b"")] * 20_000), "has no field"),
         (HEADER + element(14, b"") * 20_000, ""),
         (HEADER + element(9, bytes(8)) * 20_000, "more than 10,000 elements"),
     ],
-    ids=["names", "negative", "fields", "arrays", "elements"],
+    ids=["names", "a name more", "most names", "zero", "negative", "fields", "arrays", "elements"],
 )
 def test_numbers_of_names_and_elements_are_bounded(tmp_path, data, message):
     path = tmp_path / "a.mat"
