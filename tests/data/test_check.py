@@ -228,6 +228,17 @@ def test_mostly_void_is_a_finding_unless_it_is_intended(root):
     assert check(root).findings == ()
 
 
+@pytest.mark.parametrize(("void", "kinds"), [(24, []), (25, ["unlabelled"])])
+def test_half_of_the_pixels_may_be_void(tmp_path, void, kinds):
+    folder(tmp_path, "ab")
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    (tmp_path / "val.txt").write_text("b")
+    labels = np.arange(48, dtype=np.uint8) % 3
+    labels[:void] = 255
+    write(tmp_path / "masks/a.png", labels.reshape(6, 8))
+    assert [finding.kind for finding in check(tmp_path, "train").findings] == kinds
+
+
 def test_painted_levels_come_with_lines_for_the_list(root):
     (root / "classes.txt").unlink()
     for part, names in (("train", "abcdefgh"), ("val", "ijkl")):

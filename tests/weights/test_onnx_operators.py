@@ -278,3 +278,13 @@ def test_numbers_for_each_channel():
         layer = convert("Gemm", VECTOR, np.ones((4, 3), "f4"), FOUR[:size], alpha=2.0, beta=3.0)[1]
         assert layer.weight.data.tolist() == [[2] * 4] * 3
         assert layer.bias.data.tolist() == ([3] * 3 if size == 1 else [3, 6, 9])
+
+
+@pytest.mark.parametrize(("batch", "accepted"), [(-1, {0, -1}), (2, {0, -1, 2})])
+def test_the_number_of_images_stays_as_it_is(batch, accepted):
+    for number in (-2, -1, 0, 1, 2):
+        if number in accepted:
+            assert convert("Reshape", MAP, integers(number, 120), network=Network(batch))[2].shape == (120,)
+        else:
+            with pytest.raises(ValueError, match="it makes"):
+                convert("Reshape", MAP, integers(number, 120), network=Network(batch))
