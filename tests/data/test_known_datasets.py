@@ -108,6 +108,14 @@ def test_values_that_are_no_class_are_listed(tmp_path):
     assert "expected 0 to 11 or 255 for void" in str(caught.value)
 
 
+def test_a_folder_of_images_alone_is_no_split_of_camvid(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "testannot").mkdir()
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=f"no {split} split: expected {split}.txt, or .* {split}annot"):
+            CamVid(tmp_path, split)
+
+
 @pytest.mark.parametrize(("path", "reason"), [("nowhere", "does not exist"), ("file", "is not a folder")])
 def test_wrong_folders_are_rejected(tmp_path, path, reason):
     (tmp_path / "file").touch()

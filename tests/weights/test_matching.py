@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minifcn.files import FileError
 from minifcn.models import FCN, digit_classifier, googlenet, squeezenet1_1, vgg16
-from minifcn.weights.matching import filter_shapes, left_over, match, transfer
+from minifcn.weights.matching import Match, filter_shapes, fits, left_over, match, transfer
 from minifcn.weights.names import Naming, classifier_namings
 
 FILE = Path("file.npz")
