@@ -24,7 +24,7 @@ from minifcn.models import FCN, build, digit_classifier, explain
 from minifcn.viz.film import Film
 from minifcn.weights.downloads import _check_room
 from minifcn.weights.model_file import _json
-from minifcn.weights.tensors import check_declared, check_size
+from minifcn.weights.tensors import WIDTHS, check_declared, check_size, widened
 
 FILE = Path("a")
 
@@ -165,3 +165,13 @@ def test_more_than_20_unknown_colours_come_from_a_soft_brush(count):
     assert f"has {count} colours that are no class" in str(error)
     assert ("soft brushes mix colours" in str(error)) == (count > 20)
     assert len(error.colors) == (20 if count == 20 else 0)
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_the_size_of_tensors_is_that_after_reading(dtype):
+    """Half precision becomes float32."""
+    width = widened(np.zeros(1, "uint16" if dtype == "bfloat16" else dtype), dtype).itemsize
+    most = 10**9 // width
+    check_declared(FILE, [("a", dtype, (most,))])
+    with pytest.raises(ValueError, match=f"tensors of {(most + 1) * width:,} bytes"):
+        check_declared(FILE, [("a", dtype, (most,)), ("b", dtype, (1,))])

@@ -96,6 +96,37 @@ def test_images_in_no_list_must_be_complete(tmp_path):
         Folder(tmp_path, "train")
 
 
+def test_the_number_of_other_problems_is_told(tmp_path):
+    folder(tmp_path, "abcd")
+    (tmp_path / "train.txt").write_text("a\nb\nc\nd")
+    for removed, more in (
+        ("a", "does not exist$"),
+        ("b", r"and 1 more problem:"),
+        ("c", r"and 2 more problems:"),
+    ):
+        (tmp_path / f"masks/{removed}.png").unlink()
+        with pytest.raises(FileError, match=rf"images.a\.png: has no mask: .*{more}"):
+            Folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_up_to_five_kinds_of_files_and_folders_are_named(tmp_path, count):
+    found = [f"k{i}" for i in range(count)]
+    for name in found:
+        (tmp_path / name).mkdir()
+    has = f"only {', '.join(found[:5])}$" if found else "no folders$"
+    with pytest.raises(FileError, match=f"images and masks, but has {has}"):
+        Folder(tmp_path, "train")
+    (tmp_path / "masks").mkdir()
+    for name in found:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"a.{name}").touch()
+    if found:
+        kinds = ", ".join(f".{name}" for name in found[:5])
+        with pytest.raises(FileError, match=f"no images .it has files {kinds}; expected bmp, gif"):
+            Folder(tmp_path, "train")
+
+
 def test_a_list_of_all_images_leaves_no_other_split(tmp_path):
     folder(tmp_path, "ab")
     (tmp_path / "val.txt").write_text("a\nb")
