@@ -175,3 +175,17 @@ def test_the_size_of_tensors_is_that_after_reading(dtype):
     check_declared(FILE, [("a", dtype, (most,))])
     with pytest.raises(ValueError, match=f"tensors of {(most + 1) * width:,} bytes"):
         check_declared(FILE, [("a", dtype, (most,)), ("b", dtype, (1,))])
+
+
+@pytest.mark.parametrize(
+    ("count", "listed"),
+    [
+        (1, r"has 1 colour that is no class: \(0, 0, 0\) on 2 pixels; lines"),
+        (2, r"has 2 colours that are no class: .*\(0, 0, 1\) on 2 pixels; lines"),
+        (3, r"\(0, 0, 2\) on 2 pixels; lines"),
+        (4, r"has 4 colours .*\(0, 0, 2\) on 2 pixels; lines"),
+    ],
+)
+def test_up_to_3_unknown_colours_are_in_the_message(count, listed):
+    with pytest.raises(ValueError, match=listed):
+        raise _unknown_colors(np.repeat(np.arange(count), 2), FILE)

@@ -196,9 +196,15 @@ def test_masks_of_black_and_white(root):
     assert check(root).findings == ()
 
 
-def test_a_single_mask_of_one_class_and_void_is_not_a_finding(root):
+def test_a_single_mask_of_one_class_and_void_is_a_finding_only_for_two_classes(root):
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for name in names:
+            write(root / "masks" / part / f"{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
     write(root / "masks/train/a.png", (np.arange(48).reshape(6, 8) % 2 * 255).astype(np.uint8))
-    assert check(root).findings == ()
+    (root / "classes.txt").write_text("ground\ncat\ndog")
+    assert "binary" not in {kind for kind, _, _ in found(root)}
+    (root / "classes.txt").write_text("ground\ncat")
+    assert found(root) == [("binary", "train", "masks/train/a.png")]
 
 
 def test_faults_are_found_without_class_names(root):

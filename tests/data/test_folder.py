@@ -15,6 +15,7 @@ from minifcn.data import DataError, Folder, read_image
 from minifcn.data.classes import Classes
 from minifcn.data.dataset import read_like
 from minifcn.data.folder import _held_back
+from minifcn.data.listing import _alike
 from minifcn.files import FileError
 from tests.data.folders import folder
 from tests.data.pictures import noise, write, write_palette
@@ -94,6 +95,24 @@ def test_images_in_no_list_must_be_complete(tmp_path):
         Folder(tmp_path, "validation")
     with pytest.raises(FileError, match=r"b\.png: has no image of the same name in [^(]*images$"):
         Folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "alike"),
+    [
+        ("img1", "img1b", True),
+        ("img1", "img1b0", True),
+        ("img1", "img10", False),
+        ("img1", "img10b", False),
+        ("b1", "01b1", True),
+        ("1b", "01b", False),
+        ("img1_rgb", "img1", True),
+        ("img", "IMG-mask", True),
+    ],
+)
+def test_names_with_something_more_or_less_are_alike(image, mask, alike):
+    """A number is not cut in two."""
+    assert _alike([image], [mask]) == ({image: mask} if alike else {})
 
 
 def test_the_number_of_other_problems_is_told(tmp_path):
