@@ -1,15 +1,18 @@
 """Limits of arguments and files: the largest number is accepted, one more is refused with the limit."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minifcn.data.classes import read_bytes, read_classes, read_lines
 from minifcn.data.errors import class_lines
 from minifcn.data.folder import _doubts
 from minifcn.data.masks import _unknown_colors
-from minifcn.data.matlab import _elements
+from minifcn.data.matlab import _decompressed, _elements
+from minifcn.data.opening import _not_decoded, upright
 from minifcn.functional.labels import check_classes
 from minifcn.functional.operands import check_padded_size
 from minifcn.functional.pooling import pool_geometry
@@ -19,8 +22,9 @@ from minifcn.layers import Conv2d, Sequential
 from minifcn.metrics import ConfusionMatrix
 from minifcn.models import FCN, build, digit_classifier, explain
 from minifcn.viz.film import Film
+from minifcn.weights.downloads import _check_room
 from minifcn.weights.model_file import _json
-from minifcn.weights.tensors import check_declared, check_size
+from minifcn.weights.tensors import WIDTHS, check_declared, check_size, widened
 
 FILE = Path("a")
 
@@ -44,6 +48,27 @@ def grey_levels(count):
     pixels = np.arange(256) < count
     for doubt in _doubts({"mask.png": pixels}, pixels.astype(int)):
         raise doubt
+
+
+def opened(content):
+    FILE.write_bytes(content)
+    with FILE.open("rb") as file:
+        _not_decoded(file, ".png")
+
+
+def png(width, height, depth, kind):
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, kind, 0, 0, 0])
+    parts = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    chunks = [
+        (len(part) - 4).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big") for part in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def exif(size):
+    image = Image.new("L", (1, 1))
+    image.info["exif"] = bytes(size)
+    upright(image)
 
 
 PADDED = ConvGeometry.of((3, 3), padding=((0, 0), (2, 3)))
@@ -100,6 +125,21 @@ LIMITS = {
     "line of a class": (lambda n: text("sky # ".ljust(n, "x"), read_classes), 200, "line 1 has 201 .* 200"),
     "name of a class": (lambda n: text("x" * n, read_classes), 100, "a class name of 101 characters"),
     "classes": (lambda n: text("\n".join(f"c{i}" for i in range(n)), read_classes), 255, "lists 256 classes"),
+    "pixels of an image": (lambda n: opened(png(1000, n, 8, 2)), 64_000, "1000 x 64001 .* 64 megapixels"),
+    "pixels of 16 bits": (lambda n: opened(png(1000, n, 16, 0)), 64_000, "1000 x 64001 .* 64 megapixels"),
+    "colours of 16 bits": (lambda n: opened(png(1000, n, 16, 2)), 32_000, "1000 x 32001 .* 32 megapixels"),
+    "pixels of a text": (lambda n: opened(b"P3 1000 %d 255 " % n), 1000, "1000 x 1001 .* 1 megapixels"),
+    "bytes of EXIF data": (exif, 2**18, "262,145 bytes of EXIF data, expected at most 262,144"),
+    "decompressed bytes": (
+        lambda n: _decompressed(memoryview(zlib.compress(bytes(n))), 5000),
+        5000,
+        "more than 256 MB of compressed data",
+    ),
+    "bytes of a download": (
+        lambda n: _check_room("url", Path(), n, n),
+        10**9,
+        "url has 1,000,000,001 bytes, and at most 1,000,000,000",
+    ),
     "elements of a .mat file": (lambda n: list(_elements(memoryview(ELEMENT * n), "<")), 10**4, "10,000"),
 }
 
@@ -125,3 +165,27 @@ def test_more_than_20_unknown_colours_come_from_a_soft_brush(count):
     assert f"has {count} colours that are no class" in str(error)
     assert ("soft brushes mix colours" in str(error)) == (count > 20)
     assert len(error.colors) == (20 if count == 20 else 0)
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_the_size_of_tensors_is_that_after_reading(dtype):
+    """Half precision becomes float32."""
+    width = widened(np.zeros(1, "uint16" if dtype == "bfloat16" else dtype), dtype).itemsize
+    most = 10**9 // width
+    check_declared(FILE, [("a", dtype, (most,))])
+    with pytest.raises(ValueError, match=f"tensors of {(most + 1) * width:,} bytes"):
+        check_declared(FILE, [("a", dtype, (most,)), ("b", dtype, (1,))])
+
+
+@pytest.mark.parametrize(
+    ("count", "listed"),
+    [
+        (1, r"has 1 colour that is no class: \(0, 0, 0\) on 2 pixels; lines"),
+        (2, r"has 2 colours that are no class: .*\(0, 0, 1\) on 2 pixels; lines"),
+        (3, r"\(0, 0, 2\) on 2 pixels; lines"),
+        (4, r"has 4 colours .*\(0, 0, 2\) on 2 pixels; lines"),
+    ],
+)
+def test_up_to_3_unknown_colours_are_in_the_message(count, listed):
+    with pytest.raises(ValueError, match=listed):
+        raise _unknown_colors(np.repeat(np.arange(count), 2), FILE)

@@ -136,17 +136,17 @@ def in_validation_only(root):
             "images.train.a.png.* train$",
         ),
         (same_bytes, ("overlap", "validation", "images/val/k.png"), "in train.* images.train.c.png"),
-        (absent, ("absent", "train", ""), r"unicorn \(1 of 4 classes\)"),
+        (absent, ("absent", "train", ""), r"unicorn \(1 of 4 classes\) in any split$"),
         (void_split, ("void", "validation", ""), "void.* 4 masks"),
         (
             in_training_only,
             ("absent", "validation", ""),
-            r"cat, dog \(2 of 3 classes\)",
+            r"cat, dog \(2 of 3 classes\), but other splits have some$",
         ),
         (
             in_validation_only,
             ("absent", "train", ""),
-            r"dog \(1 of 3 classes\)",
+            r"dog \(1 of 3 classes\), but other splits have some$",
         ),
     ],
 )
@@ -196,9 +196,15 @@ def test_masks_of_black_and_white(root):
     assert check(root).findings == ()
 
 
-def test_a_single_mask_of_one_class_and_void_is_not_a_finding(root):
+def test_a_single_mask_of_one_class_and_void_is_a_finding_only_for_two_classes(root):
+    for part, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        for name in names:
+            write(root / "masks" / part / f"{name}.png", np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
     write(root / "masks/train/a.png", (np.arange(48).reshape(6, 8) % 2 * 255).astype(np.uint8))
-    assert check(root).findings == ()
+    (root / "classes.txt").write_text("ground\ncat\ndog")
+    assert "binary" not in {kind for kind, _, _ in found(root)}
+    (root / "classes.txt").write_text("ground\ncat")
+    assert found(root) == [("binary", "train", "masks/train/a.png")]
 
 
 def test_faults_are_found_without_class_names(root):
@@ -226,6 +232,17 @@ def test_mostly_void_is_a_finding_unless_it_is_intended(root):
     assert re.search(r"93\.8% .* \(255\).* __ignore__ to classes\.txt", findings[0].message)
     (root / "classes.txt").write_text("__ignore__\nground\ncat\ndog")  # as the message advises
     assert check(root).findings == ()
+
+
+@pytest.mark.parametrize(("void", "kinds"), [(24, []), (25, ["unlabelled"])])
+def test_half_of_the_pixels_may_be_void(tmp_path, void, kinds):
+    folder(tmp_path, "ab")
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog")
+    (tmp_path / "val.txt").write_text("b")
+    labels = np.arange(48, dtype=np.uint8) % 3
+    labels[:void] = 255
+    write(tmp_path / "masks/a.png", labels.reshape(6, 8))
+    assert [finding.kind for finding in check(tmp_path, "train").findings] == kinds
 
 
 def test_painted_levels_come_with_lines_for_the_list(root):

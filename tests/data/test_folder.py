@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minifcn.data import DataError, Folder, read_image
+from minifcn.data.classes import Classes
 from minifcn.data.dataset import read_like
 from minifcn.data.folder import _held_back
+from minifcn.data.listing import _alike
 from minifcn.files import FileError
 from tests.data.folders import folder
 from tests.data.pictures import noise, write, write_palette
@@ -93,6 +95,55 @@ def test_images_in_no_list_must_be_complete(tmp_path):
         Folder(tmp_path, "validation")
     with pytest.raises(FileError, match=r"b\.png: has no image of the same name in [^(]*images$"):
         Folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "alike"),
+    [
+        ("img1", "img1b", True),
+        ("img1", "img1b0", True),
+        ("img1", "img10", False),
+        ("img1", "img10b", False),
+        ("b1", "01b1", True),
+        ("1b", "01b", False),
+        ("img1_rgb", "img1", True),
+        ("img", "IMG-mask", True),
+    ],
+)
+def test_names_with_something_more_or_less_are_alike(image, mask, alike):
+    """A number is not cut in two."""
+    assert _alike([image], [mask]) == ({image: mask} if alike else {})
+
+
+def test_the_number_of_other_problems_is_told(tmp_path):
+    folder(tmp_path, "abcd")
+    (tmp_path / "train.txt").write_text("a\nb\nc\nd")
+    for removed, more in (
+        ("a", "does not exist$"),
+        ("b", r"and 1 more problem:"),
+        ("c", r"and 2 more problems:"),
+    ):
+        (tmp_path / f"masks/{removed}.png").unlink()
+        with pytest.raises(FileError, match=rf"images.a\.png: has no mask: .*{more}"):
+            Folder(tmp_path, "train")
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_up_to_five_kinds_of_files_and_folders_are_named(tmp_path, count):
+    found = [f"k{i}" for i in range(count)]
+    for name in found:
+        (tmp_path / name).mkdir()
+    has = f"only {', '.join(found[:5])}$" if found else "no folders$"
+    with pytest.raises(FileError, match=f"images and masks, but has {has}"):
+        Folder(tmp_path, "train")
+    (tmp_path / "masks").mkdir()
+    for name in found:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"a.{name}").touch()
+    if found:
+        kinds = ", ".join(f".{name}" for name in found[:5])
+        with pytest.raises(FileError, match=f"no images .it has files {kinds}; expected bmp, gif"):
+            Folder(tmp_path, "train")
 
 
 def test_a_list_of_all_images_leaves_no_other_split(tmp_path):
@@ -258,6 +309,8 @@ def grey(root, *masks):
     [
         (([0, 128], [0, 255], [0, 128, 255]), r"c\.png: .* \(0, 128, 255 in all masks\).*\n.*class1 0 0 0 "),
         (([0, 85, 170, 255],) * 2, r"a\.png: .*0, 85, 170, 255"),
+        (([0, 16, 255],) * 2, r"a\.png: .*\(0, 16, 255"),
+        (([0, 239, 255],) * 2, r"a\.png: .*\(0, 239, 255"),
         ((range(48), range(10)), r"a\.png: .*48 values .* more than 32"),
         ((range(200, 248), [0]), r"a\.png: .*49 values .* more than 32"),
     ],
@@ -276,11 +329,50 @@ def test_grey_masks_whose_values_are_no_classes(tmp_path, masks, says):
 
 
 @pytest.mark.parametrize(
-    "masks", [([0, 1, 255],) * 2, ([0, 128],) * 2, ([0, 255],) * 2, ([1, 2, 3], [0, 255]), (range(32), [0])]
+    "masks",
+    [
+        ([0, 1, 255],) * 2,
+        ([0, 15, 255],) * 2,
+        ([0, 240, 255],) * 2,
+        ([0, 128],) * 2,
+        ([0, 255],) * 2,
+        ([1, 2, 3], [0, 255]),
+        (range(32), [0]),
+    ],
 )
 def test_grey_masks_whose_values_may_be_classes(tmp_path, masks):
     grey(tmp_path, *masks)
     assert Folder(tmp_path, "train").problems == ()
+
+
+@pytest.mark.parametrize("bands", [(), (3,)])
+def test_each_pixel_of_grey_masks_counts_once(tmp_path, bands):
+    levels = np.resize(np.array([0, 128, 128, 255], np.uint8), (6, 8))
+    masks(tmp_path, *[np.broadcast_to(levels.reshape(6, 8, *[1] * len(bands)), (6, 8, *bands))] * 2)
+    with pytest.raises(DataError, match="0, 128, 255 in all masks") as caught:
+        Folder(tmp_path, "train")
+    assert caught.value.colors == {(0, 0, 0): 24, (128, 128, 128): 48, (255, 255, 255): 24}
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong", "message"),
+    [
+        ([0, 1, 2], [9], "no class: 9 on 1 pixel; expected 0 to 2 or 255 for void"),
+        ([1, 2], [0, 0], "no class: 0 on 2 pixels; expected 1 to 2 or 255"),
+        ([0, 2], [9], r"no class: 9 on 1 pixel; expected \[0, 2\] or 255"),
+        ([0, 1], [9, 8, 8, 7], "no class: 8 on 2 pixels, 7 on 1 pixel, 9 on 1 pixel; expected"),
+        ([0, 1], [9, 8, 8, 7, 6], "8 on 2 pixels, 6 on 1 pixel, 7 on 1 pixel and 1 other value; expected"),
+    ],
+)
+def test_values_that_are_no_class_are_counted(tmp_path, classes, wrong, message):
+    dataset = Folder(folder(tmp_path, "ab"), "train")
+    labels = {value: label for label, value in enumerate(classes)}
+    dataset.classes = Classes.of(tuple(map(str, classes)), values=labels)
+    values = np.array([*classes, 255, *wrong], np.uint8)[None]
+    with pytest.raises(DataError, match=message):
+        dataset.to_labels(0, values)
+    good = values[:, : len(classes) + 1]
+    assert dataset.to_labels(0, good).tolist() == [[*range(len(classes)), 255]]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +382,8 @@ def test_grey_masks_whose_values_may_be_classes(tmp_path, masks):
         (([0, 1, 2, 3, 4, 255], [0], [0, 1, 255]), True),
         ((range(5), range(5), range(5)), False),
         ((range(5), [0, 2], range(3)), False),
+        ((range(5), range(2)), True),
+        ((range(4), range(2)), False),
         ((range(3), range(2), range(3)), False),
     ],
 )

@@ -287,6 +287,50 @@ def test_a_fourth_band_that_is_no_opacity_is_refused(tmp_path, mode):
     assert read_image(path).shape == (20, 30, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_up_to_a_quarter_of_the_pixels_may_be_half_transparent(tmp_path, mode):
+    """They are edges of what is cut out; more of them are data."""
+    path = tmp_path / "a.png"
+    for count in (5, 6):
+        alpha = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
+        alpha[alpha >= 12 * count] = 255
+        alpha.flat[0] = 1
+        bands = [np.full((4, 5), 90, np.uint8)] * (len(mode) - 1)
+        Image.fromarray(np.stack([*bands, alpha], axis=2)).save(path)
+        if count == 5:
+            assert read_image(path).shape == (4, 5, 3)
+        else:
+            with pytest.raises(DataError, match="between 1 and 254 in 30% of the pixels"):
+                read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("most", "bit_depth", "expected"),
+    [
+        (16384, None, 64),
+        (16383, None, r"up to 16383 in 16 bits.* white in 14 to 16 bits"),
+        (0, None, 0),
+        (1, None, "up to 1 in 16 bits.* 8 to 16 bits"),
+        (255, 8, 255),
+        (256, 8, "up to 256 in 16 bits.* 10 to 16 bits"),
+        (16384, 8, 64),
+        (511, 9, 255),
+        (512, 9, r"up to 512, expected at most 511 \(9 bits\)"),
+        (4095, 12, 255),
+        (4096, 12, r"up to 4096, expected at most 4095 \(12 bits\)"),
+        (65535, 16, 255),
+    ],
+)
+def test_the_brightest_value_of_each_depth(tmp_path, most, bit_depth, expected):
+    path = write(tmp_path / "a.png", np.array([[0, most]], np.uint16))
+    if isinstance(expected, int):
+        assert read_image(path, bit_depth=bit_depth).tolist() == [[[0] * 3, [expected] * 3]]
+        return
+    with pytest.raises(DataError, match=expected) as caught:
+        read_image(path, bit_depth=bit_depth)
+    assert caught.value.kind == "mode"
+
+
 def test_several_frames_or_pages_are_refused(tmp_path):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
     for name, noun in (("a.gif", "frames"), ("a.png", "frames"), ("a.webp", "frames"), ("a.tif", "pages")):
@@ -649,6 +693,11 @@ def test_small_files_that_would_take_long_or_much_memory(tmp_path, name, data, s
 
 def test_the_larger_a_jpeg_the_fewer_scans(monkeypatch, tmp_path):
     path = tmp_path / "a.jpg"
+    path.write_bytes(repeated_scans(90))
+    assert read_image(path).shape == (24, 32, 3)
+    path.write_bytes(repeated_scans(91))
+    with pytest.raises(DataError, match="has 101 scans, expected at most 100 for 768 pixels"):
+        read_image(path)
     path.write_bytes(repeated_scans(30))
     assert read_image(path).shape == (24, 32, 3)
     monkeypatch.setattr("minifcn.data.opening.MAX_PIXELS", 24 * 32)

@@ -108,6 +108,14 @@ def test_values_that_are_no_class_are_listed(tmp_path):
     assert "expected 0 to 11 or 255 for void" in str(caught.value)
 
 
+def test_a_folder_of_images_alone_is_no_split_of_camvid(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "testannot").mkdir()
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=f"no {split} split: expected {split}.txt, or .* {split}annot"):
+            CamVid(tmp_path, split)
+
+
 @pytest.mark.parametrize(("path", "reason"), [("nowhere", "does not exist"), ("file", "is not a folder")])
 def test_wrong_folders_are_rejected(tmp_path, path, reason):
     (tmp_path / "file").touch()
@@ -196,6 +204,12 @@ def test_lists_name_images_and_masks(root, up):
     assert len(dataset.class_names) == 21
     assert (dataset.class_names[15], dataset.palette[15].tolist()) == ("person", [192, 128, 128])
     assert VOC.splits(path) == ("train", "validation")
+
+
+def test_colours_of_camvid_are_steps_of_a_quarter(tmp_path):
+    colors = CamVid(camvid(tmp_path), "train").palette.tolist()
+    assert {value for color in colors for value in color} == {0, 64, 128, 192}
+    assert len({tuple(color) for color in colors}) == 11
 
 
 def test_colours_are_those_published_with_voc():

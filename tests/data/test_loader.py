@@ -79,6 +79,7 @@ def loader_threads():
 def test_batches_are_network_input_and_labels():
     loader = loader_of(5)
     batches = list(loader)
+    assert loader.workers == 2
     assert len(loader) == len(batches) == 3
     assert [x.shape for x, _ in batches] == [(2, 1, 2, 3), (2, 1, 2, 3), (1, 1, 2, 3)]
     assert indices(batches) == [[0, 1], [2, 3], [4]]

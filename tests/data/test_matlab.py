@@ -48,6 +48,18 @@ def test_labels_come_back(tmp_path, labels, compressed, dtype):
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_labels_of_all_dtypes(tmp_path, dtype):
+    labels = LABELS * (10 if dtype == "i1" else 23)
+    assert np.array_equal(read_segmentation(write(tmp_path / "a.mat", as_sbd(labels.astype(dtype)))), labels)
+    wrong = {"i1": [-1], "u1": []}.get(dtype, [256] if dtype[0] == "u" else [-1, 256])
+    for value in [*wrong, np.nan, 0.5] if dtype[0] == "f" else wrong:
+        values = LABELS.astype(dtype)
+        values[1, 2] = value
+        with pytest.raises(FileError, match="labels that are not integers from 0 to 255"):
+            read_segmentation(write(tmp_path / "a.mat", as_sbd(values)))
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_other_variables_are_skipped(tmp_path, compressed):
     contents = {"first": np.ones((50, 50)), "text": "hello", **as_sbd(LABELS), "last": np.ones(3)}
@@ -161,12 +173,15 @@ def structure(step, names, fields):
     ("data", "message"),
     [
         (structure(1, bytes(24_000_000), []), "names of 1 bytes in 24,000,000 bytes"),
+        (structure(1, bytes(10_001), []), "names of 1 bytes in 10,001 bytes"),
+        (structure(1, bytes(10_000), []), "has no field 'Segmentation'"),
+        (structure(0, bytes(100), []), "names of 0 bytes"),
         (structure(-5, bytes(100), []), "names of -5 bytes"),
         (structure(32, bytes(32 * 9_000), [element(14, b"")] * 20_000), "has no field"),
         (HEADER + element(14, b"") * 20_000, ""),
         (HEADER + element(9, bytes(8)) * 20_000, "more than 10,000 elements"),
     ],
-    ids=["names", "negative", "fields", "arrays", "elements"],
+    ids=["names", "a name more", "most names", "zero", "negative", "fields", "arrays", "elements"],
 )
 def test_numbers_of_names_and_elements_are_bounded(tmp_path, data, message):
     path = tmp_path / "a.mat"

@@ -316,17 +316,22 @@ def test_a_full_disk_is_detected_before_writing(server, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"takes 3,000,017 bytes more, and .* has room for 2,000,000"):
         fetch(server, tmp_path)
     assert not (tmp_path / f"{FILE}.part").exists()
-    (tmp_path / f"{FILE}.part").write_bytes(CONTENT[:2_000_000])  # the rest has room
+    (tmp_path / f"{FILE}.part").write_bytes(CONTENT[: 3_000_017 - 2_000_001])
+    with pytest.raises(OSError, match="takes 2,000,001 bytes more"):
+        fetch(server, tmp_path)
+    (tmp_path / f"{FILE}.part").write_bytes(CONTENT[: 3_000_017 - 2_000_000])  # the rest has just room
     assert fetch(server, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("length", [True, False])
 def test_files_that_are_too_large_are_refused(server, tmp_path, monkeypatch, length):
-    monkeypatch.setattr(downloads, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(downloads, "MAX_BYTES", len(CONTENT) - 1)
     server.length = length
-    with pytest.raises(FileError, match=r"1,000,000"):
+    with pytest.raises(FileError, match=r"3,000,016"):
         fetch(server, tmp_path)
     assert not {FILE, f"{FILE}.part"} & set(names(tmp_path))
+    monkeypatch.setattr(downloads, "MAX_BYTES", len(CONTENT))
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_server_that_sends_no_more(server, tmp_path, monkeypatch):

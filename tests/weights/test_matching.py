@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minifcn.files import FileError
 from minifcn.models import FCN, digit_classifier, googlenet, squeezenet1_1, vgg16
-from minifcn.weights.matching import filter_shapes, left_over, match, transfer
+from minifcn.weights.matching import Match, filter_shapes, fits, left_over, match, transfer
 from minifcn.weights.names import Naming, classifier_namings
 
 FILE = Path("file.npz")
@@ -199,3 +199,13 @@ def test_missing_tensors_are_explained():
     surplus = left_over(found, arrays)
     assert surplus.keys() == {*said, "surplus"}
     assert surplus["surplus"] == (3,)
+
+
+@pytest.mark.parametrize(
+    ("found", "missing", "expected"), [(1, 1, False), (2, 1, True), (0, 2, False), (1, 0, True)]
+)
+def test_more_than_half_of_the_tensors_are_those_of_the_network(found, missing, expected):
+    model = digit_classifier(init="zeros")
+    names = list(model.state_dict())
+    ours = dict.fromkeys(names[:found], "a"), dict.fromkeys(names[found : found + missing], "")
+    assert fits(Match(model, identity(model), *ours), {}) is expected

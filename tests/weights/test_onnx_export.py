@@ -318,6 +318,30 @@ def test_refusals(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("size", [1, 2048, 2049])
+def test_networks_for_images_of_up_to_2048_pixels(size, tmp_path):
+    network = layers.Sequential(layers.MaxPool2d((size, 1)))
+    if size > 2048:
+        with pytest.raises(ValueError, match="Sequential takes no images"):
+            save_onnx(network, tmp_path / "a.onnx")
+    else:
+        save_onnx(network, tmp_path / "a.onnx")
+        value = onnx.load(str(tmp_path / "a.onnx")).graph.input[0].type.tensor_type
+        assert [dim.dim_param for dim in value.shape.dim] == ["N", "C", "H", "W"]
+
+
+def test_the_largest_file(tmp_path, monkeypatch):
+    assert onnx_export._MAX_BYTES < 2**31
+    network = layers.Sequential(layers.ReLU())
+    save_onnx(network, tmp_path / "a.onnx")
+    size = (tmp_path / "a.onnx").stat().st_size
+    monkeypatch.setattr(onnx_export, "_MAX_BYTES", size)
+    save_onnx(network, tmp_path / "b.onnx")
+    monkeypatch.setattr(onnx_export, "_MAX_BYTES", size - 1)
+    with pytest.raises(ValueError, match=f"would have {size:,} bytes"):
+        save_onnx(network, tmp_path / "c.onnx")
+
+
 def test_equal_nodes_are_made_once():
     graph = OnnxGraph()
     assert graph.node("Relu", "x") == graph.node("Relu", "x") != graph.node("Relu", "y")

@@ -271,3 +271,29 @@ def test_a_tensor_without_a_data_type_is_refused():
 def test_attributes_whose_value_is_left_out(kind, value):
     """Protocol Buffers may leave out numbers that are 0."""
     assert attributes(decoded("Node", {"attribute": [{"name": "a", "type": kind}]})) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("made", "largest", "message"),
+    [
+        (lambda n: {"nodes": [{}] * n, "output": "x"}, 10_000, "it has 10,001 nodes"),
+        (lambda n: {"nodes": [], "output": "x", "shape": (0, n, 1, 1)}, 100_000, r"\(100001, 1, 1\)"),
+        (lambda n: {"nodes": [], "output": "x", "shape": (0, 1, n, 1)}, 100_000, r"\(1, 100001, 1\)"),
+        (lambda n: {"nodes": [], "output": "x", "shape": (0, 1, 1, n)}, 100_000, r"\(1, 1, 100001\)"),
+    ],
+    ids=["nodes", "channels", "height", "width"],
+)
+def test_the_largest_graphs_and_images(made, largest, message, tmp_path):
+    path = tmp_path / "net.onnx"
+    write(path, **made(largest))
+    refused(path, "its output is|no layer at its end")  # what is said of a network without scores
+    write(path, **made(largest + 1))
+    refused(path, message)
+
+
+@pytest.mark.parametrize(("count", "end"), [(10, "Op9$"), (11, "Op9 and 1 more$"), (12, "Op9 and 2 more$")])
+def test_ten_operators_that_are_not_known_are_named(count, end, tmp_path):
+    nodes = [node(f"Op{i}", ["x"], f"v{i}") for i in range(count)]
+    nodes.append(node("Sum", [f"v{i}" for i in range(count)], "y"))
+    write(tmp_path / "net.onnx", nodes)
+    refused(tmp_path / "net.onnx", f"not known here: Op0, Op1, .*{end}")

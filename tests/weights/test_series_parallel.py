@@ -88,6 +88,9 @@ def test_branches_inside_branches_are_limited():
         nodes[f"n{i}"] = ("add", value, "input")
         value = f"n{i}"
     found = nested(nodes, value)
+    assert type(found) is Graph
+    assert type(nested(dict(list(nodes.items())[:8]), "n7")) is Sequential
+    assert type(nested(dict(list(nodes.items())[:9]), "n8")) is Graph
     assert from_config(to_config(found)).names() == found.names()
     same_numbers(nodes, value, found)
 
