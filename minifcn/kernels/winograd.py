@@ -349,17 +349,22 @@ def _plan(p: Problem, tiling: _Tiling, sums: int, run: Callable[..., None]) -> P
     tiles = tiling.tiles * (p.channels + p.filters)
     if p.dtype == "float64":  # asked for where rounding matters, as in checks: never chosen there
         return Plan("winograd", p.dtype, Work(calls=float("inf")), 0, run)
+
+    def halves(tiles: int, weights: int) -> int:  # elements between the two products of a transform
+        return tiling.n * (tiling.m * tiles + TAPS * weights)
+
     if tiling.few:
         chunks = len(_cut_few(p.channels if sums else p.filters))
         work = tiling.work(1, 1, 1) + once * (2 if sums else 1) + Work(calls=20 * chunks, maps=2 * CORES)
-        space = n * (tiles + weights // chunks) * p.dtype.itemsize
-        return Plan("winograd", p.dtype, work * elapsed(chunks), space, run)
+        space = n * (tiles + weights // chunks) + halves(tiles // chunks, weights // chunks)
+        return Plan("winograd", p.dtype, work * elapsed(chunks), space * p.dtype.itemsize, run)
     chunks = len(tiling.chunks)
     work = tiling.work(1, 1, chunks) + copy(2 * n * weights, n) * (chunks if sums else 0)
     work = work * elapsed(min(chunks, sums) if sums else chunks)
     work += (once + copy(2 * n * weights, n) * sums) * elapsed(CORES) + Work(maps=2 + sums)
-    space = n * (tiles // max(chunks, 1) + weights * max(sums, 1)) * p.dtype.itemsize
-    return Plan("winograd", p.dtype, work, space, run)
+    each = tiles // max(chunks, 1)
+    space = n * (each + weights * max(sums, 1)) + halves(each, weights // parts(p.xp))
+    return Plan("winograd", p.dtype, work, space * p.dtype.itemsize, run)
 
 
 def _fits(p: Problem) -> bool:

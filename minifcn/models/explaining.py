@@ -9,7 +9,7 @@ from typing import Any
 
 from minifcn.geometry import ConvGeometry, CoordinateMap, Pair, Window, check_integer, pair
 from minifcn.kernels.threads import num_threads
-from minifcn.layers import Conv2d, Cost, Dropout, Layer, Shift, Visitor
+from minifcn.layers import BatchNorm2d, Conv2d, Cost, Dropout, Layer, Shift, Visitor
 from minifcn.layers.base import Shape
 from minifcn.layers.containers import INPUT, Stack, fuse, sees_whole_input
 from minifcn.layers.cost import Reach
@@ -147,6 +147,9 @@ class _Reader(Visitor):
         self.fused: set[int] = set()
         self.rows: list[Row] = []
         self.steps: list[Step] = []
+        self.evaluation: list[Step] = []  # without the fused layers
+        self.fused_into: dict[int, int] = {}  # their outputs are those of convolutions
+        self.weights_for: dict[int, int] = {}  # bytes, by the output of a convolution
         self.sizes: list[int] = []
         self.workspace: dict[tuple[str, bool], int] = {}  # of a thread, by purpose and whether in training
         self.parts: list[tuple[Layer, int]] = []  # those that the data is in, with their input arrays
@@ -277,24 +280,40 @@ class _Reader(Visitor):
         keeps = {*inputs} if cost.keeps_input else set()
         keeps |= {output} if cost.keeps_output else set()
         per_batch = self.itemsize * self.batch
-        self.steps.append(
-            Step(
-                inputs,
-                output,
-                keeps=frozenset(keeps) if learns else frozenset(),
-                extra_bytes=cost.extra * per_batch + cost.extra_bytes * self.batch if learns else 0,
-                forward_bytes=(cost.forward + (0 if learns else cost.extra)) * per_batch,
-                backward_bytes=cost.backward * per_batch + cost.backward_weights * self.itemsize,
-                gradient_bytes=sum(one.data.nbytes for one in parameters if one.trainable),
-                learns=learns,
-                held=frozenset(array for _, array in self.parts),
-            )
+        step = Step(
+            inputs,
+            output,
+            keeps=frozenset(keeps) if learns else frozenset(),
+            extra_bytes=cost.extra * per_batch + cost.extra_bytes * self.batch if learns else 0,
+            forward_bytes=(cost.forward + (0 if learns else cost.extra)) * per_batch,
+            backward_bytes=cost.backward * per_batch + cost.backward_weights * self.itemsize,
+            gradient_bytes=sum(one.data.nbytes for one in parameters if one.trainable),
+            learns=learns,
+            held=frozenset(array for _, array in self.parts),
         )
+        self.steps.append(step)
+        if fused:
+            self._fuse(step, scaled=isinstance(what, BatchNorm2d))
+        else:
+            found = self.fused_into.get
+            inputs, held = tuple(found(a, a) for a in inputs), frozenset(found(a, a) for a in step.held)
+            self.evaluation.append(replace(step, inputs=inputs, output=found(output, output), held=held))
+            if isinstance(what, Conv2d):
+                self.weights_for[output] = what.weight.data.nbytes
         return _Map(shape, views, output)
+
+    def _fuse(self, step: Step, *, scaled: bool) -> None:
+        """Record that a layer writes to the output of its convolution, whose weights are copied if scaled."""
+        source = self.fused_into.get(step.inputs[0], step.inputs[0])
+        self.fused_into[step.output] = source
+        number = next(i for i, earlier in enumerate(self.evaluation) if earlier.output == source)
+        convolution, copied = self.evaluation[number], self.weights_for[source] if scaled else 0
+        self.evaluation[number] = replace(convolution, forward_bytes=convolution.forward_bytes + copied)
 
     def explanation(self, title: str) -> Explanation:
         """Add everything up."""
         timeline = Timeline(self.steps, self.sizes)
+        evaluation = Timeline(self.evaluation, self.sizes)
         rows = tuple(
             replace(row, activation_bytes=timeline.activation_bytes(number))
             for number, row in enumerate(self.rows)
@@ -314,7 +333,7 @@ class _Reader(Visitor):
             weight_bytes=self.weight_bytes,
             gradient_bytes=gradients,
             optimizer_bytes=optimizers,
-            inference_bytes=self.weight_bytes + workspace[False] + timeline.inference_bytes(),
+            inference_bytes=self.weight_bytes + workspace[False] + evaluation.inference_bytes(),
             training_bytes={name: training + state for name, state in optimizers.items()},
         )
         return Explanation(title, rows, total)
