@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minifcn"
 
-MOST_LINES = 17_150
+MOST_LINES = 17_170
 MOST_LINES_PER_FILE = 400  # of text, with blanks, comments and docstrings
 MOST_TRAIN_OPTIONS = 32
 FEWEST_DOCTEST_LINES = 501

@@ -227,8 +227,7 @@ class _Tiling:
         """Write U = G w G^T of filters (O, C, 3, 3), as they are or turned, to u (n * n, O, C)."""
         g, n = self.matrices[1][:, ::-1] if turned else self.matrices[1], self.n
         half = workspace(self.xp, (TAPS, n, w[:, :, 0, 0].size), self.dtype, "half")
-        # (3, n, O * C) = (n, 3) @ (3, 3, O * C), and with rows and columns exchanged
-        # (n, n, O * C) = (n, 3) @ (n, 3, O * C)
+        # (3, n, O * C) = (n, 3) @ (3, 3, O * C), and (n, n, O * C) = (n, 3) @ (n, 3, O * C) turned
         self.xp.matmul(g, w.reshape(-1, TAPS, TAPS).transpose(1, 2, 0), out=half)
         self.xp.matmul(g, half.transpose(1, 0, 2), out=u.reshape(n, n, -1).transpose(1, 0, 2))
 

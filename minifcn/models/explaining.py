@@ -24,7 +24,6 @@ from minifcn.printing import brief
 _OPTIMIZERS = {"SGD": 1, "Adam": 2}
 """Arrays that an optimiser keeps for each parameter; SGD with momentum."""
 
-
 _FURTHER_THREADS = {False: 0.75, True: 0.5}
 """Workspace of each further thread, in inference and in training, relative to that of the first one, as
 measured; some of the first one's is made for all threads, such as the filters that Winograd transforms."""
