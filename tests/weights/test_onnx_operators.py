@@ -35,7 +35,7 @@ def convert(op, *inputs, outputs=1, network=None, **attributes):
 DEFAULTS = {
     "LeakyRelu": ([MAP], {}, layers.LeakyReLU(0.01)),
     "LRN": ([MAP], {"size": 5}, layers.LocalResponseNorm(5, 1e-4, 0.75, 1.0)),
-    "Dropout": ([MAP], {}, layers.Dropout(0.5)),
+    "Dropout": ([MAP], {}, layers.Dropout(0.5, rng=0)),
     "BatchNormalization": ([MAP, *[FOUR] * 4], {}, layers.BatchNorm2d(4, eps=1e-5, momentum=0.1)),
     "InstanceNormalization": ([MAP, FOUR, FOUR], {}, layers.GroupNorm(4, 4, eps=1e-5)),
     "MaxPool": ([MAP], {"kernel_shape": [2, 3]}, layers.MaxPool2d((2, 3), 1)),
