@@ -9,8 +9,9 @@ from hypothesis import given
 
 from minifcn import num_threads, set_num_threads
 from minifcn.checks.strategies import conv_geometries
+from minifcn.functional import conv2d
 from minifcn.geometry import ConvGeometry
-from minifcn.kernels import choosing
+from minifcn.kernels import algorithms_for, choosing, convolve
 from minifcn.kernels import threads as kernel_threads
 from minifcn.kernels.plans import Problem
 from minifcn.kernels.workspace import _thread
@@ -88,3 +89,19 @@ def test_an_unsuitable_algorithm_has_no_plan():
     assert "winograd" not in choosing.algorithms_for("conv2d", strided)
     assert "winograd" in choosing.algorithms_for("conv2d", ConvGeometry.of(3))
     assert "blocks" not in choosing.algorithms_for("conv2d", strided.replace(dilation=2))
+
+
+@pytest.mark.parametrize("algorithm", algorithms_for("conv2d", ConvGeometry.of(3, padding=1)))
+@pytest.mark.parametrize(
+    ("shape", "part"),
+    [((2, 4, 7, 9), np.s_[:, 1:]), ((2, 3, 9, 9), np.s_[:, :, 2:]), ((2, 3, 7, 11), np.s_[..., 1:-1])],
+    ids=["channels", "rows", "columns"],
+)
+def test_outputs_may_be_any_part_of_a_larger_array(algorithm, shape, part):
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(2, 2, 7, 9)), rng.normal(size=(3, 2, 3, 3)), rng.normal(size=3)
+    expected = np.maximum(conv2d(x, w, b, padding=1, algorithm="loops"), 0)
+    whole = np.full(shape, -1.0)
+    convolve(x, w, b, ConvGeometry.of(3, padding=1), whole[part], relu=True, algorithm=algorithm)
+    np.testing.assert_allclose(whole[part], expected, rtol=1e-10, atol=1e-10)
+    assert (whole == -1).sum() == whole.size - expected.size
